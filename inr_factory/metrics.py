@@ -1,0 +1,15 @@
+"""Metrics: how well INRs render and how well classifiers read."""
+
+import torch
+from torch import Tensor
+
+
+def psnr(mse: Tensor, peak: Tensor | float = 1.0) -> Tensor:
+    """Peak signal-to-noise ratio in dB, 10 log10(peak² / mse), for mse and peak of any shape."""
+    peak = torch.as_tensor(peak, dtype=mse.dtype, device=mse.device)
+    return 10 * torch.log10(peak**2 / mse)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows of logits (N, C) whose largest entry is at labels (N,)."""
+    return float((logits.argmax(dim=1) == labels).float().mean())

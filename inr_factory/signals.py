@@ -1,0 +1,79 @@
+"""Signals: what one INR says where, the collections that give them, and the pixel grid."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class SignalError(ValueError):
+    """One object has no signal (broken, oversized, empty file); the others go on and it is quarantined."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What one INR is fitted to: targets (P, O) at coords (P, I), coords in [-1, 1].
+
+    `peak` is the range of the targets, by which PSNR = 10 log10(peak² / MSE) is measured. `facts` are whole
+    numbers about this object that its row in the shard keeps (height and width of an image).
+    Signals that share a grid share the coords tensor itself, which the engines use.
+    """
+
+    coords: Tensor
+    targets: Tensor
+    peak: float = 1.0
+    facts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.coords.dim() != 2 or self.targets.dim() != 2 or len(self.coords) != len(self.targets):
+            raise SignalError(f"coords {tuple(self.coords.shape)} and targets {tuple(self.targets.shape)} do not pair up")
+        if len(self.coords) == 0:
+            raise SignalError("it has no points")
+        if not bool(torch.isfinite(self.targets).all()) or not bool(torch.isfinite(self.coords).all()):
+            raise SignalError("it has values that are NaN or infinite")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object of a collection: a stable name, its class, and the collection's own split, if it has one."""
+
+    object_id: str
+    label: int
+    split: str | None
+
+
+class Source(Protocol):
+    """A collection of objects that INRs are fitted to. Write your own in a few lines; see images.py for examples.
+
+    `fingerprint` changes whenever the content may have changed. `signal(index)` gives the signal of `items[index]`
+    or raises SignalError with the reason why there is none.
+    """
+
+    name: str
+    version: str
+    licence: str
+    in_dim: int
+    out_dim: int
+    classes: tuple[str, ...]
+
+    @property
+    def items(self) -> Sequence[Item]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def signal(self, index: int) -> Signal: ...
+
+
+@lru_cache(maxsize=64)
+def pixel_grid(height: int, width: int) -> Tensor:
+    """Pixel positions, (height * width, 2) as (x, y), row by row from the top left; the corners lie at ±1.
+
+    linspace(-1, 1) on both axes, as Navon et al. (2023) place them; one pixel alone lies at 0. Calls with the
+    same size return the same tensor: do not write into it.
+    """
+    y, x = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in (height, width))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
