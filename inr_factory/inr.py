@@ -3,6 +3,7 @@
 Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters of one INR.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -53,7 +54,7 @@ class SirenSpec:
     def layer_shapes(self) -> tuple[tuple[int, int], ...]:
         """(O, I) of each layer, from the first to the last."""
         dims = (self.in_dim, *[self.hidden_dim] * self.num_hidden, self.out_dim)
-        return tuple((outputs, inputs) for inputs, outputs in zip(dims, dims[1:], strict=False))
+        return tuple((outputs, inputs) for inputs, outputs in itertools.pairwise(dims))
 
     @property
     def parameter_shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -126,7 +127,9 @@ class INRBatch:
     def __call__(self, coords: Tensor) -> Tensor:
         """Evaluate every INR: coords (P, I), shared, or (N, P, I), one set each -> values (N, P, O)."""
         if coords.shape[-1] != self.spec.in_dim or coords.dim() not in (2, 3):
-            raise UsageError(f"coords must be (P, {self.spec.in_dim}) or (N, P, {self.spec.in_dim}), got {tuple(coords.shape)}")
+            raise UsageError(
+                f"coords must be (P, {self.spec.in_dim}) or (N, P, {self.spec.in_dim}), got {tuple(coords.shape)}"
+            )
         hidden = coords if coords.dim() == 3 else coords.expand(len(self), *coords.shape)
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = torch.baddbmm(b[:, None, :], hidden, W.mT)
@@ -143,10 +146,8 @@ class INRBatch:
         """The batch whose tensors are views into flat (N, D). Raises UsageError where D is another spec's."""
         if flat.dim() != 2 or flat.shape[1] != spec.num_parameters:
             raise UsageError(f"{spec} needs flat weights (N, {spec.num_parameters}), got {tuple(flat.shape)}")
-        parts = flat.split(list(spec.parameter_sizes), dim=1)
-        shaped = [
-            part.unflatten(1, shape) for part, (_, shape) in zip(parts, spec.parameter_shapes, strict=True)
-        ]
+        parts = torch.split(flat, list(spec.parameter_sizes), dim=1)
+        shaped = [part.view(-1, *shape) for part, (_, shape) in zip(parts, spec.parameter_shapes, strict=True)]
         return cls(spec, tuple(shaped[0::2]), tuple(shaped[1::2]))
 
     @classmethod
@@ -154,7 +155,9 @@ class INRBatch:
         """The INRs of several batches of one spec, one after the other."""
         spec = batches[0].spec
         if any(batch.spec != spec for batch in batches):
-            raise UsageError(f"only INRs of one spec can be stacked, got {' and '.join({str(b.spec) for b in batches})}")
+            raise UsageError(
+                f"only INRs of one spec can be stacked, got {' and '.join({str(b.spec) for b in batches})}"
+            )
         return cls.from_flat(spec, torch.cat([batch.flatten() for batch in batches]))
 
     def select(self, index: Tensor | slice) -> "INRBatch":

@@ -29,7 +29,9 @@ class Signal:
 
     def __post_init__(self) -> None:
         if self.coords.dim() != 2 or self.targets.dim() != 2 or len(self.coords) != len(self.targets):
-            raise SignalError(f"coords {tuple(self.coords.shape)} and targets {tuple(self.targets.shape)} do not pair up")
+            raise SignalError(
+                f"coords {tuple(self.coords.shape)} and targets {tuple(self.targets.shape)} do not pair up"
+            )
         if len(self.coords) == 0:
             raise SignalError("it has no points")
         if not bool(torch.isfinite(self.targets).all()) or not bool(torch.isfinite(self.coords).all()):

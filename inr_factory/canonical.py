@@ -1,0 +1,75 @@
+"""Canonical form: of all sine INRs that differ by signs and phases of neurons, the one that stands for them."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from inr_factory.inr import INRBatch
+from inr_factory.options import Option
+from inr_factory.symmetries import parity, require_sine
+
+# Share of a half period by which the interval of the biases lies below [-pi/2, pi/2): a neuron exactly at the
+# edge, a pure cosine, then comes out on the same side whatever its rounding.
+EDGE = 1e-4
+
+
+def canonicalize(inrs: INRBatch) -> INRBatch:
+    """The same functions with every hidden neuron's sign and phase fixed, layer by layer from the first.
+
+    - sign: the entries of a neuron's row of W sum to more than 0 (where they sum to 0: its first entry that is
+      not 0 is positive). Independent of the order of the neurons.
+    - phase: omega_0 b lies in one half period, [-pi/2, pi/2) less 0.01 % of it.
+    - a neuron whose row of W is all 0 is a constant; sign and phase bring its omega_0 b into [0, pi/2].
+
+    Weights change by their signs alone. Biases are rounded once to float32, so that INRs which differ by
+    signs and up to a few half turns agree to 1e-6 afterwards, unless a bias lies within rounding of an edge.
+    A canonical form comes back bit for bit. A neuron that is constantly 0 keeps the sign of its outgoing weights.
+    Raises UsageError for INRs that are not sines.
+    """
+    require_sine("the canonical form", inrs)
+    period = math.pi / inrs.spec.omega_0
+    weights, biases = list(inrs.weights), list(inrs.biases)
+    for layer in range(inrs.spec.num_hidden):
+        sign = _row_signs(weights[layer])
+        constant = sign == 0
+        wrapped, k = _wrap(biases[layer] * torch.where(constant, 1, sign), period, EDGE)
+        folded, k_constant = _wrap(biases[layer], period, 0.0)
+        sign = torch.where(constant, torch.where(folded < 0, -1, 1).to(sign.dtype), sign)
+        turn = sign * parity(torch.where(constant, k_constant, k)).to(sign.dtype)
+        weights[layer] = weights[layer] * sign[:, :, None]
+        biases[layer] = torch.where(constant, folded.abs(), wrapped)
+        weights[layer + 1] = weights[layer + 1] * turn[:, None, :]
+    return INRBatch(inrs.spec, tuple(weights), tuple(biases))
+
+
+def _row_signs(weight_NHI: Tensor) -> Tensor:
+    """(N, H): 1 or -1 for each row, 0 for rows of zeros. Sums run in float64, in which they hardly round."""
+    sign = weight_NHI.sum(dim=2, dtype=torch.float64).sign()
+    if bool((sign == 0).any()):
+        first = (weight_NHI != 0).to(torch.uint8).argmax(dim=2, keepdim=True)
+        sign = torch.where(sign == 0, weight_NHI.gather(2, first)[:, :, 0].sign(), sign)
+    return sign.to(weight_NHI.dtype)
+
+
+def _wrap(bias_NH: Tensor, period: float, edge: float) -> tuple[Tensor, Tensor]:
+    """Bias less k periods, in [-1/2 - edge, 1/2 - edge) of a period, and k, the float64 whole number."""
+    low, high = (-0.5 - edge) * period, (0.5 - edge) * period
+    exact = bias_NH.double()
+    k = (exact / period + 0.5 + edge).floor()
+    wrapped = (exact - k * period).to(bias_NH.dtype)
+    # Rounding may land just outside, where the next call would wrap once more.
+    inside = 4 * period * torch.finfo(bias_NH.dtype).eps
+    return wrapped.clamp(low + inside, high - inside), k
+
+
+@dataclass(frozen=True)
+class Canonicalize(Option):
+    """`canonicalize` as a transform; it draws nothing."""
+
+    name: ClassVar[str] = "canonical"
+
+    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+        return canonicalize(inrs)

@@ -1,0 +1,105 @@
+"""MixUp: averages of two INRs in weight space, with their targets averaged alike.
+
+Shape letters: N INRs, C classes.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from inr_factory.alignment import Match, align
+from inr_factory.errors import UsageError
+from inr_factory.inr import INRBatch
+from inr_factory.options import Option, check_number, check_word, parse_option
+from inr_factory.symmetries import PermuteNeurons
+
+
+@dataclass(frozen=True)
+class MixUp(Option):
+    """theta = lam theta_a + (1 - lam) theta_b, and targets likewise (Zhang et al. 2018; Shamsian et al. 2024).
+
+    Each INR is mixed, with `probability`, with a partner out of the same batch, so that nothing from outside the
+    active subset comes in; same_class takes partners whose targets have the same largest class. lam is drawn for
+    each INR from Beta(alpha, alpha); alpha 1 is uniform, as published. match says what is done to the partner
+    first: "none"; "permute", its neurons in a random order; "permutation", "signed" or "phase", its neurons
+    aligned to those of the INR, see `align`.
+    """
+
+    name: ClassVar[str] = "mixup"
+    alpha: float = 1.0
+    match: Literal["none", "permute", "permutation", "signed", "phase"] = "none"
+    probability: float = 1.0
+    same_class: bool = False
+
+    def __post_init__(self) -> None:
+        check_number(self, "alpha", 1e-3, 1e6)
+        check_word(self, "match")
+        check_number(self, "probability", 0, 1)
+
+    def __call__(self, inrs: INRBatch, targets: Tensor, generator: Generator) -> tuple[INRBatch, Tensor]:
+        """Mixed INRs and their targets (N, C), new tensors. Raises UsageError unless targets are (N, C) floats."""
+        count = len(inrs)
+        if targets.dim() != 2 or len(targets) != count or not targets.is_floating_point():
+            found = f"{tuple(targets.shape)} of {targets.dtype}"
+            raise UsageError(f"MixUp of {count} INRs needs targets ({count}, C) of floats, got {found}; one-hot them")
+        groups = targets.argmax(dim=1) if self.same_class else torch.zeros(count, device=inrs.device)
+        partner = draw_partners(groups, generator)
+        lam = draw_lam(count, self.alpha, generator)
+        mixed = torch.rand(count, generator=generator, device=generator.device) < self.probability
+        lam = torch.where(mixed, lam, 1)
+        partners = inrs.select(partner)
+        if self.match == "permute":
+            partners = PermuteNeurons()(partners, generator)
+        elif self.match != "none":
+            partners = _align_some(partners, inrs, mixed, self.match)
+        return mix(inrs, partners, lam), torch.lerp(targets[partner], targets, lam[:, None].to(targets.dtype))
+
+
+def parse_mixup(text: str) -> MixUp:
+    """The MixUp that `mixup` or `mixup:alpha=0.2,match=signed` describes. Raises UsageError as `parse_option`."""
+    return parse_option(text, {MixUp.name: MixUp}, "mixing")
+
+
+def mix(inrs: INRBatch, partners: INRBatch, lam_N: Tensor) -> INRBatch:
+    """lam inrs + (1 - lam) partners, INR by INR; lam 1 gives inrs back bit for bit, lam 0 partners.
+
+    Raises UsageError for INRs of different specs.
+    """
+    if inrs.spec != partners.spec:
+        raise UsageError(f"only INRs of one spec can be mixed, got {inrs.spec} and {partners.spec}")
+    lam = lam_N.to(inrs.dtype)
+    pairs = zip((*inrs.weights, *inrs.biases), (*partners.weights, *partners.biases), strict=True)
+    mixed = [torch.lerp(theirs, ours, lam.view(-1, *[1] * (ours.dim() - 1))) for ours, theirs in pairs]
+    layers = len(inrs.weights)
+    return INRBatch(inrs.spec, tuple(mixed[:layers]), tuple(mixed[layers:]))
+
+
+def draw_partners(groups_N: Tensor, generator: Generator) -> Tensor:
+    """(N,): a random permutation of the batch, uniform over those that leave everyone in its group (N,)."""
+    # Two random orders of the batch that agree on the order of the groups; float64 keeps groups apart exactly.
+    unit = torch.rand(2, len(groups_N), generator=generator, device=generator.device)
+    here, there = (groups_N.double() + unit.double()).argsort(dim=1).unbind()
+    return torch.empty_like(here).scatter_(0, here, there)
+
+
+def draw_lam(count: int, alpha: float, generator: Generator) -> Tensor:
+    """(count,) float64 draws from Beta(alpha, alpha), from this generator alone.
+
+    Two gamma variates in logarithms, log Gamma(alpha) = log Gamma(alpha + 1) + log(U) / alpha in distribution
+    (Marsaglia and Tsang 2000), so that small alphas do not underflow.
+    """
+    shape = torch.full((2, count), alpha + 1, dtype=torch.float64, device=generator.device)
+    unit = 1 - torch.rand(2, count, generator=generator, device=generator.device, dtype=torch.float64)
+    ours, theirs = (torch._standard_gamma(shape, generator=generator).log() + unit.log() / alpha).unbind()
+    return torch.sigmoid(ours - theirs)
+
+
+def _align_some(moving: INRBatch, fixed: INRBatch, chosen_N: Tensor, match: Match) -> INRBatch:
+    """moving with the chosen INRs aligned to those of fixed; the others take no time."""
+    rows = chosen_N.nonzero()[:, 0]
+    if len(rows) == len(moving):
+        return align(moving, fixed, match).inrs
+    aligned = align(moving.select(rows), fixed.select(rows), match).inrs
+    return INRBatch.from_flat(moving.spec, moving.flatten().index_copy_(0, rows, aligned.flatten()))

@@ -1,0 +1,66 @@
+"""Checkpoints: classifiers on disk, with all that is needed to build them again."""
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.manifest import write_atomically
+from inr_factory.models import Classifier
+
+CHECKPOINT_KIND = "inr-factory checkpoint"
+CHECKPOINT_VERSION = 1
+
+
+def save_checkpoint(path: Path, model: Classifier, sections: Mapping[str, Any]) -> None:
+    """Write a model's description and state, and any sections of plain values and tensors, whole or not at all.
+
+    Temporary name, fsync, rename. Raises ResourceError where the disk is full; the file that was there stays.
+    """
+    own = {"kind": CHECKPOINT_KIND, "version": CHECKPOINT_VERSION, "classifier": model.describe()}
+    buffer = io.BytesIO()
+    torch.save({**own, "model": model.state_dict(), **sections}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU: classifier (its description), model (its state), and from training config,
+    meta and progress; last.pt has optimizer, loader and generators, too.
+
+    Read with weights_only, so that a stranger's file runs no code. Raises UsageError where there is no file or it
+    is of another version, IntegrityError where it is broken or something else.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise IntegrityError(f"{path} is truncated or is not a checkpoint ({reason}); train again") from None
+    if not isinstance(saved, dict) or saved.get("kind") != CHECKPOINT_KIND:
+        raise IntegrityError(f"{path} is not a checkpoint of inr-factory")
+    if saved.get("version") != CHECKPOINT_VERSION:
+        raise UsageError(
+            f"{path} has checkpoint version {saved.get('version')}, this program reads {CHECKPOINT_VERSION}; "
+            "train again, or install a newer inr-factory"
+        )
+    return saved
+
+
+def build_from_checkpoint(path: Path) -> Classifier:
+    """The classifier of a checkpoint with its weights and normalizer, in evaluation mode, on the CPU.
+
+    Raises as `load_checkpoint` does, and IntegrityError where description and state do not belong together.
+    """
+    saved = load_checkpoint(path)
+    try:
+        model = Classifier.from_description(saved["classifier"])
+        model.load_state_dict(saved["model"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise IntegrityError(f"{path} is not whole: its weights do not fit its description ({reason})") from None
+    return model.eval()

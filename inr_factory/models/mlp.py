@@ -1,0 +1,46 @@
+"""MLP: reads the flat weights. A sanity check, the yardstick for what symmetry is worth."""
+
+from torch import Tensor, nn
+
+from inr_factory.errors import UsageError
+from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.models.encoder import Encoder, check_batch_norm, check_options
+
+
+class MLPEncoder(Encoder):
+    """Linear and ReLU, then num_hidden times Linear, batch normalisation (optional), ReLU, over the (N, D) weights.
+
+    The baseline of Navon et al. (ICML 2023). It is **not** symmetric under permutation of hidden neurons: the same
+    function with its neurons in another order gives other features, and its parameters fit one width alone.
+
+    Raises UsageError for options out of range and for INRs whose layers have other shapes.
+    """
+
+    name = "mlp"
+
+    def __init__(
+        self,
+        spec: SirenSpec,
+        *,
+        hidden_dim: int = 256,
+        num_hidden: int = 2,
+        batch_norm: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        check_options(self.name, hidden_dim=hidden_dim, num_hidden=num_hidden, dropout=dropout)
+        super().__init__(spec, hidden_dim=hidden_dim, num_hidden=num_hidden, batch_norm=batch_norm, dropout=dropout)
+        self.features = hidden_dim
+        layers: list[nn.Module] = [nn.Linear(spec.num_parameters, hidden_dim), nn.ReLU()]
+        for _ in range(num_hidden):
+            norm = nn.BatchNorm1d(hidden_dim) if batch_norm else nn.Identity()
+            layers += [nn.Linear(hidden_dim, hidden_dim), norm, nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, inrs: INRBatch) -> Tensor:
+        """(N, hidden_dim) features of N INRs."""
+        if inrs.spec.layer_shapes != self.spec.layer_shapes:
+            raise UsageError(f"this mlp reads INRs {self.spec}; got {inrs.spec}")
+        if self.training and self.options["batch_norm"]:
+            check_batch_norm(self.name, inrs)
+        features: Tensor = self.layers(inrs.flatten())
+        return features

@@ -1,0 +1,212 @@
+"""Recipes: the configuration of a data set, read from YAML, checked, frozen and given a fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.inr import Activation, SirenSpec, Start
+
+Side = Annotated[int, Field(ge=1, le=8192)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: nothing in it can change, and nothing unknown can stand in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSource(Section):
+    """Which images. `size` crops to its aspect and resizes; `mode` None keeps what the collection has."""
+
+    collection: Literal["digits", "fashion_mnist", "mnist", "cifar10", "image_folder"]
+    size: Side | tuple[Side, Side] | None = None
+    mode: Literal["grey", "rgb"] | None = None
+    max_pixels: int = Field(default=64_000_000, ge=1)
+    max_points: int = Field(default=65_536, ge=1)
+
+
+class SpecConfig(Section):
+    """The SIREN to fit; its input and output dimensions come from the source."""
+
+    hidden_dim: int = Field(default=32, ge=1, le=4096)
+    num_hidden: int = Field(default=2, ge=1, le=16)
+    omega_0: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    output_bias: float = Field(default=0.5, allow_inf_nan=False)
+    start: Start = "siren"
+    activation: Activation = "sine"
+
+    def spec(self, in_dim: int, out_dim: int) -> SirenSpec:
+        return SirenSpec(in_dim=in_dim, out_dim=out_dim, **self.model_dump())
+
+
+class FitConfig(Section):
+    """How to fit. Each INR stops by itself at `target_psnr` (dB) or after `steps`; below `floor_psnr` it is tried
+    again from another start, `attempts` times in all, then put in quarantine."""
+
+    engine: Literal["auto", "reference"] = "auto"
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
+    steps: int = Field(default=1000, ge=1)
+    target_psnr: float | None = Field(default=40.0, gt=0, allow_inf_nan=False)
+    floor_psnr: float = Field(default=20.0, allow_inf_nan=False)
+    attempts: int = Field(default=3, ge=1, le=10)
+    lanes: int = Field(default=32, ge=2, le=65_536)
+    tf32: bool = False
+
+
+class SplitConfig(Section):
+    """Where the collection has no official split: how many objects (a count, or a share below 1) go to it."""
+
+    val: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0.1
+    test: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class Recipe(Section):
+    """A whole run. What decides the bits of a shard goes into the fingerprint; `views` does not, so that a set
+    can be given more of them."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    source: ImageSource
+    views: int = Field(default=1, ge=1, le=10_000)
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    spec: SpecConfig = SpecConfig()
+    fit: FitConfig = FitConfig()
+    splits: SplitConfig = SplitConfig()
+    shard_objects: int = Field(default=500, ge=1, le=1_000_000)
+    quarantine_threshold: float = Field(default=0.01, ge=0, le=1)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over all that decides what the shards hold."""
+        free = {"name", "views", "quarantine_threshold"}
+        canonical = json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def difference(self, other: "Recipe") -> str:
+        """The first setting in which another recipe's shards would differ, as `key: mine here, other there`."""
+        mine, theirs = _flat(self.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+        for key in sorted(mine.keys() | theirs.keys()):
+            if key not in ("name", "views", "quarantine_threshold") and mine.get(key) != theirs.get(key):
+                return f"{key} is {mine.get(key)} here, {theirs.get(key)} there"
+        return "nothing"
+
+
+def recipe_folder() -> Path:
+    """Where the built-in recipes lie: inside the wheel, or pipelines/ of a checkout."""
+    inside = Path(__file__).parent / "pipelines"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "pipelines"
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Name -> file of each built-in recipe."""
+    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a built-in name or a YAML file, with overrides `key.key=value` laid over it.
+
+    A file may begin from another recipe: `base: NAME`. Raises UsageError in one line for a name, key or value
+    that is not known, with the nearest known one.
+    """
+    fields = _read(name, seen=())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes key=value, got {override!r}; for example --set fit.steps=500")
+        _put(fields, key.strip().split("."), _parse(text, f"--set {override}"))
+    return check_recipe(fields, origin=name)
+
+
+def check_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe of plain fields, as a YAML file or a manifest holds them; UsageError names the first fault."""
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(f"recipe {origin}: {_explain(error)}") from None
+
+
+def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise UsageError(f"recipe {name} begins from itself: {' -> '.join((*seen, name))}")
+    builtin = builtin_recipes()
+    path = builtin.get(name) or Path(name)
+    if not path.is_file():
+        if name.endswith((".yaml", ".yml")) or "/" in name:
+            raise UsageError(
+                f"no recipe file {name}; give a YAML file that exists, or a built-in name (inr-factory recipes)"
+            )
+        raise UsageError(f"no recipe {name!r}: {did_you_mean(name, builtin)} (inr-factory recipes lists them)")
+    fields = _parse(path.read_text(encoding="utf-8"), str(path.name))
+    if not isinstance(fields, dict):
+        raise UsageError(f"recipe {name} must be a mapping of keys to values, got {type(fields).__name__}")
+    fields = {"name": path.stem, **fields}
+    base = fields.pop("base", None)
+    return fields if base is None else _merge(_read(str(base), (*seen, name)), fields)
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _put(fields: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for depth, key in enumerate(path[:-1]):
+        inner = fields.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {'.'.join(path)}: {'.'.join(path[: depth + 1])} holds a value, not keys")
+        fields[key] = fields = dict(inner)
+    fields[path[-1]] = value
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """Every key that a recipe may hold, dotted."""
+    keys: list[str] = []
+    for name, entry in model.model_fields.items():
+        if isinstance(entry.annotation, type) and issubclass(entry.annotation, BaseModel):
+            keys += _keys(entry.annotation, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault of a validation, in one line."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function", "tuple")))
+    if first["type"] == "extra_forbidden":
+        siblings = [known for known in _keys() if known.rpartition(".")[0] == key.rpartition(".")[0]]
+        hint = did_you_mean(key, siblings)
+        if "did you mean" not in hint:
+            hint = did_you_mean(key, _keys())
+        return f"no key {key!r}: {hint}"
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = first["msg"]
+    if first["type"] == "literal_error":
+        known = [word.strip(" '") for word in first["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        message = did_you_mean(str(first["input"]), known)
+    return f"{key}: {message[0].lower() + message[1:]}, got {first['input']!r}"

@@ -1,0 +1,276 @@
+"""Shards: HDF5 files of fitted views. The only module that imports h5py.
+
+A shard is flat-tabular HDF5: top-level data sets of equal length N, contiguous and uncompressed, so that plain
+h5py, Hugging Face `load_dataset("hdf5")` and a memory map all read it. `weights` is (N, D) float32 in the order
+of `SirenSpec.parameter_shapes`; what else a row has, and what the numbers mean, is in the attributes.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_factory.errors import IntegrityError
+from inr_factory.inr import SirenSpec
+from inr_factory.manifest import (
+    FORMAT_VERSION,
+    PSNRSummary,
+    Quarantined,
+    ShardEntry,
+    file_size,
+    shard_path,
+    write_atomically,
+)
+
+Columns = Mapping[str, NDArray[Any]]
+
+# Columns that every shard has, with their types on disk; `object_id` is UTF-8 of fixed length.
+COLUMN_TYPES = {
+    "weights": "<f4", "label": "<i4", "view": "<i4", "seed": "<i8", "psnr": "<f4", "loss": "<f4", "steps": "<i4",
+    "status": "|i1", "checksum": "<u4",
+}  # fmt: skip
+
+STATUS = {"reached target_psnr": 0, "ran all steps": 1}
+
+CONVENTIONS = {
+    "forward": "hidden = sin(omega_0 * (W @ hidden + b)) in every layer but the last (max(0, .) for activation relu); "
+    "value = W @ hidden + b + output_bias in the last",
+    "weights": "float32; per layer W (out, in) row by row, then b (out); see parameters",
+    "coords": "(x, y) = (column, row), corners of the image at -1 and 1, row by row from the top left",
+    "targets": "image values in [0, 1]",
+    "checksum": "zlib.crc32 of the row's bytes, all other columns in alphabetical order",
+    "status": json.dumps({str(code): name for name, code in STATUS.items()}),
+}
+
+
+def row_checksums(columns: Columns) -> NDArray[np.uint32]:
+    """(N,) crc32 of each row: the bytes of every column but `checksum`, in alphabetical order."""
+    names = sorted(set(columns) - {"checksum"})
+    parts = [np.ascontiguousarray(columns[name]) for name in names]
+    rows = len(parts[0])
+    if rows == 0:
+        return np.empty(0, dtype="<u4")
+    table = np.hstack([part.reshape(rows, -1).view(np.uint8).reshape(rows, -1) for part in parts])
+    return np.fromiter((zlib.crc32(row) for row in table), dtype="<u4", count=rows)
+
+
+def write_shard(
+    root: Path,
+    key: tuple[str, int, int],
+    spec: SirenSpec,
+    columns: Columns,
+    quarantine: Sequence[Quarantined],
+    attributes: Mapping[str, str],
+) -> ShardEntry:
+    """Write the shard of key (split, view, block) into the set in folder root; the entry for its manifest.
+
+    The file is built in memory and appears whole or not at all. The same input gives the same bytes. `columns` are
+    (N,) or (N, D) arrays without the checksum; `attributes` are further facts (fingerprint, engine, ...).
+    Raises ResourceError where the disk is full.
+    """
+    split, view, block = key
+    typed = {name: _on_disk(name, column) for name, column in columns.items()}
+    typed["checksum"] = row_checksums(typed)
+    parameters = _parameters(spec)
+    facts: dict[str, str | int] = {
+        "format_version": FORMAT_VERSION,
+        "split": split,
+        "view": view,
+        "block": block,
+        "spec": json.dumps(spec.to_dict(), sort_keys=True),
+        "parameters": json.dumps(parameters),
+        "conventions": json.dumps(CONVENTIONS),
+        "quarantine": json.dumps([row.model_dump(mode="json") for row in quarantine]),
+        **attributes,
+    }
+    with h5py.File.in_memory(libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=4096) as file:
+        for name in sorted(typed):
+            file.create_dataset(name, data=typed[name])
+        for name in sorted(facts):
+            file.attrs[name] = facts[name]
+        file.flush()
+        image = file.id.get_file_image()
+    path = root / shard_path(split, view, block)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, image)
+    return _entry(key, typed, quarantine, len(image), hashlib.sha256(image).hexdigest())
+
+
+def _entry(
+    key: tuple[str, int, int], columns: Columns, quarantine: Sequence[Quarantined], size: int, sha256: str
+) -> ShardEntry:
+    split, view, block = key
+    psnr = np.asarray(columns["psnr"], dtype=np.float64)
+    summary = None
+    if psnr.size:
+        mean, median, low = float(psnr.mean()), float(np.median(psnr)), float(psnr.min())
+        summary = PSNRSummary(mean=round(mean, 3), median=round(median, 3), min=round(low, 3))
+    return ShardEntry(
+        path=shard_path(split, view, block), split=split, view=view, block=block, rows=psnr.size, bytes=size,
+        sha256=sha256, psnr=summary, mean_steps=round(float(columns["steps"].mean()), 1) if psnr.size else None,
+        quarantine=tuple(quarantine),
+    )  # fmt: skip
+
+
+def _parameters(spec: SirenSpec) -> list[dict[str, Any]]:
+    offset, layout = 0, []
+    for (name, shape), size in zip(spec.parameter_shapes, spec.parameter_sizes, strict=True):
+        layout.append({"name": name, "shape": list(shape), "offset": offset})
+        offset += size
+    return layout
+
+
+def _on_disk(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    if name == "object_id":
+        encoded = [str(text).encode() for text in column]
+        return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(map(len, encoded), default=1)))
+    return np.ascontiguousarray(column, dtype=COLUMN_TYPES.get(name, "<i4"))
+
+
+class ShardReader:
+    """One shard, opened for reading; a context manager. Columns are memory maps, read only.
+
+    Given the manifest's entry, the file must be what was recorded: its size always, its sha256 with
+    `check=True`. Raises IntegrityError, naming the file, for one that is truncated, edited, of another format, or
+    that has what a shard never has: filters, chunks, links, external or virtual storage, claims beyond its size.
+    """
+
+    def __init__(self, root: Path, entry: ShardEntry, check: bool = True) -> None:
+        self.path = root / entry.path
+        self.entry: ShardEntry | None = entry
+        check_file(root, entry, content=check)
+        self._open()
+        if len(self) != entry.rows:
+            raise IntegrityError(
+                f"{self.path.name} has {len(self)} rows, the manifest says {entry.rows}; remove it and fit again"
+            )
+
+    @classmethod
+    def unrecorded(cls, path: Path) -> "ShardReader":
+        """A shard that no manifest vouches for; its rows are checked against their checksums."""
+        reader = cls.__new__(cls)
+        reader.path, reader.entry = path, None
+        reader._open()
+        reader.check_rows()
+        return reader
+
+    def _open(self) -> None:
+        try:
+            self._columns, self.attributes = _read_layout(self.path)
+            self.spec = SirenSpec.from_dict(json.loads(self.attributes["spec"]))
+            self.quarantine = tuple(Quarantined(**row) for row in json.loads(self.attributes["quarantine"]))
+            missing = {*COLUMN_TYPES, "object_id"} - set(self._columns)
+            if missing:
+                raise ValueError(f"it has no column {sorted(missing)[0]}")
+            for name, dtype in COLUMN_TYPES.items():
+                if self._columns[name][0] != np.dtype(dtype):
+                    raise ValueError(f"column {name} is {self._columns[name][0]}, expected {dtype}")
+            if self._columns["weights"][1][1:] != (self.spec.num_parameters,):
+                raise ValueError(
+                    f"its weights are {self._columns['weights'][1]}, its spec has D = {self.spec.num_parameters}"
+                )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise IntegrityError(
+                f"{self.path.name} is not a shard of this format: {reason}; remove it and fit again"
+            ) from None
+
+    def __len__(self) -> int:
+        return int(self._columns["weights"][1][0])
+
+    def __enter__(self) -> "ShardReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open: memory maps close with their last user."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._columns))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column as a read-only memory map, (N,) or for weights (N, D)."""
+        dtype, shape, offset = self._columns[name]
+        if offset is None or 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(self.path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+    @property
+    def object_ids(self) -> list[str]:
+        return [text.decode() for text in self.column("object_id")]
+
+    def check_rows(self) -> None:
+        """Compare every row with its checksum; IntegrityError names the rows that differ."""
+        columns = {name: np.asarray(self.column(name)) for name in self.column_names}
+        wrong = np.flatnonzero(row_checksums(columns) != columns["checksum"])
+        if wrong.size:
+            rows = ", ".join(map(str, wrong[:5])) + (", ..." if wrong.size > 5 else "")
+            raise IntegrityError(
+                f"{self.path.name}: the checksum of row {rows} does not fit; remove the file and fit again"
+            )
+
+    def describe(self) -> ShardEntry:
+        """The entry that a manifest should hold for this file."""
+        image = self.path.read_bytes()
+        key = (str(self.attributes["split"]), int(self.attributes["view"]), int(self.attributes["block"]))
+        columns = {name: self.column(name) for name in ("psnr", "steps")}
+        return _entry(key, columns, self.quarantine, len(image), hashlib.sha256(image).hexdigest())
+
+
+def check_file(root: Path, entry: ShardEntry, content: bool) -> None:
+    """Compare a shard's size, and with `content` its sha256, with its entry; IntegrityError says how it differs."""
+    path = root / entry.path
+    size = file_size(path)
+    if size is None:
+        raise IntegrityError(f"{entry.path} is recorded but not there; inr-factory fit makes it again")
+    if size != entry.bytes:
+        raise IntegrityError(
+            f"{entry.path} has {size:,} bytes, the manifest says {entry.bytes:,}; inr-factory fit makes it again"
+        )
+    if content:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != entry.sha256:
+            raise IntegrityError(f"{entry.path} is not what was recorded (sha256 differs); remove it and fit again")
+
+
+def _read_layout(path: Path) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]], dict[str, Any]]:
+    """Type, shape and offset of each data set, and the attributes; ValueError for anything a shard never has."""
+    size = path.stat().st_size
+    columns: dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]] = {}
+    with h5py.File(path, "r", locking=False) as file:
+        for name in file:
+            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name} is a link to elsewhere")
+            data = file[name]
+            if not isinstance(data, h5py.Dataset):
+                raise ValueError(f"{name} is not a data set")
+            layout = data.id.get_create_plist()
+            plain = layout.get_layout() == h5py.h5d.CONTIGUOUS and layout.get_nfilters() == 0
+            if not plain or layout.get_external_count() or data.is_virtual:
+                raise ValueError(f"{name} is not stored plainly (chunks, filters, external or virtual storage)")
+            if data.dtype.kind not in "iufS" or h5py.check_vlen_dtype(data.dtype) is not None:
+                raise ValueError(f"{name} has the type {data.dtype}")
+            offset = data.id.get_offset()
+            nbytes = data.dtype.itemsize * int(np.prod(data.shape, dtype=object))
+            if nbytes and (offset is None or offset + nbytes > size):
+                raise ValueError(f"{name} claims {nbytes:,} bytes, the file has {size:,}")
+            columns[name] = (np.dtype(data.dtype.str), tuple(map(int, data.shape)), offset)
+        if len({shape[:1] for _, shape, _ in columns.values()}) > 1:
+            raise ValueError("its columns differ in length")
+        attributes = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
+        }
+    version = attributes.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"it has format version {version}, this program reads {FORMAT_VERSION}")
+    return columns, attributes

@@ -1,0 +1,44 @@
+"""What many tests share: a seeded generator, and small batches of INRs of every kind of spec."""
+
+import pytest
+import torch
+
+from inr_factory.inr import INRBatch, SirenSpec, start_values
+
+# The tests run beside others on few cores; many threads for tiny tensors take five times as long.
+torch.set_num_threads(1)
+
+SPECS = [
+    SirenSpec(in_dim, out_dim, hidden_dim=8, num_hidden=num_hidden, omega_0=omega_0, output_bias=0.5)
+    for in_dim, out_dim in ((2, 1), (2, 3), (3, 1))
+    for num_hidden in (2, 3)
+    for omega_0 in (30.0, 7.0)
+]
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(params=SPECS, ids=str)
+def inrs(request: pytest.FixtureRequest) -> INRBatch:
+    """Five different sine INRs: two and three hidden layers, omega_0 30 and 7, coordinates and values of all kinds."""
+    return start_values(request.param, range(5))
+
+
+@pytest.fixture
+def relu_inrs() -> INRBatch:
+    return start_values(SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"), range(5))
+
+
+@pytest.fixture
+def coords(inrs: INRBatch) -> torch.Tensor:
+    """64 points at which the INRs of `inrs` can be asked."""
+    return 2 * torch.rand(64, inrs.spec.in_dim, generator=torch.Generator().manual_seed(1)) - 1
+
+
+@pytest.fixture
+def repeated(inrs: INRBatch) -> INRBatch:
+    """The same INR five times."""
+    return inrs.select(torch.zeros(5, dtype=torch.long))

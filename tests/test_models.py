@@ -1,0 +1,336 @@
+"""Encoders, normalizer and classifier, by their symmetries."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inr_factory.errors import UsageError
+from inr_factory.inr import INRBatch, SirenSpec, start_values
+from inr_factory.models import ENCODERS, Classifier, Normalizer, build_classifier, build_encoder
+from inr_factory.models.dws import DWSEncoder, DWSLayer, spaces_of
+from inr_factory.models.set_layers import AttentionStack, DeepSetsStack
+
+SPECS = [
+    SirenSpec(in_dim, out_dim, hidden_dim=6, num_hidden=num_hidden, omega_0=omega_0)
+    for (in_dim, out_dim), num_hidden, omega_0 in [
+        ((2, 1), 1, 30.0),
+        ((2, 3), 1, 7.0),
+        ((2, 1), 2, 7.0),
+        ((3, 1), 2, 30.0),
+        ((2, 3), 2, 30.0),
+        ((2, 3), 3, 7.0),
+        ((3, 1), 3, 30.0),
+    ]
+]
+SYMMETRIC = [
+    ("dws", {"set_layer": "attention"}),
+    ("dws", {"set_layer": "attention", "num_heads": 4, "batch_norm": False}),
+    ("dws", {"set_layer": "deepsets"}),
+]
+SMALL = {"hidden_dim": 8, "num_hidden": 2}
+EVERY = [("mlp", {}), *SYMMETRIC]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(params=SPECS, ids=str)
+def spec(request: pytest.FixtureRequest) -> SirenSpec:
+    value: SirenSpec = request.param
+    return value
+
+
+def random_inrs(spec: SirenSpec, count: int, seed: int = 0) -> INRBatch:
+    """INRs with values of order one, so that every part of them shows; in double precision, so that equal is equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return INRBatch.from_flat(spec, torch.randn(count, spec.num_parameters, generator=generator, dtype=torch.float64))
+
+
+def permuted(inrs: INRBatch, seed: int = 0, columns: bool = True) -> INRBatch:
+    """Each INR's hidden layers, each in its own random order; without `columns` the next layer is not told."""
+    generator = torch.Generator().manual_seed(seed)
+    weights, biases = list(inrs.weights), list(inrs.biases)
+    for layer in range(inrs.spec.num_hidden):
+        order = torch.rand(biases[layer].shape, generator=generator).argsort(1)
+        weights[layer] = torch.take_along_dim(weights[layer], order[:, :, None], dim=1)
+        biases[layer] = torch.take_along_dim(biases[layer], order, dim=1)
+        if columns:
+            weights[layer + 1] = torch.take_along_dim(weights[layer + 1], order[:, None, :], dim=2)
+    return INRBatch(inrs.spec, tuple(weights), tuple(biases))
+
+
+def classifier(name: str, spec: SirenSpec, **options: object) -> Classifier:
+    """A small one in evaluation mode whose normalizer and batch normalisation have statistics of their own."""
+    normalizer = Normalizer.fit(spec, [start_values(spec, range(20))])
+    model = build_classifier(name, spec, 4, normalizer, **SMALL, **options).double()
+    model(random_inrs(spec, 20, seed=1))
+    return model.eval()
+
+
+def differs(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).abs().max() > 1e-5 * a.abs().max())
+
+
+@pytest.mark.parametrize(("name", "options"), SYMMETRIC)
+def test_symmetric_encoders_ignore_the_order_of_hidden_neurons(spec: SirenSpec, name: str, options: dict) -> None:
+    model, inrs = classifier(name, spec, **options), random_inrs(spec, 5)
+    moved = permuted(inrs)
+    coords = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None].expand(9, spec.in_dim)
+    torch.testing.assert_close(moved(coords), inrs(coords))
+
+    features = model.encoder(model.normalizer(inrs))
+
+    torch.testing.assert_close(model.encoder(model.normalizer(moved)), features)
+    torch.testing.assert_close(model(moved), model(inrs))
+    assert differs(features[0], features[1]), "the encoder says the same of every INR"
+    half = permuted(inrs, columns=False)
+    assert differs(features, model.encoder(model.normalizer(half))), "a permutation of rows alone is another function"
+
+
+def test_the_mlp_does_not_ignore_the_order_of_hidden_neurons(spec: SirenSpec) -> None:
+    model, inrs = classifier("mlp", spec), random_inrs(spec, 5)
+
+    assert differs(model(inrs), model(permuted(inrs)))
+
+
+@pytest.mark.parametrize("make", [AttentionStack, partial(AttentionStack, num_heads=2), DeepSetsStack])
+def test_a_dws_layer_permutes_its_result_with_its_input(make: Callable[..., nn.Module]) -> None:
+    spaces = spaces_of(in_dim=2, out_dim=3, num_hidden=3)
+    layer = DWSLayer(spaces, 2, 4, make)
+    orders = {axis: torch.randperm(6) for axis in (1, 2, 3)}
+    tensors = [torch.randn(3, *[6] * len(space.axes), 2 * space.folded) for space in spaces]
+
+    def permute(tensors: list[Tensor]) -> list[Tensor]:
+        moved = list(tensors)
+        for index, space in enumerate(spaces):
+            for dim, axis in enumerate(space.axes, start=1):
+                moved[index] = moved[index].index_select(dim, orders[axis])
+        return moved
+
+    before, after = layer(tensors), layer(permute(tensors))
+
+    for expected, got in zip(permute(before), after, strict=True):
+        torch.testing.assert_close(got, expected)
+    assert not torch.allclose(before[2], after[2]), "the permutation does not show"
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_the_attention_stack_is_its_formula_map_by_map(num_heads: int) -> None:
+    stack = AttentionStack(3, 4, 6, num_heads)
+    x = torch.randn(3, 2, 5, 4)
+
+    for index, mapped in enumerate(stack(x)):
+        Q, K, V = (x[index] @ part.weight[index] + part.bias[index] for part in (stack.query, stack.key, stack.value))
+        heads = [part.chunk(num_heads, dim=-1) for part in (Q, K, V)]
+        A = torch.cat(
+            [q + torch.softmax(q @ k.mT / 6**0.5, dim=-1) @ v for q, k, v in zip(*heads, strict=True)], dim=-1
+        )
+        torch.testing.assert_close(mapped, A + torch.relu(A @ stack.output.weight[index] + stack.output.bias[index]))
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_every_space_reaches_every_other(index: int) -> None:
+    spaces = spaces_of(in_dim=2, out_dim=3, num_hidden=3)
+    layer = DWSLayer(spaces, 2, 4, DeepSetsStack)
+    tensors = [torch.randn(2, *[5] * len(space.axes), 2 * space.folded) for space in spaces]
+    changed = [x + torch.randn_like(x) if i == index else x for i, x in enumerate(tensors)]
+
+    for before, after in zip(layer(tensors), layer(changed), strict=True):
+        assert differs(before, after)
+
+
+def test_a_dws_layer_is_the_mean_of_one_map_from_each_space() -> None:
+    """With weights 0 and biases 1 every map says 1, the four Linears of an interior weight together as well."""
+    spaces = spaces_of(in_dim=2, out_dim=3, num_hidden=3)
+    layer = DWSLayer(spaces, 2, 4, DeepSetsStack)
+    for name, parameter in layer.named_parameters():
+        nn.init.constant_(parameter, 1.0 if name.endswith("bias") else 0.0)
+
+    for mapped in layer([torch.randn(2, *[5] * len(space.axes), 2 * space.folded) for space in spaces]):
+        torch.testing.assert_close(mapped, torch.ones_like(mapped))
+
+
+def test_the_last_weight_is_free_to_answer_otherwise_for_each_output() -> None:
+    """Navon et al.'s code gives every output the same from the layer before."""
+    spaces = spaces_of(in_dim=2, out_dim=3, num_hidden=3)
+    layer = DWSLayer(spaces, 1, 4, AttentionStack)
+    before_last, last = 4, 6  # W_2 and W_3 among W_0, b_0, W_1, ...
+    tensors = [torch.zeros(2, *[5] * len(space.axes), space.folded) for space in spaces]
+    silent = layer(tensors)[last]
+    tensors[before_last] = torch.randn_like(tensors[before_last])
+
+    answer = (layer(tensors)[last] - silent).unflatten(-1, (3, 4))
+
+    assert differs(answer[:, :, 0], answer[:, :, 1])
+    assert differs(answer[:, 0], answer[:, 1]), "nothing of the order of neurons arrives"
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_rows_of_a_batch_do_not_meet(name: str, options: dict) -> None:
+    spec = SPECS[4]
+    model, inrs = classifier(name, spec, **options), random_inrs(spec, 5)
+
+    torch.testing.assert_close(model(inrs.select(slice(1, 3))), model(inrs)[1:3])
+
+
+@pytest.mark.parametrize(("name", "options"), SYMMETRIC)
+def test_the_same_parameters_read_inrs_of_any_width(name: str, options: dict) -> None:
+    narrow, wide = SPECS[4], replace(SPECS[4], hidden_dim=11)
+    encoder = build_encoder(name, narrow, **SMALL, **options).double().eval()
+    other = build_encoder(name, wide, **SMALL, **options).double().eval()
+    other.load_state_dict(encoder.state_dict())
+    inrs = random_inrs(wide, 3)
+
+    torch.testing.assert_close(other(inrs), encoder(inrs))
+    assert encoder(random_inrs(narrow, 3)).shape == (3, encoder.features)
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_gradients_reach_every_parameter(spec: SirenSpec, name: str, options: dict) -> None:
+    """Without batch normalisation, which subtracts biases; a key's bias falls out of the softmax, too."""
+    model = build_classifier(name, spec, 4, **SMALL, **{**options, "batch_norm": False}).double()
+
+    model(random_inrs(spec, 8)).square().sum().backward()
+
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        if not parameter_name.endswith("key.bias"):
+            assert bool(parameter.grad.abs().max() > 0), parameter_name
+
+
+@pytest.mark.parametrize(
+    ("options", "published"),
+    [({"hidden_dim": 16, "num_hidden": 2}, 77_354), ({"hidden_dim": 32, "num_hidden": 4}, 552_650)],
+)
+@pytest.mark.parametrize("hidden_dim", [32, 5])
+def test_dws_has_the_published_number_of_parameters_at_any_width(
+    options: dict, published: int, hidden_dim: int
+) -> None:
+    model = build_classifier("dws", SirenSpec(2, 1, hidden_dim), 10, **options)
+
+    assert sum(parameter.numel() for parameter in model.parameters()) == published
+
+
+def test_the_normalizer_standardises_each_layer_however_the_inrs_are_batched(spec: SirenSpec) -> None:
+    inrs = start_values(spec, range(30))
+    whole = Normalizer.fit(spec, [inrs])
+    streamed = Normalizer.fit(spec, (inrs.select(slice(begin, begin + 7)) for begin in range(0, 30, 7)))
+    before = inrs.flatten()
+
+    normal = whole(inrs)
+
+    torch.testing.assert_close(streamed.state_dict(), whole.state_dict())
+    for tensor in (*normal.weights, *normal.biases):
+        torch.testing.assert_close(tensor.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(tensor.std(correction=0), torch.tensor(1.0), atol=1e-5, rtol=0)
+    assert torch.equal(inrs.flatten(), before), "the input batch was changed in place"
+    torch.testing.assert_close(whole(permuted(inrs)).flatten(), permuted(whole(inrs)).flatten(), atol=0, rtol=0)
+
+
+def test_a_layer_without_spread_is_normalised_to_zero() -> None:
+    spec = replace(SPECS[2], start="dwsnets")  # sine biases start at 0
+    inrs = start_values(spec, range(4))
+
+    normal = Normalizer.fit(spec, [inrs])(inrs)
+
+    assert torch.equal(normal.biases[0], torch.zeros(4, 6))
+    assert bool(normal.flatten().isfinite().all())
+
+
+def test_the_normalizer_refuses_nothing_nan_and_other_specs() -> None:
+    spec = SPECS[2]
+    broken = random_inrs(spec, 2).flatten()
+    broken[1, 3] = torch.nan
+    with pytest.raises(UsageError, match="at least one INR"):
+        Normalizer.fit(spec, [])
+    with pytest.raises(UsageError, match="NaN or infinite"):
+        Normalizer.fit(spec, [random_inrs(spec, 2), INRBatch.from_flat(spec, broken)])
+    with pytest.raises(UsageError, match=r"omega_0 7\.0, got omega_0 8\.0"):
+        Normalizer.fit(spec, [random_inrs(replace(spec, omega_0=8.0), 2)])
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_classifier_refuses_inrs_of_another_spec(name: str) -> None:
+    model = classifier(name, SPECS[2])
+
+    with pytest.raises(UsageError, match=r"omega_0 7\.0, got omega_0 30\.0"):
+        model(random_inrs(replace(SPECS[2], omega_0=30.0), 2))
+    with pytest.raises(UsageError, match="hidden_dim 6, got hidden_dim 7"):
+        model(random_inrs(replace(SPECS[2], hidden_dim=7), 2))
+    with pytest.raises(UsageError, match="got 2-6-6-3"):
+        model.encoder(random_inrs(SPECS[4], 2))
+
+
+def test_a_classifier_refuses_one_class_and_parts_of_another_spec() -> None:
+    encoder = build_encoder("mlp", SPECS[2])
+    with pytest.raises(UsageError, match="at least two classes, got 1"):
+        Classifier(SPECS[2], 1, encoder)
+    with pytest.raises(UsageError, match="cannot use a MLPEncoder made for 2-6-6-1"):
+        Classifier(SPECS[3], 4, encoder)
+    with pytest.raises(UsageError, match="cannot use a Normalizer made for 3-6-6-1"):
+        Classifier(SPECS[2], 4, encoder, Normalizer(SPECS[3]))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("dvs", {}, "no encoder is called 'dvs'; did you mean 'dws'"),
+        ("dws", {"hiden_dim": 8}, "dws has no option 'hiden_dim'; did you mean 'hidden_dim'"),
+        ("dws", {"set_layer": "attn"}, "must be attention or deepsets, got 'attn'"),
+        ("dws", {"hidden_dim": 8, "num_heads": 3}, "must divide hidden_dim 8, got 3"),
+        ("dws", {"num_hidden": 0}, "num_hidden of dws must be a whole number of at least 1, got 0"),
+        ("mlp", {"hidden_dim": 2.5}, r"hidden_dim of mlp must be a whole number of at least 1, got 2\.5"),
+        ("mlp", {"dropout": 1.0}, "dropout of mlp must be at least 0 and below 1"),
+    ],
+)
+def test_unknown_encoders_and_options_are_refused_with_a_hint(name: str, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_encoder(name, SPECS[2], **options)
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_a_description_builds_the_same_classifier(name: str, options: dict) -> None:
+    model, inrs = classifier(name, SPECS[4], **options), random_inrs(SPECS[4], 3)
+
+    again = Classifier.from_description(model.describe()).double().eval()
+    again.load_state_dict(model.state_dict())
+
+    assert again.describe() == model.describe()
+    assert torch.equal(again(inrs), model(inrs))
+
+
+def test_a_classifier_starts_from_its_seed_alone() -> None:
+    state = torch.get_rng_state()
+    one, same, other = (build_classifier("dws", SPECS[2], 4, seed=seed, **SMALL) for seed in (1, 1, 2))
+
+    assert torch.equal(torch.get_rng_state(), state), "the global generator moved"
+    for (name, a), b, c in zip(one.named_parameters(), same.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b), name
+        assert "norm" in name or not torch.equal(a, c), name
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_batch_normalisation_refuses_to_train_on_one_inr(name: str) -> None:
+    model = build_classifier(name, SPECS[2], 4, **SMALL).double()
+
+    with pytest.raises(UsageError, match="at least 2 INRs, got 1"):
+        model(random_inrs(SPECS[2], 1))
+    assert model.eval()(random_inrs(SPECS[2], 1)).shape == (1, 4)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    encoder = DWSEncoder(SPECS[2], **SMALL, dropout=0.5, batch_norm=False).double()
+    inrs = random_inrs(SPECS[2], 4)
+
+    one, other = encoder(inrs), encoder(inrs)
+    kept = (one != 0) & (other != 0)
+    assert bool(kept.any() and (one == 0).any() and (one != other)[kept].any()), "it does not act between the layers"
+    assert torch.equal(encoder.eval()(inrs), encoder(inrs))
