@@ -147,7 +147,7 @@ class INRBatch:
         if flat.dim() != 2 or flat.shape[1] != spec.num_parameters:
             raise UsageError(f"{spec} needs flat weights (N, {spec.num_parameters}), got {tuple(flat.shape)}")
         parts = torch.split(flat, list(spec.parameter_sizes), dim=1)
-        shaped = [part.view(-1, *shape) for part, (_, shape) in zip(parts, spec.parameter_shapes, strict=True)]
+        shaped = [part.view(len(part), *shape) for part, (_, shape) in zip(parts, spec.parameter_shapes, strict=True)]
         return cls(spec, tuple(shaped[0::2]), tuple(shaped[1::2]))
 
     @classmethod

@@ -160,7 +160,7 @@ class Manifest(Record):
         """JSON, one line a shard, so that people and diff can read it."""
         fields = self.model_dump(mode="json", exclude={"shards"})
         lines = [json.dumps(entry.model_dump(mode="json"), ensure_ascii=True) for entry in self.shards]
-        body = json.dumps(fields, indent=2, ensure_ascii=True).rstrip("\n}").rstrip()
+        body = json.dumps(fields, indent=2, ensure_ascii=True).removesuffix("\n}")
         shards = ",\n    ".join(lines)
         return f'{body},\n  "shards": [\n    {shards}\n  ]\n}}\n' if lines else f'{body},\n  "shards": []\n}}\n'
 

@@ -54,12 +54,23 @@ class Source(Protocol):
     or raises SignalError with the reason why there is none.
     """
 
-    name: str
-    version: str
-    licence: str
-    in_dim: int
-    out_dim: int
-    classes: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def licence(self) -> str: ...
+
+    @property
+    def in_dim(self) -> int: ...
+
+    @property
+    def out_dim(self) -> int: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
     @property
     def items(self) -> Sequence[Item]: ...

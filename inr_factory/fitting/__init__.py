@@ -1,0 +1,170 @@
+"""Fitting: many INRs at once, each to its own signal, by one of several engines behind `fit_views`.
+
+Engines: `reference` (torch.func, any device), the yardstick for correctness. `auto` picks the fastest that supports
+the spec on the device.
+
+Shape letters: N INRs, D parameters of one INR, P points, O values.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inr_factory.errors import UsageError
+from inr_factory.fitting.lanes import Fit, Job
+from inr_factory.fitting.reference import fit_reference
+from inr_factory.inr import INRBatch, SirenSpec, start_values
+from inr_factory.manifest import Quarantined, ViewKey
+from inr_factory.recipe import FitConfig
+from inr_factory.shards import STATUS
+from inr_factory.signals import Signal
+
+
+class Tally(NamedTuple):
+    """How far a fit is: INRs done, those of them that are good with the sum of their PSNRs in dB, and INR-steps."""
+
+    done: int = 0
+    good: int = 0
+    psnr_sum: float = 0.0
+    steps: int = 0
+
+
+OnProgress = Callable[[Tally], None]
+"""Called after every step."""
+
+
+@dataclass(frozen=True)
+class FittedViews:
+    """INRs on the CPU and how their fits ended, in the order of the keys; what failed is in `failures` only.
+
+    seeds (N,) int64 are those of the attempts that made them; psnr (N,) in dB and loss (N,) the mean squared error
+    of these very weights; steps (N,) the updates made; status (N,) as `shards.STATUS` names it.
+    """
+
+    keys: tuple[ViewKey, ...]
+    inrs: INRBatch
+    seeds: NDArray[np.int64]
+    psnr: NDArray[np.float32]
+    loss: NDArray[np.float32]
+    steps: NDArray[np.int32]
+    status: NDArray[np.int8]
+    failures: tuple[Quarantined, ...]
+
+
+def fit_views(
+    spec: SirenSpec,
+    keys: Sequence[ViewKey],
+    signals: Sequence[Signal],
+    config: FitConfig,
+    run_seed: int,
+    device: torch.device | str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> FittedViews:
+    """Fit one INR to each signal, from the start values of its key.
+
+    Adam on the mean squared error over all points. Each INR stops by itself, before the update after which it would
+    have reached `target_psnr`, or after `steps` updates. One that diverges or ends below `floor_psnr` begins again
+    with the seed of its next attempt; after `attempts` it is a failure. INRs do not influence each other: on a CPU
+    the result for a key is bit-identical whatever else is fitted with it. Raises UsageError for signals of other
+    dimensions than the spec's.
+    """
+    if len(keys) != len(signals):
+        raise UsageError(f"each key needs its signal, got {len(keys)} keys and {len(signals)} signals")
+    for key, signal in zip(keys, signals, strict=True):
+        dims = (signal.coords.shape[1], signal.targets.shape[1])
+        if dims != (spec.in_dim, spec.out_dim):
+            raise UsageError(f"{key.object_id} maps {dims[0]} to {dims[1]} values; this INR is {spec}")
+
+    def start(index: int, attempt: int) -> Tensor:
+        return start_values(spec, [keys[index].seed(run_seed, attempt)]).flatten()[0]
+
+    fits: dict[int, Fit] = {}
+    tally = Tally()
+
+    def report(finished: Sequence[Fit], updated: int) -> None:
+        nonlocal tally
+        fits.update((fit.index, fit) for fit in finished)
+        good = [fit.psnr for fit in finished if not fit.failure]
+        tally = Tally(len(fits), tally.good + len(good), tally.psnr_sum + sum(good), tally.steps + updated)
+        if on_progress is not None:
+            on_progress(tally)
+
+    with _precision(config):
+        for jobs in _alike(signals):
+            fit_reference(spec, jobs, start, config, torch.device(device), report)
+    return _gather(spec, keys, [fits[index] for index in range(len(keys))], run_seed)
+
+
+def engine_name(config: FitConfig, device: torch.device | str) -> str:
+    """The engine that `fit_views` uses."""
+    return "reference"
+
+
+def _alike(signals: Sequence[Signal]) -> Iterator[list[Job]]:
+    """Jobs in groups that one batch can hold: the same number of points and, where it is one tensor, the same grid.
+
+    Objects with points of their own share a batch if their number is the same.
+    """
+    grids: dict[int, int] = {}
+    for signal in signals:
+        grids[id(signal.coords)] = grids.get(id(signal.coords), 0) + 1
+
+    def kind(index: int) -> tuple[int, int]:
+        coords = signals[index].coords
+        return len(coords), id(coords) if grids[id(coords)] > 1 else 0
+
+    # By size, then by first appearance: the order must not hang on where a tensor lies in memory.
+    first: dict[tuple[int, int], int] = {}
+    for index in range(len(signals)):
+        first.setdefault(kind(index), index)
+    order = sorted(range(len(signals)), key=lambda index: (first[kind(index)], index))
+    for (_, grid), indices in groupby(order, key=kind):
+        yield [Job(index, signals[index], shared_coords=grid != 0) for index in indices]
+
+
+def _gather(spec: SirenSpec, keys: Sequence[ViewKey], fits: Sequence[Fit], run_seed: int) -> FittedViews:
+    good = [fit for fit in fits if not fit.failure]
+    flat = torch.stack([fit.flat for fit in good]) if good else torch.empty(0, spec.num_parameters)
+    return FittedViews(
+        keys=tuple(keys[fit.index] for fit in good),
+        inrs=INRBatch.from_flat(spec, flat),
+        seeds=np.array([keys[fit.index].seed(run_seed, fit.attempt) for fit in good], dtype=np.int64),
+        psnr=np.array([fit.psnr for fit in good], dtype=np.float32),
+        loss=np.array([fit.loss for fit in good], dtype=np.float32),
+        steps=np.array([fit.steps for fit in good], dtype=np.int32),
+        status=np.array(
+            [STATUS["reached target_psnr" if fit.reached else "ran all steps"] for fit in good], dtype=np.int8
+        ),
+        failures=tuple(
+            Quarantined(
+                object_id=keys[fit.index].object_id,
+                view=keys[fit.index].view,
+                reason=fit.failure,
+                psnr=_round(fit.psnr),
+            )
+            for fit in fits
+            if fit.failure
+        ),
+    )
+
+
+def _round(psnr: float) -> float | None:
+    return round(psnr, 3) if np.isfinite(psnr) else None
+
+
+@contextlib.contextmanager
+def _precision(config: FitConfig) -> Iterator[None]:
+    """TF32 on a GPU only where it is asked for."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

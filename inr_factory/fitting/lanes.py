@@ -1,0 +1,131 @@
+"""Lanes: which INR is fitted where in a fixed batch; a lane whose INR is done takes the next one.
+
+Shape letters: D parameters of one INR.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from inr_factory.recipe import FitConfig
+from inr_factory.signals import Signal
+
+Start = Callable[[int, int], Tensor]
+"""Start values (D,) of the signal of an index, for an attempt counted from 0."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A signal to fit; `index` is its place among the signals. Jobs with shared_coords have one coords tensor."""
+
+    index: int
+    signal: Signal
+    shared_coords: bool
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the fit of one signal ended: flat (D,) on the CPU, and the reason in `failure` if it is of no use."""
+
+    index: int
+    attempt: int
+    flat: Tensor
+    loss: float
+    psnr: float
+    steps: int
+    reached: bool
+    failure: str = ""
+
+
+OnStep = Callable[[Sequence[Fit], int], None]
+"""Called after every step with the fits that it finished and the number of INRs that it updated."""
+
+
+@dataclass
+class Lane:
+    """What one place of the batch works on."""
+
+    job: Job
+    attempt: int = 0
+    steps: int = 0
+    best_psnr: float = -math.inf
+
+
+class Lanes:
+    """A fixed number of lanes fed from a queue of jobs. Idle lanes (None) go on computing what nobody reads."""
+
+    def __init__(self, jobs: Sequence[Job], config: FitConfig) -> None:
+        self.config = config
+        self.waiting = deque(jobs)
+        # Never a batch of one: its sums are ordered differently.
+        count = max(2, min(config.lanes, len(jobs)))
+        self.lanes: list[Lane | None] = [self._next() for _ in range(count)]
+
+    def _next(self) -> Lane | None:
+        return Lane(self.waiting.popleft()) if self.waiting else None
+
+    def __len__(self) -> int:
+        return len(self.lanes)
+
+    @property
+    def busy(self) -> bool:
+        return any(lane is not None for lane in self.lanes)
+
+    def settle(self, losses: Sequence[float], flat: Tensor) -> tuple[list[Fit], list[int], int]:
+        """Judge the weights (N, D) of all lanes by their losses: the fits that are over, the places that begin anew.
+
+        The other lanes count one step, whose update the engine makes next; the third result is their number.
+        """
+        finished: list[Fit] = []
+        refill: list[int] = []
+        updated = 0
+        for place, lane in enumerate(self.lanes):
+            if lane is None:
+                continue
+            if self._goes_on(lane, losses[place]):
+                updated += 1
+                continue
+            fit = self._conclude(lane, losses[place], flat[place])
+            if fit is not None:
+                finished.append(fit)
+                self.lanes[place] = self._next()
+            if self.lanes[place] is not None:
+                refill.append(place)
+        return finished, refill, updated
+
+    def _goes_on(self, lane: Lane, loss: float) -> bool:
+        """Whether another step is due, which is then counted."""
+        target = self.config.target_psnr
+        reached = target is not None and psnr_of(loss, lane.job.signal.peak) >= target
+        if not math.isfinite(loss) or reached or lane.steps >= self.config.steps:
+            return False
+        lane.steps += 1
+        return True
+
+    def _conclude(self, lane: Lane, loss: float, flat_D: Tensor) -> Fit | None:
+        """The fit of a lane that stands still; None if it is bad and the lane has another attempt, now begun."""
+        config, finite = self.config, math.isfinite(loss)
+        psnr = psnr_of(loss, lane.job.signal.peak) if finite else -math.inf
+        lane.best_psnr = max(lane.best_psnr, psnr)
+        reached = finite and config.target_psnr is not None and psnr >= config.target_psnr
+        failure = "" if reached or psnr >= config.floor_psnr else _reason(lane, config)
+        if failure and lane.attempt + 1 < config.attempts:
+            lane.attempt, lane.steps = lane.attempt + 1, 0
+            return None
+        best = lane.best_psnr if failure else psnr
+        return Fit(lane.job.index, lane.attempt, flat_D.cpu().clone(), loss, best, lane.steps, reached, failure)
+
+
+def psnr_of(loss: float, peak: float) -> float:
+    """10 log10(peak² / loss) in dB, at most 200, so that a loss of 0 gives a number; NaN for NaN."""
+    return min(200.0, 10 * math.log10(peak * peak / max(loss, 1e-300))) if loss < math.inf else math.nan
+
+
+def _reason(lane: Lane, config: FitConfig) -> str:
+    times = f"in each of {config.attempts} attempts" if config.attempts > 1 else "in its only attempt"
+    if not math.isfinite(lane.best_psnr):
+        return f"the fit diverged {times}"
+    return f"the fit stayed below {config.floor_psnr:g} dB {times}; the best reached {lane.best_psnr:.1f} dB"

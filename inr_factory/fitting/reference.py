@@ -1,0 +1,79 @@
+"""Reference engine: batched fits by torch.func, on any device. What every other engine is compared with.
+
+Shape letters: N lanes, D parameters of one INR, P points, I coordinates, O values.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+
+from inr_factory.fitting.lanes import Job, Lanes, OnStep, Start
+from inr_factory.inr import SirenSpec
+from inr_factory.recipe import FitConfig
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+def fit_reference(
+    spec: SirenSpec, jobs: Sequence[Job], start: Start, config: FitConfig, device: torch.device, on_step: OnStep
+) -> None:
+    """Fit jobs that have the same number of points, by Adam (Kingma and Ba 2015) on the mean squared error.
+
+    Every lane counts its own steps, so that an INR which joins late has the moments of one that began early.
+    """
+    lanes = Lanes(jobs, config)
+    shared = jobs[0].shared_coords
+    shape = (len(lanes), *jobs[0].signal.targets.shape)
+    targets = torch.zeros(shape, device=device)
+    coords = jobs[0].signal.coords.to(device)
+    if not shared:
+        coords = torch.zeros(len(lanes), *coords.shape, device=device)
+    flat = torch.zeros(len(lanes), spec.num_parameters, device=device)
+    mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
+    step_N = torch.zeros(len(lanes), dtype=torch.float64)
+
+    def fill(place: int) -> None:
+        """Put the job that a lane now has, and its start values, into the batch."""
+        lane = lanes.lanes[place]
+        assert lane is not None
+        targets[place] = lane.job.signal.targets.to(device)
+        if not shared:
+            coords[place] = lane.job.signal.coords.to(device)
+        flat[place] = start(lane.job.index, lane.attempt).to(device)
+        mean[place], square[place], step_N[place] = 0, 0, 0
+
+    for place, lane in enumerate(lanes.lanes):
+        if lane is not None:
+            fill(place)
+    slope_and_loss = vmap(grad_and_value(_loss(spec)), in_dims=(0, None if shared else 0, 0))
+    while lanes.busy:
+        slope, loss = slope_and_loss(flat, coords, targets)
+        finished, refill, updated = lanes.settle(loss.tolist(), flat)
+        step_N += 1
+        mean.lerp_(slope, 1 - BETAS[0])
+        square.mul_(BETAS[1]).addcmul_(slope, slope, value=1 - BETAS[1])
+        # Bias corrections in double precision, as torch.optim.Adam takes them.
+        rate = (config.learning_rate / (1 - BETAS[0] ** step_N)).float().to(device)[:, None]
+        root = (1 - BETAS[1] ** step_N).sqrt().float().to(device)[:, None]
+        flat -= rate * mean / (square.sqrt() / root + EPSILON)
+        for place in refill:
+            fill(place)
+        on_step(finished, updated)
+
+
+def _loss(spec: SirenSpec):  # type: ignore[no-untyped-def]
+    """Mean squared error of one INR: (flat (D,), coords (P, I), targets (P, O)) -> scalar."""
+    sizes, shapes = list(spec.parameter_sizes), [shape for _, shape in spec.parameter_shapes]
+
+    def loss(flat: Tensor, coords: Tensor, targets: Tensor) -> Tensor:
+        parts = [part.view(shape) for part, shape in zip(torch.split(flat, sizes), shapes, strict=True)]
+        hidden = coords
+        for W, b in zip(parts[0:-2:2], parts[1:-2:2], strict=True):
+            hidden = torch.nn.functional.linear(hidden, W, b)
+            hidden = torch.sin(spec.omega_0 * hidden) if spec.activation == "sine" else torch.relu(hidden)
+        values = torch.nn.functional.linear(hidden, parts[-2], parts[-1]) + spec.output_bias
+        return (values - targets).square().mean()
+
+    return loss

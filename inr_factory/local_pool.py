@@ -1,0 +1,178 @@
+"""Local pool: workers in this process, or in a few processes beside it, without Ray."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from time import monotonic
+from typing import Any
+
+from inr_factory.errors import FactoryError, ResourceError
+from inr_factory.fitting import Tally
+from inr_factory.manifest import ShardEntry
+from inr_factory.planning import ShardTask
+from inr_factory.worker import Worker
+
+MAX_DEATHS = 5
+
+OnProgress = Callable[[ShardTask, Tally], None]
+OnDone = Callable[[ShardTask, ShardEntry], None]
+OnDeath = Callable[[ShardTask, str], None]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told how shards come along: (task, tally of it), (task, entry), (task, what happened)."""
+
+    progress: OnProgress
+    done: OnDone
+    death: OnDeath
+
+
+class Deaths:
+    """Workers that died, by the shard they were at; gives up on a shard that takes one after the other with it."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.counts: Counter[ShardTask] = Counter()
+
+    def add(self, task: ShardTask, reason: str) -> None:
+        self.counts[task] += 1
+        self.listener.death(task, reason)
+        if self.counts[task] >= MAX_DEATHS:
+            raise ResourceError(
+                f"{MAX_DEATHS} workers died at {task.path} ({reason}); out of memory? "
+                "try fewer --workers or a smaller --set shard_objects in another --out"
+            )
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_local(worker: Worker, tasks: Sequence[ShardTask], count: int, listener: Listener) -> None:
+    """Make the shards of all tasks with `count` workers: one in this process, several in processes of their own.
+
+    A worker that dies is replaced and its shard begun anew. An error in a worker is raised here, and stops all.
+    """
+    if count == 1:
+        for task in tasks:
+            listener.done(task, worker.make(task, Throttle(partial(listener.progress, task))))
+        return
+    waiting, deaths = deque(tasks), Deaths(listener)
+    members = [_Member(_placed(worker, number)) for number in range(min(count, len(tasks)))]
+    try:
+        for member in members:
+            member.give(waiting)
+        while any(member.task for member in members):
+            for member in _ready(members):
+                _listen(member, waiting, listener, deaths)
+    finally:
+        for member in members:
+            member.end()
+
+
+def _placed(worker: Worker, number: int) -> Worker:
+    """The worker on a GPU of its own, where it works on GPUs."""
+    return replace(worker, device=f"cuda:{number}") if worker.device == "cuda" else worker
+
+
+def _ready(members: Sequence["_Member"]) -> list["_Member"]:
+    """Members that have something to say or are dead; waits for the first."""
+    busy = [member for member in members if member.task]
+    ready = wait([part for member in busy for part in (member.pipe, member.process.sentinel)])
+    return [member for member in busy if member.pipe in ready or member.process.sentinel in ready]
+
+
+def _listen(member: "_Member", waiting: deque[ShardTask], listener: Listener, deaths: Deaths) -> None:
+    task = member.task
+    assert task is not None
+    try:
+        kind, content = member.pipe.recv()
+    except (EOFError, OSError):
+        member.process.join()
+        deaths.add(task, f"exit code {member.process.exitcode}")
+        member.restart()
+        member.assign(task)
+        return
+    if kind == "progress":
+        listener.progress(task, content)
+    elif kind == "done":
+        listener.done(task, content)
+        member.give(waiting)
+    else:
+        raise content
+
+
+class _Member:
+    """A process with a worker in it, and the shard it is at."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.task: ShardTask | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, self.worker), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def give(self, waiting: deque[ShardTask]) -> None:
+        self.task = None
+        if waiting:
+            self.assign(waiting.popleft())
+
+    def assign(self, task: ShardTask) -> None:
+        self.task = task
+        with contextlib.suppress(BrokenPipeError):  # it is dead, which shows when it is listened to
+            self.pipe.send(task)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _serve(pipe: Connection, worker: Worker) -> None:
+    """Make one shard after the other, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers
+
+    def tell(kind: str, content: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send((kind, content))
+
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            task = pipe.recv()
+            try:
+                entry = worker.make(task, Throttle(partial(tell, "progress")))
+            except FactoryError as error:
+                tell("error", error)
+            except Exception:
+                tell("error", RuntimeError(f"worker failed at {task.path}:\n{traceback.format_exc()}"))
+            else:
+                tell("done", entry)
+
+
+class Throttle:
+    """Passes on what it is called with when it has changed, at most five times a second."""
+
+    def __init__(self, tell: Callable[[Tally], None], interval: float = 0.2) -> None:
+        self.tell = tell
+        self.interval = interval
+        self.last, self.due = 0, 0.0
+
+    def __call__(self, tally: Tally) -> None:
+        if tally.done != self.last and monotonic() >= self.due:
+            self.last, self.due = tally.done, monotonic() + self.interval
+            self.tell(tally)

@@ -1,0 +1,117 @@
+"""Planning: which objects are in which split, block and shard; a function of recipe and source alone.
+
+Every worker makes the plan anew and finds the same, so that nothing but the key of a shard has to be sent to it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from inr_factory.errors import UsageError
+from inr_factory.manifest import SPLITS, SplitRecord, shard_path
+from inr_factory.recipe import Recipe, SplitConfig
+from inr_factory.signals import Item, Source
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to make: one view of one block of objects of one split."""
+
+    split: str
+    view: int
+    block: int
+
+    @property
+    def path(self) -> str:
+        return shard_path(self.split, self.view, self.block)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """For each split its blocks, each the indices of its objects among the source's items, in rising order."""
+
+    blocks: Mapping[str, tuple[tuple[int, ...], ...]]
+
+    @property
+    def num_objects(self) -> int:
+        return sum(len(block) for blocks in self.blocks.values() for block in blocks)
+
+    @property
+    def splits(self) -> dict[str, SplitRecord]:
+        return {
+            split: SplitRecord(objects=sum(map(len, blocks)), blocks=len(blocks))
+            for split, blocks in self.blocks.items()
+        }
+
+    def tasks(self, views: int) -> list[ShardTask]:
+        """Every shard of the first `views` views, view by view."""
+        return [
+            ShardTask(split, view, block)
+            for view in range(views)
+            for split, blocks in self.blocks.items()
+            for block in range(len(blocks))
+        ]
+
+
+def make_plan(recipe: Recipe, source: Source) -> Plan:
+    """Splits as the source has them; what it lacks of val and test is taken from train by a stable hash.
+
+    Raises UsageError for a source without objects.
+    """
+    splits = split_items(source.items, recipe.splits, recipe.limit)
+    size = recipe.shard_objects
+    blocks = {
+        split: tuple(tuple(indices[at : at + size]) for at in range(0, len(indices), size))
+        for split, indices in splits.items()
+    }
+    return Plan(blocks)
+
+
+def split_items(items: Sequence[Item], config: SplitConfig, limit: int | None) -> dict[str, list[int]]:
+    """Indices of the items of each split, rising; empty splits are left out.
+
+    Who goes to val and test hangs on the object's name alone, not on the order or on `limit`; with a limit each
+    split keeps its share of it.
+    """
+    if not items:
+        raise UsageError("the source has no objects; look at --data-root")
+    splits: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for index, item in enumerate(items):
+        splits[item.split or "train"].append(index)
+    for split, wanted in (("test", config.test), ("val", config.val)):
+        if not splits[split]:
+            ranked = _by_hash(items, splits["train"])
+            count = wanted if isinstance(wanted, int) else round(wanted * len(items))
+            if count >= len(ranked) and count > 0:
+                raise UsageError(f"splits.{split} asks for {count} of {len(ranked)} objects; leave some for train")
+            splits[split], splits["train"] = ranked[:count], ranked[count:]
+    counts = {split: len(indices) for split, indices in splits.items()}
+    if limit is not None and limit < len(items):
+        counts = _share(counts, limit)
+    return {
+        split: sorted(_by_hash(items, indices)[: counts[split]]) for split, indices in splits.items() if counts[split]
+    }
+
+
+def _by_hash(items: Sequence[Item], indices: Iterable[int]) -> list[int]:
+    """Indices in the order of a stable hash of the objects' names."""
+
+    def rank(index: int) -> bytes:
+        name = items[index].object_id.encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(name, digest_size=8, person=b"inr-split").digest()
+
+    return sorted(indices, key=rank)
+
+
+def _share(counts: Mapping[str, int], limit: int) -> dict[str, int]:
+    """`limit` divided in proportion to counts, by largest remainders; no split that has objects gets none if it can."""
+    total = sum(counts.values())
+    exact = {split: limit * count / total for split, count in counts.items()}
+    shares = {split: int(share) for split, share in exact.items()}
+    for split in sorted(counts, key=lambda split: shares[split] - exact[split])[: limit - sum(shares.values())]:
+        shares[split] += 1
+    for split, count in counts.items():
+        largest = max(shares, key=lambda name: shares[name])
+        if count and not shares[split] and shares[largest] > 1:
+            shares[split], shares[largest] = 1, shares[largest] - 1
+    return shares

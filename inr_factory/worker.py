@@ -1,0 +1,111 @@
+"""Worker: reads the objects of one shard, fits them and writes the shard. What every backend runs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inr_factory.errors import IntegrityError
+from inr_factory.fitting import OnProgress, Tally, engine_name, fit_views
+from inr_factory.images import open_source
+from inr_factory.inr import SirenSpec
+from inr_factory.manifest import Quarantined, ShardEntry, ViewKey
+from inr_factory.planning import Plan, ShardTask, make_plan
+from inr_factory.recipe import Recipe
+from inr_factory.shards import write_shard
+from inr_factory.signals import Signal, SignalError, Source
+
+
+@dataclass
+class Worker:
+    """Makes shards of one set. Opens its source at the first of them, so that it can be sent to where it works.
+
+    `source_fingerprint` is what the manifest says of the source: another machine must see the same.
+    """
+
+    recipe: Recipe
+    data_root: Path | None
+    out: Path
+    device: str
+    source_fingerprint: str
+
+    @cached_property
+    def source(self) -> Source:
+        source = open_source(self.recipe.source, self.data_root)
+        check_source(source, self.source_fingerprint, self.out)
+        return source
+
+    @cached_property
+    def plan(self) -> Plan:
+        return make_plan(self.recipe, self.source)
+
+    @property
+    def spec(self) -> SirenSpec:
+        return self.recipe.spec.spec(self.source.in_dim, self.source.out_dim)
+
+    def make(self, task: ShardTask, on_progress: OnProgress | None = None) -> ShardEntry:
+        """Fit one view of the objects of a block and write the shard. One thread: speed comes from many workers."""
+
+        def count_failed(tally: Tally) -> None:
+            if on_progress is not None:
+                on_progress(tally._replace(done=tally.done + len(failed)))
+
+        torch.set_num_threads(1)
+        source, recipe = self.source, self.recipe
+        indices = self.plan.blocks[task.split][task.block]
+        signals, keys, failed = read_signals(source, indices, task.view)
+        inputs = [signal for _, signal in signals]
+        fitted = fit_views(self.spec, keys, inputs, recipe.fit, recipe.seed, self.device, count_failed)
+        by_id = {source.items[index].object_id: (source.items[index].label, signal) for index, signal in signals}
+        rows = [by_id[key.object_id] for key in fitted.keys]
+        facts = sorted({name for _, signal in signals for name in signal.facts})
+        columns = {
+            "weights": fitted.inrs.flatten().numpy(),
+            "label": np.array([label for label, _ in rows], dtype=np.int32),
+            "object_id": np.array([key.object_id for key in fitted.keys], dtype=object),
+            "view": np.full(len(rows), task.view, dtype=np.int32),
+            "seed": fitted.seeds,
+            "psnr": fitted.psnr,
+            "loss": fitted.loss,
+            "steps": fitted.steps,
+            "status": fitted.status,
+            **{name: np.array([signal.facts[name] for _, signal in rows], dtype=np.int32) for name in facts},
+        }
+        attributes = {
+            "fingerprint": set_fingerprint(recipe, self.source_fingerprint),
+            "engine": engine_name(recipe.fit, self.device),
+            "device": torch.device(self.device).type,
+        }
+        key = (task.split, task.view, task.block)
+        return write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)
+
+
+def read_signals(
+    source: Source, indices: tuple[int, ...], view: int
+) -> tuple[list[tuple[int, Signal]], list[ViewKey], list[Quarantined]]:
+    """(index, signal) and key of every object that has a signal; why the others have none."""
+    signals, keys, failed = [], [], []
+    for index in indices:
+        object_id = source.items[index].object_id
+        try:
+            signals.append((index, source.signal(index)))
+            keys.append(ViewKey(object_id, view))
+        except SignalError as error:
+            failed.append(Quarantined(object_id=object_id, view=view, reason=str(error)))
+    return signals, keys, failed
+
+
+def set_fingerprint(recipe: Recipe, source_fingerprint: str) -> str:
+    """What a shard must carry to belong to a set: recipe and source."""
+    return f"{recipe.fingerprint}-{source_fingerprint}"
+
+
+def check_source(source: Source, fingerprint: str, out: Path) -> None:
+    """Raise IntegrityError unless the source is the one that the set in folder out was begun with."""
+    if source.fingerprint != fingerprint:
+        raise IntegrityError(
+            f"{out} was begun with other {source.name} data (fingerprint {fingerprint}, here {source.fingerprint}); "
+            "put the same data back, or fit into another --out"
+        )
