@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from inr_factory.blocks import Plan, ShardTask, make_plan
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.fitting import Tally, fit_views
 from inr_factory.images import open_source
@@ -26,7 +27,6 @@ from inr_factory.manifest import (
     record,
     sweep,
 )
-from inr_factory.planning import Plan, ShardTask, make_plan
 from inr_factory.recipe import Recipe, check_recipe
 from inr_factory.shards import ShardReader
 from inr_factory.signals import Source
@@ -63,7 +63,7 @@ class Progress:
     """How far a run is: `inrs` to make or put in quarantine, what is done of them, and what people should know."""
 
     inrs: int
-    tally: Tally = Tally()
+    tally: Tally = field(default_factory=Tally)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -154,8 +154,7 @@ class _Run:
     def _hear(self, task: ShardTask, tally: Tally) -> None:
         before = self.so_far.get(task, Tally())
         self.so_far[task] = tally
-        sums = [whole + now - then for whole, now, then in zip(self.progress.tally, tally, before, strict=True)]
-        self.progress.tally = Tally(*sums)
+        self.progress.tally = self.progress.tally.plus(tally).minus(before)
         self._hear_all()
 
     def _hear_all(self) -> None:

@@ -4,6 +4,7 @@ Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -17,6 +18,9 @@ from inr_factory.errors import UsageError
 Start = Literal["siren", "dwsnets", "linear"]
 Activation = Literal["sine", "relu"]
 
+# Keeps a spec that a damaged or foreign file claims from being laid out in memory.
+MAX_DIM = 65_536
+
 
 @dataclass(frozen=True)
 class SirenSpec:
@@ -26,7 +30,8 @@ class SirenSpec:
     `output_bias` is added to its result. `start` names the convention of the start values, see `start_bounds`.
     `activation` "relu" describes ReLU INRs: hidden layers compute max(0, W x + b) and omega_0 is not used.
 
-    Raises UsageError for dimensions below one, an omega_0 that is not positive or an unknown start or activation.
+    Raises UsageError for dimensions outside 1 .. MAX_DIM, an omega_0 that is not positive, numbers that are not
+    finite, or an unknown start or activation.
     """
 
     in_dim: int
@@ -41,10 +46,14 @@ class SirenSpec:
     def __post_init__(self) -> None:
         for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise UsageError(f"{name} of an INR must be a whole number of at least 1, got {value!r}")
-        if not 0 < self.omega_0 < float("inf"):
-            raise UsageError(f"omega_0 must be positive and finite, got {self.omega_0}; the usual value is 30")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_DIM:
+                raise UsageError(f"{name} of an INR must be a whole number from 1 to {MAX_DIM}, got {value!r}")
+        for name in ("omega_0", "output_bias"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise UsageError(f"{name} of an INR must be a finite number, got {value!r}")
+        if self.omega_0 <= 0:
+            raise UsageError(f"omega_0 must be positive, got {self.omega_0}; the usual value is 30")
         if self.start not in get_args(Start):
             raise UsageError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
         if self.activation not in get_args(Activation):
@@ -81,6 +90,9 @@ class SirenSpec:
         unknown = set(fields) - set(cls.__dataclass_fields__)
         if unknown:
             raise UsageError(f"an INR's spec has no field {sorted(unknown)[0]!r}; install a newer inr-factory?")
+        missing = {"in_dim", "out_dim"} - set(fields)
+        if missing:
+            raise UsageError(f"an INR's spec needs the field {sorted(missing)[0]!r}, got {', '.join(fields) or 'none'}")
         return cls(**fields)
 
     def __str__(self) -> str:
@@ -104,7 +116,9 @@ class INRBatch:
     def __post_init__(self) -> None:
         shapes = self.spec.layer_shapes
         if len(self.weights) != len(shapes) or len(self.biases) != len(shapes):
-            raise UsageError(f"{self.spec} has {len(shapes)} layers, got {len(self.weights)} weights")
+            raise UsageError(
+                f"{self.spec} has {len(shapes)} layers, got {len(self.weights)} weights and {len(self.biases)} biases"
+            )
         count = self.weights[0].shape[0]
         for layer, ((outputs, inputs), W, b) in enumerate(zip(shapes, self.weights, self.biases, strict=True)):
             if tuple(W.shape) != (count, outputs, inputs) or tuple(b.shape) != (count, outputs):
@@ -156,7 +170,7 @@ class INRBatch:
         spec = batches[0].spec
         if any(batch.spec != spec for batch in batches):
             raise UsageError(
-                f"only INRs of one spec can be stacked, got {' and '.join({str(b.spec) for b in batches})}"
+                f"only INRs of one spec can be stacked, got {' and '.join(sorted({repr(b.spec) for b in batches}))}"
             )
         return cls.from_flat(spec, torch.cat([batch.flatten() for batch in batches]))
 

@@ -14,10 +14,10 @@ from multiprocessing.process import BaseProcess
 from time import monotonic
 from typing import Any
 
+from inr_factory.blocks import ShardTask
 from inr_factory.errors import FactoryError, ResourceError
 from inr_factory.fitting import Tally
 from inr_factory.manifest import ShardEntry
-from inr_factory.planning import ShardTask
 from inr_factory.worker import Worker
 
 MAX_DEATHS = 5

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -54,6 +55,12 @@ class Quarantined(Record):
     view: int
     reason: str
     psnr: float | None = None
+
+    @field_validator("psnr")
+    @classmethod
+    def _finite(cls, psnr: float | None) -> float | None:
+        """What diverged has no PSNR, and JSON no NaN."""
+        return psnr if psnr is not None and math.isfinite(psnr) else None
 
 
 class PSNRSummary(Record):
@@ -159,10 +166,10 @@ class Manifest(Record):
     def to_json(self) -> str:
         """JSON, one line a shard, so that people and diff can read it."""
         fields = self.model_dump(mode="json", exclude={"shards"})
+        head = json.dumps({**fields, "shards": []}, indent=2, ensure_ascii=True).removesuffix("[]\n}")
         lines = [json.dumps(entry.model_dump(mode="json"), ensure_ascii=True) for entry in self.shards]
-        body = json.dumps(fields, indent=2, ensure_ascii=True).removesuffix("\n}")
         shards = ",\n    ".join(lines)
-        return f'{body},\n  "shards": [\n    {shards}\n  ]\n}}\n' if lines else f'{body},\n  "shards": []\n}}\n'
+        return f"{head}[\n    {shards}\n  ]\n}}\n" if lines else f"{head}[]\n}}\n"
 
 
 def shard_path(split: str, view: int, block: int) -> str:
@@ -278,13 +285,18 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sweep(root: Path, max_age: float = 3600) -> int:
-    """Remove temporary files whose writers are gone (dead here, or elsewhere and `max_age` seconds old); how many."""
+    """Remove temporary files whose writers are gone (dead here, or elsewhere and `max_age` seconds old); how many.
+
+    Only files that bear a name of `write_atomically` are touched.
+    """
     swept = 0
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
-        host, _, pid = path.name.split(".")[-3].rpartition("-")
+        name = re.fullmatch(r"\..+\.(\w+)-(\d{1,9})\.[0-9a-f]{8}\.tmp", path.name)
+        if name is None:
+            continue
+        host, pid = name[1], int(name[2])
         try:
-            mine = host == _host() and pid.isdigit()
-            stale = not _alive(int(pid)) if mine else time.time() - path.stat().st_mtime > max_age
+            stale = not _alive(pid) if host == _host() else time.time() - path.stat().st_mtime > max_age
         except FileNotFoundError:
             continue
         if stale:

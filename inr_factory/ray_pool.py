@@ -10,11 +10,11 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+from inr_factory.blocks import ShardTask
 from inr_factory.errors import FactoryError, ResourceError, UsageError
 from inr_factory.fitting import Tally
 from inr_factory.local_pool import Deaths, Listener, num_cores
 from inr_factory.manifest import ShardEntry
-from inr_factory.planning import ShardTask
 from inr_factory.worker import Worker
 
 POLL_SECONDS = 0.5

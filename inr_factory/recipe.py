@@ -143,7 +143,11 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
                 f"no recipe file {name}; give a YAML file that exists, or a built-in name (inr-factory recipes)"
             )
         raise UsageError(f"no recipe {name!r}: {did_you_mean(name, builtin)} (inr-factory recipes lists them)")
-    fields = _parse(path.read_text(encoding="utf-8"), str(path.name))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"recipe {path} cannot be read: {error}") from None
+    fields = _parse(text, str(path.name))
     if not isinstance(fields, dict):
         raise UsageError(f"recipe {name} must be a mapping of keys to values, got {type(fields).__name__}")
     fields = {"name": path.stem, **fields}
@@ -154,7 +158,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
 def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is a date to YAML
         raise UsageError(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
 
 
@@ -183,13 +187,12 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """Every key that a recipe may hold, dotted."""
+    """Every key that a recipe may hold, sections too, dotted."""
     keys: list[str] = []
     for name, entry in model.model_fields.items():
         if isinstance(entry.annotation, type) and issubclass(entry.annotation, BaseModel):
             keys += _keys(entry.annotation, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
+        keys.append(prefix + name)
     return keys
 
 
@@ -198,8 +201,10 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function", "tuple")))
     if first["type"] == "extra_forbidden":
-        siblings = [known for known in _keys() if known.rpartition(".")[0] == key.rpartition(".")[0]]
-        hint = did_you_mean(key, siblings)
+        section, _, last = key.rpartition(".")
+        namesakes = [known for known in _keys() if known.rpartition(".")[2] == last]
+        siblings = [known for known in _keys() if known.rpartition(".")[0] == section]
+        hint = did_you_mean(namesakes[0] if namesakes else key, namesakes or siblings)
         if "did you mean" not in hint:
             hint = did_you_mean(key, _keys())
         return f"no key {key!r}: {hint}"
@@ -208,5 +213,5 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"]
     if first["type"] == "literal_error":
         known = [word.strip(" '") for word in first["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        message = did_you_mean(str(first["input"]), known)
+        return f"{key}: unknown value {first['input']!r}; {did_you_mean(str(first['input']), known)}"
     return f"{key}: {message[0].lower() + message[1:]}, got {first['input']!r}"

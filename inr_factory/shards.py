@@ -21,6 +21,7 @@ from inr_factory.errors import IntegrityError
 from inr_factory.inr import SirenSpec
 from inr_factory.manifest import (
     FORMAT_VERSION,
+    SPLITS,
     PSNRSummary,
     Quarantined,
     ShardEntry,
@@ -46,6 +47,7 @@ CONVENTIONS = {
     "coords": "(x, y) = (column, row), corners of the image at -1 and 1, row by row from the top left",
     "targets": "image values in [0, 1]",
     "checksum": "zlib.crc32 of the row's bytes, all other columns in alphabetical order",
+    "attributes_checksum": "zlib.crc32 of all other attributes as JSON, keys sorted",
     "status": json.dumps({str(code): name for name, code in STATUS.items()}),
 }
 
@@ -90,11 +92,12 @@ def write_shard(
         "quarantine": json.dumps([row.model_dump(mode="json") for row in quarantine]),
         **attributes,
     }
+    facts["attributes_checksum"] = _attributes_checksum(facts)
     with h5py.File.in_memory(libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=4096) as file:
         for name in sorted(typed):
             file.create_dataset(name, data=typed[name])
         for name in sorted(facts):
-            file.attrs[name] = facts[name]
+            _put_attribute(file, name, facts[name])
         file.flush()
         image = file.id.get_file_image()
     path = root / shard_path(split, view, block)
@@ -119,6 +122,11 @@ def _entry(
     )  # fmt: skip
 
 
+def _attributes_checksum(attributes: Mapping[str, Any]) -> int:
+    facts = {name: value for name, value in attributes.items() if name != "attributes_checksum"}
+    return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+
+
 def _parameters(spec: SirenSpec) -> list[dict[str, Any]]:
     offset, layout = 0, []
     for (name, shape), size in zip(spec.parameter_shapes, spec.parameter_sizes, strict=True):
@@ -130,8 +138,13 @@ def _parameters(spec: SirenSpec) -> list[dict[str, Any]]:
 def _on_disk(name: str, column: NDArray[Any]) -> NDArray[Any]:
     if name == "object_id":
         encoded = [str(text).encode() for text in column]
-        return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(map(len, encoded), default=1)))
-    return np.ascontiguousarray(column, dtype=COLUMN_TYPES.get(name, "<i4"))
+        return np.array(encoded, dtype=h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
+    return np.ascontiguousarray(column, dtype=_disk_type(name))
+
+
+def _disk_type(name: str) -> str:
+    """The type of a column on disk; facts about the object, such as its height, are whole numbers."""
+    return "|S1" if name == "object_id" else COLUMN_TYPES.get(name, "<i4")
 
 
 class ShardReader:
@@ -154,7 +167,7 @@ class ShardReader:
 
     @classmethod
     def unrecorded(cls, path: Path) -> "ShardReader":
-        """A shard that no manifest vouches for; its rows are checked against their checksums."""
+        """A shard that no manifest vouches for; its rows and attributes are checked against their checksums."""
         reader = cls.__new__(cls)
         reader.path, reader.entry = path, None
         reader._open()
@@ -164,14 +177,20 @@ class ShardReader:
     def _open(self) -> None:
         try:
             self._columns, self.attributes = _read_layout(self.path)
+            self.key = (self.attributes["split"], self.attributes["view"], self.attributes["block"])
             self.spec = SirenSpec.from_dict(json.loads(self.attributes["spec"]))
             self.quarantine = tuple(Quarantined(**row) for row in json.loads(self.attributes["quarantine"]))
             missing = {*COLUMN_TYPES, "object_id"} - set(self._columns)
             if missing:
                 raise ValueError(f"it has no column {sorted(missing)[0]}")
-            for name, dtype in COLUMN_TYPES.items():
-                if self._columns[name][0] != np.dtype(dtype):
-                    raise ValueError(f"column {name} is {self._columns[name][0]}, expected {dtype}")
+            for name, (dtype, shape, _) in self._columns.items():
+                expected = np.dtype(_disk_type(name))
+                if dtype != expected and not (name == "object_id" and dtype.kind == "S"):
+                    raise ValueError(f"column {name} is {dtype.str}, expected {expected.str}")
+                if len(shape) != 1 and name != "weights":
+                    raise ValueError(f"column {name} has the shape {shape}, expected one value a row")
+            if self.key[0] not in SPLITS or not all(isinstance(part, int) and part >= 0 for part in self.key[1:]):
+                raise ValueError(f"its split, view and block are {self.key}")
             if self._columns["weights"][1][1:] != (self.spec.num_parameters,):
                 raise ValueError(
                     f"its weights are {self._columns['weights'][1]}, its spec has D = {self.spec.num_parameters}"
@@ -206,10 +225,17 @@ class ShardReader:
 
     @property
     def object_ids(self) -> list[str]:
-        return [text.decode() for text in self.column("object_id")]
+        try:
+            return [text.decode() for text in self.column("object_id")]
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{self.path.name} has an object_id that is not UTF-8: {error}") from None
 
     def check_rows(self) -> None:
-        """Compare every row with its checksum; IntegrityError names the rows that differ."""
+        """Compare attributes and rows with their checksums; IntegrityError names the rows that differ."""
+        if self.attributes.get("attributes_checksum") != _attributes_checksum(self.attributes):
+            raise IntegrityError(
+                f"{self.path.name}: the checksum of its attributes does not fit; remove the file and fit again"
+            )
         columns = {name: np.asarray(self.column(name)) for name in self.column_names}
         wrong = np.flatnonzero(row_checksums(columns) != columns["checksum"])
         if wrong.size:
@@ -221,9 +247,8 @@ class ShardReader:
     def describe(self) -> ShardEntry:
         """The entry that a manifest should hold for this file."""
         image = self.path.read_bytes()
-        key = (str(self.attributes["split"]), int(self.attributes["view"]), int(self.attributes["block"]))
         columns = {name: self.column(name) for name in ("psnr", "steps")}
-        return _entry(key, columns, self.quarantine, len(image), hashlib.sha256(image).hexdigest())
+        return _entry(self.key, columns, self.quarantine, len(image), hashlib.sha256(image).hexdigest())
 
 
 def check_file(root: Path, entry: ShardEntry, content: bool) -> None:
@@ -267,10 +292,27 @@ def _read_layout(path: Path) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, 
             columns[name] = (np.dtype(data.dtype.str), tuple(map(int, data.shape)), offset)
         if len({shape[:1] for _, shape, _ in columns.values()}) > 1:
             raise ValueError("its columns differ in length")
-        attributes = {
-            name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
-        }
+        attributes = {name: _attribute(file, name) for name in file.attrs}
     version = attributes.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"it has format version {version}, this program reads {FORMAT_VERSION}")
     return columns, attributes
+
+
+def _put_attribute(file: h5py.File, name: str, value: str | int) -> None:
+    """Text goes in at fixed length, in HDF5's checksummed header: a flipped bit in the heap that holds text of
+    variable length can make HDF5 search for ever."""
+    if isinstance(value, int):
+        file.attrs[name] = value
+    else:
+        text = value.encode()
+        file.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(1, len(text))))
+
+
+def _attribute(file: h5py.File, name: str) -> str | int:
+    """The attribute, if it is of a kind that shards have; one of another kind is not touched."""
+    kind = file.attrs.get_id(name)
+    if kind.shape != () or kind.dtype.kind not in "iuS":
+        raise ValueError(f"attribute {name} is not one whole number or text of fixed length")
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else int(value)

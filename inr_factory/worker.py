@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from inr_factory.blocks import Plan, ShardTask, make_plan
 from inr_factory.errors import IntegrityError
 from inr_factory.fitting import OnProgress, Tally, engine_name, fit_views
 from inr_factory.images import open_source
 from inr_factory.inr import SirenSpec
 from inr_factory.manifest import Quarantined, ShardEntry, ViewKey
-from inr_factory.planning import Plan, ShardTask, make_plan
 from inr_factory.recipe import Recipe
 from inr_factory.shards import write_shard
 from inr_factory.signals import Signal, SignalError, Source

@@ -35,6 +35,13 @@ class Tally(NamedTuple):
     psnr_sum: float = 0.0
     steps: int = 0
 
+    def plus(self, other: "Tally", sign: int = 1) -> "Tally":
+        done, good = self.done + sign * other.done, self.good + sign * other.good
+        return Tally(done, good, self.psnr_sum + sign * other.psnr_sum, self.steps + sign * other.steps)
+
+    def minus(self, other: "Tally") -> "Tally":
+        return self.plus(other, -1)
+
 
 OnProgress = Callable[[Tally], None]
 """Called after every step."""
@@ -92,7 +99,7 @@ def fit_views(
         nonlocal tally
         fits.update((fit.index, fit) for fit in finished)
         good = [fit.psnr for fit in finished if not fit.failure]
-        tally = Tally(len(fits), tally.good + len(good), tally.psnr_sum + sum(good), tally.steps + updated)
+        tally = tally.plus(Tally(len(finished), len(good), sum(good), updated))
         if on_progress is not None:
             on_progress(tally)
 

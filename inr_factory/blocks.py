@@ -1,4 +1,4 @@
-"""Planning: which objects are in which split, block and shard; a function of recipe and source alone.
+"""Blocks: which objects are in which split, block and shard; a function of recipe and source alone.
 
 Every worker makes the plan anew and finds the same, so that nothing but the key of a shard has to be sent to it.
 """

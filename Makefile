@@ -1,0 +1,32 @@
+# `make demo`: make a data set from real images and learn from it. `make test`: pass the tests.
+# Both set up .venv first, if it is missing or older than what it was made from.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := inrs/demo
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
+	$(BIN)/inr-factory verify $(DEMO) --render
+	$(BIN)/inr-factory show $(DEMO)
+	$(BIN)/inr-factory train $(DEMO) --model dws:set_layer=deepsets --augment flip --mixup mixup --epochs 12 --batch-size 64 --lr 3e-3 --out runs/demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv $(DEMO) runs/demo
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@

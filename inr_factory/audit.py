@@ -1,0 +1,128 @@
+"""Audit: is a set whole, and do its INRs still give what they were fitted to.
+
+Shape letters: N INRs, P points, O values.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inr_factory.errors import FactoryError, IntegrityError
+from inr_factory.inr import INRBatch
+from inr_factory.manifest import SHARD_FOLDER, Manifest, ShardEntry
+from inr_factory.metrics import psnr
+from inr_factory.shards import ShardReader
+from inr_factory.signals import Signal, SignalError, Source
+
+# A loss computed again, in other batches or on another device, may differ by rounding: this share and this amount.
+LOSS_RTOL, LOSS_ATOL = 2e-3, 1e-9
+CHUNK_VALUES = 2**24
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one shard."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The outcome of rendering INRs again: the largest differences from what the shards say, and their median PSNR."""
+
+    inrs: int
+    max_psnr_gap: float
+    median_psnr: float
+
+
+def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Fault]:
+    """Faults of all recorded shards: size, sha256, layout, row checksums, and whether they are this set's.
+
+    Files in the shard folder that no record names are faults, too.
+    """
+    faults = []
+    for entry in manifest.shards:
+        try:
+            with ShardReader(root, entry, check=True) as shard:
+                shard.check_rows()
+                if shard.attributes.get("fingerprint") != manifest.fingerprint or shard.spec != manifest.siren_spec:
+                    raise IntegrityError(f"{entry.path} is a shard of another set")
+        except FactoryError as error:
+            faults.append(Fault(entry.path, str(error)))
+        if on_shard is not None:
+            on_shard(entry)
+    known = {entry.path for entry in manifest.shards}
+    for path in sorted((root / SHARD_FOLDER).glob("*.h5")):
+        name = f"{SHARD_FOLDER}/{path.name}"
+        if name not in known:
+            faults.append(Fault(name, f"{name} is not recorded; inr-factory fit adopts it, or remove it"))
+    return faults
+
+
+def render_shards(
+    root: Path, manifest: Manifest, source: Source, on_shard: Callable[[ShardEntry], None] | None = None
+) -> tuple[Rendered, list[Fault]]:
+    """Render every stored INR at its signal's points and compare its loss with the one stored.
+
+    A shard has a fault if an INR's loss differs by more than rounding explains, or its object is not in the source.
+    """
+    index_of = {item.object_id: index for index, item in enumerate(source.items)}
+    faults, gaps, levels = [], [0.0], []
+    for entry in manifest.shards:
+        try:
+            shard = ShardReader(root, entry, check=False)
+            inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(np.array(shard.column("weights"))))
+            signals = [_signal(source, index_of, object_id) for object_id in shard.object_ids]
+            loss = mean_squared_errors(inrs, signals).numpy()
+            peak = torch.tensor([signal.peak for signal in signals])
+            stored = shard.column("loss")
+            again, before = (psnr(torch.from_numpy(np.maximum(x, 1e-20)), peak).numpy() for x in (loss, stored))
+            levels.append(again)
+            gaps.append(float(np.abs(again - before).max(initial=0.0)))
+            wrong = np.flatnonzero(np.abs(loss - stored) > LOSS_RTOL * stored + LOSS_ATOL)
+            if wrong.size:
+                row = int(wrong[0])
+                raise IntegrityError(
+                    f"{entry.path}: {wrong.size} INRs do not give what they were fitted to; row {row} "
+                    f"({shard.object_ids[row]}) has {again[row]:.2f} dB, the shard says {before[row]:.2f}"
+                )
+        except FactoryError as error:
+            faults.append(Fault(entry.path, str(error)))
+        if on_shard is not None:
+            on_shard(entry)
+    median = float(np.median(np.concatenate(levels))) if any(map(len, levels)) else float("nan")
+    return Rendered(sum(map(len, levels)), max(gaps), median), faults
+
+
+def mean_squared_errors(inrs: INRBatch, signals: list[Signal]) -> Tensor:
+    """(N,) mean squared error of each INR at the points of its signal, in pieces that fit into memory."""
+    if not signals:
+        return torch.empty(0)
+    if not _alike(signals):
+        pairs = ((inrs.select(slice(at, at + 1)), signal) for at, signal in enumerate(signals))
+        return torch.stack([(inr(signal.coords)[0] - signal.targets).square().mean() for inr, signal in pairs])
+    coords, targets = signals[0].coords, torch.stack([signal.targets for signal in signals])
+    size = max(1, CHUNK_VALUES // (len(coords) * inrs.spec.hidden_dim))
+    parts = [
+        (inrs.select(slice(at, at + size))(coords) - targets[at : at + size]).square().mean(dim=(1, 2))
+        for at in range(0, len(inrs), size)
+    ]
+    return torch.cat(parts)
+
+
+def _alike(signals: list[Signal]) -> bool:
+    return all(signal.coords is signals[0].coords for signal in signals)
+
+
+def _signal(source: Source, index_of: dict[str, int], object_id: str) -> Signal:
+    if object_id not in index_of:
+        raise IntegrityError(f"{source.name} has no object {object_id}; is --data-root the set's own?")
+    try:
+        return source.signal(index_of[object_id])
+    except SignalError as error:
+        raise IntegrityError(f"{object_id} can no longer be read: {error}") from None

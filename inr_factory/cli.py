@@ -1,0 +1,80 @@
+"""The command line: its verbs by name, and what becomes of their failures."""
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import typer
+from click import ClickException
+from click.exceptions import Abort, Exit
+
+from inr_factory.commands import fit, learn, look, machine
+from inr_factory.errors import FactoryError, UsageError
+
+EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
+
+\b
+  inr-factory fit digits                    SIRENs of 1,797 scans, two each
+  inr-factory show inrs/digits              see them beside their sources
+  inr-factory train inrs/digits --mixup mixup    a classifier of weights
+"""
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help=EXAMPLES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (
+    fit.fit,
+    look.status,
+    look.verify,
+    look.show,
+    learn.train,
+    learn.evaluate,
+    machine.recipes,
+    machine.doctor,
+):
+    app.command()(verb)
+
+
+def main() -> NoReturn:
+    """Run the command of sys.argv and leave with its exit code; see README for what the codes mean."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command. Failures are one line on stderr; $INR_FACTORY_DEBUG=1 gives tracebacks, too."""
+    debug = os.environ.get("INR_FACTORY_DEBUG", "") not in ("", "0")
+    command = typer.main.get_command(app)
+    try:
+        return int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
+    except Exit as leave:
+        return leave.exit_code
+    except ClickException as error:
+        _complain(f"{error.format_message()} (inr-factory --help)")
+        return UsageError.exit_code
+    except (KeyboardInterrupt, Abort):
+        _complain("interrupted; what was made is kept, and the same command goes on from there")
+        return INTERRUPTED
+    except FactoryError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split())
+        _complain(f"internal error, {type(error).__name__}: {text} (INR_FACTORY_DEBUG=1 shows where; please report it)")
+        return 1
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"inr-factory: {' '.join(line.split())}\n")

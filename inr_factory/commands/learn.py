@@ -1,0 +1,201 @@
+"""`train` and `evaluate`: fit a classifier to the weights of a set, and measure it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from inr_factory import terminal
+from inr_factory.commands.options import Folder, Json
+from inr_factory.dataset import INRDataset
+from inr_factory.errors import UsageError
+from inr_factory.inr import INRBatch
+from inr_factory.loader import INRLoader
+from inr_factory.manifest import write_atomically
+from inr_factory.mixup import parse_mixup
+from inr_factory.models import Classifier, Normalizer, build_classifier
+from inr_factory.models.checkpoint import build_from_checkpoint
+from inr_factory.training import BEST, TrainConfig
+from inr_factory.training import evaluate as evaluate_model
+from inr_factory.training import train as train_model
+from inr_factory.transforms import parse_transforms
+
+# What a run's folder says besides its checkpoints: where its data set lies, which may move.
+RUN = "run.json"
+EVALUATION_BATCH = 512
+
+
+def train(
+    dataset: Folder,
+    model: Annotated[str, typer.Option(help="mlp or dws, with options as dws:hidden_dim=32,num_hidden=4")] = "dws",
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(help="transform of the weights, as flip or noise:scale=0.3; repeatable", show_default=False),
+    ] = None,
+    mixup: Annotated[
+        str | None, typer.Option(help="mixing, as mixup or mixup:alpha=0.2,match=signed", show_default=False)
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(help="learn from the first N views; else all", show_default=False)
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    batch_size: Annotated[int, typer.Option(min=2)] = 128,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option()] = 5e-4,
+    schedule: Annotated[str, typer.Option(help="constant or cosine, both after the warm-up")] = "constant",
+    warmup_steps: Annotated[int, typer.Option(min=0)] = 100,
+    label_smoothing: Annotated[float, typer.Option()] = 0.0,
+    early_stopping: Annotated[
+        int | None, typer.Option(help="stop after so many epochs without a gain", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the run; else runs/SET-MODEL-SEED", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier on the weights; on test, its best epoch on val counts. Run it again to go on."""
+    name, options = parse_model(model)
+    transform = parse_transforms(augment or [])
+    mixing = parse_mixup(mixup) if mixup else None
+    config = _config(
+        epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
+        warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
+    )  # fmt: skip
+    training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
+    for part in (training, validation):
+        if part.incomplete:
+            terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
+    loader = INRLoader(
+        training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
+        device=_loader_device(device),
+    )  # fmt: skip
+    normalizer = Normalizer.fit(training.spec, _plain_batches(training))
+    classifier = build_classifier(name, training.spec, training.num_classes, normalizer, seed=seed, **options)
+    out = out or Path("runs") / f"{training.manifest.name}-{name}-{seed}"
+    meta = {
+        "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
+        "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
+    }  # fmt: skip
+    parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}")
+    out.mkdir(parents=True, exist_ok=True)
+    result = train_model(
+        classifier, loader, evaluation_loader(validation, device), config, out, meta, on_epoch=_say_epoch(epochs)
+    )
+    write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
+    best = build_from_checkpoint(out / BEST)
+    figures = _measure(best, INRDataset(dataset, "test", views=1), device) if _has_split(training, "test") else None
+    if as_json:
+        terminal.tell_json({"run": str(out), "best": dict(result.best), "epochs": len(result.history), "test": figures})
+        return
+    epoch, val = int(result.best["epoch"]), result.best["val_accuracy"]
+    terminal.tell(f"best epoch {epoch + 1} of {len(result.history)}: validation accuracy {val:.2%}")
+    if figures is not None:
+        terminal.tell(
+            f"test accuracy {figures['accuracy']:.2%} of {figures['count']:,} INRs (chance {1 / training.num_classes:.2%})"
+        )
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")],
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="another set of the same INRs; else the one it was trained on", show_default=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
+    views: Annotated[int, typer.Option(help="the first N views", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix."""
+    checkpoint = run / BEST if run.is_dir() else run
+    if not checkpoint.is_file():
+        raise UsageError(f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train made")
+    model = build_from_checkpoint(checkpoint)
+    data = INRDataset(dataset or _dataset_of(checkpoint.parent), split, views=views)
+    figures = _measure(model, data, device)
+    if as_json:
+        terminal.tell_json({"run": str(run), "split": split, "classes": list(data.classes), **figures})
+        return
+    terminal.tell(
+        f"{split} accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f}, of {figures['count']:,} INRs\n"
+    )
+    rows = []
+    for number, (name, share) in enumerate(zip(data.classes, figures["per_class_accuracy"], strict=True)):
+        counts = figures["confusion"][number]
+        wrong = {data.classes[at]: count for at, count in enumerate(counts) if at != number and count}
+        taken = max(wrong, key=lambda other: wrong[other], default="")
+        worst = f"{taken} ({wrong[taken]})" if taken else "-"
+        rows.append((name, sum(counts), "-" if share is None else f"{share:.1%}", worst))
+    terminal.tell_table(["class", "INRs", "accuracy", "most often taken for"], rows)
+
+
+def parse_model(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and options of `name` or `name:key=value,key=value`; values are numbers, true, false or words."""
+    name, _, rest = text.partition(":")
+    options: dict[str, Any] = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise UsageError(f"--model takes name:key=value,key=value, got {text!r}")
+        try:
+            options[key] = json.loads(value.lower())
+        except json.JSONDecodeError:
+            options[key] = value
+    return name.strip(), options
+
+
+def evaluation_loader(dataset: INRDataset, device: str) -> INRLoader:
+    """All rows in order, once."""
+    return INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False, device=_loader_device(device))
+
+
+def _measure(model: Classifier, data: INRDataset, device: str) -> dict[str, Any]:
+    model = model.to(_loader_device(device))
+    return evaluate_model(model, evaluation_loader(data, device))
+
+
+def _plain_batches(dataset: INRDataset) -> Iterator[INRBatch]:
+    for inrs, _ in INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False):
+        yield inrs
+
+
+def _has_split(dataset: INRDataset, split: str) -> bool:
+    return any(entry.split == split and entry.rows for entry in dataset.manifest.shards)
+
+
+def _loader_device(name: str) -> torch.device:
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def _config(**settings: Any) -> TrainConfig:
+    from pydantic import ValidationError
+
+    try:
+        return TrainConfig(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {first['msg'].lower()}, got {first['input']!r}") from None
+
+
+def _dataset_of(folder: Path) -> Path:
+    try:
+        return Path(json.loads((folder / RUN).read_text())["dataset"])
+    except (OSError, ValueError, KeyError):
+        raise UsageError(f"{folder} does not say which set it was trained on; name it by --dataset") from None
+
+
+def _say_epoch(epochs: int) -> Any:
+    def say(record: Mapping[str, float]) -> None:
+        terminal.say(
+            f"epoch {int(record['epoch']) + 1:>3} of {epochs}  train loss {record['train_loss']:.4f}  "
+            f"val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.2%}  {record['seconds']:.1f} s"
+        )
+
+    return say

@@ -1,0 +1,131 @@
+"""`status`, `verify` and `show`: what is in a set, is it whole, and what do its INRs look like."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inr_factory import terminal
+from inr_factory.audit import check_shards, render_shards
+from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
+from inr_factory.errors import IntegrityError, PartialError, UsageError
+from inr_factory.images import open_source
+from inr_factory.manifest import SPLITS, load_manifest
+from inr_factory.recipe import check_recipe
+from inr_factory.worker import check_source
+
+
+def status(
+    dataset: Folder,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="list every object in quarantine")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is in a set and what is missing. Exit code 75 while something is."""
+    manifest = load_manifest(dataset)
+    missing = set(manifest.missing(dataset))
+    rows = []
+    for view in range(manifest.views):
+        for split in SPLITS:
+            if split not in manifest.splits:
+                continue
+            entries = [entry for entry in manifest.shards if (entry.split, entry.view) == (split, view)]
+            done = [entry for entry in entries if entry.path not in missing]
+            lowest = min((entry.psnr.min for entry in done if entry.psnr), default=None)
+            bad = sum(len(entry.quarantine) for entry in done)
+            blocks = manifest.splits[split].blocks
+            rows.append(
+                (split, view, f"{len(done)} of {blocks}", sum(e.rows for e in done), median_psnr(done), lowest, bad)
+            )
+    size = sum(entry.bytes for entry in manifest.shards)
+    columns = ["split", "view", "shards", "INRs", "median dB", "lowest dB", "quarantined"]
+    if as_json:
+        terminal.tell_json({
+            "name": manifest.name, "spec": str(manifest.siren_spec), "source": manifest.source.model_dump(),
+            "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": size,
+            "missing_shards": sorted(missing), "quarantine": [row.model_dump() for row in manifest.quarantine],
+            "parts": [dict(zip(columns, row, strict=True)) for row in rows],
+        })  # fmt: skip
+    else:
+        source = manifest.source
+        terminal.tell(
+            f"{manifest.name}: {manifest.rows:,} INRs, {manifest.siren_spec}, {size / 1e6:,.1f} MB in {dataset}"
+        )
+        terminal.tell(
+            f"of {source.name} ({source.version}; licence: {source.licence}), {len(manifest.classes)} classes\n"
+        )
+        shown = [[cell if cell is not None else "-" for cell in row] for row in rows]
+        terminal.tell_table(columns, shown)
+    say_quarantine(terminal.say, list(manifest.quarantine), most=10**9 if quarantine else 5)
+    if missing:
+        raise PartialError(f"{len(missing):,} shards are missing; inr-factory fit with the set's recipe makes them")
+
+
+def verify(
+    dataset: Folder,
+    render: Annotated[bool, typer.Option("--render", help="render the INRs again and compare with the source")] = False,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Check every shard against its checksums, and the INRs against their source. Exit code 4 names what is wrong."""
+    manifest = load_manifest(dataset)
+    with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
+        faults = check_shards(dataset, manifest, progress)
+    lines = [f"{len(manifest.shards) - len({f.path for f in faults}):,} of {len(manifest.shards):,} shards are whole"]
+    result: dict[str, Any] = {"shards": len(manifest.shards), "inrs": manifest.rows}
+    if render and not faults:
+        recipe = check_recipe(manifest.recipe, origin=f"of {dataset}")
+        source = open_source(recipe.source, data_root)
+        check_source(source, manifest.source.fingerprint, dataset)
+        with terminal.ShardProgress("rendering", len(manifest.shards)) as progress:
+            rendered, faults = render_shards(dataset, manifest, source, progress)
+        result |= {"rendered": rendered.inrs, "median_psnr": round(rendered.median_psnr, 3)}
+        result |= {"max_psnr_gap": round(rendered.max_psnr_gap, 5)}
+        lines += [
+            f"{rendered.inrs:,} INRs rendered again: median {rendered.median_psnr:.2f} dB, at most "
+            f"{rendered.max_psnr_gap:.4f} dB off what the shards say"
+        ]
+    missing = manifest.missing(dataset)
+    if as_json:
+        terminal.tell_json({**result, "missing_shards": missing, "faults": [vars(fault) for fault in faults]})
+    else:
+        for line in lines:
+            terminal.tell(line)
+    if faults:
+        for fault in faults:
+            terminal.say(f"fault: {fault.reason}")
+        raise IntegrityError(
+            f"{len(faults)} {plural(len(faults), 'fault')} in {dataset}: {', '.join(f.path for f in faults[:3])}"
+        )
+    if missing:
+        terminal.say(f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them")
+
+
+def show(
+    dataset: Folder,
+    picture: Annotated[
+        Path | None, typer.Option("--out", help="PNG to write; else DATASET/preview.png", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option(help="how many INRs", min=1, max=60)] = 10,
+    split: Annotated[str | None, typer.Option(help="train, val or test", show_default=False)] = None,
+    objects: Annotated[
+        list[str] | None, typer.Option("--object", help="all views of this object; repeatable", show_default=False)
+    ] = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Draw INRs beside what they were fitted to, and the difference, into a PNG."""
+    from inr_factory.gallery import choose_views, reconstruct
+    from inr_factory.report import draw_reconstructions
+
+    manifest = load_manifest(dataset)
+    picture = picture or dataset / "preview.png"
+    chosen = choose_views(dataset, manifest, count, split, objects or [])
+    source = None
+    try:
+        source = open_source(check_recipe(manifest.recipe, origin=f"of {dataset}").source, data_root)
+    except UsageError as error:
+        terminal.say(f"without the sources: {error}")
+    shown = reconstruct(dataset, manifest, chosen, source)
+    draw_reconstructions(shown, picture, f"{manifest.name}: {manifest.siren_spec}")
+    result = {"picture": str(picture), "inrs": len(shown)}
+    terminal.tell_json(result) if as_json else terminal.tell(f"{picture}: {len(shown)} INRs")

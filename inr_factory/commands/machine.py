@@ -1,0 +1,48 @@
+"""`recipes` and `doctor`: what this program has, and whether this machine is ready for it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from click.exceptions import Exit
+
+from inr_factory import terminal
+from inr_factory.commands.options import Json
+from inr_factory.recipe import builtin_recipes, load_recipe
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="print this one in full", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List the built-in recipes, or print one with every default written out, ready to be changed."""
+    if name is not None:
+        fields = load_recipe(name).model_dump(mode="json")
+        terminal.tell_json(fields) if as_json else terminal.tell(yaml.safe_dump(fields, sort_keys=False).rstrip())
+        return
+    rows = []
+    for known, path in builtin_recipes().items():
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        rows.append((known, f"{load_recipe(known).views}", first.lstrip("# ")))
+    if as_json:
+        terminal.tell_json([dict(zip(("name", "views", "about"), row, strict=True)) for row in rows])
+    else:
+        terminal.tell_table(["recipe", "views", "about"], rows)
+
+
+def doctor(
+    out: Annotated[Path, typer.Option(help="where data sets will be written")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Say whether this machine is ready: versions, cores, GPU, Ray, disk. Exit code 5 if something will not work."""
+    from inr_factory.doctor import examine
+
+    findings = examine(out)
+    if as_json:
+        terminal.tell_json([vars(finding) for finding in findings])
+    else:
+        marks = {True: "ok", False: "FAULT", None: "note"}
+        terminal.tell_table(["", "what", "found"], [(marks[f.good], f.what, f.found) for f in findings])
+    if any(finding.good is False for finding in findings):
+        raise Exit(5)

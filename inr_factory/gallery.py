@@ -1,0 +1,73 @@
+"""Gallery: chooses stored INRs, renders them and puts them beside their sources."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.inr import INRBatch
+from inr_factory.manifest import Manifest, ShardEntry
+from inr_factory.report import Reconstruction
+from inr_factory.shards import ShardReader
+from inr_factory.signals import SignalError, Source, pixel_grid
+
+
+def choose_views(
+    root: Path, manifest: Manifest, count: int, split: str | None, objects: Sequence[str]
+) -> list[tuple[ShardEntry, int]]:
+    """(shard, row) of the INRs to show: all views of the objects named, else `count` spread evenly over the first view.
+
+    Raises UsageError for an empty set or split and for an object that the set does not have.
+    """
+    entries = [entry for entry in manifest.shards if split in (None, entry.split) and entry.rows]
+    if not entries:
+        raise UsageError(
+            f"{root} has no INR{f' of split {split}' if split else ''} to show; run inr-factory status {root}"
+        )
+    if not objects:
+        entries = [entry for entry in entries if entry.view == entries[0].view]
+        places = np.linspace(0, sum(entry.rows for entry in entries) - 1, count).round().astype(int)
+        ends = np.cumsum([entry.rows for entry in entries])
+        return [
+            (entries[at], int(place - ends[at] + entries[at].rows))
+            for place in dict.fromkeys(places.tolist())
+            for at in [int(np.searchsorted(ends, place, side="right"))]
+        ]
+    ids = {entry: ShardReader(root, entry, check=False).object_ids for entry in entries}
+    chosen = [(entry, rows.index(name)) for name in objects for entry, rows in ids.items() if name in rows]
+    for name in objects:
+        if not any(name in rows for rows in ids.values()):
+            raise UsageError(f"{root} has no INR of object {name!r}; {did_you_mean(name, list(ids[entries[0]])[:50])}")
+    return chosen
+
+
+def reconstruct(
+    root: Path, manifest: Manifest, chosen: Sequence[tuple[ShardEntry, int]], source: Source | None
+) -> list[Reconstruction]:
+    """The chosen INRs rendered on the pixel grid of their images, with their sources if `source` is at hand."""
+    index_of = {item.object_id: index for index, item in enumerate(source.items)} if source else {}
+    shown = []
+    for entry, row in chosen:
+        shard = ShardReader(root, entry, check=True)
+        facts = {name: int(shard.column(name)[row]) for name in ("height", "width", "view", "label")}
+        shape = (facts["height"], facts["width"], shard.spec.out_dim)
+        inr = INRBatch.from_flat(shard.spec, torch.from_numpy(np.array(shard.column("weights")[row : row + 1])))
+        image = inr(pixel_grid(*shape[:2])).numpy().reshape(shape)
+        object_id = shard.object_ids[row]
+        name = manifest.classes[facts["label"]]
+        title = f"{object_id[-18:]}\n{name[:14]}, view {facts['view']}\n{shard.column('psnr')[row]:.1f} dB"
+        original = _image(source, index_of.get(object_id), shape) if source else None
+        shown.append(Reconstruction(title, image, original))
+    return shown
+
+
+def _image(source: Source, index: int | None, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:
+    if index is None:
+        return None
+    try:
+        return source.signal(index).targets.numpy().reshape(shape)
+    except (SignalError, ValueError):
+        return None

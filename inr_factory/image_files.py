@@ -1,0 +1,162 @@
+"""One image, from a file or an array, as a signal: values in [0, 1] at the centres of pixels. The only user of PIL.
+
+H and W are an image's height and width, O its values a pixel: 1 (grey) or 3 (rgb).
+"""
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.recipe import ImageSource
+from inr_factory.signals import Signal, SignalError, pixel_grid
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Values = NDArray[np.float32]
+
+# Pillow goes by the content, not by the name; without this list an .eps named .png would start Ghostscript.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
+)  # fmt: skip
+
+# EXIF's number for "turned or mirrored like this" -> the name of Pillow's step that puts it upright.
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
+    6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
+}  # fmt: skip
+
+
+def out_dim(config: ImageSource, own: int) -> int:
+    """Values a pixel: what `mode` asks for, else what the collection has."""
+    return {"grey": 1, "rgb": 3, None: own}[config.mode]
+
+
+def file_signal(path: Path, config: ImageSource) -> Signal:
+    """The signal of an image file: its first frame, upright as EXIF says, transparent parts on white.
+
+    8-bit values are divided by 255, 16-bit greys by 65535; floating-point ones must lie in [0, 1] as they are.
+    16-bit colour is read as 8-bit, which is all that Pillow gives. Raises SignalError, and nothing else, for a file
+    that is missing, damaged, not an image or over `max_pixels` or `max_points`, both checked before it is decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if path.stat().st_size == 0:
+            raise SignalError("the file is empty (0 bytes)")
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata, and of sizes that `max_pixels` allows.
+            warnings.simplefilter("ignore")
+            # A file, not its path: by path, Pillow 13 maps uncompressed TIFFs into memory and scrambles turned ones.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                _check_size(image.width, image.height, config)
+                image.load()
+                return _signal(_values(_upright(image), out_dim(config, own=3), config))
+    except SignalError:
+        raise
+    except UnidentifiedImageError:
+        raise SignalError(f"not recognised as an image, it is none of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit belongs to the whole process, so it stays, even where max_pixels is above it.
+        found, pillow_limit, *_ = [int(digits) for digits in re.findall(r"\d+", str(error))]
+        limit = f"source.max_pixels allows {config.max_pixels}" if found > config.max_pixels else None
+        raise SignalError(f"{found} pixels, {limit or f'Pillow allows {pillow_limit}'}") from None
+    except OSError as error:
+        raise SignalError(f"cannot be read: {error.strerror or one_line(error)}") from error
+    except Exception as error:
+        # A damaged file may raise anything at all in a decoder; it is one object's reason, kept in its record.
+        raise SignalError(f"cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
+
+
+def array_signal(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> Signal:
+    """The signal of pixels (H, W) or (H, W, 3) whose values go from 0 to `white`."""
+    channels = out_dim(config, own=pixels.shape[2] if pixels.ndim == 3 else 1)
+    _check_size(pixels.shape[1], pixels.shape[0], config)
+    if config.size is None and (pixels.ndim == 2 or channels == 3):
+        return _signal(_channels(pixels.astype(np.float32) / np.float32(white), channels))
+
+    from PIL import Image
+
+    image = Image.fromarray(pixels if white == 255 else pixels.astype(np.float32) / np.float32(white))
+    return _signal(_values(image, channels, config))
+
+
+def _check_size(width: int, height: int, config: ImageSource) -> None:
+    """Refuse an image by its header alone. Turning it upright changes neither count."""
+    pixels = width * height
+    if pixels > config.max_pixels:
+        raise SignalError(f"{width} x {height} are {pixels} pixels, source.max_pixels allows {config.max_pixels}")
+    points = pixels if config.size is None else int(np.prod(_height_width(config.size)))
+    if points > config.max_points:
+        raise SignalError(
+            f"{points} points, source.max_points allows {config.max_points}; "
+            "set source.size (--set source.size=64) or raise source.max_points"
+        )
+
+
+def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    """The image as its EXIF orientation says; ImageOps.exif_transpose would fail where other fields are odd."""
+    from PIL import Image
+
+    step = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    return image if step is None else image.transpose(Image.Transpose[step])
+
+
+def _values(image: "Image.Image", channels: int, config: ImageSource) -> Values:
+    """Values (H, W, O) in [0, 1] of a decoded image of any mode, at the size asked for.
+
+    A size is reached by cropping the middle to its aspect, then resampling bicubically with antialiasing.
+    """
+    from PIL import Image, ImageOps
+
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_scaled(np.asarray(image), white=65535))
+    elif image.mode == "F":
+        image = Image.fromarray(_scaled(np.asarray(image), white=1))
+    else:
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        image = image.convert("L" if channels == 1 else "RGB")
+    if config.size is not None:
+        height, width = _height_width(config.size)
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    # Bicubic resampling overshoots at edges; Pillow clips bytes by itself, floats not.
+    values = pixels.clip(0, 1) if image.mode == "F" else pixels.astype(np.float32) / np.float32(255)
+    return _channels(values, channels)
+
+
+def _scaled(pixels: NDArray[Any], white: int) -> Values:
+    """Greys of more than 8 bits, divided by `white`; Pillow does not say what the white of 32-bit ones is."""
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= white):
+        raise SignalError(f"{pixels.dtype} values go from {low:g} to {high:g}, expected 0 to {white}")
+    return pixels.astype(np.float32) / np.float32(white)
+
+
+def _channels(values: Values, channels: int) -> Values:
+    """Greys (H, W) as (H, W, O), the same in each channel; colours stay as they are."""
+    return values if values.ndim == 3 else np.repeat(values[:, :, None], channels, axis=2)
+
+
+def _signal(values: Values) -> Signal:
+    height, width, channels = values.shape
+    targets = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32).reshape(-1, channels))
+    return Signal(pixel_grid(height, width), targets, peak=1.0, facts={"height": height, "width": width})
+
+
+def one_line(error: BaseException) -> str:
+    """Somebody else's message as one line of moderate length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,166 @@
+"""The loader: batches of INRs and targets, augmented and mixed, that can be taken up again in mid-epoch.
+
+Shape letters: n rows of one batch, D parameters of one INR, C classes.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from inr_factory.batch_plan import BatchPlan
+from inr_factory.dataset import INRDataset, one_hot
+from inr_factory.errors import UsageError
+from inr_factory.inr import INRBatch
+from inr_factory.noise import smooth_labels
+from inr_factory.transforms import WeightTransform
+
+Gathered = tuple[Tensor, Tensor]
+"""Weights (n, D) and labels (n,) of one batch, on the CPU."""
+
+
+class Mixing(Protocol):
+    """What mixes the INRs of a batch with one another, and their targets alike."""
+
+    def __call__(self, inrs: INRBatch, targets: Tensor, generator: Generator) -> tuple[INRBatch, Tensor]: ...
+
+
+class INRLoader:
+    """Batches (INRBatch, targets (n, C) float32) of a data set, on `device`.
+
+    Rows are chosen by a BatchPlan, which says what shuffle, drop_last, seed, rank, world_size, views_per_object and
+    grouped mean. A batch is transformed, then mixed within itself, then its targets are smoothed; all its
+    randomness is of (seed, epoch, position, rank), whatever num_workers is and wherever a run was resumed.
+    Workers only read: they help where the disk is slow, else 0 is the fastest.
+
+    An iteration is one epoch from its first batch on; when it has run to its end, the next one is of the next
+    epoch, unless `set_epoch` says otherwise. `state_dict` tells the next batch of the latest iteration, and after
+    `load_state_dict` the next iteration begins there.
+    """
+
+    def __init__(
+        self,
+        dataset: INRDataset,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        drop_last: bool | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        views_per_object: int | None = None,
+        grouped: bool = False,
+        transform: WeightTransform | None = None,
+        mixup: Mixing | None = None,
+        label_smoothing: float = 0.0,
+        device: torch.device | str = "cpu",
+        num_workers: int = 0,
+    ) -> None:
+        if num_workers < 0:
+            raise UsageError(f"num_workers must be at least 0, got {num_workers}")
+        if not 0 <= label_smoothing <= 1:
+            raise UsageError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
+        self.dataset = dataset
+        self.plan = BatchPlan(
+            num_rows=len(dataset),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            objects_N=None if views_per_object is None else dataset.objects,
+            views_per_object=views_per_object,
+            grouped=grouped,
+        )
+        self.transform, self.mixup, self.label_smoothing = transform, mixup, label_smoothing
+        self.device = torch.device(device)
+        self.num_workers = num_workers
+        self._epoch, self._position, self._start = 0, 0, 0
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[tuple[INRBatch, Tensor]]:
+        epoch, start = self._epoch, self._start
+        self._position, self._start = start, 0
+        return self._batches(epoch, start)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be all of this epoch."""
+        self._epoch, self._position, self._start = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        epoch, position = state["epoch"], state["position"]
+        if not 0 <= position <= len(self):
+            raise UsageError(f"there is no batch {position} to go on from; an epoch of this loader has {len(self)}")
+        self._epoch, self._position, self._start = epoch, position, position
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[INRBatch, Tensor]]:
+        generator = Generator(self.device)
+        for position, (weights, labels) in enumerate(self._gathered(epoch, start), start):
+            generator.manual_seed(self.plan.batch_seed(epoch, position))
+            inrs = INRBatch.from_flat(self.dataset.spec, weights.to(self.device, non_blocking=True))
+            targets = one_hot(labels.to(self.device, non_blocking=True), self.dataset.num_classes)
+            if self.transform is not None:
+                inrs = self.transform(inrs, generator)
+            if self.mixup is not None:
+                inrs, targets = self.mixup(inrs, targets, generator)
+            if self.label_smoothing:
+                targets = smooth_labels(targets, self.label_smoothing)
+            self._position = position + 1
+            yield inrs, targets
+        self._epoch, self._position = epoch + 1, 0
+
+    def _gathered(self, epoch: int, start: int) -> Iterator[Gathered]:
+        """What the batches of an epoch are made from, from a position on."""
+        rows = self.plan.batches(epoch, start)
+        gathered: Iterator[Gathered]
+        if self.num_workers == 0:
+            gathered = map(self.dataset.gather, rows)
+        else:
+            # A generator of its own: a DataLoader draws from the global one, on which dropout depends.
+            readers: DataLoader[Any] = DataLoader(
+                _Gathering(self.dataset),
+                batch_size=None,
+                sampler=rows,  # type: ignore[arg-type]
+                num_workers=self.num_workers,
+                collate_fn=_as_it_is,  # type: ignore[arg-type]
+                generator=Generator(),
+            )
+            gathered = iter(readers)
+        if self.device.type == "cuda":  # not run on a GPU yet
+            gathered = read_ahead((weights.pin_memory(), labels.pin_memory()) for weights, labels in gathered)
+        return gathered
+
+
+class _Gathering(Dataset[Gathered]):
+    """A data set whose items are whole batches, asked for by their rows."""
+
+    def __init__(self, dataset: INRDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Gathered:
+        return self.dataset.gather(rows)
+
+
+def _as_it_is(gathered: Gathered) -> Gathered:
+    return gathered
+
+
+def read_ahead(batches: Iterator[Gathered]) -> Iterator[Gathered]:
+    """The same batches, each read in a thread while the one before it is worked on."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch

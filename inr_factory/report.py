@@ -1,0 +1,60 @@
+"""Report: pictures of INRs. The only module that imports matplotlib.
+
+Shape letters: H height, W width, O values of a pixel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from inr_factory.manifest import write_atomically
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """An INR's image (H, W, O), and the image it was fitted to, if that is at hand; values in [0, 1]."""
+
+    title: str
+    inr: NDArray[np.float32]
+    source: NDArray[np.float32] | None
+
+
+def draw_reconstructions(reconstructions: Sequence[Reconstruction], path: Path, heading: str) -> None:
+    """Write a PNG with a column for each INR: source, INR, and their difference, ten times enlarged."""
+    rows = ["source", "INR", "difference x10"] if any(r.source is not None for r in reconstructions) else ["INR"]
+    count = len(reconstructions)
+    figure = Figure(figsize=(1.15 * count + 0.6, 1.15 * len(rows) + 0.9), dpi=130)
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for column, one in enumerate(reconstructions):
+        images = {"INR": one.inr}
+        if one.source is not None:
+            images |= {"source": one.source, "difference x10": 0.5 + 5 * (one.inr - one.source)}
+        for row, name in enumerate(rows):
+            axis = axes[row][column]
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if name in images:
+                _draw(axis, images[name])
+            if column == 0:
+                axis.set_ylabel(name, fontsize=8)
+        axes[0][column].set_title(one.title, fontsize=6)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    image = BytesIO()
+    # No time and no version in the file: the same picture gives the same bytes.
+    figure.savefig(image, format="png", metadata={"Software": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, image.getvalue())
+
+
+def _draw(axis, image: NDArray[np.float32]) -> None:  # type: ignore[no-untyped-def]
+    shown = np.clip(image, 0, 1)
+    if image.shape[2] == 1:
+        axis.imshow(shown[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    else:
+        axis.imshow(shown, interpolation="nearest")

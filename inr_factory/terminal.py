@@ -1,0 +1,105 @@
+"""Terminal: progress on stderr, results on stdout, as tables for people or JSON for programs."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from inr_factory.factory import Progress as FitState
+
+err = Console(stderr=True, highlight=False)
+LINE_SECONDS = 10.0
+
+
+def say(line: str) -> None:
+    """A line of progress or a remark, on stderr."""
+    err.print(line, markup=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """A result, on stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def tell_json(result: Mapping[str, Any] | Sequence[Any]) -> None:
+    tell(json.dumps(result, indent=2, allow_nan=False))
+
+
+def tell_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """A table on stdout; cells that are numbers are set to the right."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for at, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[at], int | float) or str(row[at])[:1].isdigit() for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row])
+    Console(highlight=False, markup=False).print(table)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class FitProgress:
+    """How far a fit is: a bar on a terminal, a line every ten seconds in a log file. A context manager."""
+
+    def __init__(self, name: str) -> None:
+        self.started = monotonic()
+        self.due = self.started + LINE_SECONDS
+        self.noted = 0
+        self.bar = Progress(
+            TextColumn(f"fit {name}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("INRs  {task.fields[rate]}"),
+            TextColumn("{task.fields[psnr]}"), TimeRemainingColumn(compact=True), console=err, expand=True,
+            disable=not err.is_terminal,
+        )  # fmt: skip
+        self.row = self.bar.add_task("", total=None, rate="starting", psnr="")
+
+    def __enter__(self) -> "FitProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, state: FitState) -> None:
+        for note in state.notes[self.noted :]:
+            say(note)
+        self.noted = len(state.notes)
+        done, seconds = state.tally.done, monotonic() - self.started
+        rate = f"{done / seconds:,.0f} INRs/s" if done else "starting"
+        psnr = f"{state.mean_psnr:.1f} dB" if state.mean_psnr is not None else ""
+        self.bar.update(self.row, total=state.inrs, completed=done, rate=rate, psnr=psnr)
+        if not err.is_terminal and monotonic() >= self.due:
+            self.due = monotonic() + LINE_SECONDS
+            left = duration((state.inrs - done) * seconds / done) if done else "unknown"
+            say(f"{done:,} of {state.inrs:,} INRs, {rate}, {psnr}, {left} left")
+
+
+class ShardProgress:
+    """A bar over shards that are checked or rendered; silent off a terminal. A context manager."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.bar = Progress(
+            TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("shards"),
+            TimeRemainingColumn(compact=True), console=err, expand=True, transient=True, disable=not err.is_terminal,
+        )  # fmt: skip
+        self.row = self.bar.add_task("", total=total)
+
+    def __enter__(self) -> "ShardProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, _: object) -> None:
+        self.bar.advance(self.row)
