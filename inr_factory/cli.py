@@ -6,8 +6,7 @@ import sys
 from typing import NoReturn
 
 import typer
-from click import ClickException
-from click.exceptions import Abort, Exit
+from typer.exceptions import TyperException
 
 from inr_factory.commands import fit, learn, look, machine
 from inr_factory.errors import FactoryError, UsageError
@@ -51,15 +50,10 @@ def run(arguments: list[str]) -> int:
     debug = os.environ.get("INR_FACTORY_DEBUG", "") not in ("", "0")
     command = typer.main.get_command(app)
     try:
-        return int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
-    except Exit as leave:
-        return leave.exit_code
-    except ClickException as error:
-        _complain(f"{error.format_message()} (inr-factory --help)")
+        code = int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
+    except TyperException as error:
+        _complain(f"{getattr(error, 'format_message', error.__str__)()} (inr-factory --help)")
         return UsageError.exit_code
-    except (KeyboardInterrupt, Abort):
-        _complain("interrupted; what was made is kept, and the same command goes on from there")
-        return INTERRUPTED
     except FactoryError as error:
         if debug:
             raise
@@ -74,6 +68,9 @@ def run(arguments: list[str]) -> int:
         text = " ".join(str(error).split())
         _complain(f"internal error, {type(error).__name__}: {text} (INR_FACTORY_DEBUG=1 shows where; please report it)")
         return 1
+    if code == INTERRUPTED:
+        _complain("interrupted; what was made is kept, and the same command goes on from there")
+    return code
 
 
 def _complain(line: str) -> None:

@@ -92,7 +92,7 @@ def _load(dataset: Any, root: Path) -> OfficialImages:
 
 def _open(dataset: Any, root: Path, train: bool, download: bool = False) -> Any:
     with warnings.catch_warnings():
-        # CIFAR-10's pickles predate NumPy 2.4, which warns of how they write a dtype.
+        # NumPy 2.4 warns of how CIFAR-10's old pickles write a dtype (pytorch/vision issue 9340).
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
         return dataset(str(root), train=train, download=download)
 

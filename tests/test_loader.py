@@ -136,6 +136,10 @@ def test_iterations_begin_at_the_first_batch_and_epochs_follow_each_other(datase
     next(iter(loader))
     assert same(stream(loader), epochs[1]), "an iteration that was left early must not shorten the next"
     assert not same(epochs[0], epochs[1])
+    loader.load_state_dict({"epoch": 0, "position": 3})
+    loader.set_epoch(1)
+    assert loader.state_dict() == {"epoch": 1, "position": 0}
+    assert same(stream(loader), epochs[1]), "all of an epoch that was set must come"
     with pytest.raises(UsageError, match="no batch 6 to go on from; an epoch of this loader has 5"):
         loader.load_state_dict({"epoch": 0, "position": 6})
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click.exceptions import Exit
 
 from inr_factory import terminal
 from inr_factory.commands.options import DataRoot, Json, Workers, median_psnr, plural, say_quarantine
@@ -83,7 +82,7 @@ def fit(
     if share > resolved.quarantine_threshold:
         limit_share = resolved.quarantine_threshold
         terminal.say(f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {limit_share:.1%}")
-        raise Exit(QUARANTINED)
+        raise typer.Exit(QUARANTINED)
 
 
 def _estimate(recipe: Recipe, out: Path, how: Settings, as_json: bool) -> None:

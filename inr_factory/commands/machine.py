@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 import yaml
-from click.exceptions import Exit
 
 from inr_factory import terminal
 from inr_factory.commands.options import Json
@@ -45,4 +44,4 @@ def doctor(
         marks = {True: "ok", False: "FAULT", None: "note"}
         terminal.tell_table(["", "what", "found"], [(marks[f.good], f.what, f.found) for f in findings])
     if any(finding.good is False for finding in findings):
-        raise Exit(5)
+        raise typer.Exit(5)
