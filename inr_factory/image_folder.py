@@ -47,7 +47,7 @@ class ImageFolder:
             digest.update(f"{item.object_id}\0{size}\0".encode())
         return digest.hexdigest()[:16]
 
-    def signal(self, index: int) -> Signal:
+    def signal(self, index: int, view: int = 0) -> Signal:
         return file_signal(Path(self.paths[index]), self.config)
 
 

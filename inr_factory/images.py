@@ -72,7 +72,7 @@ class ArraySource:
         digest.update(np.ascontiguousarray(self.images).data)
         return digest.hexdigest()[:16]
 
-    def signal(self, index: int) -> Signal:
+    def signal(self, index: int, view: int = 0) -> Signal:
         return array_signal(self.images[index], self.white, self.config)
 
 

@@ -1,9 +1,10 @@
 """Signals: what one INR says where, the collections that give them, and the pixel grid."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,19 +14,39 @@ class SignalError(ValueError):
     """One object has no signal (broken, oversized, empty file); the others go on and it is quarantined."""
 
 
+Field = Literal["values", "sdf", "occupancy", "udf"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a shape beside what it is fitted to, for measuring how well an INR stands for it.
+
+    coords (Q, I) are points that no fit sees and targets (Q, O) what an INR should say there, in the terms of the
+    signal's field; surface (S, I) are points on the shape itself. All in the coordinates of the signal.
+    """
+
+    coords: Tensor
+    targets: Tensor
+    surface: Tensor
+
+
 @dataclass(frozen=True)
 class Signal:
     """What one INR is fitted to: targets (P, O) at coords (P, I), coords in [-1, 1].
 
-    `peak` is the range of the targets, by which PSNR = 10 log10(peak² / MSE) is measured. `facts` are whole
-    numbers about this object that its row in the shard keeps (height and width of an image).
+    `peak` is the range of the targets, by which PSNR = 10 log10(peak² / MSE) is measured. `facts` are numbers
+    about this object that its row in the shard keeps (height and width of an image, scale and centre of a shape).
+    `field` says what the targets are: plain values, signed distances (negative inside), occupancies (1 inside,
+    0 outside) or unsigned distances; a `truth` is there for shapes.
     Signals that share a grid share the coords tensor itself, which the engines use.
     """
 
     coords: Tensor
     targets: Tensor
     peak: float = 1.0
-    facts: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, int | float] = dataclass_field(default_factory=dict)
+    field: Field = "values"
+    truth: Truth | None = None
 
     def __post_init__(self) -> None:
         if self.coords.dim() != 2 or self.targets.dim() != 2 or len(self.coords) != len(self.targets):
@@ -50,8 +71,8 @@ class Item:
 class Source(Protocol):
     """A collection of objects that INRs are fitted to. Write your own in a few lines; see images.py for examples.
 
-    `fingerprint` changes whenever the content may have changed. `signal(index)` gives the signal of `items[index]`
-    or raises SignalError with the reason why there is none.
+    `fingerprint` changes whenever the content may have changed. `signal(index, view)` gives the signal of `items[index]`
+    for a view (most sources give the same for all) or raises SignalError with the reason why there is none.
     """
 
     @property
@@ -78,7 +99,7 @@ class Source(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def signal(self, index: int) -> Signal: ...
+    def signal(self, index: int, view: int = 0) -> Signal: ...
 
 
 @lru_cache(maxsize=64)

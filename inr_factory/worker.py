@@ -90,7 +90,7 @@ def read_signals(
     for index in indices:
         object_id = source.items[index].object_id
         try:
-            signals.append((index, source.signal(index)))
+            signals.append((index, source.signal(index, view)))
             keys.append(ViewKey(object_id, view))
         except SignalError as error:
             failed.append(Quarantined(object_id=object_id, view=view, reason=str(error)))

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def test_rows_come_view_by_view_in_the_order_of_the_objects(root: Path) -> None:
 
     assert keys(INRDataset(root)) == [(name, view) for view in range(3) for name in objects]
     assert keys(INRDataset(root, views=2)) == keys(INRDataset(root))[: 2 * len(objects)]
-    assert keys(INRDataset(root, views=[2, 0, 2])) == [(name, view) for view in (0, 2) for name in objects]
+    chosen = INRDataset(root, views=[2, 0, 2])
+    assert keys(chosen) == [(name, view) for view in (0, 2) for name in objects]
+    assert (chosen.chosen_views, chosen.incomplete) == ((0, 2), 0)
 
 
 def test_an_item_is_float_weights_and_a_one_hot_target(root: Path) -> None:
@@ -92,6 +95,9 @@ def test_an_item_is_float_weights_and_a_one_hot_target(root: Path) -> None:
         assert torch.equal(weights, weights_of(SPEC, object_id, view))
         assert target.tolist() == [float(number == label_of(object_id)) for number in range(3)]
     assert torch.equal(dataset[-1][0], dataset[len(dataset) - 1][0])
+    for (weights, target), row in zip(dataset.__getitems__([7, 2, 7]), (7, 2, 7), strict=True):
+        assert torch.equal(weights, dataset[row][0])
+        assert torch.equal(target, dataset[row][1])
 
 
 def test_only_shards_of_the_split_and_the_views_are_opened(root: Path) -> None:
@@ -304,7 +310,7 @@ def test_the_fingerprint_stands_for_what_the_rows_hold(root: Path, tmp_path: Pat
     make_set(tmp_path / "again")
     make_set(tmp_path / "shorter", views=2)
     make_set(tmp_path / "renamed", classes=("low", "mid", "top"))
-    make_set(tmp_path / "omega", SirenSpec(2, 1, hidden_dim=4, omega_0=30.0, output_bias=0.5))
+    make_set(tmp_path / "shifted", replace(SPEC, output_bias=0.0))  # the same weights, other functions
 
     assert of(root) == of(tmp_path / "again") == of(root, views=3) == of(root, views=[2, 1, 0], min_psnr=0)
     assert of(root, views=2) == of(tmp_path / "shorter"), "a set that was given more views keeps its first ones"
@@ -313,10 +319,11 @@ def test_the_fingerprint_stands_for_what_the_rows_hold(root: Path, tmp_path: Pat
         of(root, split="val"),
         of(root, views=2),
         of(root, views=[0, 2]),
-        of(root, classes=["low"]),
+        of(root, views=1, classes=["low"]),
+        of(root, views=1, classes=["mid"]),  # as many rows, but others
         of(root, min_psnr=35),
         of(tmp_path / "renamed"),
-        of(tmp_path / "omega"),
+        of(tmp_path / "shifted"),
     ]
     assert len(set(others)) == len(others)
 
