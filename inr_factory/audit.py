@@ -18,8 +18,9 @@ from inr_factory.metrics import psnr
 from inr_factory.shards import ShardReader
 from inr_factory.signals import Signal, SignalError, Source
 
-# A loss computed again, in other batches or on another device, may differ by rounding: this share and this amount.
-LOSS_RTOL, LOSS_ATOL = 2e-3, 1e-9
+# A root mean square error computed again, in other batches, on another device or with phases shifted, may differ by
+# rounding: by this share and this amount.
+RMSE_RTOL, RMSE_ATOL = 1e-3, 1e-5
 CHUNK_VALUES = 2**24
 
 
@@ -84,7 +85,8 @@ def render_shards(
             again, before = (psnr(torch.from_numpy(np.maximum(x, 1e-20)), peak).numpy() for x in (loss, stored))
             levels.append(again)
             gaps.append(float(np.abs(again - before).max(initial=0.0)))
-            wrong = np.flatnonzero(np.abs(loss - stored) > LOSS_RTOL * stored + LOSS_ATOL)
+            gap = np.abs(np.sqrt(loss) - np.sqrt(stored))
+            wrong = np.flatnonzero(~(gap <= RMSE_RTOL * np.sqrt(stored) + RMSE_ATOL))
             if wrong.size:
                 row = int(wrong[0])
                 raise IntegrityError(

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inr_factory.commands import fit, learn, look, machine
+from inr_factory.commands import fit, learn, look, machine, weights
 from inr_factory.errors import FactoryError, UsageError
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
@@ -26,16 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (
-    fit.fit,
-    look.status,
-    look.verify,
-    look.show,
-    learn.train,
-    learn.evaluate,
-    machine.recipes,
-    machine.doctor,
-):
+VERBS = (
+    *(fit.fit, look.status, look.verify, look.show),
+    *(learn.train, learn.evaluate, weights.align, weights.augment_report),
+    *(machine.recipes, machine.doctor),
+)
+for verb in VERBS:
     app.command()(verb)
 
 

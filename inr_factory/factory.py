@@ -181,6 +181,10 @@ def load_set(recipe: Recipe, out: Path) -> Manifest | None:
     if not (out / MANIFEST).exists():
         return None
     manifest = load_manifest(out)
+    if manifest.derived is not None:
+        raise UsageError(
+            f"{out} is a copy ({manifest.derived.how}); fit the set it was made from, or choose another --out"
+        )
     theirs = check_recipe(manifest.recipe, origin=f"of {out}")
     if theirs.fingerprint != recipe.fingerprint:
         raise UsageError(

@@ -114,6 +114,13 @@ class SplitRecord(Record):
     blocks: int = Field(ge=0)
 
 
+class Derived(Record):
+    """How a set was made from another: that one's fingerprint, and what was done."""
+
+    of: str
+    how: str
+
+
 class Manifest(Record):
     """A data set's record. `recipe` is resolved: every default stands in it, and `views` is what was asked for."""
 
@@ -127,6 +134,7 @@ class Manifest(Record):
     splits: dict[str, SplitRecord]
     shards: tuple[ShardEntry, ...] = ()
     software: dict[str, str] = {}
+    derived: Derived | None = None
 
     @property
     def siren_spec(self) -> SirenSpec:

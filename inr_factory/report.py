@@ -45,8 +45,12 @@ def draw_reconstructions(reconstructions: Sequence[Reconstruction], path: Path, 
         axes[0][column].set_title(one.title, fontsize=6)
     figure.suptitle(heading, fontsize=9)
     figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a PNG that depends on the figure alone: without time and version."""
     image = BytesIO()
-    # No time and no version in the file: the same picture gives the same bytes.
     figure.savefig(image, format="png", metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, image.getvalue())
@@ -58,3 +62,19 @@ def _draw(axis, image: NDArray[np.float32]) -> None:  # type: ignore[no-untyped-
         axis.imshow(shown[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     else:
         axis.imshow(shown, interpolation="nearest")
+
+
+def draw_grid(rows: Sequence[tuple[str, NDArray[np.float32]]], path: Path, heading: str) -> None:
+    """Write a PNG with a labelled row of images (K, H, W, O) for each entry; values in [0, 1]."""
+    columns = max(len(images) for _, images in rows)
+    figure = Figure(figsize=(0.95 * columns + 2.6, 0.95 * len(rows) + 0.5), dpi=110)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (label, images) in zip(axes, rows, strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, image in zip(line, images, strict=False):
+            _draw(axis, image)
+        line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.4, rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
+    _save(figure, path)

@@ -38,6 +38,9 @@ COLUMN_TYPES = {
     "status": "|i1", "checksum": "<u4",
 }  # fmt: skip
 
+# What else a row holds about its object: whole numbers (height), or others (scale).
+FACT_TYPES = ("<i4", "<f8")
+
 STATUS = {"reached target_psnr": 0, "ran all steps": 1}
 
 CONVENTIONS = {
@@ -139,12 +142,11 @@ def _on_disk(name: str, column: NDArray[Any]) -> NDArray[Any]:
     if name == "object_id":
         encoded = [str(text).encode() for text in column]
         return np.array(encoded, dtype=h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
-    return np.ascontiguousarray(column, dtype=_disk_type(name))
-
-
-def _disk_type(name: str) -> str:
-    """The type of a column on disk; facts about the object, such as its height, are whole numbers."""
-    return "|S1" if name == "object_id" else COLUMN_TYPES.get(name, "<i4")
+    kind = COLUMN_TYPES.get(name) or FACT_TYPES[int(column.dtype.kind == "f")]
+    typed = np.ascontiguousarray(column, dtype=kind)
+    if typed.dtype.kind in "iu" and not np.array_equal(typed, column):
+        raise ValueError(f"column {name} has values that do not fit into {kind}; give whole numbers in its range")
+    return typed
 
 
 class ShardReader:
@@ -184,9 +186,11 @@ class ShardReader:
             if missing:
                 raise ValueError(f"it has no column {sorted(missing)[0]}")
             for name, (dtype, shape, _) in self._columns.items():
-                expected = np.dtype(_disk_type(name))
-                if dtype != expected and not (name == "object_id" and dtype.kind == "S"):
-                    raise ValueError(f"column {name} is {dtype.str}, expected {expected.str}")
+                expected = (COLUMN_TYPES[name],) if name in COLUMN_TYPES else FACT_TYPES
+                if name == "object_id":
+                    expected = (f"|S{dtype.itemsize}",)
+                if dtype.str not in expected:
+                    raise ValueError(f"column {name} is {dtype.str}, expected {' or '.join(expected)}")
                 if len(shape) != 1 and name != "weights":
                     raise ValueError(f"column {name} has the shape {shape}, expected one value a row")
             if self.key[0] not in SPLITS or not all(isinstance(part, int) and part >= 0 for part in self.key[1:]):

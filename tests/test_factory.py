@@ -35,6 +35,11 @@ def tiny(**changes):
     return check_recipe(fields | changes, origin="test")
 
 
+def long():
+    """Enough shards, each of some 0.1 s, to be struck down in the middle."""
+    return tiny(limit=200, fit={"steps": 60, "floor_psnr": 0, "lanes": 4})
+
+
 def files(out):
     """Every file of a set with its bytes."""
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
@@ -49,6 +54,13 @@ def whole(tmp_path_factory):
     """A complete set, made without interruption."""
     out = tmp_path_factory.mktemp("whole") / "set"
     fit_set(tiny(), out, LOCAL)
+    return out
+
+
+@pytest.fixture(scope="module")
+def long_whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "long"
+    fit_set(long(), out, LOCAL)
     return out
 
 
@@ -267,20 +279,19 @@ def test_a_worker_that_is_killed_is_replaced_and_the_set_is_the_same(whole, tmp_
     assert files(out) == files(whole)
 
 
-def test_an_actor_that_is_killed_is_replaced_and_the_set_is_the_same(whole, tmp_path, ray_cluster):
-    out, slow = tmp_path / "set", tiny(fit={"steps": 10, "floor_psnr": 0, "lanes": 4})
-    killed = []
+def test_an_actor_that_is_killed_is_replaced_and_the_set_is_the_same(long_whole, tmp_path, ray_cluster):
+    out, killed = tmp_path / "set", []
 
     def kill_one(state):
         actors = [pid for pid in _processes_named("ray::_Actor") if pid not in killed]
-        if len(killed) < 2 and state.tally.done >= 5 * (len(killed) + 1) and actors:
+        if len(killed) < 2 and state.tally.done >= 40 * (len(killed) + 1) and actors:
             killed.append(actors[0])
             os.kill(actors[0], signal.SIGKILL)
 
-    fit_set(slow, out, Settings(backend="ray", workers=2), kill_one)
+    fit_set(long(), out, Settings(backend="ray", workers=2), kill_one)
 
     assert killed
-    assert files(out) == files(whole)
+    assert files(out) == files(long_whole)
 
 
 def test_a_shard_that_kills_every_worker_is_given_up(tmp_path):
@@ -312,23 +323,22 @@ def test_an_error_in_a_worker_process_reaches_the_caller_as_it_is(tmp_path):
 DRIVER = """
 import sys, pathlib
 sys.path.insert(0, {tests!r})
-from test_factory import tiny
+from test_factory import long
 from inr_factory.factory import Settings, fit_set
 if __name__ == "__main__":
-    recipe = tiny(limit=400, fit={{"steps": 60, "floor_psnr": 0, "lanes": 4}})
-    fit_set(recipe, pathlib.Path({out!r}), Settings(backend={backend!r}, workers=2))
+    fit_set(long(), pathlib.Path({out!r}), Settings(backend={backend!r}, workers=2))
 """
 
 
 @pytest.mark.parametrize("backend", ["local", "ray"])
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
-def test_a_driver_that_is_struck_down_leaves_a_set_that_the_next_run_completes(tmp_path, backend, blow):
-    recipe, out = tiny(limit=400, fit={"steps": 60, "floor_psnr": 0, "lanes": 4}), tmp_path / "set"
+def test_a_driver_that_is_struck_down_leaves_a_set_that_the_next_run_completes(long_whole, tmp_path, backend, blow):
+    out = tmp_path / "set"
     script = DRIVER.format(tests=str(Path(__file__).parent), out=str(out), backend=backend)
     (tmp_path / "driver.py").write_text(script)
     driver = subprocess.Popen([sys.executable, tmp_path / "driver.py"], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 120
-    while len(list((out / "data").glob("*.h5"))) < 8:
+    while len(list((out / "data").glob("*.h5"))) < 4:
         assert driver.poll() is None, driver.stderr.read().decode()
         assert time.monotonic() < deadline, "the driver made nothing"
         time.sleep(0.02)
@@ -337,11 +347,10 @@ def test_a_driver_that_is_struck_down_leaves_a_set_that_the_next_run_completes(t
     assert driver.returncode != 0
     made = len(list((out / "data").glob("*.h5")))
 
-    report = fit_set(recipe, out, LOCAL)
+    report = fit_set(long(), out, LOCAL)
 
     assert 0 < made < len(report.manifest.shards), "the driver was finished already: the test shows nothing"
-    fit_set(recipe, tmp_path / "whole", LOCAL)
-    assert files(out) == files(tmp_path / "whole")
+    assert files(out) == files(long_whole)
 
 
 def test_two_runs_at_once_make_one_whole_set(whole, tmp_path):

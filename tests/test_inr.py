@@ -212,7 +212,8 @@ def test_start_values_come_from_their_seed_alone(start):
         assert torch.equal(start_values(spec, [seed]).flatten()[0], together[row])
     assert torch.equal(start_values(spec, [77, 2**63 - 1, 0, 5]).flatten(), together.flip(0))
     assert len(torch.unique(together, dim=0)) == 4
-    assert not torch.equal(start_values(spec, [6]).flatten()[0], together[0])
+    for other in (6, 5 + 2**32, 5 + 2**62):
+        assert not torch.equal(start_values(spec, [other]).flatten()[0], together[0])
 
 
 def test_start_values_leave_the_global_generator_alone():

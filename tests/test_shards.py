@@ -34,6 +34,7 @@ def columns_of(rows, object_ids=None):
         "steps": 100 + number,
         "status": number % 2,
         "height": 8 + number,
+        "scale": 0.1 + number,
     }
 
 
@@ -69,7 +70,7 @@ def test_what_was_written_is_read(tmp_path, entry):
         assert shard.column_names == tuple(sorted({*written, "checksum"}))
         assert shard.object_ids == list(written.pop("object_id"))
         for name, column in written.items():
-            assert shard.column(name).dtype == np.dtype(COLUMN_TYPES.get(name, "<i4"))
+            assert shard.column(name).dtype == np.dtype({**COLUMN_TYPES, "height": "<i4", "scale": "<f8"}[name])
             np.testing.assert_array_equal(shard.column(name), column)
         assert shard.spec == SPEC
         assert shard.quarantine == QUARANTINE
@@ -82,6 +83,16 @@ def test_the_entry_says_what_the_shard_holds(entry, path):
     assert (entry.rows, entry.bytes, entry.quarantine) == (5, path.stat().st_size, QUARANTINE)
     assert entry.psnr.model_dump() == {"mean": 40.25, "median": 40.25, "min": 40.0}
     assert entry.mean_steps == 102
+
+
+@pytest.mark.parametrize(("name", "value"), [("label", 2**31), ("steps", 0.5), ("status", 200), ("height", 2**40)])
+def test_a_number_that_its_column_cannot_hold_is_refused(tmp_path, name, value):
+    columns = {**columns_of(5), name: np.full(5, value)}
+
+    with pytest.raises(ValueError, match=f"column {name} has values that do not fit into"):
+        write_shard(tmp_path, KEY, SPEC, columns, (), {})
+
+    assert not list(tmp_path.rglob("*.h5"))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
@@ -121,6 +132,7 @@ def test_plain_h5py_reads_the_same_as_the_memory_maps(tmp_path, entry, path):
         assert set(file) == set(shard.column_names)
         for name in file:
             np.testing.assert_array_equal(shard.column(name), file[name][:])
+        assert sorted(file, key=lambda name: file[name].id.get_offset()) == sorted(file), "their order hangs on chance"
         assert json.loads(file.attrs["spec"]) == SPEC.to_dict()
 
 
@@ -354,8 +366,8 @@ NEVER_A_SHARD = {
     "no column": (lambda file: file.pop("psnr"), "it has no column psnr"),
     "wider column": (lambda file: replace_column(file, "label", data=np.zeros((5, 2), "<i4")), "label has the shape"),
     "other type": (lambda file: replace_column(file, "psnr", dtype="<f8"), "column psnr is <f8, expected <f4"),
-    "byte order": (lambda file: replace_column(file, "height", dtype=">i4"), "column height is >i4, expected <i4"),
-    "ids that are numbers": (lambda file: replace_column(file, "object_id", data=np.zeros(5, "<i4")), "object_id is <i4"),
+    "byte order": (lambda file: replace_column(file, "height", dtype=">i4"), "column height is >i4, expected <i4 or <f8"),
+    "ids that are numbers": (lambda file: replace_column(file, "object_id", data=np.zeros(5, "<i4")), "object_id is <i4, expected .S4"),
     "compound": (lambda file: file.create_dataset("more", data=np.zeros(5, "i4,f4")), "more has the type"),
     "narrower weights": (lambda file: replace_column(file, "weights", data=np.zeros((5, 9), "<f4")), "its spec has D"),
     "other version": (attribute("format_version", 2), "has format version 2, this program reads 1"),
