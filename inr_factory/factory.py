@@ -15,7 +15,6 @@ import torch
 from inr_factory.blocks import Plan, ShardTask, make_plan
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.fitting import Tally, fit_views
-from inr_factory.images import open_source
 from inr_factory.local_pool import Listener, num_cores, run_local
 from inr_factory.manifest import (
     MANIFEST,
@@ -30,6 +29,7 @@ from inr_factory.manifest import (
 from inr_factory.recipe import Recipe, check_recipe
 from inr_factory.shards import ShardReader
 from inr_factory.signals import Source
+from inr_factory.sources import open_source
 from inr_factory.worker import Worker, check_source, read_signals, set_fingerprint
 
 Backend = Literal["ray", "local"]

@@ -4,15 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr import Activation, SirenSpec, Start
 
 Side = Annotated[int, Field(ge=1, le=8192)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -31,6 +33,41 @@ class ImageSource(Section):
     max_points: int = Field(default=65_536, ge=1)
 
 
+class ShapeSource(Section):
+    """Which meshes or clouds of points, and where each is asked for its distance.
+
+    A shape is moved to the origin and scaled until it touches, from within, the sphere or cube of size `radius` (that
+    is half the side of a cube); the INR lives on [-1, 1]. All lengths here are in those coordinates. Of the
+    `num_points` points of a shape, the share that a pair of `near` says lies around its surface, off it by a
+    Gaussian of that standard deviation on each axis; the rest is uniform in the cube [-1, 1]. Distances are clamped
+    to `clamp`. `views_resample` draws other points for each view; else views differ by their start alone.
+    `num_truth` points (half of them uniform, half near the surface) and `num_surface` points on the surface are
+    kept apart, to measure a fit by.
+    """
+
+    collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
+    field: Literal["sdf", "occupancy", "udf"] | None = None  # None: sdf of meshes, udf of clouds
+    fit_to: Literal["sphere", "cube"] = "sphere"
+    radius: float = Field(default=0.9, gt=0, le=1)
+    clamp: float = Field(default=0.1, gt=0, le=4)
+    num_points: int = Field(default=20_000, ge=1, le=10_000_000)
+    near: tuple[tuple[Share, Spread], ...] = ((0.5, 0.01), (0.3, 0.05))
+    views_resample: bool = False
+    num_truth: int = Field(default=10_000, ge=2, le=10_000_000)
+    num_surface: int = Field(default=2_500, ge=1, le=10_000_000)
+    max_faces: int = Field(default=2_000_000, ge=1)  # triangles of a mesh, points of a cloud
+    max_bytes: int = Field(default=256 * 2**20, ge=1)  # of a file
+    per_class: int = Field(default=50, ge=1, le=1_000_000)  # objects of each class of primitives
+
+    @model_validator(mode="after")
+    def _check(self) -> "ShapeSource":
+        if sum(share for share, _ in self.near) > 1 + 1e-9:
+            raise ValueError(f"the shares of near add up to {sum(share for share, _ in self.near):g}, at most 1")
+        if self.collection == "point_folder" and self.field not in (None, "udf"):
+            raise ValueError(f"clouds of points have no inside, so their field can only be udf, not {self.field}")
+        return self
+
+
 class SpecConfig(Section):
     """The SIREN to fit; its input and output dimensions come from the source."""
 
@@ -47,10 +84,14 @@ class SpecConfig(Section):
 
 class FitConfig(Section):
     """How to fit. Each INR stops by itself at `target_psnr` (dB) or after `steps`; below `floor_psnr` it is tried
-    again from another start, `attempts` times in all, then put in quarantine."""
+    again from another start, `attempts` times in all, then put in quarantine.
+
+    `optimizer` "adam" is the field's (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one: see
+    fitting/schedule.py; its learning_rate is the peak, 8e-3 over 80 steps unless told otherwise.
+    """
 
     engine: Literal["auto", "reference"] = "auto"
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Literal["adam", "sprint"] = "adam"
     learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
     steps: int = Field(default=1000, ge=1)
     target_psnr: float | None = Field(default=40.0, gt=0, allow_inf_nan=False)
@@ -58,6 +99,14 @@ class FitConfig(Section):
     attempts: int = Field(default=3, ge=1, le=10)
     lanes: int = Field(default=32, ge=2, le=65_536)
     tf32: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pace(cls, fields: Any) -> Any:
+        """What is not given follows the optimizer."""
+        if isinstance(fields, dict) and fields.get("optimizer") == "sprint":
+            return {"learning_rate": 8e-3, "steps": 80, **fields}
+        return fields
 
 
 class SplitConfig(Section):
@@ -72,7 +121,7 @@ class Recipe(Section):
     can be given more of them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    source: ImageSource
+    source: Annotated[ImageSource | ShapeSource, Field(discriminator="collection")]
     views: int = Field(default=1, ge=1, le=10_000)
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -81,6 +130,15 @@ class Recipe(Section):
     splits: SplitConfig = SplitConfig()
     shard_objects: int = Field(default=500, ge=1, le=1_000_000)
     quarantine_threshold: float = Field(default=0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_start(self) -> "Recipe":
+        if self.fit.optimizer == "sprint" and self.spec.start == "dwsnets":
+            raise ValueError(
+                "fit.optimizer sprint needs spec.start siren or linear; the least-squares start of the last layer is "
+                "ill-conditioned on the tiny start values of dwsnets"
+            )
+        return self
 
     @property
     def fingerprint(self) -> str:
@@ -190,16 +248,34 @@ def _keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
     """Every key that a recipe may hold, sections too, dotted."""
     keys: list[str] = []
     for name, entry in model.model_fields.items():
-        if isinstance(entry.annotation, type) and issubclass(entry.annotation, BaseModel):
-            keys += _keys(entry.annotation, f"{prefix}{name}.")
+        for kind in get_args(entry.annotation) or (entry.annotation,):  # a section may be one of several
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += _keys(kind, f"{prefix}{name}.")
         keys.append(prefix + name)
-    return keys
+    return list(dict.fromkeys(keys))
+
+
+def _collections(source: type[BaseModel]) -> tuple[str, ...]:
+    """The collections that a source section can name."""
+    return get_args(source.model_fields["collection"].annotation)
 
 
 def _explain(error: ValidationError) -> str:
     """The first fault of a validation, in one line."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function", "tuple")))
+    where = [str(part) for part in first["loc"]]
+    if where[:1] == ["source"] and len(where) > 1:
+        del where[1]  # which of the sources it was: pydantic names it by its collection
+    key = ".".join(part for part in where if not part.startswith(("constrained", "function", "tuple")))
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        key += ".collection"
+        if "collection" not in first["input"]:
+            return f"the key {key!r} is missing"
+        known = [tag for source in (ImageSource, ShapeSource) for tag in _collections(source)]
+        word = first["input"]["collection"]
+        return f"{key}: unknown value {word!r}; {did_you_mean(str(word), known)}"
+    if first["type"] == "value_error":
+        return f"{key}: {first['ctx']['error']}"
     if first["type"] == "extra_forbidden":
         section, _, last = key.rpartition(".")
         namesakes = [known for known in _keys() if known.rpartition(".")[2] == last]

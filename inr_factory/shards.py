@@ -96,17 +96,23 @@ def write_shard(
         **attributes,
     }
     facts["attributes_checksum"] = _attributes_checksum(facts)
-    with h5py.File.in_memory(libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=4096) as file:
-        for name in sorted(typed):
-            file.create_dataset(name, data=typed[name])
-        for name in sorted(facts):
-            _put_attribute(file, name, facts[name])
-        file.flush()
-        image = file.id.get_file_image()
+    image = _image(typed, facts)
     path = root / shard_path(split, view, block)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, image)
     return _entry(key, typed, quarantine, len(image), hashlib.sha256(image).hexdigest())
+
+
+def _image(columns: Columns, attributes: Mapping[str, str | int]) -> bytes:
+    """The bytes of a shard, a function of what is in it alone."""
+    with h5py.File.in_memory(libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=4096) as file:
+        for name in sorted(columns):
+            file.create_dataset(name, data=columns[name])
+        for name in sorted(attributes):
+            _put_attribute(file, name, attributes[name])
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
 
 
 def _entry(
@@ -169,12 +175,21 @@ class ShardReader:
 
     @classmethod
     def unrecorded(cls, path: Path) -> "ShardReader":
-        """A shard that no manifest vouches for; its rows and attributes are checked against their checksums."""
+        """A shard that no manifest vouches for: rows and attributes must fit their checksums, and every byte of the
+        file must be as `write_shard` writes them."""
         reader = cls.__new__(cls)
         reader.path, reader.entry = path, None
         reader._open()
         reader.check_rows()
+        columns = {name: reader._typed(name) for name in reader.column_names}
+        if _image(columns, reader.attributes) != path.read_bytes():
+            raise IntegrityError(f"{path.name} has bytes that no shard of this content has; remove it and fit again")
         return reader
+
+    def _typed(self, name: str) -> NDArray[Any]:
+        """A column in memory, of the type that it was written with."""
+        column = np.array(self.column(name))
+        return column.astype(h5py.string_dtype("utf-8", column.dtype.itemsize)) if name == "object_id" else column
 
     def _open(self) -> None:
         try:

@@ -10,12 +10,12 @@ import torch
 from inr_factory.blocks import Plan, ShardTask, make_plan
 from inr_factory.errors import IntegrityError
 from inr_factory.fitting import OnProgress, Tally, engine_name, fit_views
-from inr_factory.images import open_source
 from inr_factory.inr import SirenSpec
 from inr_factory.manifest import Quarantined, ShardEntry, ViewKey
 from inr_factory.recipe import Recipe
 from inr_factory.shards import write_shard
 from inr_factory.signals import Signal, SignalError, Source
+from inr_factory.sources import open_source
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Worker:
             "loss": fitted.loss,
             "steps": fitted.steps,
             "status": fitted.status,
-            **{name: np.array([signal.facts[name] for _, signal in rows], dtype=np.int32) for name in facts},
+            **{name: np.array([signal.facts[name] for _, signal in rows]) for name in facts},
         }
         attributes = {
             "fingerprint": set_fingerprint(recipe, self.source_fingerprint),

@@ -15,7 +15,7 @@ ROOMS = {
 
 HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options"}
 MAKE = {
-    "images", "image_files", "image_folder", "official_images", "blocks", "worker", "local_pool", "ray_pool", "factory",
+    "sources", "images", "image_files", "image_folder", "official_images", "blocks", "worker", "local_pool", "ray_pool", "factory",
     "audit", "gallery", "fitting", "fitting.lanes", "fitting.reference",
 }  # fmt: skip
 LEARN = {

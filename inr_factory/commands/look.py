@@ -9,9 +9,9 @@ from inr_factory import terminal
 from inr_factory.audit import check_shards, render_shards
 from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
 from inr_factory.errors import IntegrityError, PartialError, UsageError
-from inr_factory.images import open_source
 from inr_factory.manifest import SPLITS, load_manifest
 from inr_factory.recipe import check_recipe
+from inr_factory.sources import open_source
 from inr_factory.worker import check_source
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from inr_factory.errors import UsageError
 from inr_factory.fitting.lanes import Fit, Job
 from inr_factory.fitting.reference import fit_reference
-from inr_factory.inr import INRBatch, SirenSpec, start_values
+from inr_factory.fitting.schedule import start_weights
+from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.manifest import Quarantined, ViewKey
 from inr_factory.recipe import FitConfig
 from inr_factory.shards import STATUS
@@ -76,7 +77,7 @@ def fit_views(
 ) -> FittedViews:
     """Fit one INR to each signal, from the start values of its key.
 
-    Adam on the mean squared error over all points. Each INR stops by itself, before the update after which it would
+    Adam, or the setting that `config.optimizer` names, on the mean squared error over all points. Each INR stops by itself, before the update after which it would
     have reached `target_psnr`, or after `steps` updates. One that diverges or ends below `floor_psnr` begins again
     with the seed of its next attempt; after `attempts` it is a failure. INRs do not influence each other: on a CPU
     the result for a key is bit-identical whatever else is fitted with it. Raises UsageError for signals of other
@@ -90,7 +91,7 @@ def fit_views(
             raise UsageError(f"{key.object_id} maps {dims[0]} to {dims[1]} values; this INR is {spec}")
 
     def start(index: int, attempt: int) -> Tensor:
-        return start_values(spec, [keys[index].seed(run_seed, attempt)]).flatten()[0]
+        return start_weights(spec, keys[index].seed(run_seed, attempt), signals[index], config)
 
     fits: dict[int, Fit] = {}
     tally = Tally()

@@ -10,16 +10,15 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from inr_factory.fitting.lanes import Job, Lanes, OnStep, Start
+from inr_factory.fitting.schedule import EPSILON, schedule
 from inr_factory.inr import SirenSpec
 from inr_factory.recipe import FitConfig
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 def fit_reference(
     spec: SirenSpec, jobs: Sequence[Job], start: Start, config: FitConfig, device: torch.device, on_step: OnStep
 ) -> None:
-    """Fit jobs that have the same number of points, by Adam (Kingma and Ba 2015) on the mean squared error.
+    """Fit jobs that have the same number of points, by Adam on the mean squared error, at the rates of its schedule.
 
     Every lane counts its own steps, so that an INR which joins late has the moments of one that began early.
     """
@@ -33,6 +32,8 @@ def fit_reference(
     flat = torch.zeros(len(lanes), spec.num_parameters, device=device)
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
     step_N = torch.zeros(len(lanes), dtype=torch.float64)
+    plan = schedule(config)
+    first, second = plan.betas
 
     def fill(place: int) -> None:
         """Put the job that a lane now has, and its start values, into the batch."""
@@ -52,11 +53,12 @@ def fit_reference(
         slope, loss = slope_and_loss(flat, coords, targets)
         finished, refill, updated = lanes.settle(loss.tolist(), flat)
         step_N += 1
-        mean.lerp_(slope, 1 - BETAS[0])
-        square.mul_(BETAS[1]).addcmul_(slope, slope, value=1 - BETAS[1])
+        mean.lerp_(slope, 1 - first)
+        square.mul_(second).addcmul_(slope, slope, value=1 - second)
         # Bias corrections in double precision, as torch.optim.Adam takes them.
-        rate = (config.learning_rate / (1 - BETAS[0] ** step_N)).float().to(device)[:, None]
-        root = (1 - BETAS[1] ** step_N).sqrt().float().to(device)[:, None]
+        rate_N = plan.rates[(step_N.long() - 1).clamp(max=config.steps - 1)]
+        rate = (rate_N / (1 - first**step_N)).float().to(device)[:, None]
+        root = (1 - second**step_N).sqrt().float().to(device)[:, None]
         flat -= rate * mean / (square.sqrt() / root + EPSILON)
         for place in refill:
             fill(place)

@@ -1,0 +1,118 @@
+"""Mesh files: reads one OFF, OBJ, PLY, STL or GLB file as triangles. The only user of trimesh.
+
+What a header claims is held against the size of the file before anything is made of that size.
+"""
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from inr_factory.image_files import one_line
+from inr_factory.mesh_text import Polygons, read_ascii_stl, read_obj, read_off
+from inr_factory.meshes import Mesh, checked_mesh
+from inr_factory.ply_files import read_ply
+from inr_factory.signals import SignalError
+
+STL_HEADER, STL_TRIANGLE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+# glTF 2.0, section 3.6.2: bytes of a component, components of an element.
+COMPONENT_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
+COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
+
+
+def read_mesh(name: str, content: bytes, max_faces: int) -> Mesh:
+    """The triangles of a file's content, in float64 and in its own units; `name` tells the format by its suffix.
+
+    Raises SignalError, and nothing else, for content that is empty, damaged, without faces or over max_faces.
+    """
+    read = READERS[PurePath(name).suffix.lower()]
+    if not content:
+        raise SignalError("the file is empty (0 bytes)")
+    try:
+        return checked_mesh(*read(content, max_faces), max_faces)
+    except SignalError:
+        raise
+    except MemoryError:
+        raise SignalError(f"{len(content)} bytes need more memory than there is") from None
+    except Exception as error:
+        # A damaged file may raise anything at all in a decoder; it is one object's reason, kept in its record.
+        raise SignalError(f"cannot be read: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _read_stl(content: bytes) -> Polygons:
+    """Binary where the size is what the header says, else text."""
+    count = int.from_bytes(content[80:STL_HEADER], "little") if len(content) >= STL_HEADER else -1
+    expected = STL_HEADER + count * STL_TRIANGLE.itemsize
+    if count < 0 or (expected != len(content) and content[:512].lstrip().lower().startswith(b"solid")):
+        return read_ascii_stl(content)
+    if expected != len(content):
+        raise SignalError(
+            f"its header claims {count} triangles, which are {expected} bytes, the file has {len(content)}"
+        )
+    if count == 0:
+        raise SignalError("it has no triangles")
+    corners = np.frombuffer(content, STL_TRIANGLE, count, STL_HEADER)["corners"].reshape(-1, 3)
+    return Polygons(corners.astype(np.float64), np.full(count, 3, np.int64), np.arange(3 * count, dtype=np.int64))
+
+
+def _read_glb(content: bytes, max_faces: int) -> Polygons:
+    """The triangles of all instances of all meshes of a scene, each where the scene puts it."""
+    _check_glb(content, max_faces)
+    import trimesh
+
+    scene = trimesh.load_scene(BytesIO(content), file_type="glb", skip_materials=True, process=False)
+    mesh = scene.to_mesh()
+    faces = np.asarray(mesh.faces, np.int64).reshape(-1, 3)
+    return Polygons(np.asarray(mesh.vertices, np.float64), np.full(len(faces), 3, np.int64), faces.reshape(-1))
+
+
+def _check_glb(content: bytes, max_faces: int) -> None:
+    """Refuse a GLB whose description claims more than is there, or needs other files or decoders."""
+    size = int.from_bytes(content[12:16], "little")
+    if content[:4] != b"glTF" or content[16:20] != b"JSON":
+        raise SignalError("it does not begin as GLB does")
+    if int.from_bytes(content[8:12], "little") != len(content) or 20 + size > len(content):
+        raise SignalError(
+            f"its header claims {int.from_bytes(content[8:12], 'little')} bytes, the file has {len(content)}"
+        )
+    try:
+        tree: dict[str, Any] = json.loads(content[20 : 20 + size])
+    except (ValueError, RecursionError):
+        raise SignalError("its description is not JSON") from None
+    needed = [name for name in tree.get("extensionsRequired", []) if name != "KHR_mesh_quantization"]
+    if any("compression" in name or "meshopt" in name for name in needed):
+        raise SignalError(f"it needs {needed[0]}, which is not read; save it without compression")
+    if any(not str(buffer.get("uri", "data:")).startswith("data:") for buffer in tree.get("buffers", [])):
+        raise SignalError("its numbers lie in another file; save it as one GLB file")
+    accessors, views = tree.get("accessors", []), tree.get("bufferViews", [])
+    for accessor in accessors:
+        claimed = accessor["count"] * COMPONENT_BYTES[accessor["componentType"]] * COMPONENTS[accessor["type"]]
+        if "bufferView" not in accessor or "sparse" in accessor:
+            raise SignalError("it has numbers that are stored nowhere or sparsely, which is not read")
+        if not 0 <= claimed <= views[accessor["bufferView"]]["byteLength"] <= len(content):
+            raise SignalError(f"it claims {accessor['count']} numbers, which is more than its {len(content)} bytes")
+    faces = [_glb_faces(mesh, accessors) for mesh in tree.get("meshes", [])]
+    placed = sum(faces[node["mesh"]] for node in tree.get("nodes", []) if "mesh" in node)
+    if placed > max_faces:
+        raise SignalError(f"{placed} triangles, source.max_faces allows {max_faces}")
+
+
+def _glb_faces(mesh: dict[str, Any], accessors: list[dict[str, Any]]) -> int:
+    """At most how many triangles one mesh of a GLB has; a strip has nearly as many as indices."""
+    total = 0
+    for primitive in mesh["primitives"]:
+        count = accessors[primitive.get("indices", primitive["attributes"].get("POSITION"))]["count"]
+        total += int(count) // (3 if primitive.get("mode", 4) == 4 else 1)
+    return total
+
+
+READERS: dict[str, Callable[[bytes, int], Polygons]] = {
+    ".off": lambda content, _: read_off(content),
+    ".obj": lambda content, _: read_obj(content),
+    ".ply": lambda content, _: read_ply(content),
+    ".stl": lambda content, _: _read_stl(content),
+    ".glb": _read_glb,
+}

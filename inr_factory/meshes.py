@@ -1,0 +1,92 @@
+"""Meshes: triangles in space, what is measured of them, and points drawn on their surface.
+
+V vertices, F triangles, S points.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_factory.polygons import triangles
+from inr_factory.signals import SignalError
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles: faces (F, 3) are rows of vertices (V, 3), counter-clockwise seen from outside in a well-made mesh."""
+
+    vertices: Floats
+    faces: Indices
+
+    @property
+    def corners(self) -> Floats:
+        """(F, 3, 3): where the three corners of each triangle are."""
+        return self.vertices[self.faces]
+
+    @property
+    def areas(self) -> Floats:
+        """(F,)"""
+        first, second, third = self.corners.transpose(1, 0, 2)
+        return 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1)
+
+    @property
+    def is_watertight(self) -> bool:
+        """Whether each edge belongs to two triangles, vertices at the same place being one."""
+        _, merged = np.unique(self.vertices, axis=0, return_inverse=True)
+        faces = np.sort(merged.reshape(-1)[self.faces], axis=1)
+        faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2])]
+        edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]])
+        _, counts = np.unique(edges[:, 0] * len(self.vertices) + edges[:, 1], return_counts=True)
+        return counts.size > 0 and bool((counts == 2).all())
+
+
+def checked_mesh(vertices: Floats, sizes: Indices, corners: Indices, max_faces: int) -> Mesh:
+    """The mesh of polygons as a file gives them: `sizes` (polygons,) and their corners (sum of sizes,), one by one.
+
+    SignalError where there are none, where a corner is no vertex, where a vertex is not a number, or where the
+    triangles would be more than `max_faces`.
+    """
+    if len(vertices) == 0:
+        raise SignalError("it has no vertices")
+    check_points(vertices, "vertex")
+    count = int(np.maximum(sizes - 2, 0).sum())
+    if count == 0:
+        raise SignalError(
+            f"it has no faces, only {len(vertices)} points; clouds of points are for the collection point_folder"
+        )
+    if count > max_faces:
+        raise SignalError(f"{count} triangles, source.max_faces allows {max_faces}")
+    if corners.min() < 0 or corners.max() >= len(vertices):
+        wrong = int(corners.min() if corners.min() < 0 else corners.max())
+        raise SignalError(f"a face has the vertex of index {wrong}, the vertices go from 0 to {len(vertices) - 1}")
+    return Mesh(np.ascontiguousarray(vertices, np.float64), triangles(vertices, sizes, corners))
+
+
+def check_points(points: Floats, what: str) -> None:
+    """SignalError that names the first of points (P, 3) that is NaN or infinite."""
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise SignalError(f"{what} {int(finite.argmin())} of {len(points)} is NaN or infinite")
+
+
+def without_flat_faces(mesh: Mesh) -> Mesh:
+    """The mesh without triangles of no area, which have no side that could be out. SignalError if none is left."""
+    keep = mesh.areas > 0
+    if not keep.any():
+        raise SignalError(f"its surface has no area: all {len(mesh.faces)} triangles are points or lines")
+    return mesh if keep.all() else Mesh(mesh.vertices, mesh.faces[keep])
+
+
+def draw_on_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Floats:
+    """(count, 3) points, uniform over the area of the mesh."""
+    reached = np.cumsum(mesh.areas)
+    rows = np.searchsorted(reached, rng.random(count) * reached[-1], side="right").clip(max=len(mesh.faces) - 1)
+    first, second, third = mesh.vertices[mesh.faces[rows]].transpose(1, 0, 2)
+    # Osada et al., Shape distributions (TOG 2002): the root spreads points evenly over a triangle.
+    root, share = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
+    points: Floats = (1 - root) * first + root * (1 - share) * second + root * share * third
+    return points

@@ -1,0 +1,127 @@
+"""Point blocks: clouds as rows of HDF5 files, laid out as modelnet40_ply_hdf5_2048. The only user of h5py but shards.py.
+
+Each file holds `data` (N, S, 3), N clouds of S points, and `label` (N,) or (N, 1); shape_names.txt beside them
+names the classes. Split by the names of the files: ply_data_train0.h5.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_factory.class_folders import SPLITS, ClassFiles, readable
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.image_files import one_line
+from inr_factory.signals import Item, SignalError
+
+if TYPE_CHECKING:
+    import h5py
+
+SUFFIXES = frozenset({".h5", ".hdf5"})
+CLASS_NAMES = "shape_names.txt"
+
+
+class BlockRow(NamedTuple):
+    """Where one cloud lies."""
+
+    path: str
+    row: int
+
+
+def find_blocks(root: Path) -> list[Path]:
+    """The HDF5 files directly in a folder, in the order of their names."""
+    return sorted(
+        path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )  # fmt: skip
+
+
+def list_blocks(root: Path, blocks: list[Path]) -> tuple[ClassFiles, tuple[BlockRow, ...]]:
+    """Every cloud of the files, and where it lies; an object is called FILE/ROW. IntegrityError names a damaged file."""
+    labelled = [(path, _labels(path)) for path in blocks]
+    names = root / CLASS_NAMES
+    highest = max((int(labels.max(initial=-1)) for _, labels in labelled), default=-1)
+    if names.is_file():
+        classes = tuple(names.read_text(encoding="utf-8", errors="replace").split())
+    else:
+        classes = tuple(str(number) for number in range(highest + 1))
+    if highest >= len(classes):
+        raise UsageError(
+            f"{readable(root)} has the label {highest}, and {CLASS_NAMES} names only {len(classes)} classes"
+        )
+    rows = [
+        (Item(f"{readable(path.name)}/{row:05d}", int(label), _split(path.name)), BlockRow(str(path), row))
+        for path, labels in labelled
+        for row, label in enumerate(labels)
+    ]
+    if not rows:
+        raise UsageError(f"the HDF5 files in {readable(root)} hold no clouds")
+    items = tuple(item for item, _ in rows)
+    if any(item.split is None for item in items):
+        items = tuple(Item(item.object_id, item.label, None) for item in items)
+    return ClassFiles(classes, items, tuple(block.path for _, block in rows)), tuple(block for _, block in rows)
+
+
+def read_block_row(block: BlockRow) -> NDArray[np.generic]:
+    """One cloud (S, 3). SignalError where the file is gone or damaged."""
+    try:
+        with _opened(Path(block.path)) as file:
+            points: NDArray[np.generic] = _plain(file, "data", Path(block.path), 3)[block.row]
+            return points
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise SignalError(f"cannot be read: {one_line(error)}") from None
+
+
+def _split(name: str) -> str | None:
+    """The split that a file is of, by a word of its name."""
+    words = re.split(r"[^a-z]+", Path(name).stem.casefold())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def _labels(path: Path) -> NDArray[np.int64]:
+    try:
+        with _opened(path) as file:
+            count = _plain(file, "data", path, 3).shape[0]
+            labels = np.asarray(_plain(file, "label", path, None)[...]).reshape(-1)
+        if len(labels) != count or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+            raise ValueError(f"{count} clouds and {len(labels)} labels of the type {labels.dtype}")
+        return labels.astype(np.int64)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise IntegrityError(f"{readable(path)} does not hold clouds: {one_line(error)}; fetch it again") from None
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[h5py.File]":
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        yield file
+
+
+def _plain(file: "h5py.File", name: str, path: Path, num_dims: int | None) -> Any:
+    """A data set, if it is of numbers that lie in this very file and are no more than it can hold."""
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"it has no {name} of its own")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "iuf":
+        raise ValueError(f"{name} is no array of numbers")
+    layout = data.id.get_create_plist()
+    if data.is_virtual or layout.get_external_count():
+        raise ValueError(f"{name} lies in other files")
+    filters = {layout.get_filter(number)[0] for number in range(layout.get_nfilters())}
+    if filters - {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}:
+        raise ValueError(f"{name} is packed in a way that is not read")
+    nbytes = data.dtype.itemsize * int(np.prod(data.shape, dtype=object))
+    # Floats of real clouds shrink to a third at best, labels more; a file that claims much more is damaged.
+    if nbytes > max(path.stat().st_size, data.id.get_storage_size()) * 32:
+        raise ValueError(f"{name} claims {nbytes} bytes, the file has {path.stat().st_size}")
+    if data.chunks and int(np.prod(data.chunks)) * data.dtype.itemsize > 64 * 2**20:
+        raise ValueError(f"{name} is stored in pieces of more than 64 MiB")
+    if num_dims is not None and (data.ndim != num_dims or data.shape[2] < 3):
+        raise ValueError(f"{name} has the shape {data.shape}, expected (N, S, 3)")
+    return data

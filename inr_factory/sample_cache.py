@@ -1,0 +1,84 @@
+"""Sample cache: keeps on disk what takes seconds to compute of a shape, so that further views need not pay again.
+
+One file an entry: a line that names the format, the SHA-256 of all that follows, a line of JSON, then arrays of
+little-endian float32. Written whole or not at all; one that was cut or edited is not believed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_factory.errors import ResourceError
+from inr_factory.manifest import write_atomically
+
+MAGIC = b"inr-factory samples 1\n"
+FOLDER = ".inr_factory_cache"
+VARIABLE = "INR_FACTORY_CACHE"
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+
+def cache_key(content: bytes | memoryview, settings: Mapping[str, Any]) -> str:
+    """64 hex digits over an object's content and all that decides what is computed of it."""
+    digest = hashlib.sha256(MAGIC)
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode("utf-8", "surrogateescape"))
+    digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class SampleCache:
+    """Entries by key in a folder, for any number of processes at once; with None for the folder it keeps nothing."""
+
+    folder: Path | None
+
+    @classmethod
+    def beside(cls, root: Path) -> "SampleCache":
+        """In $INR_FACTORY_CACHE if it is set, else in a hidden folder of the data root if that can be written to."""
+        named = os.environ.get(VARIABLE)
+        return cls(Path(os.path.abspath(Path(named).expanduser())) if named else root / FOLDER)
+
+    def load(self, key: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]] | None:
+        """The arrays and facts of an entry, or None where there is none that is whole."""
+        if self.folder is None:
+            return None
+        try:
+            content = self._path(key).read_bytes()
+        except OSError:
+            return None
+        start = len(MAGIC) + 32
+        if content[: len(MAGIC)] != MAGIC or hashlib.sha256(content[start:]).digest() != content[len(MAGIC) : start]:
+            return None
+        head, _, body = content[start:].partition(b"\n")
+        fields = json.loads(head)
+        if fields["key"] != key:
+            return None
+        arrays, at = {}, 0
+        for name, shape in fields["arrays"]:
+            count = int(np.prod(shape))
+            arrays[name] = np.frombuffer(body, "<f4", count, at).reshape(shape).astype(np.float32)
+            at += 4 * count
+        return arrays, fields["facts"]
+
+    def save(self, key: str, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+        """Keep an entry. A folder that cannot be written to, or is full, is no reason to fail: it is computed again."""
+        if self.folder is None:
+            return
+        head = {"key": key, "arrays": [(name, array.shape) for name, array in arrays.items()], "facts": dict(facts)}
+        body = b"".join(np.ascontiguousarray(array, "<f4").tobytes() for array in arrays.values())
+        content = json.dumps(head).encode() + b"\n" + body
+        with contextlib.suppress(OSError, ResourceError):
+            self._path(key).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path(key), MAGIC + hashlib.sha256(content).digest() + content)
+
+    def _path(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / "shapes" / key[:2] / f"{key}.samples"

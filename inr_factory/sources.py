@@ -1,0 +1,21 @@
+"""Sources: opens the collection that a recipe names, images or shapes."""
+
+from pathlib import Path
+
+from inr_factory.recipe import ImageSource, ShapeSource
+from inr_factory.signals import Source
+
+
+def open_source(config: ImageSource | ShapeSource, data_root: Path | None = None) -> Source:
+    """The collection, its files looked for below `data_root` (default: $INR_FACTORY_DATA, else ./data).
+
+    Cheap enough that each process of a cluster opens its own. UsageError where the data are not to be had,
+    IntegrityError where a file of an official set is damaged, each naming the place.
+    """
+    if isinstance(config, ShapeSource):
+        from inr_factory.shapes import open_shapes  # geometry libraries take a second to import
+
+        return open_shapes(config, data_root)
+    from inr_factory.images import open_source as open_images
+
+    return open_images(config, data_root)
