@@ -33,7 +33,7 @@ from inr_factory.sources import open_source
 from inr_factory.worker import Worker, check_source, read_signals, set_fingerprint
 
 Backend = Literal["ray", "local"]
-PROBE_INRS, PROBE_SECONDS = 16, 6.0
+PROBE_INRS, PROBE_SECONDS = 16, 8.0
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class _Enough(Exception):
 
 
 def _probe(recipe: Recipe, source: Source, plan: Plan, device: str) -> tuple[float | None, int]:
-    """INRs a second of one worker, by the fit of a few; those unfinished when time is up count as all their steps."""
+    """INRs a second of one worker, by the fit of a few; if most are unfinished when time is up, all count as if they took all their steps."""
     first = next(iter(plan.blocks.values()))[0]
     indices = first[:: max(1, len(first) // PROBE_INRS)][:PROBE_INRS]
     signals, keys, _ = read_signals(source, indices, 0)
@@ -333,6 +333,6 @@ def _probe(recipe: Recipe, source: Source, plan: Plan, device: str) -> tuple[flo
     finally:
         torch.set_num_threads(threads)
     seconds = max(monotonic() - started, 1e-6)
-    if so_far.done == len(signals):
+    if so_far.done >= len(signals) / 2:
         return so_far.done / seconds, so_far.done
     return (so_far.steps / seconds) / recipe.fit.steps, len(signals)

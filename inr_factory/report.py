@@ -3,7 +3,7 @@
 Shape letters: H height, W width, O values of a pixel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -44,6 +44,22 @@ def draw_reconstructions(reconstructions: Sequence[Reconstruction], path: Path, 
                 axis.set_ylabel(name, fontsize=8)
         axes[0][column].set_title(one.title, fontsize=6)
     figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
+def draw_bars(values: Mapping[str, float], path: Path, heading: str, what: str) -> None:
+    """Write a PNG with a bar for each positive value, in their order from the top, on a logarithmic scale."""
+    figure = Figure(figsize=(8, 0.3 * len(values) + 1.2), dpi=130)
+    axis = figure.subplots()
+    bars = axis.barh(list(values), list(values.values()), log=True)
+    labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values.values()]
+    axis.bar_label(bars, labels=labels, fontsize=7, padding=2)
+    axis.invert_yaxis()
+    axis.margins(x=0.15)
+    axis.tick_params(labelsize=7)
+    axis.set_xlabel(what, fontsize=8)
+    figure.suptitle(heading, fontsize=8)
     figure.tight_layout(pad=0.5)
     _save(figure, path)
 

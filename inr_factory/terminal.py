@@ -80,8 +80,8 @@ class FitProgress:
         self.bar.update(self.row, total=state.inrs, completed=done, rate=rate, psnr=psnr)
         if not err.is_terminal and monotonic() >= self.due:
             self.due = monotonic() + LINE_SECONDS
-            left = duration((state.inrs - done) * seconds / done) if done else "unknown"
-            say(f"{done:,} of {state.inrs:,} INRs, {rate}, {psnr}, {left} left")
+            left = f"{duration((state.inrs - done) * seconds / done)} left" if done else ""
+            say(", ".join(filter(None, [f"{done:,} of {state.inrs:,} INRs", rate, psnr, left])))
 
 
 class ShardProgress:

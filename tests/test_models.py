@@ -13,6 +13,7 @@ from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.models import ENCODERS, Classifier, Normalizer, build_classifier, build_encoder
 from inr_factory.models.dws import DWSEncoder, DWSLayer, spaces_of
 from inr_factory.models.set_layers import AttentionStack, DeepSetsStack
+from inr_factory.symmetries import FlipSigns, ShiftPhases
 
 SPECS = [
     SirenSpec(in_dim, out_dim, hidden_dim=6, num_hidden=num_hidden, omega_0=omega_0)
@@ -334,3 +335,20 @@ def test_dropout_acts_in_training_alone() -> None:
     kept = (one != 0) & (other != 0)
     assert bool(kept.any() and (one == 0).any() and (one != other)[kept].any()), "it does not act between the layers"
     assert torch.equal(encoder.eval()(inrs), encoder(inrs))
+
+
+@pytest.mark.parametrize("name", ["mlp", "dws"])
+def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_does(name):
+    inrs = start_values(SirenSpec(2, 1, hidden_dim=8, omega_0=7.0), range(6))
+    moved = ShiftPhases(max_k=1)(FlipSigns()(inrs, torch.Generator().manual_seed(1)), torch.Generator().manual_seed(2))
+    reads = {c: build_classifier(name, inrs.spec, 3, canonical=c).eval() for c in (True, False)}
+
+    torch.testing.assert_close(reads[True](moved), reads[True](inrs), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(reads[False](moved), reads[False](inrs), atol=1e-2)
+    again = Classifier.from_description(reads[True].describe())
+    assert again.canonical
+
+
+def test_relu_inrs_have_no_canonical_classifier():
+    with pytest.raises(UsageError, match="only sine INRs"):
+        build_classifier("mlp", SirenSpec(2, 1, hidden_dim=4, activation="relu", start="linear"), 3, canonical=True)

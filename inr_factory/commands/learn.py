@@ -9,6 +9,7 @@ import torch
 import typer
 
 from inr_factory import terminal
+from inr_factory.canonical import Canonicalize, canonicalize
 from inr_factory.commands.options import Folder, Json
 from inr_factory.dataset import INRDataset
 from inr_factory.errors import UsageError
@@ -21,7 +22,7 @@ from inr_factory.models.checkpoint import build_from_checkpoint
 from inr_factory.training import BEST, TrainConfig
 from inr_factory.training import evaluate as evaluate_model
 from inr_factory.training import train as train_model
-from inr_factory.transforms import parse_transforms
+from inr_factory.transforms import Compose, parse_transforms
 
 # What a run's folder says besides its checkpoints: where its data set lies, which may move.
 RUN = "run.json"
@@ -41,6 +42,9 @@ def train(
     views: Annotated[
         int | None, typer.Option(help="learn from the first N views; else all", show_default=False)
     ] = None,
+    canonical: Annotated[
+        bool, typer.Option(help="read INRs in their canonical form: signs and phases of neurons do not count")
+    ] = True,
     epochs: Annotated[int, typer.Option(min=1)] = 100,
     batch_size: Annotated[int, typer.Option(min=2)] = 128,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 1e-3,
@@ -60,13 +64,15 @@ def train(
 ) -> None:
     """Train a classifier on the weights; on test, its best epoch on val counts. Run it again to go on."""
     name, options = parse_model(model)
-    transform = parse_transforms(augment or [])
+    augmentation = parse_transforms(augment or [])
     mixing = parse_mixup(mixup) if mixup else None
     config = _config(
         epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
         warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
     )  # fmt: skip
     training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
+    canonical = canonical and training.spec.activation == "sine"
+    transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation.transforms)
     for part in (training, validation):
         if part.incomplete:
             terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
@@ -74,8 +80,10 @@ def train(
         training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
         device=_loader_device(device),
     )  # fmt: skip
-    normalizer = Normalizer.fit(training.spec, _plain_batches(training))
-    classifier = build_classifier(name, training.spec, training.num_classes, normalizer, seed=seed, **options)
+    normalizer = Normalizer.fit(training.spec, _plain_batches(training, canonical))
+    classifier = build_classifier(
+        name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
+    )
     out = out or Path("runs") / f"{training.manifest.name}-{name}-{seed}"
     meta = {
         "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
@@ -160,9 +168,9 @@ def _measure(model: Classifier, data: INRDataset, device: str) -> dict[str, Any]
     return evaluate_model(model, evaluation_loader(data, device))
 
 
-def _plain_batches(dataset: INRDataset) -> Iterator[INRBatch]:
+def _plain_batches(dataset: INRDataset, canonical: bool) -> Iterator[INRBatch]:
     for inrs, _ in INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False):
-        yield inrs
+        yield canonicalize(inrs) if canonical else inrs
 
 
 def _has_split(dataset: INRDataset, split: str) -> bool:

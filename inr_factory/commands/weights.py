@@ -82,12 +82,16 @@ def augment_report(
     mixed = _mixings(data, rows, inrs, coords)
     heading = f"{data.manifest.name}: {len(inrs)} INRs, {data.spec}"
     with torch.no_grad():
-        grid = [("as fitted", _images(inrs(coords), size))] + [(m.name.replace(":", "\n"), _images(m.images, size)) for m in moved]
+        grid = [("as fitted", _images(inrs(coords), size))] + [
+            (m.name.replace(":", "\n"), _images(m.images, size)) for m in moved
+        ]
     draw_grid(grid, out / "augmentations.png", f"INRs of {data.manifest.name}, transformed and rendered")
     for pairs in dict.fromkeys(m.pairs for m in mixed):
         paths = [(m.name, m.path) for m in mixed if m.pairs == pairs]
         lines = [
-            (f"{name}\nlam 1 ... 0" if at == 0 else "", _images(path[:, at], size)) for name, path in paths for at in (0, 1)
+            (f"{name}\nlam 1 ... 0" if at == 0 else "", _images(path[:, at], size))
+            for name, path in paths
+            for at in (0, 1)
         ]
         draw_grid(lines, out / f"mixing-{pairs.replace(' ', '-')}.png", f"between {pairs}, by the way of matching")
     write_atomically(out / "report.md", as_markdown(moved, mixed, heading).encode())

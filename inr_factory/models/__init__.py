@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inr_factory.canonical import canonicalize
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.models.dws import DWSEncoder
@@ -99,14 +100,20 @@ class Normalizer(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Normalizer, encoder and one Linear: INRBatch of N INRs -> logits (N, C).
+    """Canonical form, normalizer, encoder and one Linear: INRBatch of N INRs -> logits (N, C).
 
-    Without a normalizer the weights go to the encoder as they are. Raises UsageError for fewer than two classes, for
+    `canonical` brings every INR to its canonical form first, so that the logits do not change with the signs and
+    phases of its neurons, whatever the encoder. Without a normalizer the weights go to the encoder as they are. Raises UsageError for fewer than two classes, for
     parts made for different specs, and for INRs of another spec than its own.
     """
 
     def __init__(
-        self, spec: SirenSpec, num_classes: int, encoder: Encoder, normalizer: Normalizer | None = None
+        self,
+        spec: SirenSpec,
+        num_classes: int,
+        encoder: Encoder,
+        normalizer: Normalizer | None = None,
+        canonical: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -116,7 +123,10 @@ class Classifier(nn.Module):
             if part.spec != spec:
                 raise UsageError(f"a classifier of {spec} cannot use a {type(part).__name__} made for {part.spec}")
         self.spec = spec
+        if canonical and spec.activation != "sine":
+            raise UsageError(f"only sine INRs have a canonical form, got {spec}; build the classifier without it")
         self.num_classes = num_classes
+        self.canonical = canonical
         self.normalizer = normalizer
         self.encoder = encoder
         self.head = nn.Linear(encoder.features, num_classes)
@@ -128,6 +138,7 @@ class Classifier(nn.Module):
     def forward(self, inrs: INRBatch) -> Tensor:
         """Logits (N, C)."""
         _check_spec(self.spec, inrs, "this classifier was made")
+        inrs = canonicalize(inrs) if self.canonical else inrs
         logits: Tensor = self.head(self.encoder(self.normalizer(inrs)))
         return logits
 
@@ -138,22 +149,29 @@ class Classifier(nn.Module):
             "options": dict(self.encoder.options),
             "spec": self.spec.to_dict(),
             "num_classes": self.num_classes,
+            "canonical": self.canonical,
         }
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Classifier":
         spec = SirenSpec.from_dict(description["spec"])
         encoder = build_encoder(description["encoder"], spec, **description["options"])
-        return cls(spec, description["num_classes"], encoder)
+        return cls(spec, description["num_classes"], encoder, canonical=description["canonical"])
 
 
 def build_classifier(
-    name: str, spec: SirenSpec, num_classes: int, normalizer: Normalizer | None = None, seed: int = 0, **options: Any
+    name: str,
+    spec: SirenSpec,
+    num_classes: int,
+    normalizer: Normalizer | None = None,
+    seed: int = 0,
+    canonical: bool = False,
+    **options: Any,
 ) -> Classifier:
     """A classifier on the encoder of that name, its parameters drawn from the seed alone, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Classifier(spec, num_classes, build_encoder(name, spec, **options), normalizer)
+        return Classifier(spec, num_classes, build_encoder(name, spec, **options), normalizer, canonical)
 
 
 def _check_spec(spec: SirenSpec, inrs: INRBatch, subject: str) -> None:
