@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
 	$(BIN)/inr-factory verify $(DEMO) --render
 	$(BIN)/inr-factory show $(DEMO)
-	$(BIN)/inr-factory train $(DEMO) --model dws:set_layer=deepsets --augment flip --mixup mixup --epochs 12 --batch-size 64 --lr 3e-3 --out runs/demo
+	$(BIN)/inr-factory train $(DEMO) --model dws:set_layer=deepsets --mixup mixup --epochs 30 --batch-size 64 --lr 5e-3 --schedule cosine --out runs/demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""Alignment: bring the hidden neurons of one INR to those of another. The only module that imports scipy.
+"""Alignment: bring the hidden neurons of one INR to those of another. The only module that imports scipy, but for benchmarks.
 
 Weight matching of git re-basin (Ainsworth et al., ICLR 2023), for many pairs of INRs at once and, for sine
 INRs, over signs and phases too. Only exact symmetries are applied, so no function ever changes.
@@ -199,15 +199,17 @@ def _gain(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: 
         product = incoming.add_(outgoing).addcmul_(theirs, ours)
         return product.abs_() if match == "signed" else product
     period = math.pi / moving.spec.omega_0
+    half_square = period**2 / 2
     best = None
     for sign in (1, -1):
         # gap: distance of the biases after the best even number of half turns, in half turns, 0 to 1; after the
         # best odd number it is 1 - gap, and the outgoing weights change their sign. The larger of the two gains,
-        # even: sign * outgoing - period² / 2 * gap², odd: -sign * outgoing - period² / 2 * (1 - gap)².
-        turns = (theirs - sign * ours) / (2 * period)
-        gap = turns.sub_(turns.round()).abs_().mul_(2)
-        larger = torch.add(outgoing * sign, 0.5 - gap, alpha=period**2 / 2).abs_()
-        gain = larger.sub_((gap - 1).mul_(gap).add_(0.5), alpha=period**2 / 2).add_(incoming, alpha=sign)
+        # even: sign * outgoing - half_square * gap², odd: -sign * outgoing - half_square * (1 - gap)², is with
+        # gap = 1/2 + 2 h, less half_square / 4: |outgoing - sign * half_square * 2 h| - half_square * 4 h².
+        h = torch.sub(theirs / (2 * period), ours / (2 * period), alpha=sign)
+        h.sub_(h.round()).abs_().sub_(0.25)
+        larger = torch.add(outgoing, h, alpha=-sign * half_square * 2).abs_()
+        gain = larger.addcmul_(h, h, value=-4 * half_square).add_(incoming, alpha=sign)
         best = gain if best is None else torch.maximum(best, gain)
     assert best is not None
     return best
@@ -215,11 +217,11 @@ def _gain(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: 
 
 def _best_turns(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: bool) -> tuple[Tensor, Tensor]:
     """(N, H) sign and half turns of each neuron of moving that bring it nearest to the one of fixed at its place."""
-    incoming = (fixed.weights[layer] * moving.weights[layer]).sum(dim=2)
-    outgoing = (fixed.weights[layer + 1] * moving.weights[layer + 1]).sum(dim=1) * (not forward)
     theirs, ours = fixed.biases[layer], moving.biases[layer]
     if match == "permutation":
         return torch.ones_like(ours), torch.zeros_like(ours)
+    incoming = (fixed.weights[layer] * moving.weights[layer]).sum(dim=2)
+    outgoing = (fixed.weights[layer + 1] * moving.weights[layer + 1]).sum(dim=1) * (not forward)
     if match == "signed":
         return torch.where(incoming + outgoing + theirs * ours < 0, -1, 1).to(ours.dtype), torch.zeros_like(ours)
     period = math.pi / moving.spec.omega_0

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inr_factory.commands import fit, learn, look, machine, weights
+from inr_factory.commands import benchmark, fit, learn, look, machine, weights
 from inr_factory.errors import FactoryError, UsageError
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
@@ -29,7 +29,7 @@ app = typer.Typer(
 VERBS = (
     *(fit.fit, look.status, look.verify, look.show),
     *(learn.train, learn.evaluate, weights.align, weights.augment_report),
-    *(machine.recipes, machine.doctor),
+    *(machine.recipes, machine.doctor, benchmark.benchmark),
 )
 for verb in VERBS:
     app.command()(verb)

@@ -10,6 +10,8 @@ from inr_factory.meshes import Mesh
 
 Floats = NDArray[np.float64]
 
+EXACT_FACES = 1_000
+
 
 def mesh_distances(mesh: Mesh, points: Floats) -> Floats:
     """(P,) exact distances of points (P, 3) from the nearest triangle."""
@@ -27,7 +29,9 @@ def winding_numbers(mesh: Mesh, points: Floats) -> Floats:
     """
     import igl
 
-    numbers = igl.fast_winding_number(mesh.vertices, mesh.faces, np.ascontiguousarray(points, np.float64))
+    # On few faces the sum over all of them is exact and no slower (measured: equal at about 1,500).
+    count = igl.winding_number if len(mesh.faces) <= EXACT_FACES else igl.fast_winding_number
+    numbers = count(mesh.vertices, mesh.faces, np.ascontiguousarray(points, np.float64))
     return np.asarray(numbers, np.float64).reshape(-1)
 
 

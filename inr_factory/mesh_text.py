@@ -114,7 +114,9 @@ def read_obj(content: bytes) -> Polygons:
             try:
                 x, y, z = map(float, numbers)
             except ValueError:
-                raise SignalError(f"vertex {len(coords) // 3} is {line.strip()[:40]!r}, expected three numbers") from None
+                raise SignalError(
+                    f"vertex {len(coords) // 3} is {line.strip()[:40]!r}, expected three numbers"
+                ) from None
             coords.extend((x, y, z))
         elif words[0] in ("f", "fo"):
             count = len(coords) // 3

@@ -25,13 +25,15 @@ class Mesh:
     @property
     def corners(self) -> Floats:
         """(F, 3, 3): where the three corners of each triangle are."""
-        return self.vertices[self.faces]
+        corners: Floats = self.vertices[self.faces]
+        return corners
 
     @property
     def areas(self) -> Floats:
         """(F,)"""
         first, second, third = self.corners.transpose(1, 0, 2)
-        return 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1)
+        areas: Floats = 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1)
+        return areas
 
     @property
     def is_watertight(self) -> bool:

@@ -3,6 +3,8 @@
 import logging
 import os
 import secrets
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +62,7 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     options: dict[str, Any] = (
         {"address": address} if address else {"num_cpus": num_cpus or num_cores(), "include_dashboard": False}
     )
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
@@ -67,6 +70,8 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
         if address:
             raise UsageError(f"no Ray cluster answers at {address}: {reason}") from None
         raise ResourceError(f"Ray cannot start here: {reason}; use --backend local") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler aborts the driver before it has cleaned up
     try:
         yield ray
     finally:

@@ -43,10 +43,14 @@ class ShapeSource(Section):
     to `clamp`. `views_resample` draws other points for each view; else views differ by their start alone.
     `num_truth` points (half of them uniform, half near the surface) and `num_surface` points on the surface are
     kept apart, to measure a fit by.
+
+    `field` None is the signed distance of meshes and the unsigned one of clouds and of ModelNet: each face of half its
+    files has a twin that looks the other way, so that they have no inside. A mesh is refused, except for udf, where
+    more than `max_ambiguous` of the points off its surface can be told neither inside nor outside for its holes.
     """
 
     collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
-    field: Literal["sdf", "occupancy", "udf"] | None = None  # None: sdf of meshes, udf of clouds
+    field: Literal["sdf", "occupancy", "udf"] | None = None
     fit_to: Literal["sphere", "cube"] = "sphere"
     radius: float = Field(default=0.9, gt=0, le=1)
     clamp: float = Field(default=0.1, gt=0, le=4)
@@ -55,9 +59,15 @@ class ShapeSource(Section):
     views_resample: bool = False
     num_truth: int = Field(default=10_000, ge=2, le=10_000_000)
     num_surface: int = Field(default=2_500, ge=1, le=10_000_000)
+    max_ambiguous: float = Field(default=0.25, ge=0, le=1)
     max_faces: int = Field(default=2_000_000, ge=1)  # triangles of a mesh, points of a cloud
     max_bytes: int = Field(default=256 * 2**20, ge=1)  # of a file
     per_class: int = Field(default=50, ge=1, le=1_000_000)  # objects of each class of primitives
+
+    @property
+    def natural_field(self) -> Literal["sdf", "occupancy", "udf"]:
+        """`field`, or what stands for None."""
+        return self.field or ("sdf" if self.collection in ("mesh_folder", "primitives") else "udf")
 
     @model_validator(mode="after")
     def _check(self) -> "ShapeSource":
@@ -264,8 +274,11 @@ def _explain(error: ValidationError) -> str:
     """The first fault of a validation, in one line."""
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
+    known_keys = _keys()
     if where[:1] == ["source"] and len(where) > 1:
-        del where[1]  # which of the sources it was: pydantic names it by its collection
+        collection = where.pop(1)  # by which pydantic names the section that it was
+        own = ImageSource if collection in _collections(ImageSource) else ShapeSource
+        known_keys = [key for key in known_keys if not key.startswith("source.")] + _keys(own, "source.")
     key = ".".join(part for part in where if not part.startswith(("constrained", "function", "tuple")))
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         key += ".collection"
@@ -278,11 +291,11 @@ def _explain(error: ValidationError) -> str:
         return f"{key}: {first['ctx']['error']}"
     if first["type"] == "extra_forbidden":
         section, _, last = key.rpartition(".")
-        namesakes = [known for known in _keys() if known.rpartition(".")[2] == last]
-        siblings = [known for known in _keys() if known.rpartition(".")[0] == section]
+        namesakes = [known for known in known_keys if known.rpartition(".")[2] == last]
+        siblings = [known for known in known_keys if known.rpartition(".")[0] == section]
         hint = did_you_mean(namesakes[0] if namesakes else key, namesakes or siblings)
-        if "did you mean" not in hint:
-            hint = did_you_mean(key, _keys())
+        if "did you mean" not in hint and section != "source":
+            hint = did_you_mean(key, known_keys)
         return f"no key {key!r}: {hint}"
     if first["type"] == "missing":
         return f"the key {key!r} is missing"

@@ -42,9 +42,11 @@ class SampleCache:
 
     @classmethod
     def beside(cls, root: Path) -> "SampleCache":
-        """In $INR_FACTORY_CACHE if it is set, else in a hidden folder of the data root if that can be written to."""
+        """In $INR_FACTORY_CACHE if it is set, else in a hidden folder of the data root, if there is one."""
         named = os.environ.get(VARIABLE)
-        return cls(Path(os.path.abspath(Path(named).expanduser())) if named else root / FOLDER)
+        if named:
+            return cls(Path(os.path.abspath(Path(named).expanduser())))
+        return cls(root / FOLDER if root.is_dir() else None)
 
     def load(self, key: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]] | None:
         """The arrays and facts of an entry, or None where there is none that is whole."""

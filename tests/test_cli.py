@@ -1,8 +1,11 @@
 """Command line: what each verb says and the exit code it leaves with."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -215,7 +218,7 @@ def test_bad_input_is_told_in_one_line(capsys, what, tmp_path, monkeypatch):
 def test_another_recipes_folder_is_refused(capsys, digits):
     code, line = failure(capsys, "fit", "digits", "--out", digits, *TINY, "--set", "spec.omega_0=20")
     assert code == 2
-    assert "spec.omega_0 is 20.0 here, 30.0 there" in line
+    assert "spec.omega_0 is 20.0 here, 7.0 there" in line
 
 
 def test_quarantine_above_its_threshold_leaves_exit_code_3(capsys, tmp_path):
@@ -268,6 +271,42 @@ def test_the_program_itself_leaves_with_the_code(tmp_path):
     assert result.returncode == 2
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("backend", ["local", "ray"])
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_path, backend, blow):
+    program = Path(sys.executable).with_name("inr-factory")
+    arguments = ["fit", "digits", "--backend", backend, "--workers", "2", "--out", "set", "--set", "shard_objects=10"]
+    run = subprocess.Popen(
+        [program, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "set").glob("data/*.h5"))) < 3:
+        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(blow)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert err.splitlines()[-1].startswith("inr-factory: interrupted")
+    deadline = time.monotonic() + 15
+    while _session(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _session(run.pid)
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def _session(leader):
+    """Process ids of a session, without zombies."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+                if int(session) == leader and state != "Z":
+                    found.append(int(folder.name))
+    return found
 
 
 def test_the_first_help_has_three_examples():

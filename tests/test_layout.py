@@ -23,12 +23,12 @@ LEARN = {
     "alignment", "mixup", "training", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
     "models.set_layers",
 }  # fmt: skip
-FRONT = {"cli", "commands", "terminal", "doctor", "report", "__init__"}
+FRONT = {"cli", "commands", "benchmarks", "terminal", "doctor", "report", "__init__"}
 
 HOMES = {
-    "h5py": {"shards"},
+    "h5py": {"shards", "benchmarks"},  # there as a rival
     "ray": {"ray_pool"},
-    "scipy": {"alignment"},
+    "scipy": {"alignment", "benchmarks"},
     "sklearn": {"images"},
     "torchvision": {"official_images"},
     "PIL": {"image_files", "image_folder", "images"},

@@ -1,0 +1,19 @@
+"""Benchmarks: what this program costs beside the obvious rivals, side by side in one run.
+
+The rivals are written as published code writes them, which is why h5py and scipy are imported here, too.
+"""
+
+from collections.abc import Callable, Mapping
+
+from inr_factory.benchmarks.align import benchmark_align
+from inr_factory.benchmarks.augment import benchmark_augment
+from inr_factory.benchmarks.load import benchmark_load
+from inr_factory.benchmarks.measure import Benchmark, Plan
+from inr_factory.benchmarks.mixup import benchmark_mixup
+
+BENCHMARKS: Mapping[str, Callable[[Plan], Benchmark]] = {
+    "load": benchmark_load,
+    "augment": benchmark_augment,
+    "align": benchmark_align,
+    "mixup": benchmark_mixup,
+}

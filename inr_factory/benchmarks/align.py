@@ -1,0 +1,126 @@
+"""Align: MixUp of aligned INRs, for a batch at once and in the published way, pair by pair.
+
+Shape letters: H hidden neurons of a layer.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Generator, Tensor
+
+from inr_factory.alignment import Match, align, relative_distance
+from inr_factory.benchmarks.material import SPEC, fit_digits
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, describe_machine, measure, one_thread, repeat
+from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.mixup import MixUp
+
+StateDict = Mapping[str, Tensor]
+AFTER = "distance after"
+# Pairs that the slow way does between two looks at the clock.
+PAIRS = 16
+
+
+def benchmark_align(plan: Plan) -> Benchmark:
+    """Aligned MixUp of a batch of fitted INRs, one process and thread each; the yardstick is the published way.
+
+    The distances say whether both find matches of the same worth: pairs of different objects, as MixUp has them.
+    """
+    machine = describe_machine()
+    with one_thread():
+        inrs = fit_digits(plan.batch_size, plan.say)
+    size = len(inrs)
+    partner = torch.randperm(size, generator=Generator().manual_seed(0))
+    partners = inrs.select(partner)
+    ours, theirs = state_dicts(inrs), state_dicts(partners)
+    targets = torch.nn.functional.one_hot(torch.arange(size) % 10, 10).float()
+    generator = Generator().manual_seed(0)
+
+    few = min(PAIRS, size)
+
+    def each_pair() -> Iterator[object]:
+        for at in itertools.cycle(range(0, size - few + 1, few)):
+            yield [mix_pair(a, b) for a, b in zip(ours[at : at + few], theirs[at : at + few], strict=True)]
+
+    def batched(match: Match) -> Contender:
+        mixup = MixUp(match=match)
+        after = relative_distance(align(partners, inrs, match).inrs, inrs).mean()
+        return Contender(
+            f"match={match}", repeat(lambda: mixup(inrs, targets, generator)), size, facts={AFTER: float(after)}
+        )
+
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        aligned = stack([permuted(b, match_pair(a, b)) for a, b in zip(ours, theirs, strict=True)], inrs.spec)
+        after = {AFTER: float(relative_distance(aligned, inrs).mean())}
+        pairs = Contender("published way, pair by pair", each_pair, few, facts=after)
+        measured = measure([pairs, *map(batched, get_args(Match))], plan)
+    setting = f"{size} INRs {SPEC}, fitted to digits; relative distance before {float(relative_distance(partners, inrs).mean()):.2f}"
+    return Benchmark("align", pairs.name, setting, machine, measured)
+
+
+def state_dicts(inrs: INRBatch) -> list[dict[str, Tensor]]:
+    """Each INR as a state dict seq.{layer}.{weight,bias}, copies."""
+    return [
+        {f"seq.{layer}.{kind}": tensors[layer][at].clone() for layer in range(len(inrs.weights))
+         for kind, tensors in (("weight", inrs.weights), ("bias", inrs.biases))}
+        for at in range(len(inrs))
+    ]  # fmt: skip
+
+
+def stack(states: Sequence[StateDict], spec: SirenSpec) -> INRBatch:
+    return INRBatch.from_flat(spec, torch.stack([torch.cat([t.flatten() for t in state.values()]) for state in states]))
+
+
+def mix_pair(ours: StateDict, theirs: StateDict) -> dict[str, Tensor]:
+    """One item of a published aligned MixUp: match, permute, average."""
+    aligned = permuted(theirs, match_pair(ours, theirs))
+    lam = torch.rand(1).item()
+    return {name: lam * ours[name] + (1 - lam) * aligned[name] for name in ours}
+
+
+def match_pair(ours: StateDict, theirs: StateDict, max_sweeps: int = 100) -> dict[int, Tensor]:
+    """Weight matching as published (git re-basin; Shamsian et al. 2024): the order (H,) of each hidden layer.
+
+    Coordinate descent over hidden layers in random order: the gain matrix of a layer sums the products of the
+    rows, biases and columns that touch it, the others as they stand; until a sweep improves nothing.
+    """
+    orders = {layer: torch.arange(len(ours[f"seq.{layer}.bias"])) for layer in range(len(ours) // 2 - 1)}
+    for _ in range(max_sweeps):
+        progress = False
+        for number in torch.randperm(len(orders)):
+            layer = int(number)
+            hidden = len(orders[layer])
+            gain_HH = torch.zeros(hidden, hidden)
+            for name, axis in _touching(layer):
+                rows = torch.moveaxis(ours[name], axis, 0).reshape(hidden, -1)
+                columns = torch.moveaxis(_permute(name, theirs[name], orders, axis), axis, 0).reshape(hidden, -1)
+                gain_HH += rows @ columns.T
+            _, found = linear_sum_assignment(gain_HH.numpy(), maximize=True)
+            before = torch.einsum("ij,ij->i", gain_HH, torch.eye(hidden)[orders[layer]]).sum()
+            after = torch.einsum("ij,ij->i", gain_HH, torch.eye(hidden)[found]).sum()
+            progress = progress or bool(after > before + 1e-12)
+            orders[layer] = torch.from_numpy(found)
+        if not progress:
+            break
+    return orders
+
+
+def permuted(state: StateDict, orders: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    """A state dict with its hidden neurons in these orders."""
+    return {name: _permute(name, tensor, orders) for name, tensor in state.items()}
+
+
+def _touching(layer: int) -> list[tuple[str, int]]:
+    """Names of the tensors that the neurons of a hidden layer touch, and the axis on which they lie."""
+    return [(f"seq.{layer}.weight", 0), (f"seq.{layer}.bias", 0), (f"seq.{layer + 1}.weight", 1)]
+
+
+def _permute(name: str, tensor: Tensor, orders: Mapping[int, Tensor], except_axis: int | None = None) -> Tensor:
+    """A tensor of a state dict with all its axes but one permuted."""
+    layer = int(name.split(".")[1])
+    for axis, owner in ((0, layer), (1, layer - 1)):
+        if axis < tensor.dim() and owner in orders and axis != except_axis:
+            tensor = torch.index_select(tensor, axis, orders[owner])
+    return tensor

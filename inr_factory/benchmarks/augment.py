@@ -1,0 +1,110 @@
+"""Augment: what transforms cost beside the gather of the batch they work on, and beside the per-item way."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from inr_factory.benchmarks.load import PREFETCH, Batches, endless
+from inr_factory.benchmarks.material import SPEC, scratch_folder, set_bytes, write_random_set
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, describe_machine, measure, repeat
+from inr_factory.dataset import INRDataset
+from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.loader import INRLoader
+from inr_factory.transforms import TRANSFORMS, parse_transform
+
+# Transforms that ask for other INRs than 2-32-32-1 sines.
+SPECS: Mapping[str, SirenSpec] = {
+    "scale_relu": replace(SPEC, activation="relu"),
+    "rotate3d": replace(SPEC, in_dim=3),
+    "mix_channels": replace(SPEC, out_dim=3),
+}
+CHAIN = "permute+flip+translate"
+MAX_SHIFT = 0.25
+
+LayerTensors = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+
+
+def benchmark_augment(plan: Plan) -> Benchmark:
+    """Each transform of a batch on the CPU; the yardstick is the gather of the batch from memory-mapped shards."""
+    machine = describe_machine()
+    with scratch_folder(set_bytes(plan.rows)) as folder:
+        write_random_set(folder / "set", plan.rows, plan.say)
+        dataset = INRDataset(folder / "set", check=False)
+        table, _ = dataset.gather(np.arange(plan.rows))
+        size = plan.batch_size
+        loader = INRLoader(dataset, size, transform=parse_transform(CHAIN))
+        contenders = [
+            Contender("gather", Batches(plan.rows, size).each(dataset.gather), size),
+            *[_transform(name, size) for name in TRANSFORMS],
+            Contender("gather+chain, batched", endless(loader), size),
+            Contender("chain an item, 0 workers", endless(per_item_loader(table, size, 0)), size),
+            Contender("chain an item, 2 workers", endless(per_item_loader(table, size, 2)), size, 2 * PREFETCH + 1),
+        ]
+        measured = measure(contenders, plan)
+    setting = f"batches of {plan.batch_size} INRs {SPEC}, out of {plan.rows:,} on disk; chain: {CHAIN}"
+    return Benchmark("augment", "gather", setting, machine, measured)
+
+
+def _transform(name: str, batch_size: int) -> Contender:
+    spec = SPECS.get(name, SPEC)
+    generator = Generator().manual_seed(0)
+    flat = 0.1 * torch.randn(batch_size, spec.num_parameters, generator=generator)
+    inrs, transform = INRBatch.from_flat(spec, flat), parse_transform(name)
+    return Contender(name, repeat(lambda: transform(inrs, generator)), batch_size)
+
+
+class PerItem(Dataset[LayerTensors]):
+    """Permutation, sign flips and translation inside __getitem__, as published code has them.
+
+    The INRs are in memory already, which published code has not even.
+    """
+
+    def __init__(self, table_ND: Tensor, spec: SirenSpec = SPEC) -> None:
+        inrs = INRBatch.from_flat(spec, table_ND)
+        self.items = [
+            ([W[at] for W in inrs.weights], [b[at] for b in inrs.biases]) for at in range(len(inrs))
+        ]  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, at: int) -> LayerTensors:
+        weights, biases = self.items[at]
+        weights, biases = permute_item(weights, biases, [torch.randperm(len(bias)) for bias in biases[:-1]])
+        signs = [1 - 2 * (torch.rand_like(bias) < 0.5).float() for bias in biases[:-1]]
+        weights, biases = flip_item(weights, biases, signs)
+        offset = torch.empty(weights[0].shape[1]).uniform_(-MAX_SHIFT, MAX_SHIFT)
+        biases[0] = biases[0] + weights[0] @ offset
+        return tuple(weights), tuple(biases)
+
+
+def permute_item(
+    weights: list[Tensor], biases: list[Tensor], orders: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The neurons of one INR in new orders, one a hidden layer."""
+    weights, biases = list(weights), list(biases)
+    for layer, order in enumerate(orders):
+        weights[layer], biases[layer] = weights[layer][order], biases[layer][order]
+        weights[layer + 1] = weights[layer + 1][:, order]
+    return weights, biases
+
+
+def flip_item(weights: list[Tensor], biases: list[Tensor], signs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The neurons of one INR times their signs, layer by layer."""
+    weights, biases = list(weights), list(biases)
+    for layer, sign in enumerate(signs):
+        weights[layer], biases[layer] = sign[:, None] * weights[layer], sign * biases[layer]
+        weights[layer + 1] = weights[layer + 1] * sign
+    return weights, biases
+
+
+def per_item_loader(table_ND: Tensor, batch_size: int, num_workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        PerItem(table_ND), batch_size, shuffle=True, drop_last=True, num_workers=num_workers, generator=Generator(),
+        prefetch_factor=PREFETCH if num_workers else None,
+    )  # fmt: skip

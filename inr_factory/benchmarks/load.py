@@ -1,0 +1,155 @@
+"""Load: random batches out of a set on disk, by our readers and by the ways in use elsewhere.
+
+Shape letters: n rows of one batch, D parameters of one INR.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+
+from inr_factory.benchmarks.material import SHARD_ROWS, SPEC, scratch_folder, set_bytes, write_random_set
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, describe_machine, measure
+from inr_factory.dataset import INRDataset
+from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.loader import INRLoader
+
+# Files of one INR each: more of them take long to write, and would be read no faster.
+MOST_FILES = 2_000
+FILE_BYTES = 12_288
+PREFETCH = 2
+
+
+def benchmark_load(plan: Plan) -> Benchmark:
+    """Batches of random rows with a warm cache; the yardstick is numpy's fancy indexing of the same rows in RAM."""
+    machine = describe_machine()
+    num_files = min(MOST_FILES, plan.rows)
+    need = set_bytes(plan.rows) + 4 * plan.rows * SPEC.num_parameters + num_files * FILE_BYTES
+    with scratch_folder(need) as folder:
+        write_random_set(folder / "set", plan.rows, plan.say)
+        maps = INRDataset(folder / "set", check=False)
+        memory = INRDataset(folder / "set", check=False, in_memory=True)
+        # Also what brings every file into the cache.
+        table = maps.gather(np.arange(plan.rows))[0].numpy()
+        plan.say(f"writing the same rows as one HDF5 file, and {num_files:,} of them as .pth files")
+        write_table(folder / "rows.h5", table)
+        paths = write_state_dicts(folder / "files", table[:num_files], SPEC)
+        with h5py.File(folder / "rows.h5", "r") as file, opened_shards(folder / "set") as shards:
+            batches = Batches(plan.rows, plan.batch_size)
+            files = Batches(num_files, min(64, plan.batch_size, num_files))
+            size = plan.batch_size
+            contenders = [
+                Contender("array in RAM, X[rows]", batches.each(lambda rows: table[rows]), size),
+                Contender("INRDataset.gather, memory maps", batches.each(maps.gather), size),
+                Contender("INRDataset.gather, in memory", batches.each(memory.gather), size),
+                Contender("INRLoader, memory maps", endless(INRLoader(maps, size)), size),
+                Contender("h5py, one file, sorted", batches.each(lambda rows: read_table(file["weights"], rows)), size),
+                Contender("h5py, same shards, sorted", batches.each(lambda rows: read_shards(shards, rows)), size),
+                Contender("one .pth an INR", files.each(lambda rows: read_state_dicts(paths, rows)), files.size),
+                Contender("DataLoader of items, 0 workers", endless(item_loader(maps, size, 0)), size),
+                Contender(
+                    "DataLoader of items, 2 workers", endless(item_loader(maps, size, 2)), size, 2 * PREFETCH + 1
+                ),
+            ]
+            measured = measure(contenders, plan)
+    setting = f"{plan.rows:,} INRs {SPEC}, batches of {plan.batch_size}, warm cache"
+    return Benchmark("load", contenders[0].name, setting, machine, measured)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Random rows, drawn before they are timed: the same for every contender."""
+
+    rows: int
+    size: int
+    count: int = 64
+
+    def each(self, step: Callable[[NDArray[np.int64]], object]) -> Callable[[], Iterator[object]]:
+        """The start of a contender that takes one batch of rows after the other, for ever."""
+        rng = np.random.default_rng(0)
+        drawn = [rng.choice(self.rows, self.size, replace=False) for _ in range(self.count)]
+        return lambda: (step(rows) for rows in itertools.cycle(drawn))
+
+
+def endless(loader: Any) -> Callable[[], Iterator[object]]:
+    """The start of a contender that takes a loader's batches, epoch after epoch; its end closes the workers."""
+
+    def start() -> Iterator[object]:
+        while True:
+            yield from loader
+
+    return start
+
+
+def item_loader(dataset: INRDataset, batch_size: int, num_workers: int) -> DataLoader[Any]:
+    """torch's DataLoader as most code has it: items, shuffled, put together by its default collate."""
+    return DataLoader(
+        dataset, batch_size, shuffle=True, drop_last=True, num_workers=num_workers, generator=Generator(),
+        prefetch_factor=PREFETCH if num_workers else None,
+    )  # fmt: skip
+
+
+def write_table(path: Path, table_ND: NDArray[np.float32]) -> None:
+    """All rows in one contiguous HDF5 data set."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("weights", data=table_ND)
+
+
+def read_table(weights: h5py.Dataset, rows_n: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The rows in rising order, the only one that h5py takes."""
+    found: NDArray[np.float32] = weights[np.sort(rows_n)]
+    return found
+
+
+@contextmanager
+def opened_shards(root: Path) -> Iterator[list[h5py.Dataset]]:
+    """The weights of every shard of a random set, block by block, as plain h5py opens them."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(h5py.File(path, "r")) for path in sorted(root.rglob("*.h5"))]
+        yield [file["weights"] for file in files]
+
+
+def read_shards(shards: Sequence[h5py.Dataset], rows_n: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The rows in rising order, by one index a shard."""
+    rows = np.sort(rows_n)
+    starts = np.arange(len(shards) + 1) * SHARD_ROWS
+    cuts = np.searchsorted(rows, starts)
+    parts = [
+        shard[rows[low:high] - start]
+        for shard, start, low, high in zip(shards, starts[:-1], cuts[:-1], cuts[1:], strict=True)
+        if low < high
+    ]
+    return np.concatenate(parts)
+
+
+def write_state_dicts(folder: Path, table_ND: NDArray[np.float32], spec: SirenSpec) -> list[Path]:
+    """One .pth a row, a state dict seq.{layer}.{weight,bias} with a label, as DWSNets publish theirs."""
+    folder.mkdir()
+    paths = []
+    for number, row in enumerate(torch.from_numpy(table_ND)):
+        inr = INRBatch.from_flat(spec, row[None])
+        state: dict[str, Any] = {}
+        for layer, (W, b) in enumerate(zip(inr.weights, inr.biases, strict=True)):
+            state |= {f"seq.{layer}.weight": W[0].clone(), f"seq.{layer}.bias": b[0].clone()}
+        paths.append(folder / f"model_{number}.pth")
+        torch.save({**state, "label": number % 10}, paths[-1])
+    return paths
+
+
+def read_state_dicts(paths: Sequence[Path], rows_n: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Weights (n, D) and labels (n,) of the rows."""
+    weights, labels = [], []
+    for row in rows_n:
+        state = torch.load(paths[row], map_location="cpu")
+        labels.append(state.pop("label"))
+        weights.append(torch.cat([tensor.flatten() for tensor in state.values()]))
+    return torch.stack(weights), torch.tensor(labels)

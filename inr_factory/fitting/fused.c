@@ -1,0 +1,531 @@
+/* Fused engine: every step of the fit of one SIREN (forward, backward by hand, Adam, stopping test) inside the cache.
+
+   hatch_build.py compiles this file once for each vector width, with VARIANT as the suffix of its functions, into one
+   library; the one with DISPATCH defined also gets the functions that say which of them the machine can run.
+
+   Never with -ffast-math: it folds away the rounding trick of sincospi (z + MAGIC - MAGIC), and every fit ends near
+   10 dB without an error.
+
+   Letters: P points, T points of a tile, I inputs, H hidden neurons, O outputs; K is the depth of a matrix product.
+   Rows of H numbers are padded with zeros to whole vectors ("width" floats); a neuron that is padding has the weights
+   0, so its sine and its gradients are 0, and it stays 0.
+
+   No result hangs on the width of a vector or on the size of a tile: each sum is taken point by point, or input by
+   input, and the one sum over hidden neurons (the outputs) always in 16 partial sums. Widths that have fused
+   multiply-add (all but the x86 baseline) therefore agree to the bit. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define EXPORT(name) __attribute__((visibility("default"))) PASTE(name, VARIANT)
+
+/* LANES of a vector, and the rows of a register block of two vectors: as many as the registers hold. */
+#if defined(__AVX512F__)
+#define LANES 16
+#define BLOCK 8
+#elif defined(__AVX__)
+#define LANES 8
+#define BLOCK 6
+#elif defined(__aarch64__)
+#define LANES 4
+#define BLOCK 8
+#else
+#define LANES 4
+#define BLOCK 6
+#endif
+#define PARTIAL 16
+#define TILE_FLOATS 6144 /* of the activations of a tile: 24 KB, about what the first-level cache keeps */
+#define MOST_TABLE 65536 /* floats of sines of the two axes of a grid */
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float loose_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t int_vec __attribute__((vector_size(4 * LANES)));
+typedef float vec4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+INLINE vec load(const float *from) { return *(const loose_vec *)from; }
+INLINE void store(float *to, vec value) { *(loose_vec *)to = value; }
+INLINE vec all(float value) { return value - (vec){0}; } /* x - 0 is x, also for -0 */
+
+/* What to fit; as struct _Problem of fused_cpu.py has it. */
+typedef struct {
+    int32_t in_dim, out_dim, hidden_dim, num_hidden, num_points, num_steps;
+    int32_t rows, cols; /* of the grid that the points are, x fastest; 0 where they are none */
+    double omega_0, output_bias, beta_1, beta_2, epsilon, stop_loss;
+} problem;
+
+/* sin(pi z) and cos(pi z), for |z| < 2^22. n = round(z) and z - n are exact; the polynomials (minimax on
+   |f| <= 1/2) are good to 1e-7; the lowest bit of n is their sign. Beyond 2^22 finite, and of no meaning. */
+INLINE void sincospi(vec z, vec *sine, vec *cosine) {
+    const float MAGIC = 12582912.0f; /* 1.5 * 2^23: adding it rounds to whole numbers */
+    vec shifted = z + MAGIC, f = z - (shifted - MAGIC), u = f * f;
+    int_vec sign = (int_vec)shifted << 31;
+    vec s = 7.722012894e-02f * u - 5.980451741e-01f;
+    s = s * u + 2.550031377e+00f;
+    s = s * u - 5.167706879e+00f;
+    s = s * u + 3.141592580e+00f;
+    vec c = -2.439671655e-02f * u + 2.349375589e-01f;
+    c = c * u - 1.335212057e+00f;
+    c = c * u + 4.058709164e+00f;
+    c = c * u - 4.934802137e+00f;
+    c = c * u + 9.999999998e-01f;
+    *sine = (vec)((int_vec)(s * f) ^ sign);
+    *cosine = (vec)((int_vec)c ^ sign);
+}
+
+/* The second factor of a product: row k of panel j (two vectors wide) lies at base + j * panel + k * row. */
+typedef struct {
+    const float *base;
+    size_t panel, row;
+} panels;
+
+/* Rows of a register block: C[r][:] = from[r][:] + sum over k of A[r][k] B[k][:], summed in the order of k. */
+INLINE void product_block(int rows, int vectors, const float *A, size_t a_row, size_t a_step, const float *B,
+                          size_t b_row, const float *from, size_t from_row, float *C, size_t c_row, int depth) {
+    vec sum[BLOCK][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) sum[r][v] = load(from + r * from_row + v * LANES);
+    for (int k = 0; k < depth; k++) {
+        vec b[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) b[v] = load(B + v * LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            vec a = all(A[r * a_row]);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) sum[r][v] += a * b[v];
+        }
+        A += a_step, B += b_row;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) store(C + r * c_row + v * LANES, sum[r][v]);
+}
+
+/* C (rows, width) = from + A (rows, K) B (K, width). A[r][k] lies at A + r * a_row + k * a_step, of which one is 1;
+   from_row 0 gives every row the same start. The rows are shared out evenly among register blocks. */
+INLINE void product(const float *A, size_t a_row, size_t a_step, panels B, const float *from, size_t from_row,
+                    float *C, size_t c_row, int rows, int depth, int width) {
+    const int blocks = (rows + BLOCK - 1) / BLOCK;
+    for (int column = 0; column < width; column += 2 * LANES, B.base += B.panel, from += 2 * LANES, C += 2 * LANES) {
+        const int two = width - column > LANES;
+        for (int block = 0, r = 0; block < blocks; block++) {
+            const int end = (int)((int64_t)rows * (block + 1) / blocks), count = end - r;
+#define CASE(n)                                                                                                     \
+    case n:                                                                                                         \
+        if (two)                                                                                                    \
+            product_block(n, 2, A + r * a_row, a_row, a_step, B.base, B.row, from + r * from_row, from_row,         \
+                          C + r * c_row, c_row, depth);                                                             \
+        else                                                                                                        \
+            product_block(n, 1, A + r * a_row, a_row, a_step, B.base, B.row, from + r * from_row, from_row,         \
+                          C + r * c_row, c_row, depth);                                                             \
+        break;
+            switch (count) {
+                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if BLOCK == 8
+                CASE(7) CASE(8)
+#endif
+            }
+#undef CASE
+            r = end;
+        }
+    }
+}
+
+/* Rows of A are points (a_step 1) or, in gradients, columns of it are (a_row 1): the constant makes the addresses. */
+static __attribute__((noinline)) void times(const float *A, size_t a_row, panels B, const float *from, float *C,
+                                            size_t c_row, int rows, int depth, int width) {
+    if (a_row == 32 && c_row == 32)
+        product(A, 32, 1, B, from, 0, C, 32, rows, depth, width);
+    else
+        product(A, a_row, 1, B, from, 0, C, c_row, rows, depth, width);
+}
+
+static __attribute__((noinline)) void add_transposed_times(const float *A, size_t a_step, const float *B, float *C,
+                                                           int rows, int depth, int width) {
+    panels whole = {B, 2 * LANES, width};
+    product(A, 1, a_step, whole, C, width, C, width, rows, depth, width);
+}
+
+/* Everything of one fit, in one piece of memory. Layer 0 is kept as (I, width), the hidden layers as (H, width) with
+   inputs along the row, the last as (O, width); after each of them its biases, padded likewise. */
+typedef struct {
+    int inputs, hidden, outputs, layers, width, tile; /* layers: hidden ones */
+    size_t size;                                      /* of the parameters with their padding */
+    float *value, *gradient, *mean, *square;
+    float *forward, *back, *last, *zeros; /* factors of the products of this step, in panels; last: omega_0 W */
+    float *forward_bias;
+    float *x_sine, *x_cosine, *y_sine, *y_cosine; /* of the axes of a grid */
+    float *sine, *cosine, *partial, *residual;    /* of a tile: one (T, width) a layer; (T, 16); (T, O) */
+} work;
+
+INLINE size_t bias_at(const work *w, int layer) { /* of a hidden layer, in value and gradient */
+    return (size_t)w->width * (w->inputs + (size_t)layer * (w->hidden + 1));
+}
+INLINE size_t weight_at(const work *w, int layer) { return layer ? bias_at(w, layer - 1) + w->width : 0; }
+INLINE size_t panels_of(const work *w, int depth) { /* floats that a factor of that depth needs */
+    const size_t pair = 2 * LANES;
+    return (w->width + pair - 1) / pair * pair * depth;
+}
+INLINE panels packed(const float *base, int depth) {
+    return (panels){base, (size_t)depth * 2 * LANES, 2 * LANES};
+}
+
+/* Where the pieces lie; the size in floats where base is NULL. Every piece begins at a whole vector of 64 bytes. */
+static size_t lay_out(work *w, const problem *p, float *base) {
+    size_t at = 0;
+    w->inputs = p->in_dim, w->hidden = p->hidden_dim, w->outputs = p->out_dim, w->layers = p->num_hidden;
+    w->width = (w->hidden + LANES - 1) / LANES * LANES;
+    w->tile = TILE_FLOATS / (2 * w->layers * w->width);
+    if (w->tile < BLOCK) w->tile = BLOCK;
+    if (w->tile > p->num_points) w->tile = p->num_points;
+    const size_t padded_outputs = (w->outputs + LANES - 1) / LANES * LANES;
+    w->size = weight_at(w, w->layers) + (size_t)w->outputs * w->width + padded_outputs;
+    const size_t deeper = w->layers - 1, tile = (size_t)w->tile * w->width;
+    const size_t first = panels_of(w, w->inputs), hidden = panels_of(w, w->hidden);
+    const size_t table_x = (size_t)p->cols * w->width, table_y = (size_t)p->rows * w->width;
+#define PIECE(name, floats) (w->name = base ? base + at : NULL, at += ((size_t)(floats) + 15) / 16 * 16)
+    PIECE(value, w->size), PIECE(gradient, w->size), PIECE(mean, w->size), PIECE(square, w->size);
+    PIECE(forward, first + deeper * hidden), PIECE(back, deeper * hidden), PIECE(zeros, w->width + LANES);
+    PIECE(last, (size_t)w->outputs * w->width), PIECE(forward_bias, (size_t)w->layers * w->width + LANES);
+    PIECE(x_sine, table_x), PIECE(x_cosine, table_x), PIECE(y_sine, table_y), PIECE(y_cosine, table_y);
+    PIECE(sine, tile * w->layers), PIECE(cosine, tile * w->layers);
+    PIECE(partial, (size_t)w->tile * PARTIAL), PIECE(residual, (size_t)w->tile * w->outputs);
+#undef PIECE
+    return at;
+}
+
+/* The flat layout of SirenSpec to ours (to_flat 0), or back (1). */
+static void exchange(work *w, float *flat, int to_flat) {
+#define SWAP(ours)                                                                                                  \
+    do {                                                                                                            \
+        if (to_flat)                                                                                                \
+            *flat++ = (ours);                                                                                       \
+        else                                                                                                        \
+            (ours) = *flat++;                                                                                       \
+    } while (0)
+    for (int layer = 0; layer < w->layers; layer++) {
+        float *weight = w->value + weight_at(w, layer), *bias = w->value + bias_at(w, layer);
+        for (int out = 0; out < w->hidden; out++)
+            for (int in = 0; in < (layer ? w->hidden : w->inputs); in++)
+                SWAP(*(layer ? weight + out * w->width + in : weight + in * w->width + out));
+        for (int out = 0; out < w->hidden; out++) SWAP(bias[out]);
+    }
+    float *weight = w->value + weight_at(w, w->layers), *bias = weight + (size_t)w->outputs * w->width;
+    for (int out = 0; out < w->outputs; out++)
+        for (int in = 0; in < w->hidden; in++) SWAP(weight[(size_t)out * w->width + in]);
+    for (int out = 0; out < w->outputs; out++) SWAP(bias[out]);
+#undef SWAP
+}
+
+/* The factors of this step: weights and biases times omega_0 / pi forward, since sincospi takes half turns, and times
+   omega_0 on the way back, so that what arrives at a layer is the gradient of W x + b. */
+static void prepare(work *w, const problem *p, const float *coords) {
+    const float omega = (float)p->omega_0, half_turns = (float)(p->omega_0 / 3.14159265358979323846);
+    const int pair = 2 * LANES, width = w->width, hidden = w->hidden;
+    float *forward = w->forward, *back = w->back;
+    for (int in = 0; in < w->inputs; in++)
+        for (int out = 0; out < width; out++)
+            forward[(size_t)(out / pair * w->inputs + in) * pair + out % pair] = half_turns * w->value[in * width + out];
+    forward += panels_of(w, w->inputs);
+    for (int layer = 0; layer < w->layers; layer++) {
+        const float *weight = w->value + weight_at(w, layer), *bias = w->value + bias_at(w, layer);
+        for (int out = 0; out < width; out++) w->forward_bias[layer * width + out] = half_turns * bias[out];
+        if (layer == 0) continue;
+        for (int out = 0; out < hidden; out++) {
+            float *to = forward + (size_t)(out / pair) * hidden * pair + out % pair;
+            for (int in = 0; in < hidden; in++) to[in * pair] = half_turns * weight[(size_t)out * width + in];
+        }
+        for (int column = 0; column < width; column += LANES) {
+            float *to = back + (size_t)(column / pair) * hidden * pair + column % pair;
+            for (int out = 0; out < hidden; out++)
+                store(to + out * pair, omega * load(weight + (size_t)out * width + column));
+        }
+        forward += panels_of(w, hidden), back += panels_of(w, hidden);
+    }
+    const float *weight = w->value + weight_at(w, w->layers);
+    for (int at = 0; at < w->outputs * width; at++) w->last[at] = omega * weight[at];
+    const float *first = w->value; /* a grid: sin(a + b) from the sines and cosines of its axes */
+    for (int column = 0; p->cols && column < width; column += LANES) {
+        const vec wx = half_turns * load(first + column), wy = half_turns * load(first + width + column);
+        const vec bias = load(w->forward_bias + column);
+        vec s, c;
+        for (int x = 0; x < p->cols; x++) {
+            sincospi(coords[2 * x] * wx, &s, &c);
+            store(w->x_sine + x * width + column, s), store(w->x_cosine + x * width + column, c);
+        }
+        for (int y = 0; y < p->rows; y++) {
+            sincospi(coords[2 * (size_t)y * p->cols + 1] * wy + bias, &s, &c);
+            store(w->y_sine + y * width + column, s), store(w->y_cosine + y * width + column, c);
+        }
+    }
+}
+
+/* Sines and cosines of the first hidden layer of a grid, from those of its axes. */
+static void grid_layer(work *w, const problem *p, size_t first, int points) {
+    size_t y = first / p->cols, x = first % p->cols;
+    const int width = w->width;
+    for (int point = 0; point < points; point++) {
+        const float *xs = w->x_sine + x * width, *xc = w->x_cosine + x * width;
+        const float *ys = w->y_sine + y * width, *yc = w->y_cosine + y * width;
+        for (int column = 0; column < width; column += LANES) {
+            vec sx = load(xs + column), cx = load(xc + column), sy = load(ys + column), cy = load(yc + column);
+            vec s = cx * sy, c = sx * sy;
+            store(w->sine + point * width + column, sx * cy + s);
+            store(w->cosine + point * width + column, cx * cy - c);
+        }
+        if (++x == (size_t)p->cols) x = 0, y++;
+    }
+}
+
+static void sines(const float *z, float *sine, float *cosine, int floats) {
+    for (int at = 0; at < floats; at += LANES) {
+        vec s, c;
+        sincospi(load(z + at), &s, &c);
+        store(sine + at, s), store(cosine + at, c);
+    }
+}
+
+/* Residuals of a tile, from its last hidden layer; the sum of their squares. */
+static double residuals(work *w, const problem *p, const float *targets, int points) {
+    const int width = w->width, outputs = w->outputs;
+    const float *hidden = w->sine + (size_t)(w->layers - 1) * w->tile * width;
+    const float *weight = w->value + weight_at(w, w->layers), *bias = weight + (size_t)outputs * width;
+    double sum = 0;
+    for (int out = 0; out < outputs; out++, weight += width) {
+        const float offset = bias[out] + (float)p->output_bias;
+        for (int point = 0; point < points; point++) {
+            vec part[PARTIAL / LANES] = {0};
+            for (int column = 0; column < width; column += PARTIAL)
+#pragma GCC unroll 4
+                for (int v = 0; v < PARTIAL / LANES; v++)
+                    if (column + v * LANES < width)
+                        part[v] += load(hidden + (size_t)point * width + column + v * LANES) * load(weight + column + v * LANES);
+#pragma GCC unroll 4
+            for (int v = 0; v < PARTIAL / LANES; v++) store(w->partial + point * PARTIAL + v * LANES, part[v]);
+        }
+        for (int point = 0; point < points; point++) {
+            const vec4 *part = (const vec4 *)(w->partial + point * PARTIAL);
+            const vec4 four = (part[0] + part[2]) + (part[1] + part[3]);
+            const float value = ((four[0] + four[2]) + (four[1] + four[3])) + offset;
+            const float residual = value - targets[(size_t)point * outputs + out];
+            w->residual[point * outputs + out] = residual;
+            sum += (double)residual * residual;
+        }
+    }
+    return sum;
+}
+
+/* From the residuals to the gradients of the last layer, and to those of the sums of the last hidden one, which take
+   the place of its cosines. */
+INLINE void top_columns(work *w, int outputs, int points, float *weight_gradient, float *bias_gradient) {
+    const int width = w->width;
+    const float *sine = w->sine + (size_t)(w->layers - 1) * w->tile * width;
+    float *cosine = w->cosine + (size_t)(w->layers - 1) * w->tile * width;
+    for (int column = 0; column < width; column += LANES) {
+        vec weight[4], sum[4], bias = load(bias_gradient + column);
+#pragma GCC unroll 4
+        for (int o = 0; o < outputs; o++)
+            weight[o] = load(w->last + o * width + column), sum[o] = load(weight_gradient + o * width + column);
+        for (int point = 0; point < points; point++) {
+            const float *residual = w->residual + point * outputs;
+            vec s = load(sine + (size_t)point * width + column), slope = residual[0] * weight[0];
+            sum[0] += residual[0] * s;
+#pragma GCC unroll 4
+            for (int o = 1; o < outputs; o++) slope += residual[o] * weight[o], sum[o] += residual[o] * s;
+            slope *= load(cosine + (size_t)point * width + column);
+            bias += slope;
+            store(cosine + (size_t)point * width + column, slope);
+        }
+#pragma GCC unroll 4
+        for (int o = 0; o < outputs; o++) store(weight_gradient + o * width + column, sum[o]);
+        store(bias_gradient + column, bias);
+    }
+}
+
+/* slope * cosine takes the place of the cosine; its sum goes to the biases. */
+static void turn(const float *slope, float *cosine, float *bias_gradient, int points, int width) {
+    for (int column = 0; column < width; column += LANES) {
+        vec bias = load(bias_gradient + column);
+        for (int point = 0; point < points; point++) {
+            const size_t at = (size_t)point * width + column;
+            const vec product = load(slope + at) * load(cosine + at);
+            bias += product;
+            store(cosine + at, product);
+        }
+        store(bias_gradient + column, bias);
+    }
+}
+
+/* The same at the bottom, where nothing but the sums is needed: weights (I, width) and biases. */
+INLINE void bottom_columns(work *w, int inputs, const float *slope, const float *coords, int points) {
+    const int width = w->width;
+    float *bias_gradient = w->gradient + bias_at(w, 0);
+    for (int column = 0; column < width; column += LANES) {
+        vec sum[4], bias = load(bias_gradient + column);
+#pragma GCC unroll 4
+        for (int in = 0; in < inputs; in++) sum[in] = load(w->gradient + in * width + column);
+        for (int point = 0; point < points; point++) {
+            const size_t at = (size_t)point * width + column;
+            const vec product = load(slope + at) * load(w->cosine + at);
+            bias += product;
+#pragma GCC unroll 4
+            for (int in = 0; in < inputs; in++) sum[in] += coords[point * inputs + in] * product;
+        }
+#pragma GCC unroll 4
+        for (int in = 0; in < inputs; in++) store(w->gradient + in * width + column, sum[in]);
+        store(bias_gradient + column, bias);
+    }
+}
+
+static void top(work *w, int points, float scale) {
+    const int width = w->width, outputs = w->outputs;
+    float *weight_gradient = w->gradient + weight_at(w, w->layers);
+    float *output_bias_gradient = weight_gradient + (size_t)outputs * width;
+    float *bias_gradient = w->gradient + bias_at(w, w->layers - 1);
+    for (int at = 0; at < points * outputs; at++) w->residual[at] *= scale;
+    for (int o = 0; o < outputs; o++) {
+        float part[4] = {0}; /* four chains of additions instead of one */
+        for (int point = 0; point < points; point++) part[point % 4] += w->residual[point * outputs + o];
+        output_bias_gradient[o] += (part[0] + part[2]) + (part[1] + part[3]);
+    }
+    switch (outputs) {
+        case 1: top_columns(w, 1, points, weight_gradient, bias_gradient); return;
+        case 2: top_columns(w, 2, points, weight_gradient, bias_gradient); return;
+        case 3: top_columns(w, 3, points, weight_gradient, bias_gradient); return;
+        case 4: top_columns(w, 4, points, weight_gradient, bias_gradient); return;
+    }
+    float *sine = w->sine + (size_t)(w->layers - 1) * w->tile * width;
+    float *cosine = w->cosine + (size_t)(w->layers - 1) * w->tile * width;
+    add_transposed_times(w->residual, outputs, sine, weight_gradient, outputs, points, width);
+    const panels last = {w->last, 2 * LANES, width};
+    times(w->residual, outputs, last, w->zeros, sine, width, points, outputs, width);
+    turn(sine, cosine, bias_gradient, points, width);
+}
+
+static void bottom(work *w, const float *slope, const float *coords, int points) {
+    switch (w->inputs) {
+        case 1: bottom_columns(w, 1, slope, coords, points); return;
+        case 2: bottom_columns(w, 2, slope, coords, points); return;
+        case 3: bottom_columns(w, 3, slope, coords, points); return;
+        case 4: bottom_columns(w, 4, slope, coords, points); return;
+    }
+    turn(slope, w->cosine, w->gradient + bias_at(w, 0), points, w->width);
+    add_transposed_times(coords, w->inputs, w->cosine, w->gradient, w->inputs, points, w->width);
+}
+
+/* One tile: adds its share of the gradients of the mean squared error; its sum of squares. */
+static double tile_pass(work *w, const problem *p, const float *coords, const float *targets, size_t first, int points,
+                        int backward) {
+    const int width = w->width, hidden = w->hidden, layers = w->layers;
+    const size_t tile = (size_t)w->tile * width;
+    const float *forward = w->forward, *back = w->back;
+    coords += first * w->inputs, targets += first * w->outputs;
+    if (p->cols) {
+        grid_layer(w, p, first, points);
+    } else {
+        times(coords, w->inputs, packed(forward, w->inputs), w->forward_bias, w->cosine, width, points, w->inputs, width);
+        sines(w->cosine, w->sine, w->cosine, points * width);
+    }
+    forward += panels_of(w, w->inputs);
+    for (int layer = 1; layer < layers; layer++, forward += panels_of(w, hidden)) {
+        float *sine = w->sine + layer * tile, *cosine = w->cosine + layer * tile;
+        times(sine - tile, width, packed(forward, hidden), w->forward_bias + layer * width, cosine, width, points, hidden,
+              width);
+        sines(cosine, sine, cosine, points * width);
+    }
+    const double sum = residuals(w, p, targets, points);
+    if (!backward) return sum;
+
+    top(w, points, (float)(2.0 / ((double)p->num_points * w->outputs)));
+    for (int layer = layers - 1; layer > 0; layer--) { /* slopes of a layer's values go where the sines above were */
+        float *sine = w->sine + layer * tile, *cosine = w->cosine + layer * tile;
+        add_transposed_times(cosine, width, sine - tile, w->gradient + weight_at(w, layer), hidden, points, width);
+        times(cosine, width, packed(back + (layer - 1) * panels_of(w, hidden), hidden), w->zeros, sine, width, points,
+              hidden, width);
+        if (layer > 1)
+            turn(sine, cosine - tile, w->gradient + bias_at(w, layer - 1), points, width);
+        else
+            bottom(w, sine, coords, points);
+    }
+    if (layers == 1) { /* top has turned the cosines into slopes already, and summed the biases */
+        add_transposed_times(coords, w->inputs, w->cosine, w->gradient, w->inputs, points, width);
+    }
+    return sum;
+}
+
+/* Adam (Kingma and Ba 2015), the moments as torch.optim.Adam has them. */
+static void adam(float *restrict value, float *restrict mean, float *restrict square, const float *restrict gradient,
+                 size_t size, float rate, float root, float epsilon, float first, float keep, float second) {
+    for (size_t at = 0; at < size; at++) {
+        const float g = gradient[at];
+        mean[at] += first * (g - mean[at]);
+        const float faded = keep * square[at];
+        square[at] = (second * g) * g + faded;
+        value[at] -= rate * mean[at] / (sqrtf(square[at]) * root + epsilon);
+    }
+}
+
+/* Fit one INR: coords (P, I), targets (P, O), rates (num_steps,); flat (D,) holds the start values, then the weights
+   whose loss is given. Stops before an update where the loss is at most stop_loss or is not finite, and after
+   num_steps of them. The number of updates; -1 where there is no memory. */
+int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *targets, const double *rates, float *flat,
+                          float *loss) {
+    work w;
+    problem own = *p;
+    if (own.in_dim != 2 || ((int64_t)own.rows + own.cols) * own.hidden_dim * 2 > MOST_TABLE) own.rows = own.cols = 0;
+    const size_t floats = lay_out(&w, &own, NULL);
+    float *memory = aligned_alloc(64, floats * sizeof(float));
+    if (memory == NULL) return -1;
+    memset(memory, 0, floats * sizeof(float));
+    lay_out(&w, &own, memory);
+    exchange(&w, flat, 0);
+    double power_1 = 1, power_2 = 1;
+    int32_t step = 0;
+    for (;; step++) {
+        prepare(&w, &own, coords);
+        memset(w.gradient, 0, w.size * sizeof(float));
+        double sum = 0;
+        for (size_t first = 0; first < (size_t)own.num_points; first += w.tile) {
+            const size_t left = own.num_points - first;
+            const int points = left < (size_t)w.tile ? (int)left : w.tile;
+            sum += tile_pass(&w, &own, coords, targets, first, points, step < own.num_steps);
+        }
+        *loss = (float)(sum / ((double)own.num_points * own.out_dim));
+        if (!isfinite(*loss) || *loss <= own.stop_loss || step == own.num_steps) break;
+        power_1 *= own.beta_1, power_2 *= own.beta_2;
+        adam(w.value, w.mean, w.square, w.gradient, w.size, (float)(rates[step] / (1 - power_1)),
+             (float)(1 / sqrt(1 - power_2)), (float)own.epsilon, (float)(1 - own.beta_1), (float)own.beta_2,
+             (float)(1 - own.beta_2));
+    }
+    exchange(&w, flat, 1);
+    free(memory);
+    return step;
+}
+
+/* For tests: sin(pi z) and cos(pi z) of count numbers, a multiple of 16. */
+void EXPORT(fused_sincospi)(const float *z, float *sine, float *cosine, int32_t count) { sines(z, sine, cosine, count); }
+
+#ifdef DISPATCH
+/* Goes up with every change of struct problem or of a function's arguments; fused_cpu.py asks for its own number. */
+__attribute__((visibility("default"))) int32_t fused_interface(void) { return 1; }
+
+/* Names of the variants that this machine can run, the best first. */
+__attribute__((visibility("default"))) const char *fused_variants(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                       __builtin_cpu_supports("avx512vl");
+    return avx512 ? "avx512 avx2 baseline" : avx2 ? "avx2 baseline" : "baseline";
+#else
+    return "baseline";
+#endif
+}
+#endif

@@ -1,0 +1,198 @@
+"""Shape samples: where a shape is asked for its distance and what it answers, and the signal made of that.
+
+P points to fit, Q points and S surface points to measure a fit by. Everything here is in normalised coordinates.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.distances import cloud_distances, mesh_distances, winding_numbers
+from inr_factory.meshes import Mesh, draw_on_surface, without_flat_faces
+from inr_factory.recipe import ShapeSource
+from inr_factory.signals import Field, Signal, SignalError, Truth
+
+Floats = NDArray[np.float64]
+SurfaceDraw = Callable[[int, np.random.Generator], Floats]  # so many points (count, 3) on a surface
+
+# What of a recipe decides the samples, beside whether they are signed; field and clamp are laid over them afterwards.
+SAMPLING = ("fit_to", "radius", "num_points", "near", "num_truth", "num_surface")
+
+# Fewer of the points near a surface lie inside even a sheet a ten-thousandth thick; a surface without an inside has
+# some by the winding number's own error.
+MIN_INSIDE = 1e-3
+OFF_SURFACE = 0.02  # distance from which a winding number should be near a whole one
+MAX_REACH = 1e300  # and as little below 1; what is scaled must not leave the numbers there are
+FLAT = 1e-7  # a shape's thickness, as a share of its width, below which it is a plane
+
+
+@dataclass(frozen=True)
+class ShapeSamples:
+    """Points of a shape and their distances from it, not clamped, negative inside a mesh; float32.
+
+    `arrays` has coords (P, 3), distances (P,), truth_coords (Q, 3), truth_distances (Q,), surface (S, 3).
+    `facts` has scale and center_x, center_y, center_z, by which original = coords * scale + center, the counts
+    vertices and faces, watertight (0 or 1), and ambiguous: the share of points off the surface whose winding number
+    lies nearer to a half than to a whole, which says how far the inside is a guess (0 where nothing is signed).
+    """
+
+    arrays: Mapping[str, NDArray[np.float32]]
+    facts: Mapping[str, int | float]
+
+
+def seeded(*parts: object) -> np.random.Generator:
+    """Randomness from a stable hash of the parts alone; the same in every process, on every machine."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:
+    """The samples of a mesh in its own units. `view` None draws the same points for all views.
+
+    Distances are negative inside unless the field is udf, which need not know: most of the time goes there.
+    SignalError where the mesh has no area or is a single point.
+    """
+    used, places = np.unique(mesh.faces, return_inverse=True)
+    vertices, normalisation = _normalised(mesh.vertices[used], config)
+    placed = without_flat_faces(Mesh(vertices, places.reshape(mesh.faces.shape).astype(np.int64)))
+
+    def on_surface(count: int, rng: np.random.Generator) -> Floats:
+        return draw_on_surface(placed, count, rng)
+
+    arrays = _draw(on_surface, config, object_id, view)
+    spans = np.linalg.svd(vertices - vertices.mean(axis=0), compute_uv=False)
+    signed = config.natural_field != "udf" and spans[-1] > FLAT * spans[0]
+    unclear, off_surface = 0, 0
+    for which in ("", "truth_"):
+        points = arrays[f"{which}coords"].astype(np.float64)
+        distances = mesh_distances(placed, points)
+        if signed:
+            winding = np.abs(winding_numbers(placed, points))
+            off = distances > OFF_SURFACE
+            unclear += int((np.abs(winding - np.round(winding))[off] > 0.25).sum())
+            off_surface += int(off.sum())
+            distances = np.where(winding > 0.5, -distances, distances)
+        arrays[f"{which}distances"] = distances.astype(np.float32)
+    facts = {
+        **normalisation,
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "watertight": int(placed.is_watertight),
+        "ambiguous": unclear / max(1, off_surface),
+    }
+    return ShapeSamples(arrays, facts)
+
+
+def cloud_samples(cloud: Floats, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:
+    """The samples of a cloud of points in its own units, as `mesh_samples`; distances are from its nearest point."""
+    placed, normalisation = _normalised(cloud, config)
+
+    def on_surface(count: int, rng: np.random.Generator) -> Floats:
+        return placed[
+            rng.permutation(len(placed))[:count] if count <= len(placed) else rng.integers(0, len(placed), count)
+        ]
+
+    arrays = _draw(on_surface, config, object_id, view)
+    for which in ("", "truth_"):
+        points = arrays[f"{which}coords"].astype(np.float64)
+        arrays[f"{which}distances"] = cloud_distances(placed, points).astype(np.float32)
+    return ShapeSamples(
+        arrays, {**normalisation, "vertices": len(cloud), "faces": 0, "watertight": 0, "ambiguous": 0.0}
+    )
+
+
+def shape_signal(samples: ShapeSamples, config: ShapeSource) -> Signal:
+    """The signal of samples: what the field says at their points. SignalError where it needs an inside and has none."""
+    arrays, field, clamp = samples.arrays, config.natural_field, config.clamp
+    if field != "udf":
+        _check_inside(samples, config)
+    truth = Truth(
+        torch.from_numpy(arrays["truth_coords"]),
+        _targets(arrays["truth_distances"], field, clamp),
+        torch.from_numpy(arrays["surface"]),
+    )
+    return Signal(
+        torch.from_numpy(arrays["coords"]),
+        _targets(arrays["distances"], field, clamp),
+        peak={"sdf": 2 * clamp, "udf": clamp}.get(field, 1.0),
+        facts=samples.facts,
+        field=field,
+        truth=truth,
+    )
+
+
+def _check_inside(samples: ShapeSamples, config: ShapeSource) -> None:
+    distances = samples.arrays["distances"]
+    near = np.abs(distances) < config.clamp
+    inside = int((distances < 0)[near].sum())
+    if inside < max(1, MIN_INSIDE * near.sum()):
+        raise SignalError(
+            f"it has no inside: {inside} of {int(near.sum())} points near its surface are within; its surface is "
+            "open or flat, or each face has a twin that looks the other way; source.field=udf needs no inside"
+        )
+    if (ambiguous := samples.facts["ambiguous"]) > config.max_ambiguous:
+        raise SignalError(
+            f"its surface is too open for an inside: {ambiguous:.0%} of the points off it can be told neither inside "
+            f"nor outside, source.max_ambiguous allows {config.max_ambiguous:.0%}; source.field=udf needs no inside"
+        )
+
+
+def _targets(distances: NDArray[np.float32], field: Field, clamp: float) -> torch.Tensor:
+    """(P, 1) what a field says where distances (P,), negative inside, are given."""
+    if field == "occupancy":
+        values = (distances < 0).astype(np.float32)
+    elif field == "udf":
+        values = np.minimum(np.abs(distances), np.float32(clamp))
+    else:
+        values = np.clip(distances, -np.float32(clamp), np.float32(clamp))
+    return torch.from_numpy(values[:, None])
+
+
+def _normalised(points: Floats, config: ShapeSource) -> tuple[Floats, dict[str, int | float]]:
+    """Points (V, 3) moved and scaled into the sphere or cube that the recipe asks for, and scale and centre."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    center = low / 2 + high / 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        away = points - center
+        widest = float(np.abs(away).max())
+        if widest == 0:
+            raise SignalError("all its points lie at one place")
+        if not widest < MAX_REACH or not widest > 1 / MAX_REACH:
+            raise SignalError(f"it reaches {widest:g} from its middle, beyond what can be scaled")
+        away = away / widest  # before anything is squared: 1e200 has no square
+        reach = 1.0 if config.fit_to == "cube" else float(np.linalg.norm(away, axis=1).max())
+    scale = widest * (reach / config.radius)
+    axes = {f"center_{axis}": float(value) for axis, value in zip("xyz", center, strict=True)}
+    return np.ascontiguousarray(away * (config.radius / reach)), {"scale": float(scale), **axes}
+
+
+def _draw(
+    on_surface: SurfaceDraw, config: ShapeSource, object_id: str, view: int | None
+) -> dict[str, NDArray[np.float32]]:
+    """The points to fit and to measure by, float32, all within [-1, 1]."""
+    rng = seeded("points", object_id, "all views" if view is None else view)
+    counts = [round(share * config.num_points) for share, _ in config.near]
+    parts = [_around(on_surface, count, spread, rng) for count, (_, spread) in zip(counts, config.near, strict=True)]
+    parts.append(rng.uniform(-1, 1, (max(0, config.num_points - sum(counts)), 3)))
+    truth = seeded("truth", object_id)
+    widest = max((spread for share, spread in config.near if share), default=0.05)
+    half = config.num_truth // 2
+    drawn = {
+        "coords": np.concatenate(parts)[: config.num_points],
+        "truth_coords": np.concatenate(
+            [truth.uniform(-1, 1, (config.num_truth - half, 3)), _around(on_surface, half, widest, truth)]
+        ),
+        "surface": on_surface(config.num_surface, truth),
+    }
+    return {name: points.astype(np.float32) for name, points in drawn.items()}
+
+
+def _around(on_surface: SurfaceDraw, count: int, spread: float, rng: np.random.Generator) -> Floats:
+    """(count, 3) points off the surface by a Gaussian on each axis; what leaves the cube is mirrored back into it."""
+    points = on_surface(count, rng) + spread * rng.standard_normal((count, 3))
+    points = np.where(np.abs(points) > 1, np.sign(points) * 2 - points, points)
+    return np.clip(points, -1, 1)

@@ -1,0 +1,196 @@
+"""Shape collections by name, as sources: ModelNet, folders of meshes and of point clouds, and primitives."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_factory.class_folders import ClassFiles, find_class_files, readable
+from inr_factory.errors import UsageError
+from inr_factory.images import default_data_root
+from inr_factory.mesh_files import READERS as MESH_READERS
+from inr_factory.mesh_files import read_mesh
+from inr_factory.point_blocks import BlockRow, find_blocks, list_blocks, read_block_row
+from inr_factory.point_files import READERS as POINT_READERS
+from inr_factory.point_files import checked_points, read_points
+from inr_factory.primitives import KINDS, VERSION, primitive
+from inr_factory.recipe import ShapeSource
+from inr_factory.sample_cache import SampleCache, cache_key
+from inr_factory.shape_samples import SAMPLING, ShapeSamples, cloud_samples, mesh_samples, seeded, shape_signal
+from inr_factory.signals import Item, Signal, SignalError, Source
+
+MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
+
+
+def open_shapes(config: ShapeSource, data_root: Path | None = None) -> Source:
+    """The collection that a recipe names, below `data_root` (default: $INR_FACTORY_DATA, else data/).
+
+    Cheap enough that each process of a cluster opens its own: files are listed, not read. UsageError where they are
+    not to be had or lie in no known layout, IntegrityError where a file that lists objects is damaged.
+    """
+    root = Path(os.path.abspath(default_data_root() if data_root is None else data_root.expanduser()))
+    if config.collection == "primitives":
+        return PrimitiveShapes(config, root)
+    if config.collection == "mesh_folder":
+        return ShapeFiles(config, root, *find_class_files(root, frozenset(MESH_READERS), "meshes"))
+    if config.collection == "point_folder":
+        blocks = find_blocks(root) if root.is_dir() else []
+        if blocks:
+            files, rows = list_blocks(root, blocks)
+            return ShapeFiles(config, root, *files, blocks=rows)
+        return ShapeFiles(config, root, *find_class_files(root, frozenset(POINT_READERS), "point clouds"))
+    return _modelnet(config, root)
+
+
+@dataclass(eq=False)
+class ShapeFiles:
+    """Meshes or clouds in files; an object is called by its path below the class folders, a row of a block FILE/ROW.
+
+    What takes time is computed once for all views and kept in a cache in the data root, see sample_cache.py.
+    """
+
+    config: ShapeSource
+    root: Path
+    classes: tuple[str, ...]
+    items: tuple[Item, ...]
+    paths: tuple[str, ...]
+    blocks: tuple[BlockRow, ...] = ()
+    name: str = field(init=False)
+    version: str = "folder"
+    licence: str = "unknown: your own files"
+    in_dim: int = 3
+    out_dim: int = 1
+
+    def __post_init__(self) -> None:
+        self.name = self.config.collection
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over names, labels, splits and sizes of the files; their content is not read."""
+        sizes = {path: os.stat(path).st_size if os.path.exists(path) else -1 for path in set(self.paths)}
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for item, path in zip(self.items, self.paths, strict=True):
+            digest.update(f"{item.object_id}\0{item.label}\0{item.split}\0{sizes[path]}\0".encode())
+        return digest.hexdigest()[:16]
+
+    def signal(self, index: int, view: int = 0) -> Signal:
+        content = self._content(index)
+        path, object_id = self.paths[index], self.items[index].object_id
+
+        def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
+            if not isinstance(content, bytes):
+                return cloud_samples(content, config, object_id, view)
+            if config.collection == "point_folder":
+                return cloud_samples(read_points(path, content, config.max_faces), config, object_id, view)
+            return mesh_samples(read_mesh(path, content, config.max_faces), config, object_id, view)
+
+        kind = f"{self.config.collection == 'point_folder'} {Path(path).suffix.lower()}"
+        written = content if isinstance(content, bytes) else content.tobytes()
+        return _signal(self.config, self.root, object_id, view, written, kind, compute)
+
+    def _content(self, index: int) -> bytes | NDArray[np.float64]:
+        """The bytes of an object's file, if there are no more than max_bytes, or the points of its row."""
+        if self.blocks:
+            return checked_points(read_block_row(self.blocks[index]), self.config.max_faces)
+        try:
+            with open(self.paths[index], "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > self.config.max_bytes:
+                    raise SignalError(f"{size} bytes, source.max_bytes allows {self.config.max_bytes}")
+                return file.read(self.config.max_bytes)
+        except OSError as error:
+            raise SignalError(f"cannot be read: {error.strerror}") from None
+
+
+def _signal(
+    config: ShapeSource,
+    root: Path,
+    object_id: str,
+    view: int,
+    content: bytes,
+    kind: str,
+    compute: Callable[[ShapeSource, int | None], ShapeSamples],
+) -> Signal:
+    """The signal of samples that the cache has for this content, or that are computed and kept there."""
+    drawn = view if config.views_resample else None
+    settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
+        "kind": kind, "signed": config.natural_field != "udf", "object_id": object_id, "view": drawn,
+    }  # fmt: skip
+    key, cache = cache_key(content, settings), SampleCache.beside(root)
+    if (kept := cache.load(key)) is not None:
+        return shape_signal(ShapeSamples(*kept), config)
+    samples = compute(config, drawn)
+    cache.save(key, samples.arrays, samples.facts)
+    return shape_signal(samples, config)
+
+
+@dataclass(eq=False)
+class PrimitiveShapes:
+    """`per_class` random objects of each kind of primitive. Needs no files; `root` is for the cache, if it is there."""
+
+    config: ShapeSource
+    root: Path
+    name: str = "primitives"
+    version: str = VERSION
+    licence: str = "none: made by this program"
+    in_dim: int = 3
+    out_dim: int = 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted(KINDS))
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        return tuple(
+            Item(f"{name}/{number:05d}", label, None)
+            for label, name in enumerate(self.classes)
+            for number in range(self.config.per_class)
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over kinds, numbers and version of the shapes."""
+        facts = (self.version, self.classes, self.config.per_class)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    def signal(self, index: int, view: int = 0) -> Signal:
+        object_id = self.items[index].object_id
+
+        def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
+            mesh = primitive(object_id.partition("/")[0], seeded("primitive", object_id))
+            return mesh_samples(mesh, config, object_id, view)
+
+        return _signal(self.config, self.root, object_id, view, self.version.encode(), "primitive", compute)
+
+
+def _modelnet(config: ShapeSource, root: Path) -> ShapeFiles:
+    """The official tree below the data root, or the data root itself if it is called so."""
+    title = MODELNET[config.collection]
+    places = [root / title, *([root] if root.name == title else [])]
+    place = next((place for place in places if place.is_dir()), None)
+    if place is None:
+        raise UsageError(
+            f"no folder {readable(places[0])}: fetch https://modelnet.cs.princeton.edu/{title}.zip (academic use only) "
+            f"and unpack it into {readable(root)}, or let --data-root or $INR_FACTORY_DATA name the folder that has "
+            f"{title} in it"
+        )
+    files = find_class_files(place, frozenset({".off"}), "meshes")
+    _check_modelnet(files, place, title)
+    return ShapeFiles(
+        config, root, *files, version=f"{title} official OFF files", licence="academic research only, see its page"
+    )
+
+
+def _check_modelnet(files: ClassFiles, place: Path, title: str) -> None:
+    """UsageError where the official splits are not there; how many objects there are is left to who cut it down."""
+    if any(item.split is None for item in files.items):
+        raise UsageError(
+            f"{readable(place)} is not laid out as {title} is, CLASS/train/*.off and CLASS/test/*.off; "
+            "for another layout use collection mesh_folder"
+        )
