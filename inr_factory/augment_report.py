@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from inr_factory.alignment import align
+from inr_factory.alignment import align, relative_distance
 from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch
 from inr_factory.metrics import psnr
 from inr_factory.mixup import mix
 from inr_factory.options import Option
-from inr_factory.symmetries import PermuteNeurons
+from inr_factory.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
 from inr_factory.tones import Tone
 from inr_factory.transforms import TRANSFORMS
 from inr_factory.warps import Warp
@@ -46,6 +46,24 @@ class Mixed:
     psnr: float
     distance: float
     path: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """How often alignment finds a copy again that was hidden by random exact moves of its own kind: the share of INRs
+    whose copy comes back to a relative distance below RECOVERED, and the largest distance."""
+
+    match: str
+    share: float
+    largest: float
+
+
+HIDDEN_BY: Mapping[str, tuple[Option, ...]] = {
+    "permutation": (PermuteNeurons(),),
+    "signed": (PermuteNeurons(), FlipSigns()),
+    "phase": (PermuteNeurons(), FlipSigns(), ShiftPhases(max_k=4)),
+}
+RECOVERED = 1e-4
 
 
 def fitting_transforms(inrs: INRBatch) -> Iterator[Option]:
@@ -96,6 +114,16 @@ def report_mixing(match: str, pairs: str, ours: INRBatch, partners: INRBatch, co
     return Mixed(match, pairs, median_psnr(midpoint, between), distance, path)
 
 
+@torch.no_grad()
+def report_recovery(match: str, inrs: INRBatch, seed: int = 0) -> Found:
+    """Hide a copy of each INR by the moves that `match` knows, align it to the original, and see if it is there."""
+    generator, copies = Generator().manual_seed(seed), inrs
+    for move in HIDDEN_BY[match]:
+        copies = move(copies, generator)  # type: ignore[operator]
+    distance = relative_distance(align(copies, inrs, match).inrs, inrs)  # type: ignore[arg-type]
+    return Found(match, float((distance < RECOVERED).float().mean()), float(distance.max()))
+
+
 def median_psnr(images: Tensor, expected: Tensor) -> float:
     """Median over N of the PSNR (dB) of images (N, P, O) in [0, 1]; capped where float32 says they are the same."""
     mse = (images - expected).square().mean(dim=(1, 2)).clamp(min=10 ** (-EXACT_DB / 10))
@@ -106,8 +134,8 @@ def _spread(new: Tensor, old: Tensor) -> float:
     return float(new.std() / old.std().clamp(min=1e-12))
 
 
-def as_markdown(moved: Sequence[Moved], mixed: Sequence[Mixed], heading: str) -> str:
-    """Both tables."""
+def as_markdown(moved: Sequence[Moved], mixed: Sequence[Mixed], found: Sequence[Found], heading: str) -> str:
+    """All tables."""
     lines = [
         f"# {heading}",
         "",
@@ -123,17 +151,23 @@ def as_markdown(moved: Sequence[Moved], mixed: Sequence[Mixed], heading: str) ->
         "|---|---|---|---|",
     ]
     lines += [f"| {m.name} | {m.pairs} | {decibels(m.psnr)} | {m.distance:.3f} |" for m in mixed]
+    lines += [
+        "",
+        f"| alignment | copies found again (distance below {RECOVERED:g}) | largest distance |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {f.match} | {f.share:.1%} | {f.largest:.1e} |" for f in found]
     return "\n".join(lines) + "\n"
 
 
-def as_fields(moved: Sequence[Moved], mixed: Sequence[Mixed]) -> Mapping[str, object]:
-    """Both tables as JSON."""
+def as_fields(moved: Sequence[Moved], mixed: Sequence[Mixed], found: Sequence[Found]) -> Mapping[str, object]:
+    """All tables as JSON."""
     transforms = [
         {"transform": m.name, "psnr": m.psnr, "weight_spread": m.weight_spread, "bias_spread": m.bias_spread}
         for m in moved
     ]
     mixing = [{"mixing": m.name, "pairs": m.pairs, "midpoint_psnr": m.psnr, "distance": m.distance} for m in mixed]
-    return {"transforms": transforms, "mixing": mixing}
+    return {"transforms": transforms, "mixing": mixing, "recovery": [vars(f) for f in found]}
 
 
 def decibels(value: float) -> str:

@@ -39,7 +39,8 @@ def tell_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row])
-    Console(highlight=False, markup=False).print(table)
+    width = None if sys.stdout.isatty() else 160  # a file or a pipe has no width of its own
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from inr_factory.augment_report import as_markdown, fitting_transforms, report_mixing, report_transform
+from inr_factory.augment_report import (
+    HIDDEN_BY,
+    as_markdown,
+    fitting_transforms,
+    report_mixing,
+    report_recovery,
+    report_transform,
+)
 from inr_factory.inr import SirenSpec, start_values
 from inr_factory.noise import GaussianNoise
 from inr_factory.signals import pixel_grid
@@ -69,6 +76,13 @@ def test_a_path_leads_from_one_inr_to_the_other(inrs):
 def test_the_table_has_a_line_for_each(inrs):
     moved = [report_transform(FlipSigns(), inrs, COORDS)]
     mixed = [report_mixing("none", "strangers", inrs, inrs, COORDS)]
-    text = as_markdown(moved, mixed, "six")
+    text = as_markdown(moved, mixed, [report_recovery("signed", inrs)], "six")
     assert "| `flip:probability=0.5` | exact |" in text
     assert "| none | strangers | exact |" in text
+    assert "| signed | 100.0% |" in text
+
+
+def test_recovery_tells_a_match_that_cannot_undo_what_hid_the_copy(inrs, monkeypatch):
+    assert report_recovery("phase", inrs).share == 1
+    monkeypatch.setitem(HIDDEN_BY, "permutation", (PermuteNeurons(), FlipSigns()))
+    assert report_recovery("permutation", inrs).share == 0

@@ -11,6 +11,7 @@ import typer
 from inr_factory import terminal
 from inr_factory.aligned_copy import align_set
 from inr_factory.augment_report import (
+    HIDDEN_BY,
     MATCHES,
     Mixed,
     as_fields,
@@ -19,6 +20,7 @@ from inr_factory.augment_report import (
     fitting_transforms,
     ratios,
     report_mixing,
+    report_recovery,
     report_transform,
 )
 from inr_factory.commands.options import Folder, Json
@@ -80,6 +82,8 @@ def augment_report(
     inrs = _inrs(data, rows)
     moved = [report_transform(transform, inrs, coords) for transform in fitting_transforms(inrs)]
     mixed = _mixings(data, rows, inrs, coords)
+    kinds = [*HIDDEN_BY] if data.spec.activation == "sine" else ["permutation"]
+    found = [report_recovery(kind, inrs) for kind in kinds]
     heading = f"{data.manifest.name}: {len(inrs)} INRs, {data.spec}"
     with torch.no_grad():
         grid = [("as fitted", _images(inrs(coords), size))] + [
@@ -94,16 +98,19 @@ def augment_report(
             for at in (0, 1)
         ]
         draw_grid(lines, out / f"mixing-{pairs.replace(' ', '-')}.png", f"between {pairs}, by the way of matching")
-    write_atomically(out / "report.md", as_markdown(moved, mixed, heading).encode())
-    write_atomically(out / "report.json", json.dumps(as_fields(moved, mixed), indent=2).encode())
+    write_atomically(out / "report.md", as_markdown(moved, mixed, found, heading).encode())
+    write_atomically(out / "report.json", json.dumps(as_fields(moved, mixed, found), indent=2).encode())
     if as_json:
-        terminal.tell_json(dict(as_fields(moved, mixed)))
+        terminal.tell_json(dict(as_fields(moved, mixed, found)))
         return
     table = [(m.name, decibels(m.psnr), ratios(m.weight_spread), ratios(m.bias_spread)) for m in moved]
     terminal.tell_table(["transform", "dB to what it should give", "spread of weights", "of biases"], table, heading)
     terminal.tell("")
     mixings = [(m.name, m.pairs, decibels(m.psnr), f"{m.distance:.3f}") for m in mixed]
     terminal.tell_table(["mixing, lam = 0.5", "pairs", "dB to the mean image", "distance"], mixings)
+    terminal.tell("")
+    shares = [(f.match, f"{f.share:.1%}", f"{f.largest:.1e}") for f in found]
+    terminal.tell_table(["alignment", "hidden copies found again", "largest distance"], shares)
     terminal.tell(f"\npictures in {out}")
 
 
