@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
         _complain(f"internal error, {type(error).__name__}: {text} (INR_FACTORY_DEBUG=1 shows where; please report it)")
         return 1
     if code == INTERRUPTED:
-        _complain("interrupted; what was made is kept, and the same command goes on from there")
+        _complain("interrupted; a data set or a run that was being made goes on from there by the same command")
     return code
 
 

@@ -5,6 +5,7 @@ Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters
 
 import itertools
 import math
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -75,7 +76,7 @@ class SirenSpec:
 
     @property
     def parameter_sizes(self) -> tuple[int, ...]:
-        return tuple(int(np.prod(shape)) for _, shape in self.parameter_shapes)
+        return tuple(math.prod(shape) for _, shape in self.parameter_shapes)
 
     @property
     def num_parameters(self) -> int:

@@ -60,7 +60,7 @@ class ShapeSource(Section):
     num_truth: int = Field(default=10_000, ge=2, le=10_000_000)
     num_surface: int = Field(default=2_500, ge=1, le=10_000_000)
     max_ambiguous: float = Field(default=0.25, ge=0, le=1)
-    max_faces: int = Field(default=2_000_000, ge=1)  # triangles of a mesh, points of a cloud
+    max_faces: int = Field(default=1_000_000, ge=1)  # triangles of a mesh, points of a cloud
     max_bytes: int = Field(default=256 * 2**20, ge=1)  # of a file
     per_class: int = Field(default=50, ge=1, le=1_000_000)  # objects of each class of primitives
 
@@ -100,7 +100,7 @@ class FitConfig(Section):
     fitting/schedule.py; its learning_rate is the peak, 8e-3 over 80 steps unless told otherwise.
     """
 
-    engine: Literal["auto", "reference"] = "auto"
+    engine: Literal["auto", "reference", "fused"] = "auto"
     optimizer: Literal["adam", "sprint"] = "adam"
     learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
     steps: int = Field(default=1000, ge=1)

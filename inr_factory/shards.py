@@ -1,4 +1,4 @@
-"""Shards: HDF5 files of fitted views. The only module that imports h5py.
+"""Shards: HDF5 files of fitted views.
 
 A shard is flat-tabular HDF5: top-level data sets of equal length N, contiguous and uncompressed, so that plain
 h5py, Hugging Face `load_dataset("hdf5")` and a memory map all read it. `weights` is (N, D) float32 in the order

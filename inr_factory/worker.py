@@ -75,7 +75,7 @@ class Worker:
         }
         attributes = {
             "fingerprint": set_fingerprint(recipe, self.source_fingerprint),
-            "engine": engine_name(recipe.fit, self.device),
+            "engine": engine_name(recipe.fit, self.device, self.spec),
             "device": torch.device(self.device).type,
         }
         key = (task.split, task.view, task.block)

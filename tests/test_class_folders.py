@@ -57,7 +57,7 @@ def test_what_is_no_layout_is_a_usage_error_of_one_line(names, reason, tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(UsageError, match="no folder .*/gone; give --data-root the folder that holds the meshes"):
+    with pytest.raises(UsageError, match=r"no folder .*/gone; give --data-root the folder that holds the meshes"):
         find(tmp_path / "gone")
 
 

@@ -102,6 +102,7 @@ BOXES = {
     "little.ply": ply("binary_little_endian"),
     "big.PLY": ply("binary_big_endian", extra=True),
     "mixed little.ply": ply("binary_little_endian", faces=MIXED, extra=True),
+    "triangles first little.ply": ply("binary_little_endian", faces=[*TRIANGLES[:6], *QUADS[3:]]),
     "windows little.ply": ply("binary_little_endian", newline="\r\n"),
     "binary.stl": stl_binary(),
     "text.STL": stl_text(),
@@ -143,7 +144,7 @@ def test_a_scene_is_laid_out_and_its_instances_count():
 
     assert len(mesh.faces) == 24
     assert np.ptp(mesh.vertices, axis=0).tolist() == [101, 2, 3]
-    with pytest.raises(SignalError, match="24 triangles, source.max_faces allows 23"):
+    with pytest.raises(SignalError, match=r"24 triangles, source.max_faces allows 23"):
         read_mesh("x.glb", content, 23)
 
 
@@ -220,7 +221,7 @@ def test_a_broken_file_is_a_signal_error_with_one_reason_and_costs_no_memory(nam
 
 
 def test_too_many_triangles_are_refused():
-    with pytest.raises(SignalError, match="12 triangles, source.max_faces allows 11"):
+    with pytest.raises(SignalError, match=r"12 triangles, source.max_faces allows 11"):
         read_mesh("x.off", off(), 11)
 
 
@@ -229,7 +230,7 @@ def test_too_many_triangles_are_refused():
 def test_damage_anywhere_raises_nothing_but_signal_errors(name):
     whole = np.frombuffer(BOXES[name], np.uint8)
     draw = np.random.default_rng(2)
-    failed = 0
+    reasons = []
     for trial in range(150):
         bad = whole[: draw.integers(1, len(whole))].copy() if trial % 2 else whole.copy()
         places = draw.integers(0, len(bad), 3)
@@ -239,9 +240,9 @@ def test_damage_anywhere_raises_nothing_but_signal_errors(name):
             assert mesh.faces.max() < len(mesh.vertices)
             assert np.isfinite(mesh.vertices).all()
         except SignalError as error:
-            failed += 1
-            assert "\n" not in str(error)
-    assert failed > 30, "the damage does damage"
+            reasons.append(str(error))
+    assert len(reasons) > 30, "the damage does damage"
+    assert not any("\n" in reason for reason in reasons)
 
 
 def test_areas_and_rims():

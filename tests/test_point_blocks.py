@@ -129,7 +129,7 @@ def test_a_file_that_is_not_what_it_should_be_is_refused_by_name(kind, root):
 def test_a_label_without_a_name_is_refused(root):
     (root / "shape_names.txt").write_text("airplane\nbathtub\n")
 
-    with pytest.raises(UsageError, match="the label 2, and shape_names.txt names only 2 classes"):
+    with pytest.raises(UsageError, match=r"the label 2, and shape_names.txt names only 2 classes"):
         blocks(root)
 
 

@@ -117,5 +117,5 @@ def test_a_broken_cloud_is_a_signal_error_with_one_reason_and_costs_no_memory(na
 
 
 def test_too_many_points_are_refused():
-    with pytest.raises(SignalError, match="8 points, source.max_faces allows 7"):
+    with pytest.raises(SignalError, match=r"8 points, source.max_faces allows 7"):
         read_points("x.npy", npy(POINTS), 7)

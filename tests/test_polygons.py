@@ -6,7 +6,6 @@ import pytest
 from inr_factory.polygons import triangles
 from inr_factory.signals import SignalError
 
-
 UPRIGHT = np.eye(3)
 
 

@@ -323,29 +323,41 @@ static double residuals(work *w, const problem *p, const float *targets, int poi
 }
 
 /* From the residuals to the gradients of the last layer, and to those of the sums of the last hidden one, which take
-   the place of its cosines. */
-INLINE void top_columns(work *w, int outputs, int points, float *weight_gradient, float *bias_gradient) {
+   the place of its cosines. For one or two vectors of neurons at once: two hide the latency of each other's sums. */
+INLINE void top_columns(work *w, int outputs, int vectors, int column, int points) {
     const int width = w->width;
-    const float *sine = w->sine + (size_t)(w->layers - 1) * w->tile * width;
-    float *cosine = w->cosine + (size_t)(w->layers - 1) * w->tile * width;
-    for (int column = 0; column < width; column += LANES) {
-        vec weight[4], sum[4], bias = load(bias_gradient + column);
+    const float *sine = w->sine + (size_t)(w->layers - 1) * w->tile * width + column;
+    float *cosine = w->cosine + (size_t)(w->layers - 1) * w->tile * width + column;
+    float *weight_gradient = w->gradient + weight_at(w, w->layers) + column;
+    float *bias_gradient = w->gradient + bias_at(w, w->layers - 1) + column;
+    vec weight[2][4], sum[2][4], bias[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+        bias[v] = load(bias_gradient + v * LANES);
 #pragma GCC unroll 4
-        for (int o = 0; o < outputs; o++)
-            weight[o] = load(w->last + o * width + column), sum[o] = load(weight_gradient + o * width + column);
-        for (int point = 0; point < points; point++) {
-            const float *residual = w->residual + point * outputs;
-            vec s = load(sine + (size_t)point * width + column), slope = residual[0] * weight[0];
-            sum[0] += residual[0] * s;
-#pragma GCC unroll 4
-            for (int o = 1; o < outputs; o++) slope += residual[o] * weight[o], sum[o] += residual[o] * s;
-            slope *= load(cosine + (size_t)point * width + column);
-            bias += slope;
-            store(cosine + (size_t)point * width + column, slope);
+        for (int o = 0; o < outputs; o++) {
+            weight[v][o] = load(w->last + o * width + column + v * LANES);
+            sum[v][o] = load(weight_gradient + o * width + v * LANES);
         }
+    }
+    for (int point = 0; point < points; point++, sine += width, cosine += width) {
+        const float *residual = w->residual + point * outputs;
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            vec s = load(sine + v * LANES), slope = residual[0] * weight[v][0];
+            sum[v][0] += residual[0] * s;
 #pragma GCC unroll 4
-        for (int o = 0; o < outputs; o++) store(weight_gradient + o * width + column, sum[o]);
-        store(bias_gradient + column, bias);
+            for (int o = 1; o < outputs; o++) slope += residual[o] * weight[v][o], sum[v][o] += residual[o] * s;
+            slope *= load(cosine + v * LANES);
+            bias[v] += slope;
+            store(cosine + v * LANES, slope);
+        }
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+        store(bias_gradient + v * LANES, bias[v]);
+#pragma GCC unroll 4
+        for (int o = 0; o < outputs; o++) store(weight_gradient + o * width + v * LANES, sum[v][o]);
     }
 }
 
@@ -364,58 +376,77 @@ static void turn(const float *slope, float *cosine, float *bias_gradient, int po
 }
 
 /* The same at the bottom, where nothing but the sums is needed: weights (I, width) and biases. */
-INLINE void bottom_columns(work *w, int inputs, const float *slope, const float *coords, int points) {
+INLINE void bottom_columns(work *w, int inputs, int vectors, int column, const float *slope, const float *coords,
+                           int points) {
     const int width = w->width;
-    float *bias_gradient = w->gradient + bias_at(w, 0);
-    for (int column = 0; column < width; column += LANES) {
-        vec sum[4], bias = load(bias_gradient + column);
+    const float *cosine = w->cosine + column;
+    float *weight_gradient = w->gradient + column, *bias_gradient = w->gradient + bias_at(w, 0) + column;
+    vec sum[2][4], bias[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+        bias[v] = load(bias_gradient + v * LANES);
 #pragma GCC unroll 4
-        for (int in = 0; in < inputs; in++) sum[in] = load(w->gradient + in * width + column);
-        for (int point = 0; point < points; point++) {
-            const size_t at = (size_t)point * width + column;
-            const vec product = load(slope + at) * load(w->cosine + at);
-            bias += product;
+        for (int in = 0; in < inputs; in++) sum[v][in] = load(weight_gradient + in * width + v * LANES);
+    }
+    slope += column;
+    for (int point = 0; point < points; point++, slope += width, cosine += width, coords += inputs) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            const vec turned = load(slope + v * LANES) * load(cosine + v * LANES);
+            bias[v] += turned;
 #pragma GCC unroll 4
-            for (int in = 0; in < inputs; in++) sum[in] += coords[point * inputs + in] * product;
+            for (int in = 0; in < inputs; in++) sum[v][in] += coords[in] * turned;
         }
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+        store(bias_gradient + v * LANES, bias[v]);
 #pragma GCC unroll 4
-        for (int in = 0; in < inputs; in++) store(w->gradient + in * width + column, sum[in]);
-        store(bias_gradient + column, bias);
+        for (int in = 0; in < inputs; in++) store(weight_gradient + in * width + v * LANES, sum[v][in]);
     }
 }
+
+/* For all columns, two vectors at a time, and for the last one alone where it is odd. */
+#define BY_COLUMNS(call_two, call_one)                                                                              \
+    for (int column = 0; column < w->width; column += 2 * LANES) {                                                  \
+        if (w->width - column > LANES)                                                                              \
+            call_two;                                                                                               \
+        else                                                                                                        \
+            call_one;                                                                                               \
+    }
 
 static void top(work *w, int points, float scale) {
     const int width = w->width, outputs = w->outputs;
     float *weight_gradient = w->gradient + weight_at(w, w->layers);
     float *output_bias_gradient = weight_gradient + (size_t)outputs * width;
-    float *bias_gradient = w->gradient + bias_at(w, w->layers - 1);
     for (int at = 0; at < points * outputs; at++) w->residual[at] *= scale;
     for (int o = 0; o < outputs; o++) {
         float part[4] = {0}; /* four chains of additions instead of one */
         for (int point = 0; point < points; point++) part[point % 4] += w->residual[point * outputs + o];
         output_bias_gradient[o] += (part[0] + part[2]) + (part[1] + part[3]);
     }
-    switch (outputs) {
-        case 1: top_columns(w, 1, points, weight_gradient, bias_gradient); return;
-        case 2: top_columns(w, 2, points, weight_gradient, bias_gradient); return;
-        case 3: top_columns(w, 3, points, weight_gradient, bias_gradient); return;
-        case 4: top_columns(w, 4, points, weight_gradient, bias_gradient); return;
-    }
+#define CASE(n)                                                                                                     \
+    case n:                                                                                                         \
+        BY_COLUMNS(top_columns(w, n, 2, column, points), top_columns(w, n, 1, column, points))                      \
+        return;
+    switch (outputs) { CASE(1) CASE(2) CASE(3) CASE(4) }
+#undef CASE
     float *sine = w->sine + (size_t)(w->layers - 1) * w->tile * width;
     float *cosine = w->cosine + (size_t)(w->layers - 1) * w->tile * width;
     add_transposed_times(w->residual, outputs, sine, weight_gradient, outputs, points, width);
     const panels last = {w->last, 2 * LANES, width};
     times(w->residual, outputs, last, w->zeros, sine, width, points, outputs, width);
-    turn(sine, cosine, bias_gradient, points, width);
+    turn(sine, cosine, w->gradient + bias_at(w, w->layers - 1), points, width);
 }
 
 static void bottom(work *w, const float *slope, const float *coords, int points) {
-    switch (w->inputs) {
-        case 1: bottom_columns(w, 1, slope, coords, points); return;
-        case 2: bottom_columns(w, 2, slope, coords, points); return;
-        case 3: bottom_columns(w, 3, slope, coords, points); return;
-        case 4: bottom_columns(w, 4, slope, coords, points); return;
-    }
+#define CASE(n)                                                                                                     \
+    case n:                                                                                                         \
+        BY_COLUMNS(bottom_columns(w, n, 2, column, slope, coords, points),                                          \
+                   bottom_columns(w, n, 1, column, slope, coords, points))                                          \
+        return;
+    switch (w->inputs) { CASE(1) CASE(2) CASE(3) CASE(4) }
+#undef CASE
     turn(slope, w->cosine, w->gradient + bias_at(w, 0), points, w->width);
     add_transposed_times(coords, w->inputs, w->cosine, w->gradient, w->inputs, points, w->width);
 }

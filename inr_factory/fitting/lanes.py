@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from inr_factory.recipe import FitConfig
@@ -53,6 +54,28 @@ class Lane:
     steps: int = 0
     best_psnr: float = -math.inf
 
+    def goes_on(self, loss: float, config: FitConfig) -> bool:
+        """Whether another step is due, which is then counted."""
+        target = config.target_psnr
+        reached = target is not None and psnr_of(loss, self.job.signal.peak) >= target
+        if not math.isfinite(loss) or reached or self.steps >= config.steps:
+            return False
+        self.steps += 1
+        return True
+
+    def conclude(self, loss: float, flat_D: Tensor, config: FitConfig) -> Fit | None:
+        """The fit of a lane that stands still; None if it is bad and the lane has another attempt, now begun."""
+        finite = math.isfinite(loss)
+        psnr = psnr_of(loss, self.job.signal.peak) if finite else -math.inf
+        self.best_psnr = max(self.best_psnr, psnr)
+        reached = finite and config.target_psnr is not None and psnr >= config.target_psnr
+        failure = "" if reached or psnr >= config.floor_psnr else _reason(self, config)
+        if failure and self.attempt + 1 < config.attempts:
+            self.attempt, self.steps = self.attempt + 1, 0
+            return None
+        best = self.best_psnr if failure else psnr
+        return Fit(self.job.index, self.attempt, flat_D.cpu().clone(), loss, best, self.steps, reached, failure)
+
 
 class Lanes:
     """A fixed number of lanes fed from a queue of jobs. Idle lanes (None) go on computing what nobody reads."""
@@ -85,10 +108,10 @@ class Lanes:
         for place, lane in enumerate(self.lanes):
             if lane is None:
                 continue
-            if self._goes_on(lane, losses[place]):
+            if lane.goes_on(losses[place], self.config):
                 updated += 1
                 continue
-            fit = self._conclude(lane, losses[place], flat[place])
+            fit = lane.conclude(losses[place], flat[place], self.config)
             if fit is not None:
                 finished.append(fit)
                 self.lanes[place] = self._next()
@@ -96,32 +119,27 @@ class Lanes:
                 refill.append(place)
         return finished, refill, updated
 
-    def _goes_on(self, lane: Lane, loss: float) -> bool:
-        """Whether another step is due, which is then counted."""
-        target = self.config.target_psnr
-        reached = target is not None and psnr_of(loss, lane.job.signal.peak) >= target
-        if not math.isfinite(loss) or reached or lane.steps >= self.config.steps:
-            return False
-        lane.steps += 1
-        return True
-
-    def _conclude(self, lane: Lane, loss: float, flat_D: Tensor) -> Fit | None:
-        """The fit of a lane that stands still; None if it is bad and the lane has another attempt, now begun."""
-        config, finite = self.config, math.isfinite(loss)
-        psnr = psnr_of(loss, lane.job.signal.peak) if finite else -math.inf
-        lane.best_psnr = max(lane.best_psnr, psnr)
-        reached = finite and config.target_psnr is not None and psnr >= config.target_psnr
-        failure = "" if reached or psnr >= config.floor_psnr else _reason(lane, config)
-        if failure and lane.attempt + 1 < config.attempts:
-            lane.attempt, lane.steps = lane.attempt + 1, 0
-            return None
-        best = lane.best_psnr if failure else psnr
-        return Fit(lane.job.index, lane.attempt, flat_D.cpu().clone(), loss, best, lane.steps, reached, failure)
-
 
 def psnr_of(loss: float, peak: float) -> float:
     """10 log10(peak² / loss) in dB, at most 200, so that a loss of 0 gives a number; NaN for NaN."""
     return min(200.0, 10 * math.log10(peak * peak / max(loss, 1e-300))) if loss < math.inf else math.nan
+
+
+def stop_loss(config: FitConfig, peak: float) -> float:
+    """The largest float32 loss at which `psnr_of` says that the target is reached; -1 where none is.
+
+    For engines that compare losses on their own, so that they stop where the rule above does.
+    """
+    target = config.target_psnr
+    if target is None or psnr_of(0.0, peak) < target:
+        return -1.0
+    above = np.float32(math.inf)
+    loss = np.float32(peak * peak * 10 ** (-target / 10))
+    while psnr_of(float(loss), peak) < target:
+        loss, above = np.nextafter(loss, np.float32(-1)), loss
+    while loss < above and psnr_of(float(np.nextafter(loss, above)), peak) >= target:
+        loss = np.nextafter(loss, above)
+    return float(loss)
 
 
 def _reason(lane: Lane, config: FitConfig) -> str:

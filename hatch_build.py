@@ -1,0 +1,82 @@
+"""Build hook: compiles the fused engine when a wheel, or an editable install, is made.
+
+Without a compiler the wheel is pure Python, and fits run on the reference engine.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = "inr_factory/fitting/fused.c"
+LIBRARY = "inr_factory/fitting/_fused.so"
+
+# Never -ffast-math: see the top of fused.c.
+FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+
+# Vector width -> flags; the library picks among them where it runs. The last can run on every machine.
+X86 = {
+    "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512",
+    "avx2": "-mavx2 -mfma",
+    "baseline": "-DDISPATCH",
+}
+OTHERS = {"baseline": "-DDISPATCH"}
+
+
+class FusedEngineHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Puts the library where the package looks for it, and into the wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        root = Path(self.root)
+        library = root / LIBRARY
+        library.unlink(missing_ok=True)  # an old one must not stand for this source
+        try:
+            compile_library(root / SOURCE, library)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = getattr(error, "stderr", None) or str(error)
+            self.app.display_warning(
+                f"The fused fitting engine was not compiled; fits will run on the reference engine, about ten times "
+                f"slower. To have it, install a C compiler (or set CC) and install again. Reason: {reason.strip()}"
+            )
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["artifacts"].append(LIBRARY)
+
+
+def compile_library(source: Path, library: Path) -> None:
+    """Compile each variant and link them into one library, which appears only when it is complete.
+
+    Raises OSError without a compiler, CalledProcessError (with its stderr) if it fails.
+    """
+    compiler = find_compiler()
+    variants = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        objects = []
+        for name, flags in variants.items():
+            objects.append(str(Path(folder) / f"{name}.o"))
+            run([*compiler, *FLAGS, *flags.split(), f"-DVARIANT={name}", "-c", str(source), "-o", objects[-1]])
+        linked = Path(folder) / library.name
+        run([*compiler, "-shared", "-o", str(linked), *objects, "-lm"])
+        os.replace(linked, library)
+
+
+def find_compiler() -> list[str]:
+    """$CC as a command line, or the first of the usual ones that is there."""
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    found = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
+    if found is None:
+        raise OSError("no C compiler (looked for cc, gcc and clang)")
+    return [found]
+
+
+def run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)

@@ -1,0 +1,185 @@
+"""Fused engine, CPU: hands INRs one by one to fused.c, which keeps all of a fit inside the cache.
+
+Shape letters: D parameters of one INR, P points, I coordinates, O values, K steps.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inr_factory.fitting.lanes import Fit, Job, Lane, OnStep, Start, stop_loss
+from inr_factory.fitting.schedule import EPSILON, Schedule, schedule
+from inr_factory.inr import SirenSpec
+from inr_factory.recipe import FitConfig
+from inr_factory.signals import Signal
+
+LIBRARY = Path(__file__).parent / "_fused.so"
+INTERFACE = 1  # what fused_interface() of a library built from this version says
+
+MAX_HIDDEN_DIM = 512
+MAX_NUM_HIDDEN = 16
+MAX_DIM = 64  # of inputs, and of outputs
+
+Floats = NDArray[np.float32]
+
+
+class _Problem(ctypes.Structure):
+    """`problem` of fused.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden")),
+        *((name, ctypes.c_int32) for name in ("num_points", "num_steps", "rows", "cols")),
+        *((name, ctypes.c_double) for name in ("omega_0", "output_bias")),
+        *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss")),
+    )
+
+
+@dataclass(frozen=True)
+class Library:
+    """The compiled code and the names of its variants that this machine can run, the best first."""
+
+    functions: ctypes.CDLL
+    variants: tuple[str, ...]
+
+
+def available() -> bool:
+    """Whether the library was built when the program was installed."""
+    return not isinstance(_library(), str)
+
+
+def supports(spec: SirenSpec) -> bool:
+    return not _beyond(spec)
+
+
+def obstacle(spec: SirenSpec) -> str:
+    """Why this engine cannot fit such an INR here, empty if it can."""
+    library = _library()
+    return library if isinstance(library, str) else _beyond(spec)
+
+
+def variants() -> tuple[str, ...]:
+    """The vector widths that this machine can run, the best, which is used, first."""
+    library = _library()
+    return () if isinstance(library, str) else library.variants
+
+
+def fit_fused(
+    spec: SirenSpec, jobs: Sequence[Job], start: Start, config: FitConfig, device: torch.device, on_step: OnStep
+) -> None:
+    """What `fit_reference` does, one INR after the other. `on_step` is called after every attempt."""
+    assert device.type == "cpu"
+    plan, grids = schedule(config), {}
+    for job in jobs:
+        coords = job.signal.coords
+        shape = grids.get(id(coords)) or grids.setdefault(id(coords), grid_shape(coords))
+        lane = Lane(job)
+        fit: Fit | None = None
+        while fit is None:
+            flat = start(job.index, lane.attempt)
+            flat, loss, lane.steps = run_steps(spec, job.signal, flat, plan, stop_loss(config, job.signal.peak), shape)
+            updated = lane.steps
+            fit = lane.conclude(loss, flat, config)
+            on_step([fit] if fit else [], updated)
+
+
+def run_steps(
+    spec: SirenSpec,
+    signal: Signal,
+    flat: Tensor,
+    plan: Schedule,
+    stop: float,
+    grid: tuple[int, int] = (0, 0),
+    variant: str | None = None,
+) -> tuple[Tensor, float, int]:
+    """Steps of one INR from start values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
+
+    `grid` is the shape that `grid_shape` sees in the coords, or (0, 0) not to use it.
+    """
+    library = _library()
+    assert not isinstance(library, str), library
+    problem = _Problem(
+        spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, len(signal.coords), len(plan.rates), *grid,
+        spec.omega_0, spec.output_bias, *plan.betas, EPSILON, stop,
+    )  # fmt: skip
+    weights = np.array(flat.numpy(), dtype=np.float32)  # a copy, which is written into
+    coords, targets = (_floats(part) for part in (signal.coords, signal.targets))
+    rates = np.ascontiguousarray(plan.rates.numpy(), dtype=np.float64)
+    loss = ctypes.c_float()
+    fit = getattr(library.functions, f"fused_fit_{variant or library.variants[0]}")
+    pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (coords, targets, rates, weights))
+    steps = fit(ctypes.byref(problem), *pointers, ctypes.byref(loss))
+    if steps < 0:
+        raise MemoryError(f"no memory to fit {spec} to {len(signal.coords)} points")
+    return torch.from_numpy(weights), loss.value, steps
+
+
+def grid_shape(coords: Tensor) -> tuple[int, int]:
+    """(rows, cols) if coords (P, 2) are a product grid as `pixel_grid` makes it, x fastest; else (0, 0).
+
+    Small grids are left as points: the sines of their axes save nothing.
+    """
+    if coords.shape[1] != 2:
+        return 0, 0
+    x, y = coords.unbind(dim=1)
+    cols = int((y == y[0]).to(torch.int8).cumprod(dim=0).sum())
+    rows = len(coords) // cols
+    if min(rows, cols) < 4 or rows * cols != len(coords):
+        return 0, 0
+    x, y = x.view(rows, cols), y.view(rows, cols)
+    return (rows, cols) if bool((x == x[0]).all()) and bool((y == y[:, :1]).all()) else (0, 0)
+
+
+def sincospi(z: Floats, variant: str) -> tuple[Floats, Floats]:
+    """sin(pi z) and cos(pi z) as the engine computes them, for tests; the length of z is a multiple of 16."""
+    library = _library()
+    assert not isinstance(library, str), library
+    assert len(z) % 16 == 0
+    sine, cosine = np.empty_like(z), np.empty_like(z)
+    pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (z, sine, cosine))
+    getattr(library.functions, f"fused_sincospi_{variant}")(*pointers, len(z))
+    return sine, cosine
+
+
+def _beyond(spec: SirenSpec) -> str:
+    if spec.activation != "sine":
+        return f"it fits sine INRs, not {spec.activation} ones"
+    if max(spec.in_dim, spec.out_dim) > MAX_DIM:
+        return f"it fits INRs of up to {MAX_DIM} coordinates and values, not {spec}"
+    if spec.hidden_dim > MAX_HIDDEN_DIM or spec.num_hidden > MAX_NUM_HIDDEN:
+        return f"it fits up to {MAX_NUM_HIDDEN} hidden layers of up to {MAX_HIDDEN_DIM} neurons, not {spec}"
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _library() -> Library | str:
+    """The library, or why there is none. Loaded at the first call; its functions run without the GIL."""
+    if not LIBRARY.exists():
+        return "its C code was not compiled when inr-factory was installed (it needs a C compiler)"
+    try:
+        functions = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        return f"{LIBRARY.name} cannot be loaded ({error})"
+    found = functions.fused_interface()
+    if found != INTERFACE:
+        return f"{LIBRARY.name} was built from another version (interface {found}, here {INTERFACE}); install again"
+    functions.fused_variants.restype = ctypes.c_char_p
+    names = tuple(functions.fused_variants().decode().split())
+    for name in names:
+        fit: Callable[..., int] = getattr(functions, f"fused_fit_{name}")
+        fit.argtypes = [ctypes.POINTER(_Problem), *[ctypes.c_void_p] * 4, ctypes.POINTER(ctypes.c_float)]  # type: ignore[attr-defined]
+        fit.restype = ctypes.c_int32  # type: ignore[attr-defined]
+        probe = getattr(functions, f"fused_sincospi_{name}")
+        probe.argtypes = [*[ctypes.c_void_p] * 3, ctypes.c_int32]
+        probe.restype = None
+    return Library(functions, names)
+
+
+def _floats(tensor: Tensor) -> Floats:
+    return np.ascontiguousarray(tensor.numpy(), dtype=np.float32)
