@@ -7,13 +7,13 @@ DEMO := inrs/demo
 
 .PHONY: demo test lint clean
 
-demo: .venv/installed
+demo: .venv/fused
 	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
 	$(BIN)/inr-factory verify $(DEMO) --render
 	$(BIN)/inr-factory show $(DEMO)
-	$(BIN)/inr-factory train $(DEMO) --model dws:set_layer=deepsets --mixup mixup --epochs 30 --batch-size 64 --lr 5e-3 --schedule cosine --out runs/demo
+	$(BIN)/inr-factory train $(DEMO) --model dws:set_layer=deepsets --mixup mixup --epochs 50 --batch-size 64 --lr 5e-3 --schedule cosine --out runs/demo
 
-test: .venv/installed
+test: .venv/fused
 	$(BIN)/python -m pytest
 
 lint: .venv/installed
@@ -24,9 +24,14 @@ lint: .venv/installed
 clean:
 	rm -rf .venv $(DEMO) runs/demo
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt hatch_build.py inr_factory/fitting/fused.c
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# The fused fitting engine is compiled by an install (hatch_build.py).
+.venv/fused: inr_factory/fitting/fused.c hatch_build.py | .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@

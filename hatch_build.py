@@ -3,6 +3,7 @@
 Without a compiler the wheel is pure Python, and fits run on the reference engine.
 """
 
+import hashlib
 import os
 import platform
 import shlex
@@ -57,12 +58,14 @@ def compile_library(source: Path, library: Path) -> None:
     Raises OSError without a compiler, CalledProcessError (with its stderr) if it fails.
     """
     compiler = find_compiler()
+    built_from = hashlib.sha256(source.read_bytes()).hexdigest()  # by which fused_cpu.py knows a stale library
     variants = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         objects = []
         for name, flags in variants.items():
             objects.append(str(Path(folder) / f"{name}.o"))
-            run([*compiler, *FLAGS, *flags.split(), f"-DVARIANT={name}", "-c", str(source), "-o", objects[-1]])
+            names = [f"-DVARIANT={name}", f"-DBUILT_FROM={built_from}"]
+            run([*compiler, *FLAGS, *flags.split(), *names, "-c", str(source), "-o", objects[-1]])
         linked = Path(folder) / library.name
         run([*compiler, "-shared", "-o", str(linked), *objects, "-lm"])
         os.replace(linked, library)

@@ -5,7 +5,6 @@ Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters
 
 import itertools
 import math
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args

@@ -1,5 +1,6 @@
 """Worker: reads the objects of one shard, fits them and writes the shard. What every backend runs."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from inr_factory.errors import IntegrityError
 from inr_factory.fitting import OnProgress, Tally, engine_name, fit_views
 from inr_factory.inr import SirenSpec
 from inr_factory.manifest import Quarantined, ShardEntry, ViewKey
+from inr_factory.quality import measure_quality
 from inr_factory.recipe import Recipe
 from inr_factory.shards import write_shard
 from inr_factory.signals import Signal, SignalError, Source
@@ -53,6 +55,7 @@ class Worker:
                 on_progress(tally._replace(done=tally.done + len(failed)))
 
         torch.set_num_threads(1)
+        os.environ["IGL_NUM_THREADS"] = "1"
         source, recipe = self.source, self.recipe
         indices = self.plan.blocks[task.split][task.block]
         signals, keys, failed = read_signals(source, indices, task.view)
@@ -61,7 +64,7 @@ class Worker:
         by_id = {source.items[index].object_id: (source.items[index].label, signal) for index, signal in signals}
         rows = [by_id[key.object_id] for key in fitted.keys]
         facts = sorted({name for _, signal in signals for name in signal.facts})
-        columns = {
+        columns = measure_quality(fitted.inrs, [signal for _, signal in rows]) | {
             "weights": fitted.inrs.flatten().numpy(),
             "label": np.array([label for label, _ in rows], dtype=np.int32),
             "object_id": np.array([key.object_id for key in fitted.keys], dtype=object),
@@ -77,6 +80,7 @@ class Worker:
             "fingerprint": set_fingerprint(recipe, self.source_fingerprint),
             "engine": engine_name(recipe.fit, self.device, self.spec),
             "device": torch.device(self.device).type,
+            "field": signals[0][1].field if signals else "values",
         }
         key = (task.split, task.view, task.block)
         return write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)

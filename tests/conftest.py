@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from inr_factory.fitting import fused_cpu
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 
 # The tests run beside others on few cores; many threads for tiny tensors take five times as long.
@@ -42,3 +43,11 @@ def coords(inrs: INRBatch) -> torch.Tensor:
 def repeated(inrs: INRBatch) -> INRBatch:
     """The same INR five times."""
     return inrs.select(torch.zeros(5, dtype=torch.long))
+
+
+@pytest.fixture(params=["reference", "fused"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each fitting engine that this machine has."""
+    if request.param == "fused" and not fused_cpu.available():
+        pytest.skip(f"no fused engine: {fused_cpu.obstacle(SPECS[0])}")
+    return str(request.param)

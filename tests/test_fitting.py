@@ -19,6 +19,11 @@ SPEC = SirenSpec(2, 1, hidden_dim=8, output_bias=0.5)
 QUICK = FitConfig(learning_rate=3e-3, steps=60, target_psnr=25.0, floor_psnr=5.0, lanes=4)
 
 
+@pytest.fixture
+def quick(engine):
+    return QUICK.model_copy(update={"engine": engine})
+
+
 def waves(count, side=6, channels=1):
     """Smooth images with values in [0, 1], all different."""
     x, y = pixel_grid(side, side).unbind(dim=1)
@@ -41,11 +46,11 @@ def keys(count, view=0):
     ],
     ids=str,
 )
-def test_the_reference_engine_makes_the_steps_of_a_plain_pytorch_loop(spec):
-    signals, config = (
-        waves(3, channels=spec.out_dim),
-        FitConfig(learning_rate=2e-3, steps=20, target_psnr=None, floor_psnr=-99),
-    )
+def test_every_engine_makes_the_steps_of_a_plain_pytorch_loop(spec, engine):
+    if engine == "fused" and spec.activation != "sine":
+        pytest.skip("the fused engine fits sine INRs")
+    signals = waves(3, channels=spec.out_dim)
+    config = FitConfig(engine=engine, learning_rate=2e-3, steps=20, target_psnr=None, floor_psnr=-99)
 
     fitted = fit_views(spec, keys(3), signals, config, run_seed=5)
 
@@ -63,26 +68,26 @@ def test_the_reference_engine_makes_the_steps_of_a_plain_pytorch_loop(spec):
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5, 6], [6, 2, 5, 0], [3, 1], [4]])
-def test_an_inr_is_bit_identical_whatever_is_fitted_beside_it(order):
-    together = fit_views(SPEC, keys(7), waves(7), QUICK, run_seed=0)
+def test_an_inr_is_bit_identical_whatever_is_fitted_beside_it(order, quick):
+    together = fit_views(SPEC, keys(7), waves(7), quick, run_seed=0)
     signals = waves(7)
 
-    apart = fit_views(SPEC, [keys(7)[i] for i in order], [signals[i] for i in order], QUICK, run_seed=0)
+    apart = fit_views(SPEC, [keys(7)[i] for i in order], [signals[i] for i in order], quick, run_seed=0)
 
     assert torch.equal(apart.inrs.flatten(), together.inrs.flatten()[order])
     assert apart.steps.tolist() == together.steps[order].tolist()
 
 
 @pytest.mark.parametrize("lanes", [2, 3, 32])
-def test_the_number_of_lanes_changes_nothing(lanes):
-    few = fit_views(SPEC, keys(5), waves(5), QUICK, run_seed=0)
-    other = fit_views(SPEC, keys(5), waves(5), QUICK.model_copy(update={"lanes": lanes}), run_seed=0)
+def test_the_number_of_lanes_changes_nothing(lanes, quick):
+    few = fit_views(SPEC, keys(5), waves(5), quick, run_seed=0)
+    other = fit_views(SPEC, keys(5), waves(5), quick.model_copy(update={"lanes": lanes}), run_seed=0)
     assert torch.equal(few.inrs.flatten(), other.inrs.flatten())
 
 
-def test_views_objects_and_run_seeds_start_apart():
+def test_views_objects_and_run_seeds_start_apart(quick):
     def weights(key, run_seed):
-        return fit_views(SPEC, [key], waves(1), QUICK, run_seed).inrs.flatten()
+        return fit_views(SPEC, [key], waves(1), quick, run_seed).inrs.flatten()
 
     first = weights(ViewKey("a", 0), 0)
     assert torch.equal(first, weights(ViewKey("a", 0), 0))
@@ -90,22 +95,22 @@ def test_views_objects_and_run_seeds_start_apart():
         assert not torch.equal(first, other)
 
 
-def test_each_inr_stops_by_itself_at_the_target_and_no_earlier():
-    fitted = fit_views(SPEC, keys(6), waves(6), QUICK, run_seed=0)
+def test_each_inr_stops_by_itself_at_the_target_and_no_earlier(quick):
+    fitted = fit_views(SPEC, keys(6), waves(6), quick, run_seed=0)
 
     reached = fitted.status == 0
     assert reached.sum() > 0
     assert len(set(fitted.steps.tolist())) > 1, "all stopped together"
-    assert (fitted.psnr[reached] >= QUICK.target_psnr).all()
-    assert (fitted.steps[~reached] == QUICK.steps).all()
-    shorter = QUICK.model_copy(update={"steps": int(fitted.steps[reached].max()) - 1})
+    assert (fitted.psnr[reached] >= quick.target_psnr).all()
+    assert (fitted.steps[~reached] == quick.steps).all()
+    shorter = quick.model_copy(update={"steps": int(fitted.steps[reached].max()) - 1})
     again = fit_views(SPEC, keys(6), waves(6), shorter, run_seed=0)
     assert (again.status == 1).sum() > (~reached).sum(), "the step before was good enough already"
 
 
-def test_psnr_and_loss_are_those_of_the_stored_weights():
+def test_psnr_and_loss_are_those_of_the_stored_weights(quick):
     signals = waves(5)
-    fitted = fit_views(SPEC, keys(5), signals, QUICK, run_seed=0)
+    fitted = fit_views(SPEC, keys(5), signals, quick, run_seed=0)
 
     values = fitted.inrs(signals[0].coords)
     mse = (values - torch.stack([signal.targets for signal in signals])).square().mean(dim=(1, 2))
@@ -114,33 +119,33 @@ def test_psnr_and_loss_are_those_of_the_stored_weights():
     np.testing.assert_allclose(fitted.psnr, psnr(mse).numpy(), atol=1e-3)
 
 
-def test_the_peak_of_a_signal_shifts_its_psnr_and_so_its_stop():
+def test_the_peak_of_a_signal_shifts_its_psnr_and_so_its_stop(quick):
     plain, loud = waves(1)[0], waves(1)[0]
     loud = Signal(loud.coords, loud.targets, peak=10.0)
 
-    fitted = fit_views(SPEC, [ViewKey("a", 0)] * 2, [plain, loud], QUICK, run_seed=0)
+    fitted = fit_views(SPEC, [ViewKey("a", 0)] * 2, [plain, loud], quick, run_seed=0)
 
     assert fitted.steps[1] < fitted.steps[0]
     assert fitted.psnr[1] == pytest.approx(10 * np.log10(100 / fitted.loss[1]), abs=1e-3)
 
 
-def test_sizes_may_differ_between_signals_and_change_nothing_for_the_others():
+def test_sizes_may_differ_between_signals_and_change_nothing_for_the_others(quick):
     mixed = [waves(4, side=6)[0], waves(4, side=5)[1], waves(4, side=6)[2], waves(4, side=5)[3]]
 
-    together = fit_views(SPEC, keys(4), mixed, QUICK, run_seed=0)
+    together = fit_views(SPEC, keys(4), mixed, quick, run_seed=0)
 
     for at in range(4):
-        alone = fit_views(SPEC, [keys(4)[at]], [mixed[at]], QUICK, run_seed=0)
+        alone = fit_views(SPEC, [keys(4)[at]], [mixed[at]], quick, run_seed=0)
         assert torch.equal(alone.inrs.flatten()[0], together.inrs.flatten()[at])
     assert [key.object_id for key in together.keys] == [f"object {i}" for i in range(4)]
 
 
-def test_objects_may_have_points_of_their_own():
+def test_objects_may_have_points_of_their_own(quick):
     generator = torch.Generator().manual_seed(0)
     clouds = [2 * torch.rand(30, 2, generator=generator) - 1 for _ in range(3)]
     signals = [Signal(cloud, cloud.square().mean(dim=1, keepdim=True)) for cloud in clouds]
 
-    fitted = fit_views(SPEC, keys(3), signals, QUICK, run_seed=0)
+    fitted = fit_views(SPEC, keys(3), signals, quick, run_seed=0)
 
     for at, signal in enumerate(signals):
         mse = (fitted.inrs.select(slice(at, at + 1))(signal.coords)[0] - signal.targets).square().mean()
@@ -148,10 +153,10 @@ def test_objects_may_have_points_of_their_own():
     assert fitted.psnr.min() > 20
 
 
-def test_a_fit_below_the_floor_is_tried_again_from_other_starts_then_given_up():
+def test_a_fit_below_the_floor_is_tried_again_from_other_starts_then_given_up(quick):
     noise = torch.rand(400, 1, generator=torch.Generator().manual_seed(0))
     signals = [*waves(2, side=20), Signal(pixel_grid(20, 20), noise)]
-    config = QUICK.model_copy(update={"floor_psnr": 20.0})
+    config = quick.model_copy(update={"floor_psnr": 20.0})
 
     fitted = fit_views(SPEC, keys(3), signals, config, run_seed=0)
 
@@ -165,8 +170,8 @@ def test_a_fit_below_the_floor_is_tried_again_from_other_starts_then_given_up():
     assert torch.equal(beside_good.inrs.flatten(), fitted.inrs.flatten()), "the failure touched its neighbours"
 
 
-def test_the_seed_stored_is_that_of_the_attempt_that_was_good():
-    once = QUICK.model_copy(update={"target_psnr": None, "attempts": 10})
+def test_the_seed_stored_is_that_of_the_attempt_that_was_good(quick):
+    once = quick.model_copy(update={"target_psnr": None, "attempts": 10})
     median = float(np.median(fit_views(SPEC, keys(8), waves(8), once, run_seed=0).psnr))
     config = once.model_copy(update={"floor_psnr": median})
 
@@ -180,13 +185,13 @@ def test_the_seed_stored_is_that_of_the_attempt_that_was_good():
 
 
 @pytest.mark.parametrize("spoil", [float("nan"), float("inf")])
-def test_a_fit_that_diverges_is_given_up_and_its_neighbours_stay_as_they_are(spoil, monkeypatch):
+def test_a_fit_that_diverges_is_given_up_and_its_neighbours_stay_as_they_are(spoil, monkeypatch, quick):
     signals = waves(4)
-    healthy = fit_views(SPEC, keys(4), signals, QUICK, run_seed=0)
+    healthy = fit_views(SPEC, keys(4), signals, quick, run_seed=0)
     spoilt = Signal(signals[1].coords, signals[1].targets.clone())
     spoilt.targets[3] = spoil  # past the check that Signal makes, as an engine of its own might see it
 
-    fitted = fit_views(SPEC, keys(4), [signals[0], spoilt, *signals[2:]], QUICK, run_seed=0)
+    fitted = fit_views(SPEC, keys(4), [signals[0], spoilt, *signals[2:]], quick, run_seed=0)
 
     (failure,) = fitted.failures
     assert "diverged in each of 3 attempts" in failure.reason
@@ -194,35 +199,35 @@ def test_a_fit_that_diverges_is_given_up_and_its_neighbours_stay_as_they_are(spo
     assert torch.equal(fitted.inrs.flatten(), healthy.inrs.flatten()[[0, 2, 3]])
 
 
-def test_a_learning_rate_that_diverges_is_told_as_it_is():
-    config = QUICK.model_copy(update={"learning_rate": 1e30, "attempts": 1})
+def test_a_learning_rate_that_diverges_is_told_as_it_is(quick):
+    config = quick.model_copy(update={"learning_rate": 1e30, "attempts": 1})
     fitted = fit_views(SPEC, keys(2), waves(2), config, run_seed=0)
     assert len(fitted.failures) == 2
     assert len(fitted.inrs) == 0
     assert "in its only attempt" in fitted.failures[0].reason
 
 
-def test_a_constant_image_is_fitted():
+def test_a_constant_image_is_fitted(quick):
     flat = Signal(pixel_grid(4, 4), torch.full((16, 1), 0.5))
-    fitted = fit_views(SPEC, keys(1), [flat], QUICK, run_seed=0)
+    fitted = fit_views(SPEC, keys(1), [flat], quick, run_seed=0)
     assert fitted.status.tolist() == [0]
 
 
-def test_one_point_is_fitted():
+def test_one_point_is_fitted(quick):
     dot = Signal(pixel_grid(1, 1), torch.tensor([[0.3]]))
-    fitted = fit_views(SPEC, keys(1), [dot], QUICK, run_seed=0)
+    fitted = fit_views(SPEC, keys(1), [dot], quick, run_seed=0)
     assert fitted.psnr[0] >= 25
 
 
-def test_no_signal_gives_an_empty_batch():
-    fitted = fit_views(SPEC, [], [], QUICK, run_seed=0)
+def test_no_signal_gives_an_empty_batch(quick):
+    fitted = fit_views(SPEC, [], [], quick, run_seed=0)
     assert len(fitted.inrs) == 0
     assert fitted.psnr.shape == (0,)
 
 
-def test_progress_counts_every_inr_once_and_every_step():
+def test_progress_counts_every_inr_once_and_every_step(quick):
     seen: list[Tally] = []
-    fitted = fit_views(SPEC, keys(6), waves(6), QUICK, run_seed=0, on_progress=seen.append)
+    fitted = fit_views(SPEC, keys(6), waves(6), quick, run_seed=0, on_progress=seen.append)
 
     assert all(a.done <= b.done and a.steps <= b.steps for a, b in pairwise(seen))
     assert seen[-1].done == seen[-1].good == 6
@@ -230,6 +235,6 @@ def test_progress_counts_every_inr_once_and_every_step():
     assert seen[-1].psnr_sum == pytest.approx(float(fitted.psnr.sum()), rel=1e-5)
 
 
-def test_signals_of_other_dimensions_are_refused_by_name():
+def test_signals_of_other_dimensions_are_refused_by_name(quick):
     with pytest.raises(UsageError, match=r"object 1 maps 2 to 3 values"):
-        fit_views(SPEC, keys(2), [waves(1)[0], waves(1, channels=3)[0]], QUICK, run_seed=0)
+        fit_views(SPEC, keys(2), [waves(1)[0], waves(1, channels=3)[0]], quick, run_seed=0)

@@ -15,10 +15,14 @@ ROOMS = {
 
 HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options"}
 MAKE = {
-    "sources", "images", "image_files", "image_folder", "official_images", "blocks", "worker", "local_pool", "ray_pool", "factory",
-    "audit", "gallery", "fitting", "fitting.lanes", "fitting.reference",
+    "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
+    "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
+    "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
+    "blocks", "worker", "local_pool", "ray_pool", "factory", "audit", "gallery",
+    "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.fused_cpu",
 }  # fmt: skip
 LEARN = {
+    "aligned_copy", "augment_report",
     "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
     "alignment", "mixup", "training", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
     "models.set_layers",
@@ -26,14 +30,16 @@ LEARN = {
 FRONT = {"cli", "commands", "benchmarks", "terminal", "doctor", "report", "__init__"}
 
 HOMES = {
-    "h5py": {"shards", "benchmarks"},  # there as a rival
+    "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival
     "ray": {"ray_pool"},
     "scipy": {"alignment", "benchmarks"},
     "sklearn": {"images"},
     "torchvision": {"official_images"},
-    "PIL": {"image_files", "image_folder", "images"},
+    "PIL": {"image_files"},
+    "trimesh": {"mesh_files"},
+    "igl": {"distances"},
+    "skimage": {"shape_metrics"},
     "matplotlib": {"report"},
-    "tensorboard": set(),
     "yaml": {"recipe", "commands.machine"},
     "typer": {"cli", "commands"},
     "rich": {"terminal"},
@@ -106,7 +112,19 @@ def loaded_by(statement):
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
-HEAVY = {"ray", "trimesh", "igl", "matplotlib", "torchvision", "sklearn", "PIL", "tensorboard", "typer", "rich"}
+HEAVY = {
+    "ray",
+    "trimesh",
+    "igl",
+    "skimage",
+    "matplotlib",
+    "torchvision",
+    "sklearn",
+    "PIL",
+    "tensorboard",
+    "typer",
+    "rich",
+}
 
 
 def test_reading_a_set_loads_nothing_heavy():

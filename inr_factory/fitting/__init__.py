@@ -131,10 +131,10 @@ def engine_name(config: FitConfig, device: torch.device | str, spec: SirenSpec) 
     return "reference"
 
 
-@lru_cache(maxsize=1)
+@lru_cache
 def _tell_once(obstacle: str) -> None:
-    """One line a process: the cache holds what was said last, and it says so once for each reason in a row."""
-    _log.warning("fitting with the reference engine, which is slower: the fused engine is no choice, as %s", obstacle)
+    """One line a process for each reason: what the cache holds has been said."""
+    _log.warning("fitting with the slower reference engine, since the fused one cannot do this: %s", obstacle)
 
 
 def _alike(signals: Sequence[Signal]) -> Iterator[list[Job]]:

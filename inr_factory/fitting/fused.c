@@ -38,7 +38,8 @@
 #define BLOCK 6
 #endif
 #define PARTIAL 16
-#define TILE_FLOATS 6144 /* of the activations of a tile: 24 KB, about what the first-level cache keeps */
+#define TILE_FLOATS 6144 /* of the activations of a tile: 24 KB, about what the first-level cache keeps, */
+#define LEAST_TILE 48    /* but no fewer points, for wide INRs: each panel of weights is read once a tile */
 #define MOST_TABLE 65536 /* floats of sines of the two axes of a grid */
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -183,7 +184,7 @@ static size_t lay_out(work *w, const problem *p, float *base) {
     w->inputs = p->in_dim, w->hidden = p->hidden_dim, w->outputs = p->out_dim, w->layers = p->num_hidden;
     w->width = (w->hidden + LANES - 1) / LANES * LANES;
     w->tile = TILE_FLOATS / (2 * w->layers * w->width);
-    if (w->tile < BLOCK) w->tile = BLOCK;
+    if (w->tile < LEAST_TILE) w->tile = LEAST_TILE;
     if (w->tile > p->num_points) w->tile = p->num_points;
     const size_t padded_outputs = (w->outputs + LANES - 1) / LANES * LANES;
     w->size = weight_at(w, w->layers) + (size_t)w->outputs * w->width + padded_outputs;
@@ -544,8 +545,11 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
 void EXPORT(fused_sincospi)(const float *z, float *sine, float *cosine, int32_t count) { sines(z, sine, cosine, count); }
 
 #ifdef DISPATCH
-/* Goes up with every change of struct problem or of a function's arguments; fused_cpu.py asks for its own number. */
-__attribute__((visibility("default"))) int32_t fused_interface(void) { return 1; }
+#define TEXT_(name) #name
+#define TEXT(name) TEXT_(name)
+
+/* The sha256 of the file that this was compiled from; fused_cpu.py compares it with the one it finds. */
+__attribute__((visibility("default"))) const char *fused_built_from(void) { return TEXT(BUILT_FROM); }
 
 /* Names of the variants that this machine can run, the best first. */
 __attribute__((visibility("default"))) const char *fused_variants(void) {

@@ -4,6 +4,7 @@ Shape letters: D parameters of one INR, P points, I coordinates, O values, K ste
 """
 
 import ctypes
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +22,7 @@ from inr_factory.recipe import FitConfig
 from inr_factory.signals import Signal
 
 LIBRARY = Path(__file__).parent / "_fused.so"
-INTERFACE = 1  # what fused_interface() of a library built from this version says
+SOURCE = LIBRARY.with_name("fused.c")
 
 MAX_HIDDEN_DIM = 512
 MAX_NUM_HIDDEN = 16
@@ -75,15 +76,18 @@ def fit_fused(
 ) -> None:
     """What `fit_reference` does, one INR after the other. `on_step` is called after every attempt."""
     assert device.type == "cpu"
-    plan, grids = schedule(config), {}
+    plan = schedule(config)
+    grids: dict[int, tuple[int, int]] = {}  # of coords, which jobs share or have of their own
     for job in jobs:
         coords = job.signal.coords
-        shape = grids.get(id(coords)) or grids.setdefault(id(coords), grid_shape(coords))
+        if id(coords) not in grids:
+            grids[id(coords)] = grid_shape(coords)
+        stop = stop_loss(config, job.signal.peak)
         lane = Lane(job)
         fit: Fit | None = None
         while fit is None:
             flat = start(job.index, lane.attempt)
-            flat, loss, lane.steps = run_steps(spec, job.signal, flat, plan, stop_loss(config, job.signal.peak), shape)
+            flat, loss, lane.steps = run_steps(spec, job.signal, flat, plan, stop, grids[id(coords)])
             updated = lane.steps
             fit = lane.conclude(loss, flat, config)
             on_step([fit] if fit else [], updated)
@@ -166,9 +170,11 @@ def _library() -> Library | str:
         functions = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         return f"{LIBRARY.name} cannot be loaded ({error})"
-    found = functions.fused_interface()
-    if found != INTERFACE:
-        return f"{LIBRARY.name} was built from another version (interface {found}, here {INTERFACE}); install again"
+    functions.fused_built_from.restype = ctypes.c_char_p
+    if functions.fused_built_from().decode() != hashlib.sha256(SOURCE.read_bytes()).hexdigest():
+        return (
+            f"{LIBRARY.name} was compiled from another {SOURCE.name} than the one beside it; install inr-factory again"
+        )
     functions.fused_variants.restype = ctypes.c_char_p
     names = tuple(functions.fused_variants().decode().split())
     for name in names:
