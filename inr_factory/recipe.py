@@ -98,6 +98,9 @@ class FitConfig(Section):
 
     `optimizer` "adam" is the field's (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one: see
     fitting/schedule.py; its learning_rate is the peak, 8e-3 over 80 steps unless told otherwise.
+
+    `batch_points` takes so many of a signal's points for each step, in an order of the INR's own, all of them once
+    around; the loss over all points is then measured, and the target tested, once around.
     """
 
     engine: Literal["auto", "reference", "fused"] = "auto"
@@ -109,6 +112,7 @@ class FitConfig(Section):
     attempts: int = Field(default=3, ge=1, le=10)
     lanes: int = Field(default=32, ge=2, le=65_536)
     tf32: bool = False
+    batch_points: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")
     @classmethod

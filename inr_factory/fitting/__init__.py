@@ -21,7 +21,7 @@ from torch import Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.fitting import fused_cpu
-from inr_factory.fitting.lanes import Fit, Job
+from inr_factory.fitting.lanes import Fit, Job, in_own_order
 from inr_factory.fitting.reference import fit_reference
 from inr_factory.fitting.schedule import start_weights
 from inr_factory.inr import INRBatch, SirenSpec
@@ -109,6 +109,11 @@ def fit_views(
         if on_progress is not None:
             on_progress(tally)
 
+    if config.batch_points is not None:
+        signals = [
+            in_own_order(signal, key.seed(run_seed)) if len(signal.coords) > config.batch_points else signal
+            for key, signal in zip(keys, signals, strict=True)
+        ]
     engine = fused_cpu.fit_fused if engine_name(config, device, spec) == "fused" else fit_reference
     with _precision(config):
         for jobs in _alike(signals):

@@ -6,9 +6,10 @@ Shape letters: D parameters of one INR.
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from inr_factory.recipe import FitConfig
@@ -54,8 +55,15 @@ class Lane:
     steps: int = 0
     best_psnr: float = -math.inf
 
+    def due(self, config: FitConfig) -> bool:
+        """Whether the loss over all points has to be known now."""
+        return self.steps >= config.steps or self.steps % steps_around(self.job.signal, config) == 0
+
     def goes_on(self, loss: float, config: FitConfig) -> bool:
-        """Whether another step is due, which is then counted."""
+        """Whether another step is due, which is then counted. The loss is looked at only where it is due."""
+        if not self.due(config):
+            self.steps += 1
+            return True
         target = config.target_psnr
         reached = target is not None and psnr_of(loss, self.job.signal.peak) >= target
         if not math.isfinite(loss) or reached or self.steps >= config.steps:
@@ -98,7 +106,7 @@ class Lanes:
         return any(lane is not None for lane in self.lanes)
 
     def settle(self, losses: Sequence[float], flat: Tensor) -> tuple[list[Fit], list[int], int]:
-        """Judge the weights (N, D) of all lanes by their losses: the fits that are over, the places that begin anew.
+        """Judge the weights (N, D) of all lanes by their losses over all points: the fits that are over, the places that begin anew.
 
         The other lanes count one step, whose update the engine makes next; the third result is their number.
         """
@@ -118,6 +126,18 @@ class Lanes:
             if self.lanes[place] is not None:
                 refill.append(place)
         return finished, refill, updated
+
+
+def steps_around(signal: Signal, config: FitConfig) -> int:
+    """How many steps take every point once."""
+    return -(-len(signal.coords) // config.batch_points) if config.batch_points else 1
+
+
+def in_own_order(signal: Signal, seed: int) -> Signal:
+    """The signal with its points in an order that hangs on the seed alone, from which steps take them in turn."""
+    keys = np.random.Philox(key=seed).random_raw(len(signal.coords))
+    order = torch.from_numpy(np.argsort(keys, kind="stable"))
+    return replace(signal, coords=signal.coords[order], targets=signal.targets[order])
 
 
 def psnr_of(loss: float, peak: float) -> float:

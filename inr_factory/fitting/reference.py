@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
+from torch.nn import functional as F
 
 from inr_factory.fitting.lanes import Job, Lanes, OnStep, Start
 from inr_factory.fitting.schedule import EPSILON, schedule
 from inr_factory.inr import SirenSpec
 from inr_factory.recipe import FitConfig
+from inr_factory.signals import Field
 
 
 def fit_reference(
@@ -48,9 +50,20 @@ def fit_reference(
     for place, lane in enumerate(lanes.lanes):
         if lane is not None:
             fill(place)
-    slope_and_loss = vmap(grad_and_value(_loss(spec)), in_dims=(0, None if shared else 0, 0))
+    field = jobs[0].signal.field
+    coords_dim = None if shared else 0
+    slope_and_loss = vmap(grad_and_value(_loss(spec, field), has_aux=True), in_dims=(0, coords_dim, 0))
+    loss_alone = vmap(_loss(spec, field), in_dims=(0, coords_dim, 0))
+    count = config.batch_points or shape[1]
     while lanes.busy:
-        slope, loss = slope_and_loss(flat, coords, targets)
+        if count >= shape[1]:
+            slope, (_, loss) = slope_and_loss(flat, coords, targets)
+        else:
+            some_NB = ((step_N.long() * count)[:, None] + torch.arange(count)) % shape[1]
+            rows = torch.arange(len(lanes), device=device)[:, None], some_NB.to(device)
+            slope, (_, loss) = slope_and_loss(flat, coords[rows], targets[rows])
+            if any(lane is not None and lane.due(config) for lane in lanes.lanes):
+                loss = loss_alone(flat, coords, targets)[1]
         finished, refill, updated = lanes.settle(loss.tolist(), flat)
         step_N += 1
         mean.lerp_(slope, 1 - first)
@@ -65,17 +78,25 @@ def fit_reference(
         on_step(finished, updated)
 
 
-def _loss(spec: SirenSpec):  # type: ignore[no-untyped-def]
-    """Mean squared error of one INR: (flat (D,), coords (P, I), targets (P, O)) -> scalar."""
+def _loss(spec: SirenSpec, field: Field):  # type: ignore[no-untyped-def]
+    """(flat (D,), coords (P, I), targets (P, O)) -> what is minimised, and the mean squared error, two scalars.
+
+    They are the same but for occupancies: there an INR gives the logit of being inside, what is minimised is the binary
+    cross-entropy, and the error is that of the probability.
+    """
     sizes, shapes = list(spec.parameter_sizes), [shape for _, shape in spec.parameter_shapes]
 
-    def loss(flat: Tensor, coords: Tensor, targets: Tensor) -> Tensor:
+    def loss(flat: Tensor, coords: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         parts = [part.view(shape) for part, shape in zip(torch.split(flat, sizes), shapes, strict=True)]
         hidden = coords
         for W, b in zip(parts[0:-2:2], parts[1:-2:2], strict=True):
-            hidden = torch.nn.functional.linear(hidden, W, b)
+            hidden = F.linear(hidden, W, b)
             hidden = torch.sin(spec.omega_0 * hidden) if spec.activation == "sine" else torch.relu(hidden)
-        values = torch.nn.functional.linear(hidden, parts[-2], parts[-1]) + spec.output_bias
-        return (values - targets).square().mean()
+        values = F.linear(hidden, parts[-2], parts[-1]) + spec.output_bias
+        if field == "occupancy":
+            error = (torch.sigmoid(values) - targets).square().mean()
+            return F.binary_cross_entropy_with_logits(values, targets), error
+        error = (values - targets).square().mean()
+        return error, error
 
     return loss
