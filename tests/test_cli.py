@@ -278,6 +278,7 @@ def test_the_program_itself_leaves_with_the_code(tmp_path):
 def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_path, backend, blow):
     program = Path(sys.executable).with_name("inr-factory")
     arguments = ["fit", "digits", "--backend", backend, "--workers", "2", "--out", "set", "--set", "shard_objects=10"]
+    arguments += ["--set", "fit.target_psnr=null", "--set", "fit.steps=3000"]  # some seconds a shard
     run = subprocess.Popen(
         [program, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
