@@ -37,7 +37,6 @@ class FusedEngineHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         root = Path(self.root)
         library = root / LIBRARY
-        library.unlink(missing_ok=True)  # an old one must not stand for this source
         try:
             compile_library(root / SOURCE, library)
         except (OSError, subprocess.CalledProcessError) as error:

@@ -16,7 +16,7 @@ from inr_factory.inr import INRBatch
 from inr_factory.manifest import SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.metrics import psnr
 from inr_factory.shards import ShardReader
-from inr_factory.signals import Signal, SignalError, Source
+from inr_factory.signals import Field, Signal, SignalError, Source
 
 # A root mean square error computed again, in other batches, on another device or with phases shifted, may differ by
 # rounding: by this share and this amount.
@@ -107,7 +107,9 @@ def mean_squared_errors(inrs: INRBatch, signals: list[Signal]) -> Tensor:
         return torch.empty(0)
     if not _alike(signals):
         pairs = ((inrs.select(slice(at, at + 1)), signal) for at, signal in enumerate(signals))
-        return torch.stack([(inr(signal.coords)[0] - signal.targets).square().mean() for inr, signal in pairs])
+        return torch.stack(
+            [(as_targets(inr(signal.coords)[0], signal.field) - signal.targets).square().mean() for inr, signal in pairs]
+        )
     coords, targets = signals[0].coords, torch.stack([signal.targets for signal in signals])
     size = max(1, CHUNK_VALUES // (len(coords) * inrs.spec.hidden_dim))
     parts = [
@@ -115,6 +117,11 @@ def mean_squared_errors(inrs: INRBatch, signals: list[Signal]) -> Tensor:
         for at in range(0, len(inrs), size)
     ]
     return torch.cat(parts)
+
+
+def as_targets(values: Tensor, field: Field) -> Tensor:
+    """What INRs say in the terms of their targets: for occupancies the probability of the logit that they give."""
+    return torch.sigmoid(values) if field == "occupancy" else values
 
 
 def _alike(signals: list[Signal]) -> bool:

@@ -1,12 +1,12 @@
 """Distances: from points to meshes and clouds, and on which side of a mesh a point lies. The only user of libigl.
 
-P points.
+P points, S points of a cloud.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.meshes import Mesh
+from inr_factory.meshes import Mesh, draw_on_surface, without_flat_faces
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +44,34 @@ def cloud_distances(cloud: Floats, points: Floats) -> Floats:
         np.ascontiguousarray(points, np.float64), np.ascontiguousarray(cloud, np.float64), single
     )
     return _root(squared)
+
+
+def mean_distances(
+    one: Mesh | Floats, other: Mesh | Floats, num_points: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """How far two shapes, each a mesh or a cloud (S, 3), lie from each other: from one to the other, and back.
+
+    Each is the mean over `num_points` points, uniform over the area of a mesh or drawn from a cloud, of the exact
+    distance to the nearest triangle or point of the other; not squared. Their mean is the Chamfer distance.
+    NaN where one of them has no surface: there is nothing to be near to.
+    """
+    shapes = [
+        without_flat_faces(shape) if isinstance(shape, Mesh) and shape.areas.any() else shape for shape in (one, other)
+    ]
+    if any(not shape.areas.any() if isinstance(shape, Mesh) else len(shape) == 0 for shape in shapes):
+        return float("nan"), float("nan")
+    drawn = [_draw(shape, num_points, rng) for shape in shapes]
+    there, back = (
+        mesh_distances(to, points) if isinstance(to, Mesh) else cloud_distances(to, points)
+        for to, points in zip(shapes[::-1], drawn, strict=True)
+    )
+    return float(there.mean()), float(back.mean())
+
+
+def _draw(shape: Mesh | Floats, count: int, rng: np.random.Generator) -> Floats:
+    if isinstance(shape, Mesh):
+        return draw_on_surface(shape, count, rng)
+    return shape if len(shape) <= count else shape[rng.choice(len(shape), count, replace=False)]
 
 
 def _root(squared: NDArray[np.float64]) -> Floats:

@@ -1,4 +1,4 @@
-"""Mesh files: reads one OFF, OBJ, PLY, STL or GLB file as triangles. The only user of trimesh.
+"""Mesh files: one OFF, OBJ, PLY, STL or GLB file as triangles, and triangles as one. The only user of trimesh.
 
 What a header claims is held against the size of the file before anything is made of that size.
 """
@@ -10,11 +10,12 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inr_factory.image_files import one_line
 from inr_factory.mesh_text import Polygons, read_ascii_stl, read_obj, read_off
 from inr_factory.meshes import Mesh, checked_mesh
-from inr_factory.ply_files import read_ply
+from inr_factory.ply_files import ply_content, read_ply
 from inr_factory.signals import SignalError
 
 STL_HEADER, STL_TRIANGLE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -116,3 +117,21 @@ READERS: dict[str, Callable[[bytes, int], Polygons]] = {
     ".stl": lambda content, _: _read_stl(content),
     ".glb": _read_glb,
 }
+
+
+def mesh_content(mesh: Mesh, scale: float, center: NDArray[np.float64], suffix: str) -> bytes:
+    """The file (".ply" or ".glb") of a mesh that is brought to its units by vertices * scale + center (3,)."""
+    if suffix == ".ply":
+        return ply_content(Mesh(mesh.vertices * scale + center, mesh.faces))
+    assert suffix == ".glb"
+    import trimesh
+
+    # GLB has float32 vertices alone; what would not survive that, far from the origin, goes into the scene's matrix.
+    placing = np.diag([scale, scale, scale, 1.0])
+    placing[:3, 3] = center
+    scene: Any = trimesh.Scene()
+    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    scene.add_geometry(surface, node_name="surface", geom_name="surface", transform=placing)
+    content = scene.export(file_type="glb")
+    assert isinstance(content, bytes)
+    return content

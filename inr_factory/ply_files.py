@@ -1,6 +1,7 @@
-"""PLY files: reads the vertices and polygons of text and binary PLY, of meshes and of clouds.
+"""PLY files: the vertices and polygons of text and binary PLY, of meshes and of clouds.
 
-Not through trimesh, which takes the length of every polygon from the first one.
+Not through trimesh, which takes the length of every polygon from the first one when it reads, and writes vertices in
+float32, which takes the form of a shape that is small against its distance from the origin.
 """
 
 import re
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.mesh_text import Polygons
+from inr_factory.meshes import Mesh
 from inr_factory.signals import SignalError
 
 TYPES = {
@@ -204,3 +206,15 @@ def _uneven_rows(element: Element, body: bytes, at: int, order: str) -> tuple[di
         joined = np.concatenate(column) if column else np.empty(0)
         table[prop.name] = (np.array([len(part) for part in column], np.int64), joined) if prop.length else joined
     return table, at
+
+
+def ply_content(mesh: Mesh) -> bytes:
+    """The binary PLY file of a mesh, its vertices in float64."""
+    header = [
+        "ply", "format binary_little_endian 1.0", f"element vertex {len(mesh.vertices)}",
+        *(f"property double {axis}" for axis in "xyz"),
+        f"element face {len(mesh.faces)}", "property list uchar int vertex_indices", "end_header", "",
+    ]  # fmt: skip
+    faces = np.empty(len(mesh.faces), [("size", "u1"), ("corners", "<i4", 3)])
+    faces["size"], faces["corners"] = 3, mesh.faces
+    return "\n".join(header).encode() + mesh.vertices.astype("<f8").tobytes() + faces.tobytes()

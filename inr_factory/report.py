@@ -27,13 +27,27 @@ class Reconstruction:
 def draw_reconstructions(reconstructions: Sequence[Reconstruction], path: Path, heading: str) -> None:
     """Write a PNG with a column for each INR: source, INR, and their difference, ten times enlarged."""
     rows = ["source", "INR", "difference x10"] if any(r.source is not None for r in reconstructions) else ["INR"]
-    count = len(reconstructions)
-    figure = Figure(figsize=(1.15 * count + 0.6, 1.15 * len(rows) + 0.9), dpi=130)
-    axes = figure.subplots(len(rows), count, squeeze=False)
-    for column, one in enumerate(reconstructions):
+    columns = []
+    for one in reconstructions:
         images = {"INR": one.inr}
         if one.source is not None:
             images |= {"source": one.source, "difference x10": 0.5 + 5 * (one.inr - one.source)}
+        columns.append((one.title, images))
+    draw_columns(columns, rows, path, heading, inches=1.15)
+
+
+def draw_columns(
+    columns: Sequence[tuple[str, Mapping[str, NDArray[np.float32]]]],
+    rows: Sequence[str],
+    path: Path,
+    heading: str,
+    inches: float,
+) -> None:
+    """Write a PNG with a titled column for each entry: its images (H, W, O) by their row, in [0, 1], so many wide."""
+    lines = max(title.count("\n") for title, _ in columns) + 1
+    figure = Figure(figsize=(inches * len(columns) + 0.6, inches * len(rows) + 0.6 + 0.12 * lines), dpi=130)
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for column, (title, images) in enumerate(columns):
         for row, name in enumerate(rows):
             axis = axes[row][column]
             axis.set_xticks([])
@@ -42,9 +56,9 @@ def draw_reconstructions(reconstructions: Sequence[Reconstruction], path: Path, 
                 _draw(axis, images[name])
             if column == 0:
                 axis.set_ylabel(name, fontsize=8)
-        axes[0][column].set_title(one.title, fontsize=6)
+        axes[0][column].set_title(title, fontsize=6)
     figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5)
+    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.2 / figure.get_figheight()))
     _save(figure, path)
 
 

@@ -13,12 +13,14 @@ from inr_factory.inr import INRBatch
 from inr_factory.signals import Field
 
 CHUNK = 65_536  # points asked at once
-# What a field is on the surface. An unsigned distance has no crossing there; the shell a little off it stands for it.
-LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.5, "udf": 0.01}
+# What an INR of a field says on the surface; of occupancies it says the logit. An unsigned distance has no crossing
+# there; the shell a little off it stands for it.
+LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": 0.01}
 
 
 def is_inside(values: Tensor, field: Field) -> Tensor:
-    """Which values of a field say inside; an unsigned distance says so of the shell around its surface."""
+    """Which values of an INR, or targets, of a field say inside; an unsigned distance says so of the shell around its
+    surface."""
     level = LEVELS[field]
     return values > level if field in ("occupancy", "values") else values < level
 

@@ -15,6 +15,7 @@ from inr_factory.errors import UsageError
 from inr_factory.images import default_data_root
 from inr_factory.mesh_files import READERS as MESH_READERS
 from inr_factory.mesh_files import read_mesh
+from inr_factory.meshes import Mesh
 from inr_factory.point_blocks import BlockRow, find_blocks, list_blocks, read_block_row
 from inr_factory.point_files import READERS as POINT_READERS
 from inr_factory.point_files import checked_points, read_points
@@ -83,15 +84,25 @@ class ShapeFiles:
         path, object_id = self.paths[index], self.items[index].object_id
 
         def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
-            if not isinstance(content, bytes):
-                return cloud_samples(content, config, object_id, view)
-            if config.collection == "point_folder":
-                return cloud_samples(read_points(path, content, config.max_faces), config, object_id, view)
-            return mesh_samples(read_mesh(path, content, config.max_faces), config, object_id, view)
+            shape = self._shape(path, content)
+            if isinstance(shape, Mesh):
+                return mesh_samples(shape, config, object_id, view)
+            return cloud_samples(shape, config, object_id, view)
 
         kind = f"{self.config.collection == 'point_folder'} {Path(path).suffix.lower()}"
         written = content if isinstance(content, bytes) else content.tobytes()
         return _signal(self.config, self.root, object_id, view, written, kind, compute)
+
+    def geometry(self, index: int) -> Mesh | NDArray[np.float64]:
+        """The mesh of `items[index]`, or the points (S, 3) of a cloud, in the units of its file; or SignalError."""
+        return self._shape(self.paths[index], self._content(index))
+
+    def _shape(self, path: str, content: bytes | NDArray[np.float64]) -> Mesh | NDArray[np.float64]:
+        if not isinstance(content, bytes):
+            return content
+        if self.config.collection == "point_folder":
+            return read_points(path, content, self.config.max_faces)
+        return read_mesh(path, content, self.config.max_faces)
 
     def _content(self, index: int) -> bytes | NDArray[np.float64]:
         """The bytes of an object's file, if there are no more than max_bytes, or the points of its row."""
@@ -163,10 +174,14 @@ class PrimitiveShapes:
         object_id = self.items[index].object_id
 
         def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
-            mesh = primitive(object_id.partition("/")[0], seeded("primitive", object_id))
-            return mesh_samples(mesh, config, object_id, view)
+            return mesh_samples(self.geometry(index), config, object_id, view)
 
         return _signal(self.config, self.root, object_id, view, self.version.encode(), "primitive", compute)
+
+    def geometry(self, index: int) -> Mesh:
+        """The mesh of `items[index]`."""
+        object_id = self.items[index].object_id
+        return primitive(object_id.partition("/")[0], seeded("primitive", object_id))
 
 
 def _modelnet(config: ShapeSource, root: Path) -> ShapeFiles:

@@ -50,7 +50,7 @@ CONVENTIONS = {
     "coords": "images: (x, y) = (column, row), corner pixels at -1 and 1, row by row from the top left; shapes: (x, y, z), "
     "which times the column scale plus center_x, center_y, center_z is where the shape's file has it",
     "targets": "by the attribute field: values, of images, in [0, 1]; sdf, signed distance, negative inside; udf, distance; "
-    "both in the unit of the coords and clamped; occupancy, 1 inside and 0 outside",
+    "both in the unit of the coords and clamped; occupancy, 1 inside and 0 outside, of which an INR gives the logit",
     "checksum": "zlib.crc32 of the row's bytes, all other columns in alphabetical order",
     "attributes_checksum": "zlib.crc32 of all other attributes as JSON, keys sorted",
     "status": json.dumps({str(code): name for name, code in STATUS.items()}),

@@ -9,6 +9,7 @@ from torch import nn
 
 from inr_factory.errors import UsageError
 from inr_factory.fitting import Tally, fit_views
+from inr_factory.fitting.lanes import in_own_order
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.manifest import ViewKey
 from inr_factory.metrics import psnr
@@ -238,3 +239,57 @@ def test_progress_counts_every_inr_once_and_every_step(quick):
 def test_signals_of_other_dimensions_are_refused_by_name(quick):
     with pytest.raises(UsageError, match=r"object 1 maps 2 to 3 values"):
         fit_views(SPEC, keys(2), [waves(1)[0], waves(1, channels=3)[0]], quick, run_seed=0)
+
+
+def cloud(field, count=120, seed=0):
+    """A ball in a field of its own, at random points; its truth is not needed here."""
+    coords = 2 * torch.rand(count, 3, generator=torch.Generator().manual_seed(seed)) - 1
+    distance = coords.norm(dim=1, keepdim=True) - 0.6
+    targets = {"sdf": distance, "udf": distance.abs(), "occupancy": (distance < 0).float()}[field]
+    return Signal(coords, targets, field=field)
+
+
+def test_points_taken_in_turn_are_all_taken_once_around_and_hang_on_the_seed_alone():
+    signal = cloud("sdf")
+    mixed = in_own_order(signal, 5)
+    assert sorted(mixed.targets.flatten().tolist()) == sorted(signal.targets.flatten().tolist())
+    assert not torch.equal(mixed.targets, signal.targets)
+    assert torch.equal(mixed.coords.norm(dim=1, keepdim=True) - 0.6, mixed.targets), "points lost their targets"
+    assert torch.equal(in_own_order(signal, 5).targets, mixed.targets)
+    assert not torch.equal(in_own_order(signal, 6).targets, mixed.targets)
+
+
+@pytest.mark.parametrize("field", ["sdf", "occupancy"])
+def test_steps_on_some_points_are_those_of_a_plain_loop_over_the_same_batches(field):
+    spec, signal, key = SirenSpec(3, 1, hidden_dim=8, omega_0=7.0), cloud(field), ViewKey("ball", 0)
+    config = FitConfig(learning_rate=2e-3, steps=13, target_psnr=None, floor_psnr=-99, batch_points=50)
+
+    fitted = fit_views(spec, [key], [signal], config, run_seed=5)
+
+    mixed = in_own_order(signal, key.seed(5))
+    parameter = nn.Parameter(start_values(spec, [key.seed(5)]).flatten())
+    optimizer = torch.optim.Adam([parameter], lr=2e-3)
+    for step in range(13):
+        some = (torch.arange(50) + 50 * step) % 120
+        values = INRBatch.from_flat(spec, parameter)(mixed.coords[some])[0]
+        optimizer.zero_grad()
+        if field == "occupancy":
+            nn.functional.binary_cross_entropy_with_logits(values, mixed.targets[some]).backward()
+        else:
+            (values - mixed.targets[some]).square().mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(fitted.inrs.flatten()[0], parameter.detach()[0], atol=2e-4, rtol=1e-3)
+    values = fitted.inrs(signal.coords)[0]
+    error = ((torch.sigmoid(values) if field == "occupancy" else values) - signal.targets).square().mean()
+    assert fitted.loss[0] == pytest.approx(float(error), rel=1e-3), "the loss is not that of all points"
+
+
+def test_with_points_in_turn_the_target_is_tested_once_around():
+    spec, config = (
+        SirenSpec(3, 1, hidden_dim=8, omega_0=7.0),
+        FitConfig(learning_rate=3e-3, steps=400, target_psnr=20.0, floor_psnr=0, batch_points=50),
+    )
+    fitted = fit_views(spec, keys(4), [cloud("sdf", seed=n) for n in range(4)], config, run_seed=0)
+    assert (fitted.status == 0).any()
+    assert all(steps % 3 == 0 for steps in fitted.steps[fitted.status == 0])
+    assert (fitted.psnr[fitted.status == 0] >= 20).all()

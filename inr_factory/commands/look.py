@@ -1,14 +1,15 @@
 """`status`, `verify` and `show`: what is in a set, is it whole, and what do its INRs look like."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from inr_factory import terminal
 from inr_factory.audit import check_shards, render_shards
 from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
-from inr_factory.errors import IntegrityError, PartialError, UsageError
+from inr_factory.commands.shapes import show_shapes
+from inr_factory.errors import FactoryError, IntegrityError, PartialError, UsageError
 from inr_factory.manifest import SPLITS, load_manifest
 from inr_factory.recipe import check_recipe
 from inr_factory.sources import open_source
@@ -111,20 +112,37 @@ def show(
         list[str] | None, typer.Option("--object", help="all views of this object; repeatable", show_default=False)
     ] = None,
     data_root: DataRoot = None,
+    meshes: Annotated[
+        Path | None,
+        typer.Option(
+            "--mesh", help="folder for the surfaces of INRs of shapes, in their own units", show_default=False
+        ),
+    ] = None,
+    mesh_format: Annotated[Literal["ply", "glb"], typer.Option("--format", help="of those files")] = "ply",
+    resolution: Annotated[int, typer.Option(help="points along each side, for surfaces", min=8, max=512)] = 128,
     as_json: Json = False,
 ) -> None:
-    """Draw INRs beside what they were fitted to, and the difference, into a PNG."""
+    """Draw INRs beside what they were fitted to into a PNG: images with the difference, shapes with distances."""
     from inr_factory.gallery import choose_views, reconstruct
     from inr_factory.report import draw_reconstructions
 
     manifest = load_manifest(dataset)
     picture = picture or dataset / "preview.png"
+    is_shapes = manifest.siren_spec.in_dim == 3
+    if meshes is not None and not is_shapes:
+        raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
     chosen = choose_views(dataset, manifest, count, split, objects or [])
     source = None
     try:
         source = open_source(check_recipe(manifest.recipe, origin=f"of {dataset}").source, data_root)
-    except UsageError as error:
+        if is_shapes:  # distances from other shapes of these names would be wrong in silence
+            check_source(source, manifest.source.fingerprint, dataset)
+    except FactoryError as error:
+        source = None
         terminal.say(f"without the sources: {error}")
+    if is_shapes:
+        show_shapes(dataset, manifest, chosen, source, picture, meshes, f".{mesh_format}", resolution, as_json)
+        return
     shown = reconstruct(dataset, manifest, chosen, source)
     draw_reconstructions(shown, picture, f"{manifest.name}: {manifest.siren_spec}")
     result = {"picture": str(picture), "inrs": len(shown)}

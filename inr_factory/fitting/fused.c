@@ -54,7 +54,9 @@ INLINE vec all(float value) { return value - (vec){0}; } /* x - 0 is x, also for
 /* What to fit; as struct _Problem of fused_cpu.py has it. */
 typedef struct {
     int32_t in_dim, out_dim, hidden_dim, num_hidden, num_points, num_steps;
-    int32_t rows, cols; /* of the grid that the points are, x fastest; 0 where they are none */
+    int32_t batch_points; /* of each step, all once around; all of them: num_points */
+    int32_t occupancy;    /* 1: outputs are logits of being inside, and what is minimised is the cross-entropy */
+    int32_t rows, cols;   /* of the grid that the points are, x fastest; 0 where they are none */
     double omega_0, output_bias, beta_1, beta_2, epsilon, stop_loss;
 } problem;
 
@@ -159,6 +161,7 @@ static __attribute__((noinline)) void add_transposed_times(const float *A, size_
 typedef struct {
     int inputs, hidden, outputs, layers, width, tile; /* layers: hidden ones */
     size_t size;                                      /* of the parameters with their padding */
+    float scale;                                      /* from residuals to the gradient of what is minimised */
     float *value, *gradient, *mean, *square;
     float *forward, *back, *last, *zeros; /* factors of the products of this step, in panels; last: omega_0 W */
     float *forward_bias;
@@ -293,7 +296,8 @@ static void sines(const float *z, float *sine, float *cosine, int floats) {
     }
 }
 
-/* Residuals of a tile, from its last hidden layer; the sum of their squares. */
+/* Residuals of a tile, from its last hidden layer; the sum of their squares. Those of occupancies are of the
+   probability, and are the slope of the cross-entropy as they stand. */
 static double residuals(work *w, const problem *p, const float *targets, int points) {
     const int width = w->width, outputs = w->outputs;
     const float *hidden = w->sine + (size_t)(w->layers - 1) * w->tile * width;
@@ -314,7 +318,8 @@ static double residuals(work *w, const problem *p, const float *targets, int poi
         for (int point = 0; point < points; point++) {
             const vec4 *part = (const vec4 *)(w->partial + point * PARTIAL);
             const vec4 four = (part[0] + part[2]) + (part[1] + part[3]);
-            const float value = ((four[0] + four[2]) + (four[1] + four[3])) + offset;
+            float value = ((four[0] + four[2]) + (four[1] + four[3])) + offset;
+            if (p->occupancy) value = 1 / (1 + expf(-value));
             const float residual = value - targets[(size_t)point * outputs + out];
             w->residual[point * outputs + out] = residual;
             sum += (double)residual * residual;
@@ -416,11 +421,11 @@ INLINE void bottom_columns(work *w, int inputs, int vectors, int column, const f
             call_one;                                                                                               \
     }
 
-static void top(work *w, int points, float scale) {
+static void top(work *w, int points) {
     const int width = w->width, outputs = w->outputs;
     float *weight_gradient = w->gradient + weight_at(w, w->layers);
     float *output_bias_gradient = weight_gradient + (size_t)outputs * width;
-    for (int at = 0; at < points * outputs; at++) w->residual[at] *= scale;
+    for (int at = 0; at < points * outputs; at++) w->residual[at] *= w->scale;
     for (int o = 0; o < outputs; o++) {
         float part[4] = {0}; /* four chains of additions instead of one */
         for (int point = 0; point < points; point++) part[point % 4] += w->residual[point * outputs + o];
@@ -452,7 +457,7 @@ static void bottom(work *w, const float *slope, const float *coords, int points)
     add_transposed_times(coords, w->inputs, w->cosine, w->gradient, w->inputs, points, w->width);
 }
 
-/* One tile: adds its share of the gradients of the mean squared error; its sum of squares. */
+/* One tile: its sum of squares; where backward, adds its share of the gradients. */
 static double tile_pass(work *w, const problem *p, const float *coords, const float *targets, size_t first, int points,
                         int backward) {
     const int width = w->width, hidden = w->hidden, layers = w->layers;
@@ -475,7 +480,7 @@ static double tile_pass(work *w, const problem *p, const float *coords, const fl
     const double sum = residuals(w, p, targets, points);
     if (!backward) return sum;
 
-    top(w, points, (float)(2.0 / ((double)p->num_points * w->outputs)));
+    top(w, points);
     for (int layer = layers - 1; layer > 0; layer--) { /* slopes of a layer's values go where the sines above were */
         float *sine = w->sine + layer * tile, *cosine = w->cosine + layer * tile;
         add_transposed_times(cosine, width, sine - tile, w->gradient + weight_at(w, layer), hidden, points, width);
@@ -488,6 +493,16 @@ static double tile_pass(work *w, const problem *p, const float *coords, const fl
     }
     if (layers == 1) { /* top has turned the cosines into slopes already, and summed the biases */
         add_transposed_times(coords, w->inputs, w->cosine, w->gradient, w->inputs, points, width);
+    }
+    return sum;
+}
+
+static double pass(work *w, const problem *p, const float *coords, const float *targets, size_t first, size_t end,
+                   int backward) {
+    double sum = 0;
+    for (; first < end; first += w->tile) {
+        const int points = end - first < (size_t)w->tile ? (int)(end - first) : w->tile;
+        sum += tile_pass(w, p, coords, targets, first, points, backward);
     }
     return sum;
 }
@@ -505,8 +520,9 @@ static void adam(float *restrict value, float *restrict mean, float *restrict sq
 }
 
 /* Fit one INR: coords (P, I), targets (P, O), rates (num_steps,); flat (D,) holds the start values, then the weights
-   whose loss is given. Stops before an update where the loss is at most stop_loss or is not finite, and after
-   num_steps of them. The number of updates; -1 where there is no memory. */
+   whose loss, the mean squared error over all points, is given. Stops before an update where the loss is at most
+   stop_loss or is not finite, and after num_steps of them; with batches, it is looked at once around. The number of
+   updates; -1 where there is no memory. */
 int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *targets, const double *rates, float *flat,
                           float *loss) {
     work w;
@@ -518,19 +534,24 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
     memset(memory, 0, floats * sizeof(float));
     lay_out(&w, &own, memory);
     exchange(&w, flat, 0);
+    const int64_t total = own.num_points, batch = own.batch_points, around = (total + batch - 1) / batch;
+    w.scale = (float)((own.occupancy ? 1.0 : 2.0) / ((double)batch * own.out_dim));
     double power_1 = 1, power_2 = 1;
     int32_t step = 0;
     for (;; step++) {
         prepare(&w, &own, coords);
         memset(w.gradient, 0, w.size * sizeof(float));
-        double sum = 0;
-        for (size_t first = 0; first < (size_t)own.num_points; first += w.tile) {
-            const size_t left = own.num_points - first;
-            const int points = left < (size_t)w.tile ? (int)left : w.tile;
-            sum += tile_pass(&w, &own, coords, targets, first, points, step < own.num_steps);
+        const int last = step == own.num_steps;
+        if (last || step % around == 0) {
+            const double sum = pass(&w, &own, coords, targets, 0, total, batch == total && !last);
+            *loss = (float)(sum / ((double)total * own.out_dim));
+            if (last || !isfinite(*loss) || *loss <= own.stop_loss) break;
         }
-        *loss = (float)(sum / ((double)own.num_points * own.out_dim));
-        if (!isfinite(*loss) || *loss <= own.stop_loss || step == own.num_steps) break;
+        if (batch < total) {
+            const int64_t first = step * batch % total, end = first + batch;
+            pass(&w, &own, coords, targets, first, end < total ? end : total, 1);
+            if (end > total) pass(&w, &own, coords, targets, 0, end - total, 1);
+        }
         power_1 *= own.beta_1, power_2 *= own.beta_2;
         adam(w.value, w.mean, w.square, w.gradient, w.size, (float)(rates[step] / (1 - power_1)),
              (float)(1 / sqrt(1 - power_2)), (float)own.epsilon, (float)(1 - own.beta_1), (float)own.beta_2,

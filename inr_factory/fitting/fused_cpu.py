@@ -36,7 +36,8 @@ class _Problem(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden")),
-        *((name, ctypes.c_int32) for name in ("num_points", "num_steps", "rows", "cols")),
+        *((name, ctypes.c_int32) for name in ("num_points", "num_steps")),
+        *((name, ctypes.c_int32) for name in ("batch_points", "occupancy", "rows", "cols")),
         *((name, ctypes.c_double) for name in ("omega_0", "output_bias")),
         *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss")),
     )
@@ -87,7 +88,9 @@ def fit_fused(
         fit: Fit | None = None
         while fit is None:
             flat = start(job.index, lane.attempt)
-            flat, loss, lane.steps = run_steps(spec, job.signal, flat, plan, stop, grids[id(coords)])
+            flat, loss, lane.steps = run_steps(
+                spec, job.signal, flat, plan, stop, grids[id(coords)], config.batch_points
+            )
             updated = lane.steps
             fit = lane.conclude(loss, flat, config)
             on_step([fit] if fit else [], updated)
@@ -100,16 +103,20 @@ def run_steps(
     plan: Schedule,
     stop: float,
     grid: tuple[int, int] = (0, 0),
+    batch_points: int | None = None,
     variant: str | None = None,
 ) -> tuple[Tensor, float, int]:
     """Steps of one INR from start values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
 
-    `grid` is the shape that `grid_shape` sees in the coords, or (0, 0) not to use it.
+    `grid` is the shape that `grid_shape` sees in the coords, or (0, 0) not to use it; `batch_points` are those of
+    each step, None for all.
     """
     library = _library()
     assert not isinstance(library, str), library
+    count = len(signal.coords)
+    batch, occupancy = min(batch_points or count, count), int(signal.field == "occupancy")
     problem = _Problem(
-        spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, len(signal.coords), len(plan.rates), *grid,
+        spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(plan.rates), batch, occupancy, *grid,
         spec.omega_0, spec.output_bias, *plan.betas, EPSILON, stop,
     )  # fmt: skip
     weights = np.array(flat.numpy(), dtype=np.float32)  # a copy, which is written into
@@ -120,7 +127,7 @@ def run_steps(
     pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (coords, targets, rates, weights))
     steps = fit(ctypes.byref(problem), *pointers, ctypes.byref(loss))
     if steps < 0:
-        raise MemoryError(f"no memory to fit {spec} to {len(signal.coords)} points")
+        raise MemoryError(f"no memory to fit {spec} to {count} points")
     return torch.from_numpy(weights), loss.value, steps
 
 

@@ -1,0 +1,175 @@
+"""Shape gallery: the surfaces of stored INRs beside the shapes they were fitted to: pictures, distances, files.
+
+V vertices, S points, H pixels along each side of a picture.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.distances import mean_distances
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.inr import INRBatch
+from inr_factory.manifest import Manifest, ShardEntry, write_atomically
+from inr_factory.mesh_files import mesh_content
+from inr_factory.meshes import Mesh
+from inr_factory.shading import CAMERAS, Camera, Image, shade_mesh, shade_points
+from inr_factory.shape_metrics import LEVELS, extract_surface
+from inr_factory.shape_samples import seeded
+from inr_factory.shapes import PrimitiveShapes, ShapeFiles
+from inr_factory.shards import ShardReader
+from inr_factory.signals import Field, SignalError, Source
+
+Floats = NDArray[np.float64]
+
+NUM_POINTS = 20_000  # on each surface, from which distances are measured
+SIDE = 240
+COLORS = {"source": (0.86, 0.86, 0.84), "INR": (0.62, 0.76, 0.93)}
+ROWS = tuple(f"{what}\n{camera.name}" for camera in CAMERAS for what in COLORS)
+
+
+@dataclass(frozen=True)
+class ShownShape:
+    """The surface of a stored INR beside its source, both in the coordinates of the signal.
+
+    original = coords * scale + center (3,). `source` is None where it is not at hand, `remark` says why.
+    `quality` has those of iou and distance_error that the shard keeps and that have a meaning for its field.
+    `to_source` and `to_inr` are mean distances from the INR's surface to the source's and back, in the units of the
+    object's own file; NaN where one of the two is not there.
+    """
+
+    object_id: str
+    class_name: str
+    view: int
+    psnr: float
+    quality: Mapping[str, float]
+    surface: Mesh
+    source: Mesh | Floats | None
+    scale: float
+    center: Floats
+    to_source: float
+    to_inr: float
+    remark: str | None
+
+    @property
+    def chamfer(self) -> float:
+        """The mean of both distances."""
+        return (self.to_source + self.to_inr) / 2
+
+    @property
+    def title(self) -> str:
+        """What stands above its pictures."""
+        overlap = f", IoU {self.quality['iou']:.3f}" if "iou" in self.quality else ""
+        error = [f"distance error {self.quality['distance_error']:.4f}"] if "distance_error" in self.quality else []
+        name = f"{self.class_name[:14]}, view {self.view}"
+        return "\n".join([self.object_id[-30:], name, f"{self.psnr:.1f} dB{overlap}", *error])
+
+    @property
+    def pictures(self) -> dict[str, Image]:
+        """Row of ROWS -> (H, H, 3) in [0, 1]; source and INR in the same frame, from each of CAMERAS."""
+        shapes = {"INR": self.surface} if self.source is None else {"source": self.source, "INR": self.surface}
+        reach = 1.03 * max(map(_reach, shapes.values()))
+        return {
+            f"{what}\n{camera.name}": _shade(shape, camera, reach or 1.0, COLORS[what])
+            for camera in CAMERAS
+            for what, shape in shapes.items()
+        }
+
+
+def _reach(shape: Mesh | Floats) -> float:
+    """How far from the origin its triangles or points go; 0 where there are none."""
+    points = shape.corners.reshape(-1, 3) if isinstance(shape, Mesh) else shape
+    return float(np.linalg.norm(points, axis=1).max(initial=0.0))
+
+
+def _shade(shape: Mesh | Floats, camera: Camera, reach: float, color: tuple[float, float, float]) -> Image:
+    if isinstance(shape, Mesh):
+        return shade_mesh(shape, camera, SIDE, reach, color)
+    return shade_points(shape, camera, SIDE, reach, color)
+
+
+def surfaces_and_sources(
+    root: Path,
+    manifest: Manifest,
+    chosen: Sequence[tuple[ShardEntry, int]],
+    source: Source | None,
+    resolution: int,
+) -> Iterator[ShownShape]:
+    """The chosen INRs, one by one: their surfaces (marching cubes at `resolution`³) and what they were fitted to.
+
+    Raises UsageError where INRs have more than one value, which no surface is made of.
+    """
+    if manifest.siren_spec.out_dim != 1:
+        raise UsageError(f"only INRs of one value have a surface, those of {root} have {manifest.siren_spec.out_dim}")
+    index_of = {item.object_id: index for index, item in enumerate(source.items)} if source else {}
+    for entry, row in chosen:
+        shard = ShardReader(root, entry, check=True)
+        inr = INRBatch.from_flat(shard.spec, torch.from_numpy(np.array(shard.column("weights")[row : row + 1])))
+        vertices, faces = extract_surface(inr, resolution, field=field_of(shard))
+        surface = Mesh(vertices.numpy().astype(np.float64), faces.numpy())
+        object_id = shard.object_ids[row]
+        columns = {name: shard.column(name)[row] for name in shard.column_names if name not in ("weights", "object_id")}
+        # A source that records no scale and centre gives its shapes in the coordinates of the signal.
+        scale = float(columns.get("scale", 1.0))
+        center = np.array([columns.get(f"center_{axis}", 0.0) for axis in "xyz"], np.float64)
+        original, remark = _original(source, index_of.get(object_id), scale, center) if source else (None, None)
+        to_source = to_inr = float("nan")
+        if original is not None:
+            to_source, to_inr = mean_distances(surface, original, NUM_POINTS, seeded("show", object_id))
+        measured = {name: float(columns[name]) for name in ("iou", "distance_error") if name in columns}
+        yield ShownShape(
+            object_id,
+            manifest.classes[int(columns["label"])],
+            int(columns["view"]),
+            float(columns["psnr"]),
+            {name: value for name, value in measured.items() if np.isfinite(value)},
+            surface,
+            original,
+            scale,
+            center,
+            to_source * scale,
+            to_inr * scale,
+            remark,
+        )
+
+
+def field_of(shard: ShardReader) -> Field:
+    """What the INRs of a shard say. IntegrityError where it names no field that is known."""
+    name = shard.attributes.get("field", "values")
+    for field in LEVELS:
+        if field == name:
+            return field
+    raise IntegrityError(f"{shard.path.name} has the field {name!r}, known: {', '.join(LEVELS)}")
+
+
+def _original(
+    source: Source, index: int | None, scale: float, center: Floats
+) -> tuple[Mesh | Floats | None, str | None]:
+    """The shape in the coordinates of its signal, or why there is none."""
+    if index is None:
+        return None, f"{source.name} has no such object"
+    if not isinstance(source, ShapeFiles | PrimitiveShapes):
+        return None, f"{source.name} gives signals, but no shapes"
+    try:
+        shape = source.geometry(index)
+    except SignalError as error:
+        return None, str(error)
+    if isinstance(shape, Mesh):
+        return Mesh((shape.vertices - center) / scale, shape.faces), None
+    return (shape - center) / scale, None
+
+
+def write_surface(shown: ShownShape, folder: Path, suffix: str) -> Path:
+    """Write the surface of an INR, in the units of its object's own file, as FOLDER/OBJECT_viewN.SUFFIX."""
+    content = mesh_content(shown.surface, shown.scale, shown.center, suffix)
+    # An object is called by a path; a set from elsewhere may call one "../.." or "/etc".
+    parts = [quote(part, safe=" +,@~") for part in shown.object_id.split("/") if part not in ("", ".", "..")]
+    path = folder.joinpath(*parts[:-1], f"{parts[-1] if parts else 'object'}_view{shown.view}{suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return path
