@@ -127,7 +127,7 @@ def shade_points(
         normals = np.stack([away[..., 0], -away[..., 1], height], axis=2) / ball
         depths = centers[some, None, 2] + height
         canvas.put(cells[hit][:, 1] * canvas.side + cells[hit][:, 0], depths[hit], normals[hit])
-    return canvas.image(color, light, fog=0.6)
+    return canvas.image(color, light, fog=0.45)
 
 
 def _on_canvas(points: Floats, side: int, reach: float) -> Floats:

@@ -66,8 +66,9 @@ class ShownShape:
         """What stands above its pictures."""
         overlap = f", IoU {self.quality['iou']:.3f}" if "iou" in self.quality else ""
         error = [f"distance error {self.quality['distance_error']:.4f}"] if "distance_error" in self.quality else []
-        name = f"{self.class_name[:14]}, view {self.view}"
-        return "\n".join([self.object_id[-30:], name, f"{self.psnr:.1f} dB{overlap}", *error])
+        name = self.object_id if len(self.object_id) <= 34 else f"…{self.object_id[-33:]}"
+        kind = f"{self.class_name[:24]}, view {self.view}"
+        return "\n".join([name, kind, f"{self.psnr:.1f} dB{overlap}", *error])
 
     @property
     def pictures(self) -> dict[str, Image]:

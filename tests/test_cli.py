@@ -273,6 +273,36 @@ def test_the_program_itself_leaves_with_the_code(tmp_path):
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_options_of_training_may_stand_in_a_file_and_those_on_the_command_line_count_more(capsys, digits, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "model: mlp:hidden_dim=8\nepochs: 3\nbatch-size: 8\naugment: [permute, 'noise:scale=0.1']\nmixup: mixup\n"
+    )
+    arguments = [
+        "train",
+        digits,
+        "--config",
+        config,
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "run",
+        "--json",
+    ]
+    code, out, _ = outcome(capsys, *arguments)
+    assert (code, json.loads(out)["epochs"]) == (0, 1)
+    meta = json.loads((tmp_path / "run/run.json").read_text())["meta"]
+    assert meta["augment"] == "canonical+permute+noise:scale=0.1"
+    assert meta["batch_size"] == 8
+    config.write_text("epoch: 3\n")
+    code, line = failure(capsys, *arguments)
+    assert (code, "did you mean 'epochs'?" in line) == (2, True)
+    config.write_text("- 3\n")
+    assert failure(capsys, *arguments)[0] == 2
+
+
 @pytest.mark.parametrize("backend", ["local", "ray"])
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_path, backend, blow):

@@ -40,7 +40,7 @@ HOMES = {
     "igl": {"distances"},
     "skimage": {"shape_metrics"},
     "matplotlib": {"report"},
-    "yaml": {"recipe", "commands.machine"},
+    "yaml": {"recipe", "commands"},
     "typer": {"cli", "commands"},
     "rich": {"terminal"},
 }

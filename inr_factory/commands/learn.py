@@ -10,7 +10,7 @@ import typer
 
 from inr_factory import terminal
 from inr_factory.canonical import Canonicalize, canonicalize
-from inr_factory.commands.options import Folder, Json
+from inr_factory.commands.options import Config, Folder, Json
 from inr_factory.dataset import INRDataset
 from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch
@@ -57,6 +57,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-MODEL-SEED", show_default=False)
     ] = None,

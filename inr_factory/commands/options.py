@@ -6,7 +6,9 @@ from statistics import median
 from typing import Annotated
 
 import typer
+import yaml
 
+from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.manifest import Quarantined, ShardEntry
 
 Folder = Annotated[Path, typer.Argument(help="folder of the data set", show_default=False, metavar="DATASET")]
@@ -16,6 +18,32 @@ DataRoot = Annotated[
     typer.Option(help="where the source's files are; else $INR_FACTORY_DATA, else ./data", show_default=False),
 ]
 Workers = Annotated[int | None, typer.Option(help="how many; else one a GPU or core", show_default=False)]
+
+
+def read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the options that are not on the command line from a YAML file: their names without dashes, lists for those
+    that can be repeated. UsageError for a file that is no such mapping or an option that the verb does not have."""
+    if path is None:
+        return None
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise UsageError(f"--config {path} must be a mapping of options to values, got {type(fields).__name__}")
+    known = {parameter.name for parameter in context.command.params if parameter.name} - {"dataset", "config_file"}
+    options = {str(key).replace("-", "_"): value for key, value in fields.items()}
+    for name in options:
+        if name not in known:
+            raise UsageError(f"--config {path}: no option {name!r}; {did_you_mean(name, known)}")
+    context.default_map = options
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file of options", is_eager=True, callback=read_config, show_default=False),
+]
 
 
 def median_psnr(entries: Sequence[ShardEntry]) -> float | None:
