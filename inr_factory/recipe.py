@@ -93,7 +93,8 @@ class SpecConfig(Section):
 
 
 class FitConfig(Section):
-    """How to fit. Each INR stops by itself at `target_psnr` (dB) or after `steps`; below `floor_psnr` it is tried
+    """How to fit. Each INR stops by itself at `target_psnr` (dB), or at the root mean square error `target_error` where
+    that is given (of distances, in the unit of the coordinates), or after `steps`; below `floor_psnr` it is tried
     again from another start, `attempts` times in all, then put in quarantine.
 
     `optimizer` "adam" is the field's (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one: see
@@ -108,6 +109,7 @@ class FitConfig(Section):
     learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
     steps: int = Field(default=1000, ge=1)
     target_psnr: float | None = Field(default=40.0, gt=0, allow_inf_nan=False)
+    target_error: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     floor_psnr: float = Field(default=20.0, allow_inf_nan=False)
     attempts: int = Field(default=3, ge=1, le=10)
     lanes: int = Field(default=32, ge=2, le=65_536)

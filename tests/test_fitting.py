@@ -293,3 +293,14 @@ def test_with_points_in_turn_the_target_is_tested_once_around():
     assert (fitted.status == 0).any()
     assert all(steps % 3 == 0 for steps in fitted.steps[fitted.status == 0])
     assert (fitted.psnr[fitted.status == 0] >= 20).all()
+
+
+@pytest.mark.parametrize("engine", ["reference", "auto"])
+def test_a_target_may_be_an_error_in_the_unit_of_the_distances(engine):
+    spec, signals = SirenSpec(3, 1, hidden_dim=8, omega_0=7.0), [cloud("sdf", seed=n) for n in range(3)]
+    config = FitConfig(engine=engine, learning_rate=5e-3, steps=900, target_error=0.05, target_psnr=None, floor_psnr=0)
+    fitted = fit_views(spec, keys(3), signals, config, run_seed=0)
+    reached = fitted.status == 0
+    assert reached.any()
+    assert (np.sqrt(fitted.loss[reached]) <= 0.05 * (1 + 1e-6)).all()
+    assert (np.sqrt(fitted.loss[reached]) > 0.04).all(), "it went on after the target"

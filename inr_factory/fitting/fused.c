@@ -10,9 +10,9 @@
    Rows of H numbers are padded with zeros to whole vectors ("width" floats); a neuron that is padding has the weights
    0, so its sine and its gradients are 0, and it stays 0.
 
-   No result hangs on the width of a vector or on the size of a tile: each sum is taken point by point, or input by
-   input, and the one sum over hidden neurons (the outputs) always in 16 partial sums. Widths that have fused
-   multiply-add (all but the x86 baseline) therefore agree to the bit. */
+   No result hangs on the width of a vector: each sum is taken point by point, or input by input, in tiles that are the
+   same for all widths, and the one sum over hidden neurons (the outputs) always in 16 partial sums. Widths that have
+   fused multiply-add (all but the x86 baseline) are therefore meant to agree to the bit. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -186,7 +186,7 @@ static size_t lay_out(work *w, const problem *p, float *base) {
     size_t at = 0;
     w->inputs = p->in_dim, w->hidden = p->hidden_dim, w->outputs = p->out_dim, w->layers = p->num_hidden;
     w->width = (w->hidden + LANES - 1) / LANES * LANES;
-    w->tile = TILE_FLOATS / (2 * w->layers * w->width);
+    w->tile = TILE_FLOATS / (2 * w->layers * ((w->hidden + 15) / 16 * 16)); /* alike for all widths of vectors */
     if (w->tile < LEAST_TILE) w->tile = LEAST_TILE;
     if (w->tile > p->num_points) w->tile = p->num_points;
     const size_t padded_outputs = (w->outputs + LANES - 1) / LANES * LANES;

@@ -64,7 +64,7 @@ class Lane:
         if not self.due(config):
             self.steps += 1
             return True
-        target = config.target_psnr
+        target = target_of(config, self.job.signal.peak)
         reached = target is not None and psnr_of(loss, self.job.signal.peak) >= target
         if not math.isfinite(loss) or reached or self.steps >= config.steps:
             return False
@@ -76,7 +76,8 @@ class Lane:
         finite = math.isfinite(loss)
         psnr = psnr_of(loss, self.job.signal.peak) if finite else -math.inf
         self.best_psnr = max(self.best_psnr, psnr)
-        reached = finite and config.target_psnr is not None and psnr >= config.target_psnr
+        target = target_of(config, self.job.signal.peak)
+        reached = finite and target is not None and psnr >= target
         failure = "" if reached or psnr >= config.floor_psnr else _reason(self, config)
         if failure and self.attempt + 1 < config.attempts:
             self.attempt, self.steps = self.attempt + 1, 0
@@ -145,12 +146,17 @@ def psnr_of(loss: float, peak: float) -> float:
     return min(200.0, 10 * math.log10(peak * peak / max(loss, 1e-300))) if loss < math.inf else math.nan
 
 
+def target_of(config: FitConfig, peak: float) -> float | None:
+    """The PSNR (dB) at which a fit is good enough; `target_error` counts more than `target_psnr`."""
+    return 20 * math.log10(peak / config.target_error) if config.target_error else config.target_psnr
+
+
 def stop_loss(config: FitConfig, peak: float) -> float:
     """The largest float32 loss at which `psnr_of` says that the target is reached; -1 where none is.
 
     For engines that compare losses on their own, so that they stop where the rule above does.
     """
-    target = config.target_psnr
+    target = target_of(config, peak)
     if target is None or psnr_of(0.0, peak) < target:
         return -1.0
     above = np.float32(math.inf)
