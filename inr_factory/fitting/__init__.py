@@ -82,11 +82,12 @@ def fit_views(
 ) -> FittedViews:
     """Fit one INR to each signal, from the start values of its key.
 
-    Adam, or the setting that `config.optimizer` names, on the mean squared error over all points. Each INR stops by itself, before the update after which it would
-    have reached `target_psnr`, or after `steps` updates. One that diverges or ends below `floor_psnr` begins again
-    with the seed of its next attempt; after `attempts` it is a failure. INRs do not influence each other: on a CPU
-    the result for a key is bit-identical whatever else is fitted with it. Raises UsageError for signals of other
-    dimensions than the spec's, and for an engine that cannot fit this spec on this device.
+    Adam, or the setting that `config.optimizer` names, on the mean squared error over all points (for occupancies, on
+    the cross-entropy); with `batch_points` each step takes some of them in turn. Each INR stops by itself, before the
+    update after which it would have reached its target, or after `steps` updates. One that diverges or ends below
+    `floor_psnr` begins again with the seed of its next attempt; after `attempts` it is a failure. INRs do not influence
+    each other: on a CPU the result for a key is bit-identical whatever else is fitted with it. Raises UsageError for
+    signals of other dimensions than the spec's, and for an engine that cannot fit this spec on this device.
     """
     if len(keys) != len(signals):
         raise UsageError(f"each key needs its signal, got {len(keys)} keys and {len(signals)} signals")
