@@ -452,11 +452,11 @@ def test_a_class_may_be_called_train_among_other_classes(tmp_path):
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        ([], "no images in class folders .* expected CLASS/IMAGE, or SPLIT/CLASS/IMAGE"),
+        ([], "no images in class folders .* expected CLASS/FILE, SPLIT/CLASS/FILE"),
         (["1.png"], "no images in class folders"),
         (["train/cat/1.png", "extra/cat/1.png"], "the split train and beside it extra"),
-        (["train/cat/1.png", "test/1.png"], "test holds images that are in no class folder"),
-        (["train/1.png"], "train holds images that are in no class folder"),
+        (["train/cat/1.png", "test/1.png"], "test holds files that are in no class folder"),
+        (["train/1.png"], "train holds files that are in no class folder"),
     ],
 )
 def test_folders_of_no_known_layout_are_a_usage_error_of_one_line(names, reason, tmp_path):
