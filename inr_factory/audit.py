@@ -3,7 +3,7 @@
 Shape letters: N INRs, P points, O values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from inr_factory.errors import FactoryError, IntegrityError
 from inr_factory.inr import INRBatch
 from inr_factory.manifest import SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.metrics import psnr
+from inr_factory.quality import QUALITIES
 from inr_factory.shards import ShardReader
 from inr_factory.signals import Field, Signal, SignalError, Source
 
@@ -65,6 +66,14 @@ def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry]
     return faults
 
 
+def median_quality(root: Path, entries: Sequence[ShardEntry]) -> dict[str, float]:
+    """Medians over the INRs of some shards of what they say of quality beside the PSNR; none for images."""
+    shards = [ShardReader(root, entry, check=False) for entry in entries if entry.rows]
+    names = [name for name in QUALITIES if shards and all(name in shard.column_names for shard in shards)]
+    columns = {name: np.concatenate([shard.column(name) for shard in shards]) for name in names}
+    return {name: round(float(np.nanmedian(c)), 4) for name, c in columns.items() if not np.isnan(c).all()}
+
+
 def render_shards(
     root: Path, manifest: Manifest, source: Source, on_shard: Callable[[ShardEntry], None] | None = None
 ) -> tuple[Rendered, list[Fault]]:
@@ -108,7 +117,10 @@ def mean_squared_errors(inrs: INRBatch, signals: list[Signal]) -> Tensor:
     if not _alike(signals):
         pairs = ((inrs.select(slice(at, at + 1)), signal) for at, signal in enumerate(signals))
         return torch.stack(
-            [(as_targets(inr(signal.coords)[0], signal.field) - signal.targets).square().mean() for inr, signal in pairs]
+            [
+                (as_targets(inr(signal.coords)[0], signal.field) - signal.targets).square().mean()
+                for inr, signal in pairs
+            ]
         )
     coords, targets = signals[0].coords, torch.stack([signal.targets for signal in signals])
     size = max(1, CHUNK_VALUES // (len(coords) * inrs.spec.hidden_dim))

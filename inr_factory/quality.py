@@ -13,6 +13,7 @@ from inr_factory.inr import INRBatch
 from inr_factory.shape_metrics import chamfer, extract_surface, iou, is_inside, mean_distance_error
 from inr_factory.signals import Signal
 
+QUALITIES = ("iou", "distance_error", "chamfer")
 SURFACE_RESOLUTION = 64
 
 
@@ -27,9 +28,8 @@ def measure_quality(inrs: INRBatch, signals: Sequence[Signal]) -> dict[str, NDAr
     """
     if not any(signal.truth for signal in signals):
         return {}
-    names = ("iou", "distance_error", "chamfer")
     rows = [_measure(inrs.select(slice(at, at + 1)), signal) for at, signal in enumerate(signals)]
-    return {name: np.array([row[at] for row in rows], dtype=np.float64) for at, name in enumerate(names)}
+    return {name: np.array([row[at] for row in rows], dtype=np.float64) for at, name in enumerate(QUALITIES)}
 
 
 def _measure(inr: INRBatch, signal: Signal) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from inr_factory import terminal
-from inr_factory.audit import check_shards, render_shards
+from inr_factory.audit import check_shards, median_quality, render_shards
 from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
 from inr_factory.commands.shapes import show_shapes
 from inr_factory.errors import FactoryError, IntegrityError, PartialError, UsageError
@@ -24,7 +24,8 @@ def status(
     """Say what is in a set and what is missing. Exit code 75 while something is."""
     manifest = load_manifest(dataset)
     missing = set(manifest.missing(dataset))
-    rows = []
+    rows: list[tuple[tuple[Any, ...], tuple[Any, ...], dict[str, float]]] = []
+    qualities: dict[str, None] = {}
     for view in range(manifest.views):
         for split in SPLITS:
             if split not in manifest.splits:
@@ -34,17 +35,20 @@ def status(
             lowest = min((entry.psnr.min for entry in done if entry.psnr), default=None)
             bad = sum(len(entry.quarantine) for entry in done)
             blocks = manifest.splits[split].blocks
-            rows.append(
-                (split, view, f"{len(done)} of {blocks}", sum(e.rows for e in done), median_psnr(done), lowest, bad)
-            )
+            medians = median_quality(dataset, done)
+            qualities.update(dict.fromkeys(medians))
+            counts = (split, view, f"{len(done)} of {blocks}", sum(e.rows for e in done))
+            rows.append((counts, (median_psnr(done), lowest, bad), medians))
     size = sum(entry.bytes for entry in manifest.shards)
-    columns = ["split", "view", "shards", "INRs", "median dB", "lowest dB", "quarantined"]
+    columns = ["split", "view", "shards", "INRs", *[f"median {name}" for name in qualities], "median dB", "lowest dB"]
+    columns += ["quarantined"]
+    table = [(*counts, *[medians.get(name) for name in qualities], *rest) for counts, rest, medians in rows]
     if as_json:
         terminal.tell_json({
             "name": manifest.name, "spec": str(manifest.siren_spec), "source": manifest.source.model_dump(),
             "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": size,
             "missing_shards": sorted(missing), "quarantine": [row.model_dump() for row in manifest.quarantine],
-            "parts": [dict(zip(columns, row, strict=True)) for row in rows],
+            "parts": [dict(zip(columns, row, strict=True)) for row in table],
         })  # fmt: skip
     else:
         source = manifest.source
@@ -54,7 +58,7 @@ def status(
         terminal.tell(
             f"of {source.name} ({source.version}; licence: {source.licence}), {len(manifest.classes)} classes\n"
         )
-        shown = [[cell if cell is not None else "-" for cell in row] for row in rows]
+        shown = [[cell if cell is not None else "-" for cell in row] for row in table]
         terminal.tell_table(columns, shown)
     say_quarantine(terminal.say, list(manifest.quarantine), most=10**9 if quarantine else 5)
     if missing:
