@@ -37,7 +37,7 @@ for verb in VERBS:
 
 def main() -> NoReturn:
     """Run the command of sys.argv and leave with its exit code; see README for what the codes mean."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also where SIGINT is ignored, as in background jobs
     sys.exit(run(sys.argv[1:]))
 
 

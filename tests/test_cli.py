@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -310,7 +311,13 @@ def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_pat
     arguments = ["fit", "digits", "--backend", backend, "--workers", "2", "--out", "set", "--set", "shard_objects=10"]
     arguments += ["--set", "fit.target_psnr=null", "--set", "fit.steps=3000"]  # some seconds a shard
     run = subprocess.Popen(
-        [program, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [program, *arguments],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # These tests may themselves run where SIGINT is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "set").glob("data/*.h5"))) < 3:

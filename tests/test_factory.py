@@ -323,7 +323,8 @@ def test_an_error_in_a_worker_process_reaches_the_caller_as_it_is(tmp_path):
 
 
 DRIVER = """
-import sys, pathlib
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # these tests may run where it is ignored
 sys.path.insert(0, {tests!r})
 from test_factory import long
 from inr_factory.factory import Settings, fit_set

@@ -44,7 +44,7 @@ def test_a_perfect_inr_is_found_perfect_and_a_larger_one_is_not(field, sign):
     assert quality["chamfer"][1] == pytest.approx(0.1 / math.sqrt(3), abs=0.015)
     if field == "sdf":
         assert quality["distance_error"][0] < 1e-6
-        assert 0.01 < quality["distance_error"][1] < 0.1 / math.sqrt(3)
+        assert 0.005 < quality["distance_error"][1] < 0.1 / math.sqrt(3)
     else:
         assert math.isnan(quality["distance_error"][0])
 
