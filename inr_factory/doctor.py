@@ -12,11 +12,24 @@ from pathlib import Path
 import torch
 
 from inr_factory.errors import FactoryError
+from inr_factory.fitting import fused_cpu
+from inr_factory.inr import SirenSpec
 from inr_factory.local_pool import num_cores
 from inr_factory.manifest import write_atomically
 from inr_factory.recipe import builtin_recipes
 
-PACKAGES = ("inr-factory", "torch", "torchvision", "numpy", "h5py", "ray", "scikit-learn", "matplotlib")
+PACKAGES = (
+    "inr-factory",
+    "torch",
+    "torchvision",
+    "numpy",
+    "h5py",
+    "ray",
+    "scikit-learn",
+    "matplotlib",
+    "trimesh",
+    "libigl",
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,10 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, False, "not installed; pip install -c constraints.txt inr-factory")
     count = len(builtin_recipes())
     yield Finding("recipes", count > 0, f"{count} built in")
+    widths = fused_cpu.variants()
+    obstacle = "" if widths else fused_cpu.obstacle(SirenSpec(2, 1))
+    compiled = f"fused, compiled for {widths[0]}" if widths else f"reference, about ten times slower: {obstacle}"
+    yield Finding("fitting engine", True if widths else None, compiled)
 
 
 def _hardware() -> Iterator[Finding]:

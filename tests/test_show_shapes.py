@@ -11,7 +11,6 @@ import pytest
 import trimesh
 import yaml
 
-from inr_factory import shape_gallery
 from inr_factory.cli import run
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.manifest import load_manifest, record
@@ -372,4 +371,3 @@ def test_a_field_that_is_not_known_and_inrs_of_several_values_are_refused(octahe
     colored = manifest.model_copy(update={"spec": {**manifest.spec, "out_dim": 3}})
     with pytest.raises(UsageError, match="only INRs of one value"):
         next(surfaces_and_sources(root, colored, [], None, 8))
-    assert shape_gallery.SIDE > 0
