@@ -3,6 +3,7 @@
 Shape letters: H height, W width, O values of a pixel.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -62,19 +63,22 @@ def draw_columns(
     _save(figure, path)
 
 
-def draw_bars(values: Mapping[str, float], path: Path, heading: str, what: str) -> None:
-    """Write a PNG with a bar for each positive value, in their order from the top, on a logarithmic scale."""
-    figure = Figure(figsize=(8, 0.3 * len(values) + 1.2), dpi=130)
-    axis = figure.subplots()
-    bars = axis.barh(list(values), list(values.values()), log=True)
-    labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values.values()]
-    axis.bar_label(bars, labels=labels, fontsize=7, padding=2)
-    axis.invert_yaxis()
-    axis.margins(x=0.15)
-    axis.tick_params(labelsize=7)
-    axis.set_xlabel(what, fontsize=8)
-    figure.suptitle(heading, fontsize=8)
-    figure.tight_layout(pad=0.5)
+def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: str) -> None:
+    """Write a PNG with a titled chart for each entry: a bar for each positive value, in their order from the top; on
+    a logarithmic scale where they differ much."""
+    heights = [0.28 * len(values) + 0.75 for values in charts.values()]
+    figure = Figure(figsize=(8, sum(heights) + 0.4), dpi=130)
+    axes = figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (title, values) in zip(axes, charts.items(), strict=True):
+        bars = axis.barh(list(values), list(values.values()), log=max(values.values()) > 30 * min(values.values()))
+        labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values.values()]
+        axis.bar_label(bars, labels=labels, fontsize=7, padding=2)
+        axis.invert_yaxis()
+        axis.margins(x=0.15)
+        axis.tick_params(labelsize=7)
+        axis.set_title(textwrap.fill(title, 120, replace_whitespace=False), fontsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.25 / figure.get_figheight()))
     _save(figure, path)
 
 

@@ -15,6 +15,7 @@ from inr_factory.alignment import align, relative_distance
 from inr_factory.benchmarks import BENCHMARKS, material
 from inr_factory.benchmarks.align import match_pair, mix_pair, permuted, stack, state_dicts
 from inr_factory.benchmarks.augment import PerItem, flip_item, permute_item
+from inr_factory.benchmarks.fit import Problem, peak_bytes, work_of_step
 from inr_factory.benchmarks.load import (
     opened_shards,
     read_shards,
@@ -25,10 +26,14 @@ from inr_factory.benchmarks.load import (
 )
 from inr_factory.benchmarks.material import fit_digits, scratch_folder, write_random_set
 from inr_factory.benchmarks.measure import Contender, Plan, describe_machine, measure, one_thread, repeat
+from inr_factory.benchmarks.rivals import compiled_fit, fit_in_loop, has_jax, jax_fit
 from inr_factory.cli import run
 from inr_factory.dataset import INRDataset
 from inr_factory.errors import ResourceError, UsageError
+from inr_factory.fitting.lanes import Job
+from inr_factory.fitting.reference import fit_reference
 from inr_factory.inr import INRBatch, SirenSpec, start_values
+from inr_factory.recipe import FitConfig
 from inr_factory.shards import ShardReader
 from inr_factory.symmetries import PermuteNeurons, permute_neurons, scale_neurons
 from inr_factory.transforms import TRANSFORMS
@@ -36,6 +41,13 @@ from inr_factory.transforms import TRANSFORMS
 SPEC = SirenSpec(2, 1, hidden_dim=8)
 PLAN = Plan(rows=60, batch_size=4, seconds=1e-3, say=lambda line: None)
 CONTENDERS = {
+    "fit": {
+        "one INR at a time, PyTorch loop",
+        "ours, reference",
+        "torch.compile of the step",
+        "ours, sprint, 80 steps",
+        "1 process",
+    },
     "load": {
         "array in RAM, X[rows]",
         "INRLoader, memory maps",
@@ -58,8 +70,13 @@ def scratch(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(scratch, monkeypatch):
-    """Benchmarks of few rounds and 8 hidden neurons."""
+    """Benchmarks of few rounds and 8 hidden neurons; code that torch.compile would make runs as it stands."""
     monkeypatch.setattr("inr_factory.benchmarks.measure.ROUNDS", 2)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr("inr_factory.benchmarks.fit.GREY", SPEC)
+    monkeypatch.setattr("inr_factory.benchmarks.fit.PROBLEMS", ((SPEC, 5), (SirenSpec(3, 1, 8), 20)))
+    monkeypatch.setattr("inr_factory.benchmarks.fit.JUDGED", 2)
+    monkeypatch.setattr("inr_factory.benchmarks.fit.TARGETS", (10.0,))
     monkeypatch.setattr("inr_factory.benchmarks.material.FIT_STEPS", 3)
     return scratch
 
@@ -72,11 +89,15 @@ def test_a_benchmark_tells_the_rate_of_every_contender_and_leaves_nothing_behind
     assert run([*arguments, "--json", "--picture", str(picture)]) == 0
 
     result = json.loads(capsys.readouterr().out)
-    rows = {row["name"]: row for row in result["contenders"]}
-    assert set(rows) >= CONTENDERS[what]
-    assert all(row["inrs_per_second"] > 0 for row in rows.values())
-    assert all(0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows.values())
-    assert rows[result["yardstick"]]["ratio"] == 1
+    assert result["machine"]["cores"]
+    names = set()
+    for table in result["tables"]:
+        rows = {row["name"]: row for row in table["contenders"]}
+        names |= set(rows)
+        assert all(row["per_second"] > 0 for row in rows.values())
+        assert all(0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows.values())
+        assert rows[table["yardstick"]]["ratio"] == 1
+    assert names >= CONTENDERS[what]
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert not list(quick.glob("inr-factory-*"))
 
@@ -148,7 +169,7 @@ def test_contenders_take_turns_and_are_closed_after_each(monkeypatch):
             finally:
                 events.append(f"end {name}")
 
-        return Contender(name, start, inrs=1, warm_up=2)
+        return Contender(name, start, units=1, warm_up=2)
 
     measure([contender("a"), contender("b")], PLAN)
 
@@ -160,10 +181,10 @@ def test_ratios_are_those_of_the_same_round(monkeypatch):
     monkeypatch.setattr("inr_factory.benchmarks.measure.ROUNDS", 3)
     monkeypatch.setattr("inr_factory.benchmarks.measure._rate", lambda contender, _: rates[contender.name].pop())
 
-    slow, fast = measure([Contender(name, repeat(list), inrs=1) for name in ("slow", "fast")], PLAN)
+    slow, fast = measure([Contender(name, repeat(list), units=1) for name in ("slow", "fast")], PLAN)
 
     assert (slow.ratio, fast.ratio_low, fast.ratio, fast.ratio_high, fast.cost) == (1, 2, 2, 2, 0.5)
-    assert fast.inrs_per_second == 20
+    assert fast.per_second == 20
 
 
 def test_threads_and_the_global_generator_are_as_before(monkeypatch):
@@ -176,7 +197,7 @@ def test_threads_and_the_global_generator_are_as_before(monkeypatch):
 
     with one_thread():
         torch.set_num_threads(1)
-    measure([Contender("draws", repeat(step), inrs=1)], PLAN)
+    measure([Contender("draws", repeat(step), units=1)], PLAN)
 
     assert set(threads) == {1}
     assert torch.get_num_threads() == before
@@ -298,6 +319,93 @@ def test_digits_are_fitted_each_its_own(monkeypatch):
 
     assert len(inrs) == 3
     assert len(inrs.flatten().unique(dim=0)) == 3
+
+
+@pytest.fixture
+def problem():
+    return Problem.make(SPEC, 6)
+
+
+def trained(problem, steps):
+    """Where the engine that is the yardstick gets from the same start, (N, D)."""
+    config = FitConfig(engine="reference", steps=steps, target_psnr=None, floor_psnr=-1000)
+    jobs = [Job(at, signal, shared_coords=True) for at, signal in enumerate(problem.signals())]
+    found = {}
+    fit_reference(
+        problem.spec,
+        jobs,
+        lambda index, attempt: problem.start[index],
+        config,
+        torch.device("cpu"),
+        lambda fits, updated: found.update({fit.index: fit.flat for fit in fits}),
+    )
+    return torch.stack([found[at] for at in range(len(jobs))])
+
+
+def test_the_loop_fits_what_the_engines_fit(problem):
+    theirs = [
+        fit_in_loop(SPEC, flat, problem.coords, targets, 10)[0]
+        for flat, targets in zip(problem.start, problem.targets, strict=True)
+    ]
+
+    torch.testing.assert_close(torch.stack(theirs), trained(problem, 10), atol=1e-4, rtol=1e-4)
+
+
+def test_the_loop_stops_at_its_loss(problem):
+    flat, steps = fit_in_loop(SPEC, problem.start[0], problem.coords, problem.targets[0], 500, stop=0.02)
+    loss = (INRBatch.from_flat(SPEC, flat[None])(problem.coords)[0] - problem.targets[0]).square().mean()
+
+    assert 0 < steps < 500
+    assert float(loss) <= 0.02
+
+
+def test_the_compiled_step_is_that_of_the_engines(problem, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+
+    theirs = compiled_fit(SPEC)(problem.start, problem.coords, problem.targets, 10)
+
+    torch.testing.assert_close(theirs, trained(problem, 10), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(not has_jax(), reason="jax is not installed")
+def test_jax_fits_what_the_engines_fit(problem):
+    arrays = (part.numpy() for part in (problem.start, problem.coords, problem.targets))
+
+    theirs = np.array(jax_fit(SPEC)(*arrays, 10))
+
+    torch.testing.assert_close(torch.from_numpy(theirs), trained(problem, 10), atol=1e-4, rtol=1e-4)
+
+
+def test_a_rival_that_cannot_run_is_left_out_by_name(quick, monkeypatch):
+    def broken(spec):
+        def fit(*_):
+            raise RuntimeError("no C++ compiler\nmore of it")
+
+        return fit
+
+    monkeypatch.setattr("inr_factory.benchmarks.fit.compiled_fit", broken)
+    said = []
+
+    tables = BENCHMARKS["fit"](replace(PLAN, say=said.append))
+
+    assert "measured without torch.compile of the step: RuntimeError: no C++ compiler" in said
+    assert not any("compile" in row.name for row in tables[0].contenders)
+
+
+def test_a_step_is_counted_by_its_products_and_sines():
+    flop, sines = work_of_step(SirenSpec(2, 3, hidden_dim=4, num_hidden=2), points=10)
+
+    forward = 2 * 10 * (2 * 4 + 4 * 4 + 4 * 3)
+    assert flop == 3 * forward - 2 * 10 * 2 * 4
+    assert sines == 10 * 8
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of memory")
+def test_the_peak_of_memory_is_that_of_the_step():
+    small, large = peak_bytes(list), peak_bytes(lambda: bytearray(50_000_000).find(1))
+
+    assert small < 5_000_000
+    assert 45_000_000 < large < 60_000_000
 
 
 def test_a_plan_says_what_is_wrong_with_it():

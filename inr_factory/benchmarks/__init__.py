@@ -3,15 +3,17 @@
 The rivals are written as published code writes them, which is why h5py and scipy are imported here, too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from inr_factory.benchmarks.align import benchmark_align
 from inr_factory.benchmarks.augment import benchmark_augment
+from inr_factory.benchmarks.fit import benchmark_fit
 from inr_factory.benchmarks.load import benchmark_load
 from inr_factory.benchmarks.measure import Benchmark, Plan
 from inr_factory.benchmarks.mixup import benchmark_mixup
 
-BENCHMARKS: Mapping[str, Callable[[Plan], Benchmark]] = {
+BENCHMARKS: Mapping[str, Callable[[Plan], Sequence[Benchmark]]] = {
+    "fit": benchmark_fit,
     "load": benchmark_load,
     "augment": benchmark_augment,
     "align": benchmark_align,

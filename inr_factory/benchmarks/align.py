@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from inr_factory.alignment import Match, align, relative_distance
 from inr_factory.benchmarks.material import SPEC, fit_digits
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, describe_machine, measure, one_thread, repeat
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, one_thread, repeat
 from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.mixup import MixUp
 
@@ -23,12 +23,11 @@ AFTER = "distance after"
 PAIRS = 16
 
 
-def benchmark_align(plan: Plan) -> Benchmark:
+def benchmark_align(plan: Plan) -> tuple[Benchmark]:
     """Aligned MixUp of a batch of fitted INRs, one process and thread each; the yardstick is the published way.
 
     The distances say whether both find matches of the same worth: pairs of different objects, as MixUp has them.
     """
-    machine = describe_machine()
     with one_thread():
         inrs = fit_digits(plan.batch_size, plan.say)
     size = len(inrs)
@@ -57,7 +56,7 @@ def benchmark_align(plan: Plan) -> Benchmark:
         pairs = Contender("published way, pair by pair", each_pair, few, facts=after)
         measured = measure([pairs, *map(batched, get_args(Match))], plan)
     setting = f"{size} INRs {SPEC}, fitted to digits; relative distance before {float(relative_distance(partners, inrs).mean()):.2f}"
-    return Benchmark("align", pairs.name, setting, machine, measured)
+    return (Benchmark("align", pairs.name, setting, measured),)
 
 
 def state_dicts(inrs: INRBatch) -> list[dict[str, Tensor]]:

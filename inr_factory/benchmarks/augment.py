@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from inr_factory.benchmarks.load import PREFETCH, Batches, endless
 from inr_factory.benchmarks.material import SPEC, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, describe_machine, measure, repeat
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, repeat
 from inr_factory.dataset import INRDataset
 from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.loader import INRLoader
@@ -29,9 +29,8 @@ MAX_SHIFT = 0.25
 LayerTensors = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-def benchmark_augment(plan: Plan) -> Benchmark:
+def benchmark_augment(plan: Plan) -> tuple[Benchmark]:
     """Each transform of a batch on the CPU; the yardstick is the gather of the batch from memory-mapped shards."""
-    machine = describe_machine()
     with scratch_folder(set_bytes(plan.rows)) as folder:
         write_random_set(folder / "set", plan.rows, plan.say)
         dataset = INRDataset(folder / "set", check=False)
@@ -47,7 +46,7 @@ def benchmark_augment(plan: Plan) -> Benchmark:
         ]
         measured = measure(contenders, plan)
     setting = f"batches of {plan.batch_size} INRs {SPEC}, out of {plan.rows:,} on disk; chain: {CHAIN}"
-    return Benchmark("augment", "gather", setting, machine, measured)
+    return (Benchmark("augment", "gather", setting, measured),)
 
 
 def _transform(name: str, batch_size: int) -> Contender:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from inr_factory.benchmarks.material import SHARD_ROWS, SPEC, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, describe_machine, measure
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure
 from inr_factory.dataset import INRDataset
 from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.loader import INRLoader
@@ -29,9 +29,8 @@ FILE_BYTES = 12_288
 PREFETCH = 2
 
 
-def benchmark_load(plan: Plan) -> Benchmark:
+def benchmark_load(plan: Plan) -> tuple[Benchmark]:
     """Batches of random rows with a warm cache; the yardstick is numpy's fancy indexing of the same rows in RAM."""
-    machine = describe_machine()
     num_files = min(MOST_FILES, plan.rows)
     need = set_bytes(plan.rows) + 4 * plan.rows * SPEC.num_parameters + num_files * FILE_BYTES
     with scratch_folder(need) as folder:
@@ -62,7 +61,7 @@ def benchmark_load(plan: Plan) -> Benchmark:
             ]
             measured = measure(contenders, plan)
     setting = f"{plan.rows:,} INRs {SPEC}, batches of {plan.batch_size}, warm cache"
-    return Benchmark("load", contenders[0].name, setting, machine, measured)
+    return (Benchmark("load", contenders[0].name, setting, measured),)
 
 
 @dataclass(frozen=True)

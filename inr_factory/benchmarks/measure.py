@@ -20,7 +20,8 @@ ROUNDS = 9
 
 @dataclass(frozen=True)
 class Plan:
-    """What a benchmark is asked: rows of the set, INRs of a batch, seconds for each contender, where progress goes.
+    """What a benchmark is asked: rows of the set, INRs of a batch, seconds for each contender, where progress goes,
+    and where images are, if not those that are built in.
 
     Raises UsageError for numbers that make no batch.
     """
@@ -29,6 +30,7 @@ class Plan:
     batch_size: int = 512
     seconds: float = 2.0
     say: Callable[[str], None] = print
+    data_root: Path | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
@@ -41,7 +43,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the work: every step of the iterator that `start` gives handles `inrs` INRs.
+    """One way to do the work: every step of the iterator that `start` gives handles so many `units`.
 
     It is started anew in every round and closed after it, so that its processes do not run in others' time.
     The first `warm_up` steps of a round are not timed. `facts` are further numbers to be shown.
@@ -49,18 +51,18 @@ class Contender:
 
     name: str
     start: Callable[[], Iterator[object]]
-    inrs: int
+    units: int
     warm_up: int = 1
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """INRs per second, median of the rounds; `ratio` is the median of the rounds' rate over the yardstick's rate
+    """Units per second, median of the rounds; `ratio` is the median of the rounds' rate over the yardstick's rate
     in the same round, ratio_low and ratio_high their quartiles."""
 
     name: str
-    inrs_per_second: float
+    per_second: float
     ratio: float
     ratio_low: float
     ratio_high: float
@@ -74,13 +76,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The result of one run; `machine` says where it was made, `setting` with which INRs and batches."""
+    """A table of one run; `setting` says with which INRs and batches, `unit` what is counted."""
 
     name: str
     yardstick: str
     setting: str
-    machine: Mapping[str, str]
     contenders: tuple[Measured, ...]
+    unit: str = "INRs"
 
 
 def repeat(step: Callable[[], object]) -> Callable[[], Iterator[object]]:
@@ -105,7 +107,7 @@ def measure(contenders: Sequence[Contender], plan: Plan) -> tuple[Measured, ...]
 
 
 def _rate(contender: Contender, seconds: float) -> float:
-    """INRs per second, over at least so many seconds and one step."""
+    """Units per second, over at least so many seconds and one step."""
     steps = iter(contender.start())
     try:
         for _ in range(contender.warm_up):
@@ -113,7 +115,7 @@ def _rate(contender: Contender, seconds: float) -> float:
         done, started = 0, perf_counter()
         while (passed := perf_counter() - started) < seconds or not done:
             next(steps)
-            done += contender.inrs
+            done += contender.units
         return done / passed
     finally:
         close = getattr(steps, "close", None)

@@ -7,14 +7,13 @@ from torch import Generator
 
 from inr_factory.benchmarks.load import Batches
 from inr_factory.benchmarks.material import SPEC, fit_digits, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, describe_machine, measure, one_thread, repeat
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, one_thread, repeat
 from inr_factory.dataset import INRDataset
 from inr_factory.mixup import MixUp
 
 
-def benchmark_mixup(plan: Plan) -> Benchmark:
+def benchmark_mixup(plan: Plan) -> tuple[Benchmark]:
     """Each kind of MixUp of a batch of fitted INRs; the yardstick is the gather from memory-mapped shards."""
-    machine = describe_machine()
     with scratch_folder(set_bytes(plan.rows)) as folder:
         write_random_set(folder / "set", plan.rows, plan.say)
         dataset = INRDataset(folder / "set", check=False)
@@ -31,4 +30,4 @@ def benchmark_mixup(plan: Plan) -> Benchmark:
         gather = Contender("gather", Batches(plan.rows, plan.batch_size).each(dataset.gather), plan.batch_size)
         measured = measure([gather, *map(mixing, kinds)], plan)
     setting = f"batches of {size} INRs {SPEC}, fitted to digits; gather out of {plan.rows:,} on disk"
-    return Benchmark("mixup", "gather", setting, machine, measured)
+    return (Benchmark("mixup", "gather", setting, measured),)

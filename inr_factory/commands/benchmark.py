@@ -1,8 +1,9 @@
 """`benchmark`: how fast this program is here, side by side with the obvious rivals."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,40 +11,57 @@ from inr_factory import terminal
 from inr_factory.commands.options import Json
 from inr_factory.errors import UsageError, did_you_mean
 
+if TYPE_CHECKING:
+    from inr_factory.benchmarks.measure import Benchmark
+
 
 def benchmark(
-    what: Annotated[str, typer.Argument(help="load, augment, align or mixup", show_default=False)],
+    what: Annotated[str, typer.Argument(help="fit, load, augment, align or mixup", show_default=False)],
     rows: Annotated[int, typer.Option(help="INRs of the set on disk")] = 60_000,
     batch_size: Annotated[int, typer.Option(help="INRs of a batch")] = 512,
     seconds: Annotated[float, typer.Option(help="how long each contender is measured")] = 2.0,
+    data_root: Annotated[
+        Path | None, typer.Option(help="fit: take the Fashion-MNIST found here, not digits", show_default=False)
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="draw the result into this PNG", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure loading, augmentation, alignment or MixUp beside the ways in use elsewhere, in one run."""
+    """Measure fitting, loading, augmentation, alignment or MixUp beside the ways in use elsewhere, in one run."""
     from inr_factory.benchmarks import BENCHMARKS
-    from inr_factory.benchmarks.measure import Plan
+    from inr_factory.benchmarks.measure import Plan, describe_machine
 
     if what not in BENCHMARKS:
         raise UsageError(f"unknown benchmark {what!r}; {did_you_mean(what, BENCHMARKS)}")
-    result = BENCHMARKS[what](Plan(rows, batch_size, seconds, terminal.say))
+    machine = describe_machine()
+    tables = BENCHMARKS[what](Plan(rows, batch_size, seconds, terminal.say, data_root))
     if picture is not None:
         from inr_factory.report import draw_bars
 
-        heading = f"benchmark {what}: {result.setting}"
-        draw_bars({row.name: row.inrs_per_second for row in result.contenders}, picture, heading, "INRs per second")
+        bars = {
+            f"{table.name} ({table.unit}/s)\n{table.setting}": {row.name: row.per_second for row in table.contenders}
+            for table in tables
+        }
+        draw_bars(bars, picture, f"inr-factory benchmark {what}")
         terminal.say(f"picture in {picture}")
     if as_json:
-        terminal.tell_json(asdict(result))
+        terminal.tell_json({"benchmark": what, "machine": machine, "tables": [asdict(table) for table in tables]})
         return
-    terminal.tell(f"{result.setting}\n{', '.join(f'{name} {fact}' for name, fact in result.machine.items())}\n")
-    facts = list(result.contenders[0].facts)
-    table = [
-        (row.name, f"{row.inrs_per_second:,.0f}", _short(row.ratio), f"{_short(row.ratio_low)}-{_short(row.ratio_high)}",
-         _short(row.cost), *[f"{row.facts[name]:.3f}" for name in facts])
-        for row in result.contenders
-    ]  # fmt: skip
-    terminal.tell_table(["", "INRs/s", "rate", "quartiles", "time", *facts], table)
-    terminal.tell(f"\nrate and time: as many times those of {result.yardstick!r}, medians of rounds taken in turns")
+    terminal.tell(", ".join(f"{name} {fact}" for name, fact in machine.items()))
+    for table in tables:
+        terminal.tell(f"\n{table.name}: {table.setting}\n")
+        terminal.tell_table(["", f"{table.unit}/s", "rate", "quartiles", "time", *_facts(table)], list(_lines(table)))
+        terminal.tell(f"rate and time: as many times those of {table.yardstick!r}, medians of rounds taken in turns")
+
+
+def _facts(table: "Benchmark") -> list[str]:
+    return list(dict.fromkeys(name for row in table.contenders for name in row.facts))
+
+
+def _lines(table: "Benchmark") -> Iterator[tuple[str, ...]]:
+    for row in table.contenders:
+        facts = [f"{row.facts[name]:.3g}" if name in row.facts else "-" for name in _facts(table)]
+        quartiles = f"{_short(row.ratio_low)}-{_short(row.ratio_high)}"
+        yield (row.name, _short(row.per_second), _short(row.ratio), quartiles, _short(row.cost), *facts)
 
 
 def _short(number: float) -> str:

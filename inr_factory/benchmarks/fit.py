@@ -1,0 +1,288 @@
+"""Fit: the fitting engines beside the ways in use elsewhere: INR-steps, INRs to a quality, one core and all of them.
+
+Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values.
+"""
+
+import ctypes
+import itertools
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inr_factory.benchmarks.measure import Benchmark, Contender, Measured, Plan, measure, one_thread, repeat
+from inr_factory.benchmarks.rivals import compiled_fit, fit_in_loop, has_jax, jax_fit
+from inr_factory.fitting import fit_views, fused_cpu
+from inr_factory.inr import SirenSpec, start_values
+from inr_factory.local_pool import num_cores
+from inr_factory.manifest import ViewKey
+from inr_factory.recipe import FitConfig, ImageSource
+from inr_factory.signals import Signal, pixel_grid
+from inr_factory.sources import open_source
+
+GREY = SirenSpec(2, 1, hidden_dim=32, num_hidden=2, output_bias=0.5)
+RGB = SirenSpec(2, 3, hidden_dim=32, num_hidden=2, output_bias=0.5)
+SHAPE = SirenSpec(3, 1, hidden_dim=64, num_hidden=3, omega_0=10.0)
+# A spec with the points of each of its steps: pixels along a side, or points in space.
+PROBLEMS: tuple[tuple[SirenSpec, int], ...] = ((GREY, 28), (RGB, 32), (SHAPE, 2048))
+Engine = Literal["reference", "fused"]
+
+LANES = 16  # INRs of a batch, where a way takes them in batches
+STEPS = 20  # between two looks at the clock
+TARGETS = (35.0, 40.0)
+WORST = -1000.0  # dB: no fit is taken back
+JUDGED = 64  # images of which the share that reaches a target is told
+
+PER_INR = "one INR at a time, PyTorch loop"
+SHARE, MEMORY = "share of roofline", "peak MB"
+
+
+def benchmark_fit(plan: Plan) -> tuple[Benchmark, ...]:
+    """INR-steps for several specs, INRs to 35 and 40 dB, and how the engine goes with cores."""
+    steps = [_steps(Problem.make(spec, points), plan) for spec, points in PROBLEMS]
+    images, name = _images(plan.data_root)
+    return (*steps, *(_to_quality(images, name, target, plan) for target in TARGETS), _cores(plan))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """LANES INRs to be fitted to smooth random targets on the same points: what they are does not change the rate."""
+
+    spec: SirenSpec
+    coords: Tensor
+    targets: Tensor
+
+    @classmethod
+    def make(cls, spec: SirenSpec, points: int) -> "Problem":
+        generator = torch.Generator().manual_seed(0)
+        coords = 2 * torch.rand(points, spec.in_dim, generator=generator) - 1
+        if spec.in_dim == 2:
+            coords = pixel_grid(points, points)
+        waves = 3 * torch.randn(LANES, spec.in_dim, spec.out_dim, generator=generator)
+        return cls(spec, coords, 0.5 + 0.3 * torch.sin(coords @ waves))
+
+    @property
+    def start(self) -> Tensor:
+        return start_values(self.spec, range(LANES)).flatten()
+
+    def signals(self) -> list[Signal]:
+        return [Signal(self.coords, targets) for targets in self.targets]
+
+
+def _steps(problem: Problem, plan: Plan) -> Benchmark:
+    """INR-steps per second on one core; a step is one forward, backward and update of one INR."""
+    spec, coords, targets = problem.spec, problem.coords, problem.targets
+    start, keys, signals = problem.start, [ViewKey(str(at), 0) for at in range(LANES)], problem.signals()
+
+    def engine(name: Engine) -> Contender:
+        config = FitConfig(engine=name, steps=STEPS, target_psnr=None, floor_psnr=WORST, lanes=LANES, attempts=1)
+        named = f"ours, {name}" if name == "reference" else f"ours, {name} ({fused_cpu.variants()[0]})"
+        return Contender(named, repeat(lambda: fit_views(spec, keys, signals, config, run_seed=0)), LANES * STEPS)
+
+    places = itertools.cycle(range(LANES))
+
+    def one() -> object:
+        at = next(places)
+        return fit_in_loop(spec, start[at], coords, targets[at], STEPS)
+
+    ways = [Contender(PER_INR, repeat(one), STEPS), engine("reference")]
+    if has_jax():
+        scan, arrays = jax_fit(spec), (start.numpy(), coords.numpy(), targets.numpy())
+        ways.append(
+            Contender("JAX, vmap and scan", repeat(lambda: scan(*arrays, STEPS).block_until_ready()), LANES * STEPS)
+        )
+    else:
+        plan.say("JAX is not installed here: measured without it")
+    compiled = compiled_fit(spec)
+    ways.append(
+        Contender("torch.compile of the step", repeat(lambda: compiled(start, coords, targets, STEPS)), LANES * STEPS)
+    )
+    if obstacle := fused_cpu.obstacle(spec):
+        plan.say(f"measured without the fused engine: {obstacle}")
+    else:
+        ways.append(engine("fused"))
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        ways = [way for way in ways if _runs(way, plan)]
+        peaks = {way.name: peak_bytes(lambda way=way: next(iter(way.start()))) for way in ways}  # type: ignore[misc]
+        least = least_seconds(spec, len(coords))
+        measured = measure(ways, plan)
+
+    def with_facts(row: Measured) -> Measured:
+        peak = peaks[row.name]
+        memory = {} if peak is None else {MEMORY: peak / 1e6}
+        return replace(row, facts={SHARE: least * row.per_second, **memory})
+
+    flop, sines = work_of_step(spec, len(coords))
+    setting = (
+        f"{spec}, {len(coords):,} points, one core; a step is {flop / 1e6:.1f} MFLOP and {sines:,} sines with their "
+        f"cosines, for which the core needs {least * 1e6:.0f} us"
+    )
+    return Benchmark("INR-steps", PER_INR, setting, tuple(map(with_facts, measured)), "INR-steps")
+
+
+def _runs(way: Contender, plan: Plan) -> bool:
+    """Whether it does; code is compiled here, before anything is measured."""
+    plan.say(f"trying {way.name}")
+    try:
+        next(iter(way.start()))
+    except Exception as error:
+        # A rival that cannot run here (torch.compile without a C++ compiler) is left out by name.
+        plan.say(f"measured without {way.name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        return False
+    return True
+
+
+def work_of_step(spec: SirenSpec, points: int) -> tuple[float, int]:
+    """Floating-point operations of the matrix products of a step, and sines, each of which comes with its cosine.
+
+    Forward; the gradients of weights; the gradients of what goes into a layer, of all layers but the first.
+    """
+    sizes = [outputs * inputs for outputs, inputs in spec.layer_shapes]
+    return 2.0 * points * (3 * sum(sizes) - sizes[0]), points * spec.hidden_dim * spec.num_hidden
+
+
+def least_seconds(spec: SirenSpec, points: int) -> float:
+    """What a step would take at the rates of this core, measured here and now: those of a large matrix product and
+    of the engine's own sines and cosines, one after the other."""
+    flop, sines = work_of_step(spec, points)
+    square = torch.rand(768, 768)
+    product = _fastest(lambda: square @ square) / (2 * 768**3)
+    angles = torch.rand(65_536)
+    both: Callable[[], object] = lambda: (angles.sin(), angles.cos())  # noqa: E731
+    if names := fused_cpu.variants():
+        both = lambda: fused_cpu.sincospi(angles.numpy(), names[0])  # noqa: E731
+    return flop * product + sines * _fastest(both) / len(angles)
+
+
+def _fastest(step: Callable[[], object], times: int = 30) -> float:
+    """Seconds of the fastest of some calls."""
+    seconds = []
+    for _ in range(times):
+        started = perf_counter()
+        step()
+        seconds.append(perf_counter() - started)
+    return min(seconds)
+
+
+def peak_bytes(step: Callable[[], object]) -> int | None:
+    """By how much the memory of this process grows while a step runs; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back, as far as it can be
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is in use
+        before = _kilobytes(status, "VmRSS")
+        step()
+        return 1024 * max(0, _kilobytes(status, "VmHWM") - before)
+    except (OSError, AttributeError):
+        return None
+
+
+def _kilobytes(status: Path, name: str) -> int:
+    return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith(name)))
+
+
+def _images(data_root: Path | None) -> tuple[list[Signal], str]:
+    """Grey images of 28 x 28, each class in turn: Fashion-MNIST where it is, else scikit-learn's digits."""
+    config = ImageSource(collection="digits" if data_root is None else "fashion_mnist")
+    source = open_source(config, data_root)
+    chosen = range(0, len(source.items), max(1, len(source.items) // JUDGED))
+    return [source.signal(index) for index in chosen[:JUDGED]], source.name
+
+
+def _to_quality(images: Sequence[Signal], name: str, target: float, plan: Plan) -> Benchmark:
+    """INRs per second on one core until each is as good as that, its start included."""
+    adam = FitConfig(target_psnr=target, floor_psnr=0, attempts=1)
+    settings = {
+        "adam 5e-4, 1,000 steps": adam,
+        "adam 1e-3, 1,000 steps": adam.model_copy(update={"learning_rate": 1e-3}),
+        "sprint, 80 steps": FitConfig(optimizer="sprint", target_psnr=target, floor_psnr=0, attempts=1),
+    }
+    stop = 10 ** (-target / 10)
+    places = itertools.cycle(range(len(images)))
+
+    def one() -> object:
+        at = next(places)
+        flat = start_values(GREY, [ViewKey(str(at), 0).seed(0)]).flatten()[0]
+        return fit_in_loop(GREY, flat, images[at].coords, images[at].targets, 1000, stop)
+
+    def some(config: FitConfig, count: int) -> object:
+        at = [next(places) for _ in range(count)]
+        keys = [ViewKey(str(place), 0) for place in at]
+        return fit_views(GREY, keys, [images[place] for place in at], config, run_seed=0)
+
+    def ours(named: str, config: FitConfig) -> Contender:
+        keys = [ViewKey(str(at), 0) for at in range(len(images))]
+        fitted = fit_views(GREY, keys, images, config, run_seed=0)
+        facts = {
+            "reached": float((fitted.psnr >= target - 1e-3).mean()) * len(fitted.keys) / len(images),
+            "median dB": float(torch.from_numpy(fitted.psnr).median()),
+            "mean steps": float(fitted.steps.mean()),
+        }
+        return Contender(f"ours, {named}", repeat(lambda: some(config, 8)), 8, facts=facts)
+
+    with one_thread():
+        ways = [ours(named, config) for named, config in settings.items()]
+        per_inr = f"{PER_INR}, adam 5e-4"
+        measured = measure([Contender(per_inr, repeat(one), 1, warm_up=0), *ways], plan)
+    setting = (
+        f"{GREY}, {name} 28 x 28, one core, to {target:g} dB or all steps; start and last layer's solution included"
+    )
+    return Benchmark("INRs to a quality", per_inr, setting, measured, "INRs")
+
+
+def _cores(plan: Plan) -> Benchmark:
+    """INR-steps per second of one process, and of as many as there are cores."""
+    cores = num_cores()
+    spec, points = PROBLEMS[0]
+    tasks = 200 if fused_cpu.available() else 2
+    with _processes(cores, spec, points) as connections:
+
+        def by(count: int) -> Callable[[], object]:
+            def step() -> None:
+                for connection in connections[:count]:
+                    connection.send(tasks)
+                for connection in connections[:count]:
+                    connection.recv()
+
+            return step
+
+        counts = sorted({1, cores})
+        names = {count: f"{count} {'process' if count == 1 else 'processes'}" for count in counts}
+        ways = [Contender(names[count], repeat(by(count)), count * tasks * STEPS) for count in counts]
+        measured = measure(ways, plan)
+    setting = f"{spec}, {points**2:,} points, the engine that fit takes, one thread each"
+    return Benchmark("cores", names[1], setting, measured, "INR-steps")
+
+
+@contextmanager
+def _processes(count: int, spec: SirenSpec, points: int) -> Iterator[list[Connection]]:
+    """Processes beside this one that fit as many INRs as they are told to, for STEPS steps each."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(count)]
+    workers = [context.Process(target=_work, args=(theirs, spec, points), daemon=True) for _, theirs in pipes]
+    try:
+        for worker in workers:
+            worker.start()
+        yield [ours for ours, _ in pipes]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _work(connection: Connection, spec: SirenSpec, points: int) -> None:
+    torch.set_num_threads(1)
+    signals = Problem.make(spec, points).signals()
+    config = FitConfig(steps=STEPS, target_psnr=None, floor_psnr=WORST, attempts=1)
+    while True:
+        count = connection.recv()
+        keys = [ViewKey(str(at), 0) for at in range(count)]
+        fit_views(spec, keys, [signals[at % LANES] for at in range(count)], config, run_seed=0)
+        connection.send(count)
