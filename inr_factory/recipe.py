@@ -100,11 +100,13 @@ class FitConfig(Section):
     `optimizer` "adam" is the field's (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one: see
     fitting/schedule.py; its learning_rate is the peak, 8e-3 over 80 steps unless told otherwise.
 
+    `engine` "none" fits nothing and stores the start values: for measuring and rehearsing all the rest.
+
     `batch_points` takes so many of a signal's points for each step, in an order of the INR's own, all of them once
     around; the loss over all points is then measured, and the target tested, once around.
     """
 
-    engine: Literal["auto", "reference", "fused"] = "auto"
+    engine: Literal["auto", "reference", "fused", "none"] = "auto"
     optimizer: Literal["adam", "sprint"] = "adam"
     learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
     steps: int = Field(default=1000, ge=1)

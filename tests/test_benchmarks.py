@@ -48,6 +48,7 @@ CONTENDERS = {
         "ours, sprint, 80 steps",
         "1 process",
     },
+    "pipeline": {"fit by sprint, local", "without fitting, local", "fit by sprint, ray", "without fitting, ray"},
     "load": {
         "array in RAM, X[rows]",
         "INRLoader, memory maps",
@@ -77,6 +78,8 @@ def quick(scratch, monkeypatch):
     monkeypatch.setattr("inr_factory.benchmarks.fit.PROBLEMS", ((SPEC, 5), (SirenSpec(3, 1, 8), 20)))
     monkeypatch.setattr("inr_factory.benchmarks.fit.JUDGED", 2)
     monkeypatch.setattr("inr_factory.benchmarks.fit.TARGETS", (10.0,))
+    monkeypatch.setattr("inr_factory.benchmarks.pipeline.TURNS", 2)
+    monkeypatch.setattr("inr_factory.benchmarks.pipeline.SHARD_OBJECTS", 10)
     monkeypatch.setattr("inr_factory.benchmarks.material.FIT_STEPS", 3)
     return scratch
 

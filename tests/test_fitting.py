@@ -304,3 +304,15 @@ def test_a_target_may_be_an_error_in_the_unit_of_the_distances(engine):
     assert reached.any()
     assert (np.sqrt(fitted.loss[reached]) <= 0.05 * (1 + 1e-6)).all()
     assert (np.sqrt(fitted.loss[reached]) > 0.04).all(), "it went on after the target"
+
+
+def test_the_engine_that_fits_nothing_gives_the_start_values():
+    told = []
+    config = QUICK.model_copy(update={"engine": "none"})
+
+    fitted = fit_views(SPEC, keys(3), waves(3), config, run_seed=5, on_progress=told.append)
+
+    assert fitted.keys == tuple(keys(3))
+    assert torch.equal(fitted.inrs.flatten(), start_values(SPEC, [key.seed(5) for key in keys(3)]).flatten())
+    assert fitted.steps.tolist() == [0, 0, 0]
+    assert told == [Tally(3, 3)]

@@ -11,9 +11,11 @@ from inr_factory.benchmarks.fit import benchmark_fit
 from inr_factory.benchmarks.load import benchmark_load
 from inr_factory.benchmarks.measure import Benchmark, Plan
 from inr_factory.benchmarks.mixup import benchmark_mixup
+from inr_factory.benchmarks.pipeline import benchmark_pipeline
 
 BENCHMARKS: Mapping[str, Callable[[Plan], Sequence[Benchmark]]] = {
     "fit": benchmark_fit,
+    "pipeline": benchmark_pipeline,
     "load": benchmark_load,
     "augment": benchmark_augment,
     "align": benchmark_align,

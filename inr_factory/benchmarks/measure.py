@@ -103,7 +103,7 @@ def measure(contenders: Sequence[Contender], plan: Plan) -> tuple[Measured, ...]
                 rates[contender.name].append(_rate(contender, plan.seconds / ROUNDS))
             plan.say(f"round {number + 1} of {ROUNDS} done")
     yardstick = rates[contenders[0].name]
-    return tuple(_summary(contender, rates[contender.name], yardstick) for contender in contenders)
+    return tuple(summary(way.name, rates[way.name], yardstick, way.facts) for way in contenders)
 
 
 def _rate(contender: Contender, seconds: float) -> float:
@@ -123,10 +123,11 @@ def _rate(contender: Contender, seconds: float) -> float:
             close()
 
 
-def _summary(contender: Contender, rates: Sequence[float], yardstick: Sequence[float]) -> Measured:
+def summary(name: str, rates: Sequence[float], yardstick: Sequence[float], facts: Mapping[str, float]) -> Measured:
+    """Rates (R,) of a contender, and those of the yardstick in the same rounds, at least two."""
     ratios = [ours / theirs for ours, theirs in zip(rates, yardstick, strict=True)]
     low, middle, high = quantiles(ratios, n=4, method="inclusive")
-    return Measured(contender.name, median(rates), middle, low, high, contender.facts)
+    return Measured(name, median(rates), middle, low, high, facts)
 
 
 @contextmanager

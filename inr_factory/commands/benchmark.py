@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    what: Annotated[str, typer.Argument(help="fit, load, augment, align or mixup", show_default=False)],
+    what: Annotated[str, typer.Argument(help="fit, pipeline, load, augment, align or mixup", show_default=False)],
     rows: Annotated[int, typer.Option(help="INRs of the set on disk")] = 60_000,
     batch_size: Annotated[int, typer.Option(help="INRs of a batch")] = 512,
     seconds: Annotated[float, typer.Option(help="how long each contender is measured")] = 2.0,
     data_root: Annotated[
-        Path | None, typer.Option(help="fit: take the Fashion-MNIST found here, not digits", show_default=False)
+        Path | None,
+        typer.Option(help="fit and pipeline: take the Fashion-MNIST found here, not digits", show_default=False),
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="draw the result into this PNG", show_default=False)] = None,
     as_json: Json = False,

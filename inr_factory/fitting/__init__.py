@@ -1,7 +1,7 @@
 """Fitting: many INRs at once, each to its own signal, by one of several engines behind `fit_views`.
 
 Engines: `reference` (torch.func, any device), the yardstick for correctness; `fused` (compiled C, on the CPU, sine INRs),
-about ten times as fast. `auto` picks the fastest that supports the spec on the device.
+about ten times as fast. `auto` picks the fastest that supports the spec on the device. `none` fits nothing.
 
 Shape letters: N INRs, D parameters of one INR, P points, O values.
 """
@@ -24,7 +24,7 @@ from inr_factory.fitting import fused_cpu
 from inr_factory.fitting.lanes import Fit, Job, in_own_order
 from inr_factory.fitting.reference import fit_reference
 from inr_factory.fitting.schedule import start_weights
-from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.manifest import Quarantined, ViewKey
 from inr_factory.recipe import FitConfig
 from inr_factory.shards import STATUS
@@ -96,6 +96,9 @@ def fit_views(
         if dims != (spec.in_dim, spec.out_dim):
             raise UsageError(f"{key.object_id} maps {dims[0]} to {dims[1]} values; this INR is {spec}")
 
+    if config.engine == "none":
+        return _start_values_alone(spec, keys, run_seed, on_progress)
+
     def start(index: int, attempt: int) -> Tensor:
         return start_weights(spec, keys[index].seed(run_seed, attempt), signals[index], config)
 
@@ -122,10 +125,32 @@ def fit_views(
     return _gather(spec, keys, [fits[index] for index in range(len(keys))], run_seed)
 
 
-def engine_name(config: FitConfig, device: torch.device | str, spec: SirenSpec) -> Literal["reference", "fused"]:
+def _start_values_alone(
+    spec: SirenSpec, keys: Sequence[ViewKey], run_seed: int, on_progress: OnProgress | None
+) -> FittedViews:
+    """What the engine that fits nothing makes: 0 steps to 0 dB."""
+    seeds = [key.seed(run_seed) for key in keys]
+    zeros = np.zeros(len(keys))
+    if on_progress is not None:
+        on_progress(Tally(len(keys), len(keys)))
+    return FittedViews(
+        keys=tuple(keys),
+        inrs=start_values(spec, seeds),
+        seeds=np.array(seeds, dtype=np.int64),
+        psnr=zeros.astype(np.float32),
+        loss=np.ones(len(keys), dtype=np.float32),
+        steps=zeros.astype(np.int32),
+        status=np.full(len(keys), STATUS["ran all steps"], dtype=np.int8),
+        failures=(),
+    )
+
+
+def engine_name(
+    config: FitConfig, device: torch.device | str, spec: SirenSpec
+) -> Literal["reference", "fused", "none"]:
     """The engine that `fit_views` uses. Raises UsageError where the one asked for cannot do this."""
-    if config.engine == "reference":
-        return "reference"
+    if config.engine in ("reference", "none"):
+        return config.engine
     on_cpu = torch.device(device).type == "cpu"
     obstacle = fused_cpu.obstacle(spec) if on_cpu else f"it runs on the CPU, not on {torch.device(device).type}"
     if not obstacle:

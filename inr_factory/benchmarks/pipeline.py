@@ -1,0 +1,76 @@
+"""Pipeline: a whole fit, and the same without fitting: what sources, Ray, writing and recording cost beside it."""
+
+import shutil
+from pathlib import Path
+from statistics import median
+from time import monotonic
+
+from inr_factory.benchmarks.material import scratch_folder, set_bytes
+from inr_factory.benchmarks.measure import Benchmark, Plan, summary
+from inr_factory.factory import Backend, Progress, Settings, fit_set
+from inr_factory.local_pool import num_cores
+from inr_factory.recipe import Recipe, load_recipe
+
+TURNS = 3
+MOST_INRS = 10_000  # of one run: what is asked with --rows, but no more
+SHARD_OBJECTS = 500
+BACKENDS: tuple[Backend, ...] = ("local", "ray")
+SHARE = "share of the fit's time"
+
+
+def benchmark_pipeline(plan: Plan) -> tuple[Benchmark]:
+    """INRs per second of whole runs at full speed, with all cores, beyond their start and end: by `sprint`, and by the
+    engine that fits nothing. The share says how much of a fit's time everything but fitting takes."""
+    count = min(plan.rows, MOST_INRS)
+    collection = "digits" if plan.data_root is None else "fashion_mnist"
+    rates: dict[str, list[float]] = {}
+    starts: dict[str, list[float]] = {}
+    with scratch_folder(set_bytes(count)) as folder:
+        for turn in range(TURNS):
+            for backend in BACKENDS:
+                for name, engine in (("fit by sprint", "auto"), ("without fitting", "none")):
+                    recipe = full_speed(collection, count, engine)
+                    rate, start = timed_fit(recipe, folder / "set", Settings(plan.data_root, backend))
+                    rates.setdefault(f"{name}, {backend}", []).append(rate)
+                    starts.setdefault(f"{name}, {backend}", []).append(start)
+            plan.say(f"turn {turn + 1} of {TURNS} done")
+    yardstick = f"fit by sprint, {BACKENDS[0]}"
+    rows = []
+    for name, found in rates.items():
+        facts = {"start and end s": median(starts[name])}
+        if name.startswith("without"):
+            fit = rates[name.replace("without fitting", "fit by sprint")]
+            facts[SHARE] = median(ours / null for ours, null in zip(fit, found, strict=True))
+        rows.append(summary(name, found, rates[yardstick], facts))
+    setting = (
+        f"{count:,} INRs of {collection} to {recipe.fit.target_psnr:g} dB, {num_cores()} workers, beyond start and end"
+    )
+    return (Benchmark("pipeline", yardstick, setting, tuple(rows), "INRs"),)
+
+
+def full_speed(collection: str, count: int, engine: str) -> Recipe:
+    """A recipe that makes so many INRs by `sprint`, in one view or, where there are too few objects, in several."""
+    objects = 1797 if collection == "digits" else count
+    views = -(-count // objects)
+    own = [f"views={views}", f"limit={min(objects, count)}", f"fit.engine={engine}", f"shard_objects={SHARD_OBJECTS}"]
+    floor = ["fit.floor_psnr=-1"] if engine == "none" else []
+    return load_recipe(collection, ["fit.optimizer=sprint", "fit.learning_rate=8e-3", "fit.steps=80", *own, *floor])
+
+
+def timed_fit(recipe: Recipe, out: Path, settings: Settings) -> tuple[float, float]:
+    """INRs per second of a run from its first INRs to its last, and all its other seconds. The set is removed."""
+    started = monotonic()
+    seen: list[tuple[int, float]] = []
+
+    def watch(progress: Progress) -> None:
+        done = progress.tally.done
+        if done and (not seen or done > seen[-1][0]):
+            seen[1:] = [(done, monotonic())]
+
+    try:
+        fit_set(recipe, out, settings, watch)
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+    (first, since), (last, until) = seen[0], seen[-1]
+    seconds = max(until - since, 1e-6)
+    return max(last - first, 1) / seconds, monotonic() - started - seconds
