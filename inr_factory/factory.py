@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from inr_factory.ahead import computing_ahead, cores_ahead
 from inr_factory.blocks import Plan, ShardTask, make_plan
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.fitting import Tally, fit_views
@@ -113,7 +114,9 @@ def fit_set(
     worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint)
     try:
         if tasks and settings.backend == "local":
-            run_local(worker, tasks, settings.workers or default_workers(device), run.listener)
+            workers = settings.workers or default_workers(device)
+            with computing_ahead(worker, tasks, cores_ahead(recipe, device, workers)):
+                run_local(worker, tasks, workers, run.listener)
         elif tasks:
             from inr_factory.ray_pool import run_ray  # Ray takes seconds to import
 

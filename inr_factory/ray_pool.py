@@ -12,11 +12,13 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+from inr_factory.ahead import compute_part
 from inr_factory.blocks import ShardTask
 from inr_factory.errors import FactoryError, ResourceError, UsageError
 from inr_factory.fitting import Tally
 from inr_factory.local_pool import Deaths, Listener, num_cores
 from inr_factory.manifest import ShardEntry
+from inr_factory.recipe import ShapeSource
 from inr_factory.worker import Worker
 
 POLL_SECONDS = 0.5
@@ -99,11 +101,23 @@ def run_ray(
         options = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_restarts": -1, "max_concurrency": 2}
         maker = ray.remote(_Actor).options(**options)
         actors = [maker.remote(sent) for _ in range(number)]
+        ahead = int(ray.cluster_resources().get("CPU", 0)) - number if on_gpu else 0
+        helpers = _start_ahead(ray, sent, tasks, max(0, ahead))
         try:
             _drive(ray, actors, deque(tasks), listener)
         finally:
+            for helper in helpers:
+                ray.cancel(helper, force=True)
             for actor in actors:
                 ray.kill(actor)
+
+
+def _start_ahead(ray: Any, worker: Worker, tasks: Sequence[ShardTask], count: int) -> list[Any]:
+    """On so many cores of the cluster, samples of shapes are computed before the actors ask for them."""
+    if not isinstance(worker.recipe.source, ShapeSource):
+        return []
+    maker = ray.remote(num_cpus=1, max_retries=0)(compute_part)
+    return [maker.remote(worker, tasks, part, count) for part in range(count)]
 
 
 def _drive(ray: Any, actors: Sequence[Any], waiting: deque[ShardTask], listener: Listener) -> None:
