@@ -35,12 +35,19 @@ def tell_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
     """A table on stdout; cells that are numbers are set to the right."""
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for at, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[at], int | float) or str(row[at])[:1].isdigit() for row in rows)
+        cells = [str(row[at]) for row in rows if row[at] != "-"]
+        numeric = bool(cells) and all(cell.lstrip("-")[:1].isdigit() for cell in cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row])
     width = None if sys.stdout.isatty() else 160  # a file or a pipe has no width of its own
     Console(highlight=False, markup=False, width=width).print(table)
+
+
+def rate(inrs: float, seconds: float) -> str:
+    """INRs a second, with digits after the point where they are few."""
+    each = inrs / max(seconds, 1e-9)
+    return f"{each:,.0f} INRs/s" if each >= 20 else f"{each:.2g} INRs/s"
 
 
 def duration(seconds: float) -> str:
@@ -57,6 +64,7 @@ class FitProgress:
         self.started = monotonic()
         self.due = self.started + LINE_SECONDS
         self.noted = 0
+        self.first: tuple[int, float] | None = None
         self.bar = Progress(
             TextColumn(f"fit {name}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("INRs  {task.fields[rate]}"),
             TextColumn("{task.fields[psnr]}"), TimeRemainingColumn(compact=True), console=err, expand=True,
@@ -76,13 +84,21 @@ class FitProgress:
             say(note)
         self.noted = len(state.notes)
         done, seconds = state.tally.done, monotonic() - self.started
-        rate = f"{done / seconds:,.0f} INRs/s" if done else "starting"
+        if done and self.first is None:
+            self.first = done, seconds
+        pace = rate(done, seconds) if done else "starting"
         psnr = f"{state.mean_psnr:.1f} dB" if state.mean_psnr is not None else ""
-        self.bar.update(self.row, total=state.inrs, completed=done, rate=rate, psnr=psnr)
+        self.bar.update(self.row, total=state.inrs, completed=done, rate=pace, psnr=psnr)
         if not err.is_terminal and monotonic() >= self.due:
             self.due = monotonic() + LINE_SECONDS
-            left = f"{duration((state.inrs - done) * seconds / done)} left" if done else ""
-            say(", ".join(filter(None, [f"{done:,} of {state.inrs:,} INRs", rate, psnr, left])))
+            left = f"{duration(self._seconds_left(state.inrs, done, seconds))} left" if done else ""
+            say(", ".join(filter(None, [f"{done:,} of {state.inrs:,} INRs", pace, psnr, left])))
+
+    def _seconds_left(self, total: int, done: int, seconds: float) -> float:
+        """By the pace since the first INRs were done: starting takes seconds, once."""
+        before, then = self.first or (0, 0.0)
+        before, then = (before, then) if done > before else (0, 0.0)
+        return (total - done) * (seconds - then) / (done - before)
 
 
 class ShardProgress:

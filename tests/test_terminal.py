@@ -41,3 +41,26 @@ def test_tables_set_numbers_to_the_right(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split() == ["bb", "12,345"]
     assert lines[-2].endswith("     5")
+
+
+def test_what_is_missing_does_not_move_the_numbers_beside_it(capsys):
+    terminal.tell_table(["name", "share"], [("a", "-"), ("b", "0.25"), ("-c", "-3")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[-4:] for line in lines[-3:]] == ["   -", "0.25", "  -3"]
+    assert lines[-1].startswith("-c ")
+
+
+@pytest.mark.parametrize(
+    ("inrs", "seconds", "text"), [(420, 1168, "0.36 INRs/s"), (30, 10, "3 INRs/s"), (10_000, 8, "1,250 INRs/s")]
+)
+def test_slow_rates_keep_digits(inrs, seconds, text):
+    assert terminal.rate(inrs, seconds) == text
+
+
+def test_the_time_left_does_not_count_the_start(hasty, monkeypatch, capfd):
+    now = 100.0
+    monkeypatch.setattr(terminal, "monotonic", lambda: now)
+    with terminal.FitProgress("digits") as progress:
+        for now, done in [(130.0, 10), (140.0, 110)]:  # noqa: B007
+            progress(Progress(inrs=1110, tally=Tally(done, done, 40.0 * done, done)))
+    assert capfd.readouterr().err.splitlines()[-1].endswith("2 min left")  # 1,000 at 10 a second

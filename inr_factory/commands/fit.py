@@ -68,7 +68,7 @@ def fit(
         )
     else:
         kept = f", {report.adopted} found whole and recorded" if report.adopted else ""
-        rate = f", {report.inrs / report.seconds:,.0f} INRs/s" if report.inrs else ""
+        rate = f", {terminal.rate(report.inrs, report.seconds)}" if report.inrs else ""
         took = terminal.duration(report.seconds)
         terminal.tell(
             f"{out}: made {report.inrs:,} INRs in {report.made:,} {plural(report.made, 'shard')}{kept} in {took}{rate}"
@@ -99,7 +99,7 @@ def _estimate(recipe: Recipe, out: Path, how: Settings, as_json: bool) -> None:
     rows += [("on disk", f"about {found.bytes / 1e6:,.1f} MB"), ("free disk", f"{found.free / 1e9:,.1f} GB")]
     rows += [("workers", f"{found.workers}")]
     if found.seconds is not None and found.inrs_per_second is not None:
-        how_long = f"about {terminal.duration(found.seconds)} at {found.inrs_per_second:,.0f} INRs/s"
+        how_long = f"about {terminal.duration(found.seconds)} at {terminal.rate(found.inrs_per_second, 1)}"
         rows += [("time", f"{how_long}, by a probe of {found.probed} INRs")]
     terminal.tell_table(["", ""], rows, title=f"fit {recipe.name} into {out} would make")
 
