@@ -4,16 +4,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := inrs/demo
+SOURCES := inr_factory/fitting/fused.c inr_factory/moves.c
 
 .PHONY: demo test lint clean
 
-demo: .venv/fused
+demo: .venv/compiled
 	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
 	$(BIN)/inr-factory verify $(DEMO) --render
 	$(BIN)/inr-factory show $(DEMO)
 	$(BIN)/inr-factory train $(DEMO) --model dws:set_layer=deepsets --mixup mixup --epochs 50 --batch-size 64 --lr 5e-3 --schedule cosine --out runs/demo
 
-test: .venv/fused
+test: .venv/compiled
 	$(BIN)/python -m pytest
 
 lint: .venv/installed
@@ -24,14 +25,14 @@ lint: .venv/installed
 clean:
 	rm -rf .venv $(DEMO) runs/demo
 
-.venv/installed: pyproject.toml constraints.txt hatch_build.py inr_factory/fitting/fused.c
+.venv/installed: pyproject.toml constraints.txt hatch_build.py $(SOURCES)
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-# The fused fitting engine is compiled by an install (hatch_build.py).
-.venv/fused: inr_factory/fitting/fused.c hatch_build.py | .venv/installed
+# The C code is compiled by an install (hatch_build.py).
+.venv/compiled: $(SOURCES) hatch_build.py | .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@

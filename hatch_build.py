@@ -1,6 +1,6 @@
-"""Build hook: compiles the fused engine when a wheel, or an editable install, is made.
+"""Build hook: compiles the C code when a wheel, or an editable install, is made.
 
-Without a compiler the wheel is pure Python, and fits run on the reference engine.
+Without a compiler the wheel is pure Python, and torch does the work.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "inr_factory/fitting/fused.c"
-LIBRARY = "inr_factory/fitting/_fused.so"
+FUSED = ("inr_factory/fitting/fused.c", "inr_factory/fitting/_fused.so")
+MOVES = ("inr_factory/moves.c", "inr_factory/_moves.so")
 
 # Never -ffast-math: see the top of fused.c.
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden"]
@@ -29,36 +29,38 @@ X86 = {
     "baseline": "-DDISPATCH",
 }
 OTHERS = {"baseline": "-DDISPATCH"}
+ONE = {"all": "-ffp-contract=off"}  # as torch computes it
 
 
-class FusedEngineHook(BuildHookInterface):  # type: ignore[type-arg]
+class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
     """Puts the library where the package looks for it, and into the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         root = Path(self.root)
-        library = root / LIBRARY
+        widths = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
         try:
-            compile_library(root / SOURCE, library)
+            for (source, library), variants in ((FUSED, widths), (MOVES, ONE)):
+                compile_library(root / source, root / library, variants)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             self.app.display_warning(
-                f"The fused fitting engine was not compiled; fits will run on the reference engine, about ten times "
-                f"slower. To have it, install a C compiler (or set CC) and install again. Reason: {reason.strip()}"
+                f"The C code was not compiled; fits will run on the reference engine, about ten times slower, and "
+                f"symmetries of weights in torch. To have it, install a C compiler (or set CC) and install again. "
+                f"Reason: {reason.strip()}"
             )
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["artifacts"].append(LIBRARY)
+        build_data["artifacts"] += [library for _, library in (FUSED, MOVES)]
 
 
-def compile_library(source: Path, library: Path) -> None:
+def compile_library(source: Path, library: Path, variants: dict[str, str]) -> None:
     """Compile each variant and link them into one library, which appears only when it is complete.
 
     Raises OSError without a compiler, CalledProcessError (with its stderr) if it fails.
     """
     compiler = find_compiler()
-    built_from = hashlib.sha256(source.read_bytes()).hexdigest()  # by which fused_cpu.py knows a stale library
-    variants = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
+    built_from = hashlib.sha256(source.read_bytes()).hexdigest()  # by which compiled.py knows a stale library
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         objects = []
         for name, flags in variants.items():

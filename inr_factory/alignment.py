@@ -16,9 +16,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from inr_factory import moves
 from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch
-from inr_factory.symmetries import permute_neurons, require_sine, scale_neurons, shift_phases
+from inr_factory.symmetries import parity, permute_neurons, require_sine, scale_neurons, shift_phases
 
 Match = Literal["permutation", "signed", "phase"]
 
@@ -66,6 +67,10 @@ def align(moving: INRBatch, fixed: INRBatch, match: Match = "permutation", max_s
 
 def rewire(inrs: INRBatch, permutations_NLH: Tensor, signs_NLH: Tensor, half_turns_NLH: Tensor) -> INRBatch:
     """Apply the moves of an alignment, see `Aligned`."""
+    if moves.usable(inrs):
+        order, sign, turns = (part.transpose(0, 1) for part in (permutations_NLH, signs_NLH, half_turns_NLH))
+        shift, outgoing = turns * (math.pi / inrs.spec.omega_0), sign * parity(turns)
+        return moves.move_neurons(inrs, order, sign, outgoing, shift)
     signed, turned = bool((signs_NLH < 0).any()), bool(half_turns_NLH.any())
     for layer in range(inrs.spec.num_hidden):
         inrs = permute_neurons(inrs, layer, permutations_NLH[:, layer])

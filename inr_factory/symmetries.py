@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from inr_factory import moves
 from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch
 from inr_factory.options import Option, check_number, check_whole
@@ -29,6 +30,8 @@ def permute_neurons(inrs: INRBatch, layer: int, permutation_NH: Tensor) -> INRBa
 
 def permute_layers(inrs: INRBatch, permutations_LNH: Tensor) -> INRBatch:
     """Reorder the neurons of all hidden layers, each as `permute_neurons` does, with one move of each weight."""
+    if moves.usable(inrs):
+        return moves.move_neurons(inrs, order_LNH=permutations_LNH)
     first, *inner, last = inrs.weights
     columns, rows = permutations_LNH[:-1], permutations_LNH[1:]
     weights = (
@@ -81,6 +84,8 @@ def scale_neurons(inrs: INRBatch, layer: int, incoming_NH: Tensor, outgoing_NH: 
 
 def scale_layers(inrs: INRBatch, incoming_LNH: Tensor, outgoing_LNH: Tensor) -> INRBatch:
     """Multiply the neurons of all hidden layers, each as `scale_neurons` does."""
+    if moves.usable(inrs):
+        return moves.move_neurons(inrs, incoming_LNH=incoming_LNH, outgoing_LNH=outgoing_LNH)
     weights, biases = list(inrs.weights), list(inrs.biases)
     for layer, factor_NH in enumerate(incoming_LNH):
         weights[layer] = weights[layer] * factor_NH[:, :, None]
@@ -182,7 +187,11 @@ class ShiftPhases(Option):
         require_sine(self, inrs)
         shape = (inrs.spec.num_hidden, len(inrs), inrs.spec.hidden_dim)
         k = torch.randint(-self.max_k, self.max_k + 1, shape, generator=generator, device=generator.device)
-        for layer, half_turns_NH in enumerate(k.to(inrs.dtype).unbind()):
+        half_turns_LNH = k.to(inrs.dtype)
+        if moves.usable(inrs):
+            shift_LNH = half_turns_LNH * (math.pi / inrs.spec.omega_0)
+            return moves.move_neurons(inrs, outgoing_LNH=parity(half_turns_LNH), shift_LNH=shift_LNH)
+        for layer, half_turns_NH in enumerate(half_turns_LNH):
             inrs = shift_phases(inrs, layer, half_turns_NH)
         return inrs
 

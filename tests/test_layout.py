@@ -13,7 +13,7 @@ ROOMS = {
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options"}
+HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled"}
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
@@ -23,7 +23,7 @@ MAKE = {
 }  # fmt: skip
 LEARN = {
     "aligned_copy", "augment_report",
-    "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
+    "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical", "moves",
     "alignment", "mixup", "training", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
     "models.set_layers",
 }  # fmt: skip

@@ -4,7 +4,6 @@ Shape letters: D parameters of one INR, P points, I coordinates, O values, K ste
 """
 
 import ctypes
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inr_factory.compiled import load_library
 from inr_factory.fitting.lanes import Fit, Job, Lane, OnStep, Start, stop_loss
 from inr_factory.fitting.schedule import EPSILON, Schedule, schedule
 from inr_factory.inr import SirenSpec
@@ -171,17 +171,9 @@ def _beyond(spec: SirenSpec) -> str:
 @lru_cache(maxsize=1)
 def _library() -> Library | str:
     """The library, or why there is none. Loaded at the first call; its functions run without the GIL."""
-    if not LIBRARY.exists():
-        return "its C code was not compiled when inr-factory was installed (it needs a C compiler)"
-    try:
-        functions = ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        return f"{LIBRARY.name} cannot be loaded ({error})"
-    functions.fused_built_from.restype = ctypes.c_char_p
-    if functions.fused_built_from().decode() != hashlib.sha256(SOURCE.read_bytes()).hexdigest():
-        return (
-            f"{LIBRARY.name} was compiled from another {SOURCE.name} than the one beside it; install inr-factory again"
-        )
+    functions = load_library(SOURCE, LIBRARY, "fused_built_from")
+    if isinstance(functions, str):
+        return functions
     functions.fused_variants.restype = ctypes.c_char_p
     names = tuple(functions.fused_variants().decode().split())
     for name in names:
