@@ -14,8 +14,8 @@ from inr_factory.signals import Field
 
 CHUNK = 65_536  # points asked at once
 # What an INR of a field says on the surface; of occupancies it says the logit. An unsigned distance has no crossing
-# there; the shell a little off it stands for it.
-LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": 0.01}
+# there; the shell a little off it stands for it, so far that the kink, which an INR rounds off, does not tear holes.
+LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": 0.02}
 
 
 def is_inside(values: Tensor, field: Field) -> Tensor:
