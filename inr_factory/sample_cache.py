@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import ResourceError
-from inr_factory.manifest import write_atomically
+from inr_factory.manifest import sweep, write_atomically
 
 MAGIC = b"inr-factory samples 1\n"
 FOLDER = ".inr_factory_cache"
@@ -80,6 +80,14 @@ class SampleCache:
         with contextlib.suppress(OSError, ResourceError):
             self._path(key).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path(key), MAGIC + hashlib.sha256(content).digest() + content)
+
+    def sweep(self) -> int:
+        """Remove what writers left behind that were killed; how many files that was."""
+        if self.folder is None:
+            return 0
+        with contextlib.suppress(OSError):  # nothing of it is needed
+            return sum(sweep(bucket) for bucket in (self.folder / "shapes").glob("??"))
+        return 0
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None

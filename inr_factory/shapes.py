@@ -35,6 +35,7 @@ def open_shapes(config: ShapeSource, data_root: Path | None = None) -> Source:
     not to be had or lie in no known layout, IntegrityError where a file that lists objects is damaged.
     """
     root = Path(os.path.abspath(default_data_root() if data_root is None else data_root.expanduser()))
+    SampleCache.beside(root).sweep()
     if config.collection == "primitives":
         return PrimitiveShapes(config, root)
     if config.collection == "mesh_folder":

@@ -1,8 +1,11 @@
 """Sample cache: gives back what was put in, and nothing that was cut, edited or meant for something else."""
 
+import os
+
 import numpy as np
 import pytest
 
+from inr_factory import manifest
 from inr_factory.sample_cache import SampleCache, cache_key
 
 ARRAYS = {"coords": np.arange(12, dtype=np.float32).reshape(4, 3), "distances": np.ones(4, dtype=np.float32)}
@@ -78,3 +81,17 @@ def test_the_cache_lies_where_the_variable_says_else_in_the_data_root(tmp_path, 
 
     monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "mine"))
     assert SampleCache.beside(tmp_path).folder == SampleCache.beside(tmp_path / "nowhere").folder == tmp_path / "mine"
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(cache, monkeypatch):
+    path = entry(cache)
+    left = path.with_name(f".{path.name}.{manifest._host()}-999999999.0123abcd.tmp")
+    ours = path.with_name(f".{path.name}.{manifest._host()}-{os.getpid()}.0123abcd.tmp")
+    for file in (left, ours):
+        file.write_bytes(b"half")
+
+    assert cache.sweep() == 1
+    assert not left.exists()
+    assert ours.exists()
+    assert cache.load(KEY) is not None
+    assert SampleCache(None).sweep() == SampleCache(cache.folder / "nowhere").sweep() == 0
