@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := inrs/demo
-SOURCES := inr_factory/fitting/fused.c inr_factory/moves.c
+SOURCES := inr_factory/fitting/fused.c inr_factory/moves.c inr_factory/assignments.c
 
 .PHONY: demo test lint clean
 

@@ -17,6 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FUSED = ("inr_factory/fitting/fused.c", "inr_factory/fitting/_fused.so")
 MOVES = ("inr_factory/moves.c", "inr_factory/_moves.so")
+ASSIGNMENTS = ("inr_factory/assignments.c", "inr_factory/_assignments.so")
 
 # Never -ffast-math: see the top of fused.c.
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden"]
@@ -39,19 +40,19 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
         root = Path(self.root)
         widths = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
         try:
-            for (source, library), variants in ((FUSED, widths), (MOVES, ONE)):
+            for (source, library), variants in ((FUSED, widths), (MOVES, ONE), (ASSIGNMENTS, ONE)):
                 compile_library(root / source, root / library, variants)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             self.app.display_warning(
                 f"The C code was not compiled; fits will run on the reference engine, about ten times slower, and "
-                f"symmetries of weights in torch. To have it, install a C compiler (or set CC) and install again. "
+                f"symmetries and alignments of weights in torch and scipy. To have it, install a C compiler (or set CC) and install again. "
                 f"Reason: {reason.strip()}"
             )
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["artifacts"] += [library for _, library in (FUSED, MOVES)]
+        build_data["artifacts"] += [library for _, library in (FUSED, MOVES, ASSIGNMENTS)]
 
 
 def compile_library(source: Path, library: Path, variants: dict[str, str]) -> None:

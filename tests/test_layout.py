@@ -23,7 +23,7 @@ MAKE = {
 }  # fmt: skip
 LEARN = {
     "aligned_copy", "augment_report",
-    "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical", "moves",
+    "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical", "moves", "assignments",
     "alignment", "mixup", "training", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
     "models.set_layers",
 }  # fmt: skip

@@ -1,0 +1,45 @@
+"""Assignments: many small linear assignment problems at once, by assignments.c where it was compiled.
+
+Shape letters: N problems of H rows and H columns.
+"""
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from inr_factory.compiled import load_library
+
+SOURCE = Path(__file__).with_name("assignments.c")
+LIBRARY = SOURCE.with_name("_assignments.so")
+
+
+def usable(gain_NHH: Tensor) -> bool:
+    """Whether this room can solve these: float32, on any device."""
+    return gain_NHH.dtype == torch.float32 and _library() is not None
+
+
+def solve(gain_NHH: Tensor) -> Tensor:
+    """(N, H) on the CPU: for each row the column given to it, so that the N assignments have the largest total gain.
+
+    Gains are finite. Shortest augmenting paths (Jonker and Volgenant 1987) in double precision, exact, from prices that
+    a few Sinkhorn iterations guess. Raises MemoryError.
+    """
+    library, gains = _library(), gain_NHH.detach().cpu().contiguous()
+    assert library is not None
+    found = torch.empty(gains.shape[:2], dtype=torch.int64)
+    if library.solve_assignments(gains.data_ptr(), found.data_ptr(), len(gains), gains.shape[1]):
+        raise MemoryError(f"no memory to match {gains.shape[1]} neurons")
+    return found
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL | None:
+    found = load_library(SOURCE, LIBRARY, "built_from")
+    if isinstance(found, str):
+        return None
+    found.solve_assignments.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    found.solve_assignments.restype = ctypes.c_int
+    return found
