@@ -63,18 +63,24 @@ def _beyond(spec: SirenSpec) -> str:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """How a program is laid out: hidden neurons with padding, points of a tile, warps."""
+class Layout:
+    """Of a program: hidden neurons with padding, points of a tile, warps, and at most so many registers a thread."""
 
     width: int
     tile: int
     num_warps: int
+    registers: int
 
 
-def shape_of(spec: SirenSpec) -> Shape:
-    """The layout with which the kernel, compiled for compute capability 9.0, spills least; see tests/test_fused_cuda.py."""
+def layout_of(spec: SirenSpec) -> Layout:
+    """Chosen by what the compiler reports for compute capability 9.0 (registers, spills, shared memory, instructions a
+    point), not yet by time: `pipelines/gpu_figures.py --layouts` times all of them."""
     width = max(16, 2 ** (spec.hidden_dim - 1).bit_length())
-    return Shape(width, tile=32, num_warps=4)
+    if width == 16:
+        return Layout(width, tile=32, num_warps=2, registers=128)
+    if width == 32:
+        return Layout(width, tile=32 if spec.num_hidden < 3 else 16, num_warps=4, registers=128)
+    return Layout(width, tile=16, num_warps=4, registers=255)
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,7 @@ def run_steps(
     field: Field = "values",
     batch_points: int | None = None,
     tf32: bool = False,
+    layout: Layout | None = None,
 ) -> Ended:
     """Steps of many INRs from start values flat (N, D), which become the weights, until their losses are at most stop (N,).
 
@@ -154,7 +161,7 @@ def run_steps(
     """
     count, points, _ = targets.shape
     batch = min(batch_points or points, points)
-    shape = shape_of(spec)
+    layout = layout or layout_of(spec)
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
     ended = Ended(flat, torch.empty_like(stop), torch.empty(count, dtype=torch.int32, device=flat.device))
     fused_kernel().fit_kernel[(count,)](
@@ -164,8 +171,8 @@ def run_steps(
         (1 if field == "occupancy" else 2) / (batch * spec.out_dim), 1 / (points * spec.out_dim),
         1 - plan.betas[0], plan.betas[1], 1 - plan.betas[1], EPSILON,
         I=spec.in_dim, O=spec.out_dim, H=spec.hidden_dim, L=spec.num_hidden, D=spec.num_parameters,
-        HP=shape.width, T=shape.tile, A=ADAM, BATCHES=batch < points, OCCUPANCY=field == "occupancy",
-        EXACT=not tf32, num_warps=shape.num_warps,
+        HP=layout.width, T=layout.tile, A=ADAM, BATCHES=batch < points, OCCUPANCY=field == "occupancy",
+        EXACT=not tf32, num_warps=layout.num_warps, maxnreg=layout.registers,
     )  # fmt: skip
     return ended
 

@@ -1,0 +1,325 @@
+"""Fused engine on a GPU: its kernel run by Triton's interpreter on the CPU, and compiled for an H100 that is not there."""
+
+import importlib.util
+import os
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inr_factory.errors import UsageError
+from inr_factory.fitting import engine_name, fit_views, fused_cpu, fused_cuda
+from inr_factory.fitting.lanes import Job
+from inr_factory.fitting.schedule import Schedule, start_weights
+from inr_factory.fitting.starts import Starts
+from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.manifest import ViewKey
+from inr_factory.recipe import FitConfig
+from inr_factory.signals import Signal, pixel_grid
+
+SINE = SirenSpec(2, 1, hidden_dim=8, output_bias=0.5)
+KERNEL = Path(fused_cuda.__file__).with_name("fused_kernel.py")
+has_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed (it is for Linux only)"
+)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """fused_kernel.py bound to Triton's interpreter, under another name, so that who imports it gets the compiled one."""
+    import triton  # noqa: F401  (before the variable is set, so that triton's own functions stay as they are)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        module_spec = importlib.util.spec_from_file_location("fused_kernel_interpreted", KERNEL)
+        module = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def on_cpu(kernel, monkeypatch):
+    """`fit_views` takes the CUDA engine where it would take the C one, with the interpreter as its GPU."""
+    monkeypatch.setattr(fused_cuda, "fused_kernel", lambda: kernel)
+    monkeypatch.setattr(fused_cpu, "fit_fused", fused_cuda.fit_fused)
+    monkeypatch.setattr(fused_cpu, "obstacle", fused_cuda._beyond)
+
+
+def cloud(count, in_dim, seed=0):
+    return 2 * torch.rand(count, in_dim, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def smooth(coords, out_dim=1, shift=0.0):
+    """Values in [0.1, 0.9] that change slowly."""
+    values = [
+        0.5 + 0.4 * torch.sin(2 * coords.sum(dim=1) + out + shift) * torch.cos(coords[:, 0] - out)
+        for out in range(out_dim)
+    ]
+    return Signal(coords, torch.stack(values, dim=1))
+
+
+# spec, signal: grey and RGB images, clouds; one to three hidden layers; widths that fill their padding and that do not;
+# all tile sizes, whole and broken; as many coordinates and values as there may be.
+CASES = [
+    (SirenSpec(2, 1, hidden_dim=8, output_bias=0.5), smooth(pixel_grid(9, 7))),
+    (SirenSpec(2, 1, hidden_dim=32, output_bias=0.5), smooth(pixel_grid(8, 8))),
+    (SirenSpec(2, 3, hidden_dim=20, num_hidden=3, omega_0=7.0, output_bias=0.5), smooth(pixel_grid(7, 5), 3)),
+    (SirenSpec(3, 1, hidden_dim=33), smooth(cloud(50, 3))),
+    (SirenSpec(3, 1, hidden_dim=64, num_hidden=3, omega_0=10.0), smooth(cloud(33, 3))),
+    (SirenSpec(1, 4, hidden_dim=16, num_hidden=1), smooth(cloud(29, 1), 4)),
+    (SirenSpec(15, 16, hidden_dim=5, num_hidden=2, omega_0=5.0), smooth(cloud(20, 15), 16)),
+]
+NAMES = [f"{spec}, {len(signal.coords)} points" for spec, signal in CASES]
+
+
+def end_of(engine, spec, signal, **settings):
+    """Weights, PSNR and updates."""
+    config = FitConfig(engine=engine, **{"target_psnr": None, "floor_psnr": -99, "attempts": 1, **settings})
+    fitted = fit_views(spec, [ViewKey("a", 0)], [signal], config, run_seed=1)
+    return fitted.inrs.flatten()[0], float(fitted.psnr[0]), int(fitted.steps[0])
+
+
+def relative(ours, other):
+    return float((ours - other).norm() / other.norm())
+
+
+@has_triton
+@pytest.mark.parametrize(("spec", "signal"), CASES, ids=NAMES)
+def test_twenty_steps_end_where_those_of_the_reference_end(spec, signal, on_cpu):
+    start = start_weights(spec, ViewKey("a", 0).seed(1), signal, FitConfig())
+    reference, _, _ = end_of("reference", spec, signal, steps=20)
+
+    fused, _, steps = end_of("fused", spec, signal, steps=20)
+
+    assert steps == 20
+    assert relative(fused, reference) < 1e-4
+    assert relative(fused - start, reference - start) < 1e-4, "the weights agree, the way that they went does not"
+
+
+@has_triton
+@pytest.mark.parametrize("batch_points", [None, 2])
+@pytest.mark.parametrize("field", ["values", "occupancy"])
+@pytest.mark.parametrize(("spec", "signal"), CASES, ids=NAMES)
+def test_the_gradient_is_that_of_autograd(spec, signal, field, batch_points, on_cpu, monkeypatch):
+    """Adam hides the size of a gradient. With an epsilon of 1 and a rate of 1 its first step is -g / (|g| + 1)."""
+    monkeypatch.setattr(fused_cuda, "EPSILON", 1.0)
+    start = start_weights(spec, 3, signal, FitConfig())
+    plan = Schedule((0.9, 0.999), torch.ones(1, dtype=torch.float64))
+    ended = fused_cuda.run_steps(
+        spec, signal.coords, signal.targets[None], start[None].clone(), plan, torch.tensor([-1.0]), field, batch_points
+    )
+    step = (start - ended.flat[0]).double()
+
+    exact = start.double().requires_grad_()
+    some = slice(batch_points)
+    values = INRBatch.from_flat(spec, exact[None])(signal.coords[some].double())[0]
+    targets = signal.targets[some].double()
+    if field == "occupancy":
+        torch.nn.functional.binary_cross_entropy_with_logits(values, targets).backward()
+    else:
+        (values - targets).square().mean().backward()
+    assert relative(step / (1 - step.abs()), exact.grad) < 3e-5
+
+
+@has_triton
+@pytest.mark.parametrize("optimizer", ["adam", "sprint"])
+@pytest.mark.parametrize(("spec", "signal"), CASES[:4], ids=NAMES[:4])
+def test_a_full_run_is_as_good_as_the_reference(spec, signal, optimizer, on_cpu):
+    pace = {"steps": 60, "learning_rate": 2e-3} if optimizer == "adam" else {"steps": 40, "learning_rate": 4e-3}
+    _, reference, _ = end_of("reference", spec, signal, optimizer=optimizer, **pace)
+    _, fused, _ = end_of("fused", spec, signal, optimizer=optimizer, **pace)
+    assert fused == pytest.approx(reference, abs=0.2)
+
+
+@has_triton
+@pytest.mark.parametrize("batch_points", [1, 20, 62, 63, 200])
+def test_batches_take_the_points_that_the_reference_takes(batch_points, on_cpu):
+    spec, signal = CASES[0]
+    reference, _, _ = end_of("reference", spec, signal, steps=20, batch_points=batch_points)
+    fused, _, _ = end_of("fused", spec, signal, steps=20, batch_points=batch_points)
+    whole, _, _ = end_of("fused", spec, signal, steps=20)
+    assert relative(fused, reference) < 1e-4
+    assert torch.equal(fused, whole) == (batch_points >= 63)
+
+
+@has_triton
+@pytest.mark.parametrize("batch_points", [None, 20])
+@pytest.mark.parametrize("target_psnr", [14.0, 18.0, 24.0])
+def test_a_fit_stops_where_the_reference_stops(target_psnr, batch_points, on_cpu):
+    spec, signal = CASES[0]
+    settings = {"learning_rate": 2e-3, "batch_points": batch_points, "target_psnr": target_psnr}
+    _, reference, due = end_of("reference", spec, signal, **settings)
+    _, fused, steps = end_of("fused", spec, signal, **settings)
+    assert steps == due < 1000
+    assert fused == pytest.approx(reference, abs=0.01)
+
+
+@has_triton
+@pytest.mark.parametrize("batch_points", [None, 30])
+@pytest.mark.parametrize("optimizer", ["adam", "sprint"])
+def test_occupancies_are_fitted_by_cross_entropy_as_in_the_reference(batch_points, optimizer, on_cpu):
+    coords = cloud(80, 3)
+    signal = Signal(coords, (coords.norm(dim=1, keepdim=True) < 0.8).float(), field="occupancy")
+    spec, settings = SirenSpec(3, 1, hidden_dim=24, omega_0=8.0), {"optimizer": optimizer, "batch_points": batch_points}
+    reference, psnr, _ = end_of("reference", spec, signal, steps=20, **settings)
+    fused, fused_psnr, _ = end_of("fused", spec, signal, steps=20, **settings)
+    assert relative(fused, reference) < (1e-4 if optimizer == "adam" else 1e-3)
+    assert fused_psnr == pytest.approx(psnr, abs=0.01)
+    plain, _, _ = end_of("fused", spec, replace(signal, field="values"), steps=20, **settings)
+    assert relative(plain, reference) > 1e-3
+
+
+@has_triton
+def test_psnr_and_loss_are_those_of_the_stored_weights(on_cpu):
+    signals = [smooth(pixel_grid(6, 6), shift=number) for number in range(3)]
+    keys = [ViewKey(f"object {number}", 0) for number in range(3)]
+    config = FitConfig(engine="fused", learning_rate=3e-3, steps=30, target_psnr=25.0, floor_psnr=-99)
+    fitted = fit_views(SINE, keys, signals, config, run_seed=0)
+    mse = (fitted.inrs(pixel_grid(6, 6)) - torch.stack([signal.targets for signal in signals])).square().mean((1, 2))
+    np.testing.assert_allclose(fitted.loss, mse.numpy(), rtol=1e-4)
+
+
+@has_triton
+@pytest.mark.parametrize(("order", "chunk"), [([0, 1, 2, 3, 4], 2), ([4, 2, 0], 4096), ([3], 4096), ([1, 1, 1], 1)])
+@pytest.mark.parametrize("optimizer", ["adam", "sprint"])
+def test_an_inr_is_bit_identical_alone_together_in_any_order_and_chunk(order, chunk, optimizer, on_cpu, monkeypatch):
+    signals = [smooth(pixel_grid(6, 6), shift=number) for number in range(3)]
+    signals += [smooth(cloud(36, 2, number), shift=number) for number in range(2)]
+    keys = [ViewKey(f"object {number}", 0) for number in range(5)]
+    config = FitConfig(
+        engine="fused", optimizer=optimizer, learning_rate=3e-3, steps=20, target_psnr=24, floor_psnr=-99
+    )
+    together = fit_views(SINE, keys, signals, config, run_seed=0)
+    monkeypatch.setattr(fused_cuda, "MAX_CHUNK", chunk)
+
+    apart = fit_views(SINE, [keys[at] for at in order], [signals[at] for at in order], config, run_seed=0)
+
+    assert torch.equal(apart.inrs.flatten(), together.inrs.flatten()[order])
+    assert apart.steps.tolist() == together.steps[order].tolist()
+
+
+@has_triton
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, in the interpreter
+@pytest.mark.parametrize("spoil", [float("nan"), float("inf"), 1e30])
+def test_a_fit_that_diverges_ends_at_once_and_touches_nobody(spoil, on_cpu):
+    signals = [smooth(pixel_grid(6, 6), shift=number) for number in range(3)]
+    keys = [ViewKey(f"object {number}", 0) for number in range(3)]
+    config = FitConfig(engine="fused", learning_rate=3e-3, steps=20, floor_psnr=-99, attempts=2)
+    healthy = fit_views(SINE, keys, signals, config, run_seed=0)
+    spoilt = smooth(pixel_grid(6, 6))
+    spoilt.targets[3] = spoil  # past the check that Signal makes
+    updates = []
+
+    fitted = fit_views(
+        SINE, [keys[0], ViewKey("spoilt", 0), *keys[1:]], [signals[0], spoilt, *signals[1:]], config, 0,
+        on_progress=updates.append,
+    )  # fmt: skip
+
+    (failure,) = fitted.failures
+    assert failure.object_id == "spoilt"
+    assert "diverged in each of 2 attempts" in failure.reason
+    assert torch.equal(fitted.inrs.flatten(), healthy.inrs.flatten())
+    assert updates[-1].steps == fitted.steps.sum(), "it went on after its loss was lost"
+
+
+@has_triton
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_learning_rate_that_diverges_is_told_as_it_is(on_cpu):
+    config = FitConfig(engine="fused", learning_rate=1e30, steps=20, attempts=1)
+    fitted = fit_views(SINE, [ViewKey("a", 0)], [smooth(pixel_grid(5, 5))], config, run_seed=0)
+    assert "diverged in its only attempt" in fitted.failures[0].reason
+
+
+@has_triton
+def test_a_fit_below_the_floor_is_tried_again_from_the_start_of_its_next_attempt(on_cpu):
+    signals = [smooth(pixel_grid(5, 5), shift=number) for number in range(4)]
+    keys = [ViewKey(f"object {number}", 0) for number in range(4)]
+    config = FitConfig(engine="fused", learning_rate=3e-3, steps=12, target_psnr=None, floor_psnr=-99)
+    first = fit_views(SINE, keys, signals, config, run_seed=0)
+    floor = float(np.median(first.psnr))
+    again = fit_views(SINE, keys, signals, config.model_copy(update={"floor_psnr": floor, "attempts": 10}), run_seed=0)
+
+    retried = [key for key, seed in zip(again.keys, again.seeds, strict=True) if seed != key.seed(0)]
+    assert len(retried) == 2
+    for key, seed in zip(again.keys, again.seeds.tolist(), strict=True):
+        attempt = [key.seed(0, number) for number in range(10)].index(seed)
+        starts = Starts(SINE, keys, signals, config, run_seed=0)
+        index = keys.index(key)
+        alone = []
+        fused_cuda.fit_fused(
+            SINE, [Job(index, signals[index], False)], replace(starts, keys=[Attempt(key, attempt)] * 4),
+            config, torch.device("cpu"), lambda fits, _, alone=alone: alone.extend(fits),
+        )  # fmt: skip
+        at = again.keys.index(key)
+        assert torch.equal(alone[0].flat, again.inrs.flatten()[at])
+
+
+class Attempt:
+    """A key whose first attempt is another's later one."""
+
+    def __init__(self, key, attempt):
+        self.key, self.attempt = key, attempt
+
+    def seed(self, run_seed, attempt=0):
+        return self.key.seed(run_seed, self.attempt + attempt)
+
+
+@has_triton
+def test_one_point_and_a_constant_image_are_fitted(on_cpu):
+    config = FitConfig(engine="fused", learning_rate=3e-3, steps=60, target_psnr=25.0)
+    for side in (1, 5):
+        flat = Signal(pixel_grid(side, side), torch.full((side * side, 1), 0.3))
+        assert fit_views(SINE, [ViewKey("a", 0)], [flat], config, run_seed=0).status.tolist() == [0]
+
+
+@has_triton
+def test_the_faster_mode_is_near_but_outside_the_tolerance(on_cpu):
+    spec, signal = CASES[1]
+    reference, psnr, _ = end_of("reference", spec, signal, steps=20)
+    fast, fast_psnr, _ = end_of("fused", spec, signal, steps=20, tf32=True)
+    assert 1e-4 < relative(fast, reference) < 0.05
+    assert fast_psnr == pytest.approx(psnr, abs=1.0)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sprint"])
+@pytest.mark.parametrize(("spec", "signal"), CASES[:4], ids=NAMES[:4])
+def test_starts_made_together_are_those_made_one_by_one(spec, signal, optimizer):
+    keys = [ViewKey(f"object {number}", 0) for number in range(3)]
+    signals = [smooth(signal.coords, spec.out_dim, shift=number) for number in range(3)]
+    starts = Starts(spec, keys, signals, FitConfig(optimizer=optimizer), run_seed=0)
+    targets = torch.stack([signal.targets for signal in signals])
+    together = starts.together([(0, 0), (2, 1)], signal.coords, targets[[0, 2]])
+    torch.testing.assert_close(together, torch.stack([starts(0, 0), starts(2, 1)]), rtol=1e-4, atol=1e-5)
+    own = starts.together([(2, 1)], signal.coords[None], targets[2:])
+    assert torch.equal(own[0], together[1]), "it hangs on its neighbours"
+
+
+def test_a_start_that_overflows_stays_as_it_was_drawn():
+    signal = smooth(pixel_grid(4, 4))
+    signal.targets[0] = float("inf")
+    starts = Starts(SINE, [ViewKey("a", 0)], [signal], FitConfig(optimizer="sprint"), run_seed=0)
+    together = starts.together([(0, 0)], signal.coords, signal.targets[None])
+    assert torch.equal(together[0], starts(0, 0))
+    assert torch.equal(together[0], replace(starts, config=FitConfig())(0, 0))
+
+
+UNSUPPORTED = [
+    (SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"), "not relu"),
+    (SirenSpec(2, 1, hidden_dim=65), "of up to 64 neurons"),
+    (SirenSpec(2, 1, num_hidden=4), "up to 3 hidden layers"),
+    (SirenSpec(16, 1), "15 coordinates"),
+    (SirenSpec(2, 17), "16 values"),
+]
+
+
+@pytest.mark.parametrize(("spec", "reason"), UNSUPPORTED, ids=lambda part: str(part))
+def test_what_the_kernel_cannot_hold_is_refused_or_left_to_the_reference(spec, reason, monkeypatch):
+    monkeypatch.setattr(fused_cuda, "_missing", lambda: "")
+    assert engine_name(FitConfig(), "cuda", SINE) == engine_name(FitConfig(engine="fused"), "cuda:0", SINE) == "fused"
+    with pytest.raises(UsageError, match=reason):
+        engine_name(FitConfig(engine="fused"), "cuda", spec)
+    assert engine_name(FitConfig(), "cuda", spec) == "reference"
