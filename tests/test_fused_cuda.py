@@ -1,7 +1,6 @@
 """Fused engine on a GPU: its kernel run by Triton's interpreter on the CPU, and compiled for an H100 that is not there."""
 
 import importlib.util
-import os
 import re
 import subprocess
 from dataclasses import replace
@@ -31,13 +30,14 @@ has_triton = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def kernel():
     """fused_kernel.py bound to Triton's interpreter, under another name, so that who imports it gets the compiled one."""
-    import triton  # noqa: F401  (before the variable is set, so that triton's own functions stay as they are)
+    import triton.language.standard  # before the variable is set, so that triton's own functions stay as they are
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         module_spec = importlib.util.spec_from_file_location("fused_kernel_interpreted", KERNEL)
         module = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
+    module.add = triton.language.standard._sum_combine  # which the interpreter knows as numpy's sum: much quicker
     return module
 
 
@@ -127,16 +127,16 @@ def test_the_gradient_is_that_of_autograd(spec, signal, field, batch_points, on_
 
 @has_triton
 @pytest.mark.parametrize("optimizer", ["adam", "sprint"])
-@pytest.mark.parametrize(("spec", "signal"), CASES[:4], ids=NAMES[:4])
+@pytest.mark.parametrize(("spec", "signal"), CASES[1:3], ids=NAMES[1:3])
 def test_a_full_run_is_as_good_as_the_reference(spec, signal, optimizer, on_cpu):
-    pace = {"steps": 60, "learning_rate": 2e-3} if optimizer == "adam" else {"steps": 40, "learning_rate": 4e-3}
+    pace = {"steps": 40, "learning_rate": 3e-3} if optimizer == "adam" else {"steps": 25, "learning_rate": 4e-3}
     _, reference, _ = end_of("reference", spec, signal, optimizer=optimizer, **pace)
     _, fused, _ = end_of("fused", spec, signal, optimizer=optimizer, **pace)
     assert fused == pytest.approx(reference, abs=0.2)
 
 
 @has_triton
-@pytest.mark.parametrize("batch_points", [1, 20, 62, 63, 200])
+@pytest.mark.parametrize("batch_points", [1, 20, 62, 200])
 def test_batches_take_the_points_that_the_reference_takes(batch_points, on_cpu):
     spec, signal = CASES[0]
     reference, _, _ = end_of("reference", spec, signal, steps=20, batch_points=batch_points)
@@ -184,16 +184,19 @@ def test_psnr_and_loss_are_those_of_the_stored_weights(on_cpu):
 
 
 @has_triton
-@pytest.mark.parametrize(("order", "chunk"), [([0, 1, 2, 3, 4], 2), ([4, 2, 0], 4096), ([3], 4096), ([1, 1, 1], 1)])
-@pytest.mark.parametrize("optimizer", ["adam", "sprint"])
-def test_an_inr_is_bit_identical_alone_together_in_any_order_and_chunk(order, chunk, optimizer, on_cpu, monkeypatch):
-    signals = [smooth(pixel_grid(6, 6), shift=number) for number in range(3)]
-    signals += [smooth(cloud(36, 2, number), shift=number) for number in range(2)]
+@pytest.mark.parametrize(("order", "chunk"), [([0, 1, 2, 3, 4], 2), ([4, 2, 0], 4096), ([1, 1], 1)])
+@pytest.mark.parametrize(("optimizer", "target"), [("adam", 14.0), ("sprint", 30.0)])
+def test_an_inr_is_bit_identical_alone_together_in_any_order_and_chunk(
+    order, chunk, optimizer, target, on_cpu, monkeypatch
+):
+    signals = [smooth(pixel_grid(5, 5), shift=number) for number in range(3)]
+    signals += [smooth(cloud(25, 2, number), shift=number) for number in range(2)]
     keys = [ViewKey(f"object {number}", 0) for number in range(5)]
     config = FitConfig(
-        engine="fused", optimizer=optimizer, learning_rate=3e-3, steps=20, target_psnr=24, floor_psnr=-99
+        engine="fused", optimizer=optimizer, learning_rate=3e-3, steps=8, target_psnr=target, floor_psnr=-99
     )
     together = fit_views(SINE, keys, signals, config, run_seed=0)
+    assert len(set(together.steps.tolist())) > 1, "all stopped together"
     monkeypatch.setattr(fused_cuda, "MAX_CHUNK", chunk)
 
     apart = fit_views(SINE, [keys[at] for at in order], [signals[at] for at in order], config, run_seed=0)
@@ -206,11 +209,11 @@ def test_an_inr_is_bit_identical_alone_together_in_any_order_and_chunk(order, ch
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, in the interpreter
 @pytest.mark.parametrize("spoil", [float("nan"), float("inf"), 1e30])
 def test_a_fit_that_diverges_ends_at_once_and_touches_nobody(spoil, on_cpu):
-    signals = [smooth(pixel_grid(6, 6), shift=number) for number in range(3)]
+    signals = [smooth(pixel_grid(5, 5), shift=number) for number in range(3)]
     keys = [ViewKey(f"object {number}", 0) for number in range(3)]
-    config = FitConfig(engine="fused", learning_rate=3e-3, steps=20, floor_psnr=-99, attempts=2)
+    config = FitConfig(engine="fused", learning_rate=3e-3, steps=8, floor_psnr=-99, attempts=2)
     healthy = fit_views(SINE, keys, signals, config, run_seed=0)
-    spoilt = smooth(pixel_grid(6, 6))
+    spoilt = smooth(pixel_grid(5, 5))
     spoilt.targets[3] = spoil  # past the check that Signal makes
     updates = []
 
@@ -238,7 +241,7 @@ def test_a_learning_rate_that_diverges_is_told_as_it_is(on_cpu):
 def test_a_fit_below_the_floor_is_tried_again_from_the_start_of_its_next_attempt(on_cpu):
     signals = [smooth(pixel_grid(5, 5), shift=number) for number in range(4)]
     keys = [ViewKey(f"object {number}", 0) for number in range(4)]
-    config = FitConfig(engine="fused", learning_rate=3e-3, steps=12, target_psnr=None, floor_psnr=-99)
+    config = FitConfig(engine="fused", learning_rate=3e-3, steps=5, target_psnr=None, floor_psnr=-99)
     first = fit_views(SINE, keys, signals, config, run_seed=0)
     floor = float(np.median(first.psnr))
     again = fit_views(SINE, keys, signals, config.model_copy(update={"floor_psnr": floor, "attempts": 10}), run_seed=0)
@@ -323,3 +326,49 @@ def test_what_the_kernel_cannot_hold_is_refused_or_left_to_the_reference(spec, r
     with pytest.raises(UsageError, match=reason):
         engine_name(FitConfig(engine="fused"), "cuda", spec)
     assert engine_name(FitConfig(), "cuda", spec) == "reference"
+
+
+# spec, and what its compiled kernel may take of a multiprocessor's 227 KB and of local memory, in bytes.
+COMPILED = [
+    (SirenSpec(2, 1, hidden_dim=16), 32_000, 256),
+    (SirenSpec(2, 1, hidden_dim=32), 56_000, 320),
+    (SirenSpec(2, 3, hidden_dim=32), 56_000, 320),
+    (SirenSpec(3, 1, hidden_dim=32, num_hidden=3), 64_000, 256),
+    (SirenSpec(3, 1, hidden_dim=64), 130_000, 256),
+    (SirenSpec(3, 1, hidden_dim=64, num_hidden=3), 227 * 1024, 512),
+]
+
+
+@has_triton
+@pytest.mark.parametrize(("spec", "shared", "spilt"), COMPILED, ids=lambda part: str(part))
+def test_the_kernel_compiles_for_an_h100_within_what_it_has(spec, shared, spilt, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    compiled = ahead_of_time(spec)
+    (tmp_path / "cubin").write_bytes(compiled.asm["cubin"])
+    tool = Path(importlib.util.find_spec("triton").origin).parent / "backends/nvidia/bin/cuobjdump"
+    told = subprocess.run([tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True)
+    registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", told.stdout).groups())
+    assert registers <= fused_cuda.layout_of(spec).registers
+    assert stack <= spilt
+    assert compiled.metadata.shared <= shared
+    assert "mma" in compiled.asm["ptx"], "the matrix products are not made by the tensor cores"
+
+
+def ahead_of_time(spec, **settings):
+    """The kernel as `run_steps` has it compiled, for compute capability 9.0."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from inr_factory.fitting import fused_kernel
+
+    constants, options = fused_cuda.compile_settings(spec, **settings)
+    numbers = {"num_points": "i32", "num_steps": "i32", "batch_points": "i32", "coords_stride": "i64"}
+    floats = {"half_turns", "omega", "output_bias", "scale", "share", "first_weight", "second", "second_weight", "epsilon"}
+    names = fused_kernel.fit_kernel.arg_names
+    kinds = {name: "*i32" if name == "steps_out" else "fp32" if name in floats else "*fp32" for name in names}
+    signature = kinds | numbers | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(
+        fused_kernel.fit_kernel, signature, {(names.index(name),): value for name, value in constants.items()}
+    )
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)

@@ -161,7 +161,7 @@ def run_steps(
     """
     count, points, _ = targets.shape
     batch = min(batch_points or points, points)
-    layout = layout or layout_of(spec)
+    constants, options = compile_settings(spec, field == "occupancy", batch < points, tf32, layout)
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
     ended = Ended(flat, torch.empty_like(stop), torch.empty(count, dtype=torch.int32, device=flat.device))
     fused_kernel().fit_kernel[(count,)](
@@ -170,11 +170,22 @@ def run_steps(
         spec.omega_0 / math.pi, spec.omega_0, spec.output_bias,
         (1 if field == "occupancy" else 2) / (batch * spec.out_dim), 1 / (points * spec.out_dim),
         1 - plan.betas[0], plan.betas[1], 1 - plan.betas[1], EPSILON,
-        I=spec.in_dim, O=spec.out_dim, H=spec.hidden_dim, L=spec.num_hidden, D=spec.num_parameters,
-        HP=layout.width, T=layout.tile, A=ADAM, BATCHES=batch < points, OCCUPANCY=field == "occupancy",
-        EXACT=not tf32, num_warps=layout.num_warps, maxnreg=layout.registers,
+        **constants, **options,
     )  # fmt: skip
     return ended
+
+
+def compile_settings(
+    spec: SirenSpec, occupancy: bool = False, batches: bool = False, tf32: bool = False, layout: Layout | None = None
+) -> tuple[dict[str, int | bool], dict[str, int]]:
+    """What the kernel is compiled for: its constants, and the options of the compiler."""
+    layout = layout or layout_of(spec)
+    constants = {
+        "I": spec.in_dim, "O": spec.out_dim, "H": spec.hidden_dim, "L": spec.num_hidden, "D": spec.num_parameters,
+        "HP": layout.width, "T": layout.tile, "A": ADAM,
+        "BATCHES": batches, "OCCUPANCY": occupancy, "EXACT": not tf32,
+    }  # fmt: skip
+    return constants, {"num_warps": layout.num_warps, "maxnreg": layout.registers}
 
 
 def chunk_size(spec: SirenSpec, job: Job) -> int:
