@@ -7,7 +7,8 @@ finds those of its own few programs in its caches; of what is large, only coords
 
 Widths are padded with zeros to HP neurons; what is padding has the weights 0, so its sine is 0 and it stays 0. Inputs
 and outputs are padded to PAD columns; column I of the inputs is 1 and carries the biases of the first layer, and the
-gradients of all biases of hidden layers, as one more row of a product.
+gradients of all biases of hidden layers, as one more row of a product. One output alone, the usual case, is not padded:
+outputs, residuals and targets are then (T,), the last layer (HP,).
 
 Only builtins of triton.language are used, none of its own @jit functions (tl.sum, tl.zeros, tl.cdiv): those are bound
 to the compiler or to the interpreter when triton is imported, this module when it is itself, so that one process can
@@ -73,22 +74,26 @@ def transposed(a):
 
 @triton.jit
 def read_points(coords, targets, index, valid, I: tl.constexpr, O: tl.constexpr):
-    """Inputs (T, PAD), with ones in column I, and targets (T, PAD) of the points of a tile."""
+    """Inputs (T, PAD), split, with ones in column I, and targets (T, PAD) or (T,) of the points of a tile."""
     column = tl.arange(0, PAD)
     point = index.to(tl.int64)
     known = valid[:, None] & (column[None, :] < I)
     inputs = tl.load(coords + point[:, None] * I + column[None, :], mask=known, other=0.0)
     inputs = split(tl.where(column[None, :] == I, 1.0, inputs))
-    known = valid[:, None] & (column[None, :] < O)
-    wanted = tl.load(targets + point[:, None] * O + column[None, :], mask=known, other=0.0)
+    if O == 1:
+        wanted = tl.load(targets + point, mask=valid, other=0.0)
+    else:
+        known = valid[:, None] & (column[None, :] < O)
+        wanted = tl.load(targets + point[:, None] * O + column[None, :], mask=known, other=0.0)
     return inputs, wanted
 
 
 @triton.jit
 def forward(
-    inputs, first, deeper, biases, last, offset, L: tl.constexpr, T: tl.constexpr, HP: tl.constexpr, EXACT: tl.constexpr
+    inputs, first, deeper, biases, last, offset,
+    O: tl.constexpr, L: tl.constexpr, T: tl.constexpr, HP: tl.constexpr, EXACT: tl.constexpr,
 ):
-    """Sines and cosines (T, HP) of each hidden layer, and the outputs (T, PAD)."""
+    """Sines and cosines (T, HP) of each hidden layer, and the outputs (T, PAD) or (T,). The weights are split."""
     z = product(inputs, first, tl.full((T, HP), 0.0, tl.float32), EXACT)
     sine, cosine = sincospi(z)
     sines = (sine,)
@@ -98,16 +103,30 @@ def forward(
         sine, cosine = sincospi(z)
         sines = sines + (sine,)
         cosines = cosines + (cosine,)
-    outputs = product(split(sine), last, tl.full((T, PAD), 0.0, tl.float32), EXACT) + offset[None, :]
+    if O == 1:
+        outputs = tl.reduce(sine * last[None, :], 1, add) + offset
+    else:
+        outputs = product(split(sine), last, tl.full((T, PAD), 0.0, tl.float32), EXACT) + offset[None, :]
     return sines, cosines, outputs
 
 
 @triton.jit
+def total(error, O: tl.constexpr):
+    if O == 1:
+        return tl.reduce(error, 0, add)
+    else:
+        return tl.reduce(tl.reduce(error, 1, add), 0, add)
+
+
+@triton.jit
 def residuals(outputs, wanted, valid, O: tl.constexpr, OCCUPANCY: tl.constexpr):
-    """(T, PAD), 0 where there is no point or no output. Those of occupancies are of the probability."""
+    """(T, PAD) or (T,), 0 where there is no point or no output. Those of occupancies are of the probability."""
     if OCCUPANCY:
         outputs = 1.0 / (1.0 + tl.exp(-outputs))
-    known = valid[:, None] & (tl.arange(0, PAD)[None, :] < O)
+    if O == 1:
+        known = valid
+    else:
+        known = valid[:, None] & (tl.arange(0, PAD)[None, :] < O)
     return tl.where(known, outputs - wanted, 0.0)
 
 
@@ -158,10 +177,15 @@ def fit_kernel(
     going = tl.full((), 1, tl.int32)
     while going > 0:
         first = split(half_turns * tl.load(flat + at_first, mask=in_first, other=0.0))
-        last = tl.load(flat + at_last, mask=in_last, other=0.0)
-        last_back = split(omega * tl.trans(last))
-        last = split(last)
-        offset = tl.load(flat + LAST + O * H + column, mask=column < O, other=0.0) + output_bias
+        if O == 1:
+            last = tl.load(flat + LAST + neuron, mask=real, other=0.0)
+            last_back = omega * last
+            offset = tl.load(flat + LAST + H) + output_bias
+        else:
+            last = tl.load(flat + at_last, mask=in_last, other=0.0)
+            last_back = split(omega * tl.trans(last))
+            last = split(last)
+            offset = tl.load(flat + LAST + O * H + column, mask=column < O, other=0.0) + output_bias
         deeper = ()
         back = ()
         biases = ()
@@ -173,15 +197,15 @@ def fit_kernel(
 
         if BATCHES:
             if (step % around == 0) | (step == num_steps):
-                error = tl.full((T, PAD), 0.0, tl.float32)
+                error = tl.full((T,) if O == 1 else (T, PAD), 0.0, tl.float32)
                 for begin in tl.range(0, num_points, T, num_stages=1):
                     index = begin + tile
                     valid = index < num_points
                     inputs, wanted = read_points(coords, targets, index, valid, I, O)
-                    sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, L, T, HP, EXACT)
+                    sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, O, L, T, HP, EXACT)
                     residual = residuals(outputs, wanted, valid, O, OCCUPANCY)
                     error += residual * residual
-                loss = share * tl.reduce(tl.reduce(error, 1, add), 0, add)
+                loss = share * total(error, O)
                 done = (step == num_steps) | (loss <= stop) | ((loss <= LARGEST) == 0)
                 going = tl.where(done, 0, 1)
 
@@ -189,9 +213,9 @@ def fit_kernel(
             # Gradients, in the same shapes; of biases of deeper layers in row I of (PAD, HP).
             nothing = tl.full((T, HP), 0.0, tl.float32)
             to_first = tl.full((PAD, HP), 0.0, tl.float32)
-            to_last = tl.full((HP, PAD), 0.0, tl.float32)
-            to_offset = tl.full((T, PAD), 0.0, tl.float32)
-            error = tl.full((T, PAD), 0.0, tl.float32)
+            to_last = tl.full((HP,) if O == 1 else (HP, PAD), 0.0, tl.float32)
+            to_offset = tl.full((T,) if O == 1 else (T, PAD), 0.0, tl.float32)
+            error = tl.full((T,) if O == 1 else (T, PAD), 0.0, tl.float32)
             to_deeper = ()
             to_bias = ()
             for layer in tl.static_range(L - 1):
@@ -206,14 +230,18 @@ def fit_kernel(
                     index = begin_at + index
                     index = tl.where(index >= num_points, index - num_points, index)
                 inputs, wanted = read_points(coords, targets, index, valid, I, O)
-                sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, L, T, HP, EXACT)
+                sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, O, L, T, HP, EXACT)
                 residual = residuals(outputs, wanted, valid, O, OCCUPANCY)
                 error += residual * residual
                 residual = residual * scale
                 to_offset += residual
-                residual = split(residual)
-                to_last = product(transposed(split(sines[L - 1])), residual, to_last, EXACT)
-                slope = product(residual, last_back, nothing, EXACT) * cosines[L - 1]
+                if O == 1:
+                    to_last += tl.reduce(sines[L - 1] * residual[:, None], 0, add)
+                    slope = residual[:, None] * last_back[None, :] * cosines[L - 1]
+                else:
+                    parts = split(residual)
+                    to_last = product(transposed(split(sines[L - 1])), parts, to_last, EXACT)
+                    slope = product(parts, last_back, nothing, EXACT) * cosines[L - 1]
                 rows = transposed(inputs)
                 new_deeper = ()
                 new_bias = ()
@@ -227,7 +255,7 @@ def fit_kernel(
                 to_first = product(rows, split(slope), to_first, EXACT)
 
             if not BATCHES:
-                loss = share * tl.reduce(tl.reduce(error, 1, add), 0, add)
+                loss = share * total(error, O)
                 done = (step == num_steps) | (loss <= stop) | ((loss <= LARGEST) == 0)
                 going = tl.where(done, 0, 1)
 
@@ -237,8 +265,12 @@ def fit_kernel(
                     tl.store(gradient + layer * BLOCK + at_deeper, to_deeper[layer], mask=in_deeper)
                     in_row = at_bias + neuron[None, :] + 0 * column[:, None]
                     tl.store(gradient + layer * BLOCK + in_row, to_bias[layer], mask=is_bias & real[None, :])
-                tl.store(gradient + at_last, to_last, mask=in_last)
-                tl.store(gradient + LAST + O * H + column, tl.reduce(to_offset, 0, add), mask=column < O)
+                if O == 1:
+                    tl.store(gradient + LAST + neuron, to_last, mask=real)
+                    tl.store(gradient + LAST + H, tl.reduce(to_offset, 0, add))
+                else:
+                    tl.store(gradient + at_last, to_last, mask=in_last)
+                    tl.store(gradient + LAST + O * H + column, tl.reduce(to_offset, 0, add), mask=column < O)
                 tl.debug_barrier()
                 # Adam (Kingma and Ba 2015), the moments as torch.optim.Adam has them.
                 rate = tl.load(rates + 2 * step)
