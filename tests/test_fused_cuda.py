@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import inr_factory.fitting as fitting
 from inr_factory.errors import UsageError
 from inr_factory.fitting import engine_name, fit_views, fused_cpu, fused_cuda
 from inr_factory.fitting.lanes import Job
@@ -319,10 +320,51 @@ UNSUPPORTED = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "reason"), UNSUPPORTED, ids=lambda part: str(part))
-def test_what_the_kernel_cannot_hold_is_refused_or_left_to_the_reference(spec, reason, monkeypatch):
-    monkeypatch.setattr(fused_cuda, "_missing", lambda: "")
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine that has what the engine needs, as far as torch says; settings take some of it away."""
+
+    def pretend(available=True, capability=(9, 0), cuda="13.0", triton=True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU X")
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(fused_cuda, "find_spec", lambda name: object() if triton else None)
+        fused_cuda._missing.cache_clear()
+
+    yield pretend
+    fused_cuda._missing.cache_clear()
+
+
+def test_auto_takes_the_fused_engine_on_a_gpu_that_has_what_it_needs(gpu):
+    gpu()
     assert engine_name(FitConfig(), "cuda", SINE) == engine_name(FitConfig(engine="fused"), "cuda:0", SINE) == "fused"
+    assert engine_name(FitConfig(engine="reference"), "cuda", SINE) == "reference"
+
+
+@pytest.mark.parametrize(
+    ("lacks", "reason"),
+    [
+        ({"available": False}, "an NVIDIA one"),
+        ({"cuda": None}, "a CUDA build of torch"),
+        ({"capability": (7, 5)}, "compute capability 8.0, which GPU X does not have"),
+        ({"triton": False}, "it needs triton"),
+    ],
+    ids=str,
+)
+def test_what_a_machine_lacks_is_told_and_left_to_the_reference(lacks, reason, gpu, caplog):
+    gpu(**lacks)
+    fitting._tell_once.cache_clear()
+    assert engine_name(FitConfig(), "cuda", SINE) == engine_name(FitConfig(), "cuda", SINE) == "reference"
+    (line,) = caplog.messages
+    assert reason in line
+    with pytest.raises(UsageError, match=reason):
+        engine_name(FitConfig(engine="fused"), "cuda", SINE)
+
+
+@pytest.mark.parametrize(("spec", "reason"), UNSUPPORTED, ids=lambda part: str(part))
+def test_what_the_kernel_cannot_hold_is_refused_or_left_to_the_reference(spec, reason, gpu):
+    gpu()
     with pytest.raises(UsageError, match=reason):
         engine_name(FitConfig(engine="fused"), "cuda", spec)
     assert engine_name(FitConfig(), "cuda", spec) == "reference"
@@ -364,7 +406,17 @@ def ahead_of_time(spec, **settings):
 
     constants, options = fused_cuda.compile_settings(spec, **settings)
     numbers = {"num_points": "i32", "num_steps": "i32", "batch_points": "i32", "coords_stride": "i64"}
-    floats = {"half_turns", "omega", "output_bias", "scale", "share", "first_weight", "second", "second_weight", "epsilon"}
+    floats = {
+        "half_turns",
+        "omega",
+        "output_bias",
+        "scale",
+        "share",
+        "first_weight",
+        "second",
+        "second_weight",
+        "epsilon",
+    }
     names = fused_kernel.fit_kernel.arg_names
     kinds = {name: "*i32" if name == "steps_out" else "fp32" if name in floats else "*fp32" for name in names}
     signature = kinds | numbers | dict.fromkeys(constants, "constexpr")

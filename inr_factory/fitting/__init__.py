@@ -18,7 +18,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.fitting import fused_cpu, fused_cuda

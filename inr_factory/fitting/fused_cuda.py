@@ -102,9 +102,10 @@ def fit_fused(
     signal = jobs[0].signal
     plan = schedule(config)
     coords = signal.coords.to(device)  # of all of them, if they are shared
-    streams = [torch.cuda.Stream(device) for _ in range(2)] if device.type == "cuda" else [None]
+    streams: list[torch.cuda.Stream | None] = [None]
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        streams = [torch.cuda.Stream(device) for _ in range(2)]  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize(device)  # coords are there for both
     size = chunk_size(spec, jobs[0])
     stops: dict[float, float] = {}
     waiting = deque(Lane(job) for job in jobs)

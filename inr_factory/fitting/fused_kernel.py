@@ -90,8 +90,17 @@ def read_points(coords, targets, index, valid, I: tl.constexpr, O: tl.constexpr)
 
 @triton.jit
 def forward(
-    inputs, first, deeper, biases, last, offset,
-    O: tl.constexpr, L: tl.constexpr, T: tl.constexpr, HP: tl.constexpr, EXACT: tl.constexpr,
+    inputs,
+    first,
+    deeper,
+    biases,
+    last,
+    offset,
+    O: tl.constexpr,
+    L: tl.constexpr,
+    T: tl.constexpr,
+    HP: tl.constexpr,
+    EXACT: tl.constexpr,
 ):
     """Sines and cosines (T, HP) of each hidden layer, and the outputs (T, PAD) or (T,). The weights are split."""
     z = product(inputs, first, tl.full((T, HP), 0.0, tl.float32), EXACT)
@@ -218,7 +227,7 @@ def fit_kernel(
             error = tl.full((T,) if O == 1 else (T, PAD), 0.0, tl.float32)
             to_deeper = ()
             to_bias = ()
-            for layer in tl.static_range(L - 1):
+            for _ in tl.static_range(L - 1):
                 to_deeper = to_deeper + (tl.full((HP, HP), 0.0, tl.float32),)
                 to_bias = to_bias + (tl.full((PAD, HP), 0.0, tl.float32),)
             begin_at = ((step.to(tl.int64) * batch_points) % num_points).to(tl.int32)
@@ -247,7 +256,9 @@ def fit_kernel(
                 new_bias = ()
                 for layer in tl.static_range(L - 2, -1, -1):
                     slope = split(slope)
-                    new_deeper = (product(transposed(split(sines[layer])), slope, to_deeper[layer], EXACT),) + new_deeper
+                    new_deeper = (
+                        product(transposed(split(sines[layer])), slope, to_deeper[layer], EXACT),
+                    ) + new_deeper
                     new_bias = (product(rows, slope, to_bias[layer], EXACT),) + new_bias
                     slope = product(slope, back[layer], nothing, EXACT) * cosines[layer]
                 to_deeper = new_deeper
