@@ -5,6 +5,7 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -324,7 +325,10 @@ UNSUPPORTED = [
 def gpu(monkeypatch):
     """A machine that has what the engine needs, as far as torch says; settings take some of it away."""
 
-    def pretend(available=True, capability=(9, 0), cuda="13.0", triton=True):
+    def pretend(available=True, capability=(9, 0), cuda="13.0", triton=True, shared=233_472):
+        properties = SimpleNamespace(shared_memory_per_multiprocessor=shared)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU X")
@@ -349,6 +353,7 @@ def test_auto_takes_the_fused_engine_on_a_gpu_that_has_what_it_needs(gpu):
         ({"cuda": None}, "a CUDA build of torch"),
         ({"capability": (7, 5)}, "compute capability 8.0, which GPU X does not have"),
         ({"triton": False}, "it needs triton"),
+        ({"shared": 41_024}, "bytes of shared memory, GPU X has 40000"),
     ],
     ids=str,
 )
@@ -370,29 +375,31 @@ def test_what_the_kernel_cannot_hold_is_refused_or_left_to_the_reference(spec, r
     assert engine_name(FitConfig(), "cuda", spec) == "reference"
 
 
-# spec, and what its compiled kernel may take of a multiprocessor's 227 KB and of local memory, in bytes.
 COMPILED = [
-    (SirenSpec(2, 1, hidden_dim=16), 24_000, 128),
-    (SirenSpec(2, 1, hidden_dim=32), 48_000, 64),
-    (SirenSpec(2, 3, hidden_dim=32), 56_000, 320),
-    (SirenSpec(3, 1, hidden_dim=32, num_hidden=3), 56_000, 64),
-    (SirenSpec(3, 1, hidden_dim=64), 110_000, 64),
-    (SirenSpec(3, 1, hidden_dim=64, num_hidden=3), 220_000, 128),
+    SirenSpec(2, 1, hidden_dim=16),
+    SirenSpec(2, 1, hidden_dim=32),
+    SirenSpec(2, 3, hidden_dim=32),
+    SirenSpec(3, 4, hidden_dim=32, num_hidden=3),
+    SirenSpec(3, 1, hidden_dim=64),
+    SirenSpec(2, 3, hidden_dim=64, num_hidden=3),
 ]
 
 
 @has_triton
-@pytest.mark.parametrize(("spec", "shared", "spilt"), COMPILED, ids=lambda part: str(part))
-def test_the_kernel_compiles_for_an_h100_within_what_it_has(spec, shared, spilt, tmp_path, monkeypatch):
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize("spec", COMPILED, ids=str)
+def test_the_kernel_compiles_for_an_h100_within_what_its_layout_says(spec, batches, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    compiled = ahead_of_time(spec)
+    compiled = ahead_of_time(spec, batches=batches)
     (tmp_path / "cubin").write_bytes(compiled.asm["cubin"])
     tool = Path(importlib.util.find_spec("triton").origin).parent / "backends/nvidia/bin/cuobjdump"
     told = subprocess.run([tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True)
     registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", told.stdout).groups())
-    assert registers <= fused_cuda.layout_of(spec).registers
-    assert stack <= spilt
-    assert compiled.metadata.shared <= shared
+    print(f"{spec}: {registers} registers, {stack} bytes of stack, {compiled.metadata.shared} of shared memory")
+    layout = fused_cuda.layout_of(spec)
+    assert registers <= layout.registers
+    assert stack <= 768, "it spills so much that another layout is better"
+    assert compiled.metadata.shared <= layout.shared
     assert "mma" in compiled.asm["ptx"], "the matrix products are not made by the tensor cores"
 
 

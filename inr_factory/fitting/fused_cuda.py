@@ -37,7 +37,7 @@ ADAM = 512  # parameters that a program updates at once
 
 def obstacle(spec: SirenSpec) -> str:
     """Why this engine cannot fit such an INR here, empty if it can."""
-    return _missing() or _beyond(spec)
+    return _missing() or _beyond(spec) or _too_large(spec)
 
 
 @lru_cache(maxsize=1)
@@ -62,14 +62,26 @@ def _beyond(spec: SirenSpec) -> str:
     return ""
 
 
+def _too_large(spec: SirenSpec) -> str:
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    there = properties.shared_memory_per_multiprocessor - 1024  # which the system keeps
+    if layout_of(spec).shared > there:
+        return (
+            f"{spec} needs {layout_of(spec).shared} bytes of shared memory, {torch.cuda.get_device_name()} has {there}"
+        )
+    return ""
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Of a program: hidden neurons with padding, points of a tile, warps, and at most so many registers a thread."""
+    """Of a program: hidden neurons with padding, points of a tile, warps; at most so many registers a thread and bytes of
+    shared memory (of which an H100 has 227 KB for all programs of a multiprocessor)."""
 
     width: int
     tile: int
     num_warps: int
     registers: int
+    shared: int
 
 
 def layout_of(spec: SirenSpec) -> Layout:
@@ -77,10 +89,10 @@ def layout_of(spec: SirenSpec) -> Layout:
     point), not yet by time: `pipelines/gpu_figures.py --layouts` times all of them."""
     width = max(16, 2 ** (spec.hidden_dim - 1).bit_length())
     if width == 16:
-        return Layout(width, tile=32, num_warps=2, registers=128)
+        return Layout(width, tile=32, num_warps=2, registers=128, shared=48_000)
     if width == 32:
-        return Layout(width, tile=32 if spec.num_hidden < 3 else 16, num_warps=4, registers=128)
-    return Layout(width, tile=16, num_warps=4, registers=255)
+        return Layout(width, tile=32 if spec.num_hidden < 3 else 16, num_warps=4, registers=128, shared=72_000)
+    return Layout(width, tile=16, num_warps=4, registers=255, shared=130_000 if spec.num_hidden < 3 else 200_000)
 
 
 @dataclass(frozen=True)
