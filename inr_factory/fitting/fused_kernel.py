@@ -303,3 +303,15 @@ def fit_kernel(
                 step += 1
     tl.store(loss_out + inr, loss)
     tl.store(steps_out + inr, step)
+
+
+@triton.jit
+def sincospi_kernel(numbers, sines, cosines, repeats, COUNT: tl.constexpr):
+    """sin(pi z) and cos(pi z) of COUNT numbers a program, `repeats` times over their own sum: for tests and figures."""
+    at = tl.program_id(0).to(tl.int64) * COUNT + tl.arange(0, COUNT)
+    z = tl.load(numbers + at)
+    sine, cosine = sincospi(z)
+    for _ in tl.range(1, repeats, num_stages=1):
+        sine, cosine = sincospi(sine + cosine)
+    tl.store(sines + at, sine)
+    tl.store(cosines + at, cosine)
