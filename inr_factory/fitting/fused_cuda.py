@@ -86,7 +86,7 @@ class Layout:
 
 def layout_of(spec: SirenSpec) -> Layout:
     """Chosen by what the compiler reports for compute capability 9.0 (registers, spills, shared memory, instructions a
-    point), not yet by time: `pipelines/gpu_figures.py --layouts` times all of them."""
+    point), not yet by time: `pipelines/gpu_figures.py --parts layouts` times all of them."""
     width = max(16, 2 ** (spec.hidden_dim - 1).bit_length())
     if width == 16:
         return Layout(width, tile=32, num_warps=2, registers=128, shared=48_000)
