@@ -166,11 +166,11 @@ def test_occupancies_are_fitted_by_cross_entropy_as_in_the_reference(batch_point
     coords = cloud(80, 3)
     signal = Signal(coords, (coords.norm(dim=1, keepdim=True) < 0.8).float(), field="occupancy")
     spec, settings = SirenSpec(3, 1, hidden_dim=24, omega_0=8.0), {"optimizer": optimizer, "batch_points": batch_points}
-    reference, psnr, _ = end_of("reference", spec, signal, steps=20, **settings)
-    fused, fused_psnr, _ = end_of("fused", spec, signal, steps=20, **settings)
+    reference, psnr, _ = end_of("reference", spec, signal, steps=10, **settings)
+    fused, fused_psnr, _ = end_of("fused", spec, signal, steps=10, **settings)
     assert relative(fused, reference) < (1e-4 if optimizer == "adam" else 1e-3)
     assert fused_psnr == pytest.approx(psnr, abs=0.01)
-    plain, _, _ = end_of("fused", spec, replace(signal, field="values"), steps=20, **settings)
+    plain, _, _ = end_of("fused", spec, replace(signal, field="values"), steps=10, **settings)
     assert relative(plain, reference) > 1e-3
 
 
@@ -178,7 +178,7 @@ def test_occupancies_are_fitted_by_cross_entropy_as_in_the_reference(batch_point
 def test_psnr_and_loss_are_those_of_the_stored_weights(on_cpu):
     signals = [smooth(pixel_grid(6, 6), shift=number) for number in range(3)]
     keys = [ViewKey(f"object {number}", 0) for number in range(3)]
-    config = FitConfig(engine="fused", learning_rate=3e-3, steps=30, target_psnr=25.0, floor_psnr=-99)
+    config = FitConfig(engine="fused", learning_rate=3e-3, steps=10, target_psnr=25.0, floor_psnr=-99)
     fitted = fit_views(SINE, keys, signals, config, run_seed=0)
     mse = (fitted.inrs(pixel_grid(6, 6)) - torch.stack([signal.targets for signal in signals])).square().mean((1, 2))
     np.testing.assert_allclose(fitted.loss, mse.numpy(), rtol=1e-4)
@@ -283,12 +283,14 @@ def test_one_point_and_a_constant_image_are_fitted(on_cpu):
 
 
 @has_triton
-def test_the_faster_mode_is_near_but_outside_the_tolerance(on_cpu):
+def test_the_faster_mode_rounds_gradients_but_not_losses(on_cpu):
     spec, signal = CASES[1]
     reference, psnr, _ = end_of("reference", spec, signal, steps=20)
     fast, fast_psnr, _ = end_of("fused", spec, signal, steps=20, tf32=True)
-    assert 1e-4 < relative(fast, reference) < 0.05
-    assert fast_psnr == pytest.approx(psnr, abs=1.0)
+    assert 1e-6 < relative(fast, reference) < 1e-2
+    assert fast_psnr == pytest.approx(psnr, abs=0.1)
+    own = (INRBatch.from_flat(spec, fast[None])(signal.coords)[0] - signal.targets).square().mean()
+    assert fast_psnr == pytest.approx(float(-10 * own.log10()), abs=1e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sprint"])

@@ -1,8 +1,8 @@
 """Fused engine, CUDA: hands INRs in chunks to fused_kernel.py, where one program makes all of a fit.
 
-Matrix products are split into three TF32 products each (Markidis et al. 2018), about as good as fp32; with
-`fit.tf32` one of them is made: faster, and no longer within the tolerances to the reference. Sums are taken in one
-order, so that an INR is bit-identical whatever is fitted beside it.
+Matrix products are split into three TF32 products each (Markidis et al. 2018), about as good as fp32. With `fit.tf32`
+those of the gradients are one product: faster; losses and stopping tests stay those of fp32, the weights go another way
+than the reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted beside it.
 
 Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values, K steps.
 """

@@ -90,32 +90,22 @@ def read_points(coords, targets, index, valid, I: tl.constexpr, O: tl.constexpr)
 
 @triton.jit
 def forward(
-    inputs,
-    first,
-    deeper,
-    biases,
-    last,
-    offset,
-    O: tl.constexpr,
-    L: tl.constexpr,
-    T: tl.constexpr,
-    HP: tl.constexpr,
-    EXACT: tl.constexpr,
+    inputs, first, deeper, biases, last, offset, O: tl.constexpr, L: tl.constexpr, T: tl.constexpr, HP: tl.constexpr
 ):
     """Sines and cosines (T, HP) of each hidden layer, and the outputs (T, PAD) or (T,). The weights are split."""
-    z = product(inputs, first, tl.full((T, HP), 0.0, tl.float32), EXACT)
+    z = product(inputs, first, tl.full((T, HP), 0.0, tl.float32), True)
     sine, cosine = sincospi(z)
     sines = (sine,)
     cosines = (cosine,)
     for layer in tl.static_range(L - 1):
-        z = product(split(sine), deeper[layer], tl.full((T, HP), 0.0, tl.float32), EXACT) + biases[layer][None, :]
+        z = product(split(sine), deeper[layer], tl.full((T, HP), 0.0, tl.float32), True) + biases[layer][None, :]
         sine, cosine = sincospi(z)
         sines = sines + (sine,)
         cosines = cosines + (cosine,)
     if O == 1:
         outputs = tl.reduce(sine * last[None, :], 1, add) + offset
     else:
-        outputs = product(split(sine), last, tl.full((T, PAD), 0.0, tl.float32), EXACT) + offset[None, :]
+        outputs = product(split(sine), last, tl.full((T, PAD), 0.0, tl.float32), True) + offset[None, :]
     return sines, cosines, outputs
 
 
@@ -211,7 +201,7 @@ def fit_kernel(
                     index = begin + tile
                     valid = index < num_points
                     inputs, wanted = read_points(coords, targets, index, valid, I, O)
-                    sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, O, L, T, HP, EXACT)
+                    sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, O, L, T, HP)
                     residual = residuals(outputs, wanted, valid, O, OCCUPANCY)
                     error += residual * residual
                 loss = share * total(error, O)
@@ -239,7 +229,7 @@ def fit_kernel(
                     index = begin_at + index
                     index = tl.where(index >= num_points, index - num_points, index)
                 inputs, wanted = read_points(coords, targets, index, valid, I, O)
-                sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, O, L, T, HP, EXACT)
+                sines, cosines, outputs = forward(inputs, first, deeper, biases, last, offset, O, L, T, HP)
                 residual = residuals(outputs, wanted, valid, O, OCCUPANCY)
                 error += residual * residual
                 residual = residual * scale
