@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 VERBS = (
     *(fit.fit, look.status, look.verify, look.show),
-    *(learn.train, learn.evaluate, weights.align, weights.augment_report),
+    *(learn.train, learn.evaluate, learn.predict, weights.align, weights.augment_report),
     *(machine.recipes, machine.doctor, benchmark.benchmark),
 )
 for verb in VERBS:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from inr_factory.errors import FactoryError
-from inr_factory.fitting import fused_cpu
+from inr_factory.fitting import fused_cpu, fused_cuda
 from inr_factory.inr import SirenSpec
 from inr_factory.local_pool import num_cores
 from inr_factory.manifest import write_atomically
@@ -71,6 +71,11 @@ def _hardware() -> Iterator[Finding]:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         yield Finding("GPU", True, ", ".join(names))
+        obstacle = fused_cuda.obstacle(SirenSpec(2, 1))
+        engine = (
+            f"reference, many times slower: {obstacle}" if obstacle else "fused, compiled by triton at the first fit"
+        )
+        yield Finding("fitting engine, GPU", None if obstacle else True, engine)
     else:
         yield Finding("GPU", None, "none; INRs are fitted on the CPU")
 

@@ -104,6 +104,9 @@ class FitConfig(Section):
 
     `batch_points` takes so many of a signal's points for each step, in an order of the INR's own, all of them once
     around; the loss over all points is then measured, and the target tested, once around.
+
+    `tf32` lets a GPU round the factors of matrix products to TF32: of all in the reference engine, in the fused one of
+    the gradients alone.
     """
 
     engine: Literal["auto", "reference", "fused", "none"] = "auto"

@@ -82,6 +82,65 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: st
     _save(figure, path)
 
 
+def draw_training(history: Sequence[Mapping[str, float]], path: Path, heading: str) -> None:
+    """Write a PNG of a run's losses, validation accuracy and learning rate, epoch by epoch."""
+    figure = Figure(figsize=(9, 3), dpi=130)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    epochs = [record["epoch"] + 1 for record in history]
+    mark = "." if len(history) < 3 else None
+    for name, label in (("train_loss", "training"), ("val_loss", "validation")):
+        loss.plot(epochs, [record[name] for record in history], label=label, marker=mark)
+    loss.legend(fontsize=7)
+    accuracy.plot(epochs, [100 * record["val_accuracy"] for record in history], color="tab:green", marker=mark)
+    rate.plot(epochs, [record["lr"] for record in history], color="tab:gray", marker=mark)
+    for axis, title in ((loss, "loss"), (accuracy, "validation accuracy, %"), (rate, "learning rate")):
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.tick_params(labelsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
+def draw_evaluation(
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    bins: Sequence[tuple[float, float, int]],
+    path: Path,
+    heading: str,
+) -> None:
+    """Write a PNG of a confusion matrix, rows the true class in percent, and of confidence against accuracy."""
+    counts = np.array(confusion, dtype=np.float64)
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    side = 0.28 * len(classes) + 1.6
+    figure = Figure(figsize=(side + 4.2, max(side, 3.6)), dpi=130)
+    matrix, curve = figure.subplots(1, 2, width_ratios=(side, 3.4))
+    matrix.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    places = range(len(classes))
+    matrix.set_xticks(places, classes, fontsize=6, rotation=90)
+    matrix.set_yticks(places, classes, fontsize=6)
+    matrix.set_xlabel("predicted", fontsize=8)
+    matrix.set_ylabel("true", fontsize=8)
+    if len(classes) <= 20:
+        for row, line in enumerate(shares):
+            for column, share in enumerate(line):
+                if round(share):
+                    color = "white" if share > 50 else "black"
+                    matrix.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=5, color=color)
+    curve.plot([0, 1], [0, 1], color="tab:gray", linestyle="--", linewidth=1)
+    total = sum(count for *_, count in bins)
+    confidences, accuracies, numbers = zip(*bins, strict=True)
+    curve.bar(confidences, accuracies, width=0.06, alpha=0.6)
+    curve.scatter(confidences, accuracies, s=[400 * number / total for number in numbers], color="tab:orange")
+    curve.set(xlim=(0, 1), ylim=(0, 1))
+    curve.set_xlabel("confidence (the larger a dot, the more INRs)", fontsize=8)
+    curve.set_ylabel("accuracy", fontsize=8)
+    curve.tick_params(labelsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG that depends on the figure alone: without time and version."""
     image = BytesIO()

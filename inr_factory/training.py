@@ -22,7 +22,7 @@ from torch.optim import AdamW
 from inr_factory.errors import FactoryError, PartialError, ResourceError, UsageError
 from inr_factory.inr import INRBatch
 from inr_factory.manifest import sweep, write_atomically
-from inr_factory.metrics import confusion_matrix
+from inr_factory.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.models import Classifier
 from inr_factory.models.checkpoint import load_checkpoint, save_checkpoint
 
@@ -327,13 +327,14 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def evaluate(model: Classifier, loader: Batches) -> dict[str, Any]:
     """Figures of a model over all batches, in evaluation mode; plain numbers, ready for JSON.
 
-    accuracy and loss (mean cross-entropy), count, per_class_accuracy (C numbers, None for a class without INRs) and
-    confusion (C rows of C counts, rows the true class, columns the predicted one). The true class of soft targets
-    is their largest. Raises UsageError for no batch, NaN weights, or targets that are not shares of C classes.
+    accuracy and loss (mean cross-entropy), count, per_class_accuracy (C numbers, None for a class without INRs),
+    confusion (C rows of C counts, rows the true class, columns the predicted one), calibration (see
+    `metrics.calibration`) and calibration_error. The true class of soft targets is their largest. Raises UsageError for no batch, NaN weights, or targets that are not shares of C classes.
     """
     training, device = model.training, model.device
     confusion = torch.zeros(model.num_classes, model.num_classes, dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
+    probabilities, labels = [], []
     model.eval()
     try:
         for inrs, targets in loader:
@@ -341,18 +342,23 @@ def evaluate(model: Classifier, loader: Batches) -> dict[str, Any]:
             targets = targets.to(device)
             logits = model(inrs.to(device))
             loss += F.cross_entropy(logits, targets, reduction="sum")
-            confusion += confusion_matrix(logits.argmax(1), targets.argmax(1), model.num_classes)
+            probabilities.append(logits.softmax(1))
+            labels.append(targets.argmax(1))
+            confusion += confusion_matrix(logits.argmax(1), labels[-1], model.num_classes)
     finally:
         model.train(training)
     count, correct, totals = int(confusion.sum()), confusion.diagonal().tolist(), confusion.sum(1).tolist()
     if count == 0:
         raise UsageError("there is nothing to evaluate on; the split is empty")
+    bins = calibration(torch.cat(probabilities), torch.cat(labels))
     return {
         "accuracy": sum(correct) / count,
         "loss": float(loss) / count,
         "count": count,
         "per_class_accuracy": [c / n if n else None for c, n in zip(correct, totals, strict=True)],
         "confusion": confusion.tolist(),
+        "calibration": bins,
+        "calibration_error": calibration_error(bins),
     }
 
 

@@ -1,6 +1,7 @@
 """Command line: what each verb says and the exit code it leaves with."""
 
 import contextlib
+import csv
 import json
 import signal
 import subprocess
@@ -264,6 +265,26 @@ def test_training_and_evaluating_say_the_same_accuracy(capsys, digits, tmp_path)
     assert (code, "did you mean 'flip'?" in line) == (2, True)
     code, line = failure(capsys, *arguments, "--out", tmp_path / "run")
     assert code == 2, "a run was continued with another augmentation"
+
+
+def test_a_run_is_drawn_and_predicts(capsys, digits, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--model", "mlp:hidden_dim=16", "--epochs", 2, "--batch-size", 8, "--device", "cpu"]
+    out = outcome(capsys, "train", digits, *arguments, "--out", run, "--json")[1]
+    accuracy = json.loads(out)["test"]["accuracy"]
+    assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "test.png"))
+
+    assert outcome(capsys, "predict", run, digits, "--views", 1, "--out", tmp_path / "told" / "p.csv")[0] == 0
+    with open(tmp_path / "told" / "p.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["object_id"] for row in rows}) == len(rows)
+    assert sum(row["class"] == row["predicted"] for row in rows) / len(rows) == pytest.approx(accuracy)
+    assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
+    out = outcome(capsys, "predict", run, digits, "--views", 1)[1]
+    assert out == (tmp_path / "told" / "p.csv").read_text()
+    assert outcome(capsys, "evaluate", run, "--picture", tmp_path / "own.png")[0] == 0
+    assert (tmp_path / "own.png").exists()
+    assert failure(capsys, "predict", tmp_path, digits)[0] == 2
 
 
 def test_the_program_itself_leaves_with_the_code(tmp_path):

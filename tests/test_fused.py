@@ -345,7 +345,6 @@ def test_one_point_and_a_constant_image_are_fitted():
 def test_auto_takes_the_fused_engine_where_it_can():
     assert engine_name(FitConfig(), "cpu", SINE) == engine_name(FitConfig(engine="fused"), "cpu", SINE) == "fused"
     assert engine_name(FitConfig(engine="reference"), "cpu", SINE) == "reference"
-    assert engine_name(FitConfig(), "cuda", SINE) == "reference"
 
 
 UNSUPPORTED = [
@@ -353,7 +352,7 @@ UNSUPPORTED = [
     (SirenSpec(2, 1, hidden_dim=513), "cpu", "up to 512 neurons"),
     (SirenSpec(2, 1, num_hidden=17), "cpu", "up to 16 hidden layers"),
     (SirenSpec(65, 1), "cpu", "64 coordinates"),
-    (SINE, "cuda", "not on cuda"),
+    (SINE, "mps", "not on mps"),
 ]
 
 

@@ -19,7 +19,8 @@ MAKE = {
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
     "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
     "blocks", "worker", "ahead", "local_pool", "ray_pool", "factory", "audit", "gallery", "shape_gallery", "shading",
-    "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.fused_cpu",
+    "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts",
+    "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
 }  # fmt: skip
 LEARN = {
     "aligned_copy", "augment_report",
@@ -38,6 +39,7 @@ HOMES = {
     "PIL": {"image_files"},
     "trimesh": {"mesh_files"},
     "igl": {"distances"},
+    "triton": {"fitting.fused_kernel"},
     "skimage": {"shape_metrics"},
     "matplotlib": {"report"},
     "yaml": {"recipe", "commands"},
@@ -122,6 +124,7 @@ HEAVY = {
     "sklearn",
     "PIL",
     "tensorboard",
+    "triton",
     "typer",
     "rich",
 }
@@ -133,6 +136,10 @@ def test_reading_a_set_loads_nothing_heavy():
 
 def test_the_test_of_light_imports_can_fail():
     assert loaded_by("import inr_factory.dataset, ray") & HEAVY == {"ray"}
+
+
+def test_fitting_loads_without_triton():
+    assert "triton" not in loaded_by("import inr_factory.fitting")
 
 
 def test_fitting_and_training_load_without_ray():

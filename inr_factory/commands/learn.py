@@ -1,5 +1,7 @@
 """`train` and `evaluate`: fit a classifier to the weights of a set, and measure it."""
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ from inr_factory.transforms import Compose, parse_transforms
 
 # What a run's folder says besides its checkpoints: where its data set lies, which may move.
 RUN = "run.json"
+CURVES, PICTURE = "curves.png", "test.png"
 EVALUATION_BATCH = 512
 
 
@@ -97,8 +100,13 @@ def train(
         classifier, loader, evaluation_loader(validation, device), config, out, meta, on_epoch=_say_epoch(epochs)
     )
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
+    from inr_factory.report import draw_training  # matplotlib takes a second to import
+
+    draw_training(result.history, out / CURVES, f"{training.manifest.name}, {name}, seed {seed}")
     best = build_from_checkpoint(out / BEST)
     figures = _measure(best, INRDataset(dataset, "test", views=1), device) if _has_split(training, "test") else None
+    if figures is not None:
+        _draw(figures, training, "test", out / PICTURE)
     if as_json:
         terminal.tell_json({"run": str(out), "best": dict(result.best), "epochs": len(result.history), "test": figures})
         return
@@ -108,6 +116,7 @@ def train(
         terminal.tell(
             f"test accuracy {figures['accuracy']:.2%} of {figures['count']:,} INRs (chance {1 / training.num_classes:.2%})"
         )
+    terminal.tell(f"pictures: {out / CURVES}{'' if figures is None else f', {out / PICTURE}'}")
 
 
 def evaluate(
@@ -119,20 +128,25 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test")] = "test",
     views: Annotated[int, typer.Option(help="the first N views", min=1)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    picture: Annotated[
+        Path | None, typer.Option(help="draw confusion and calibration into this PNG", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix."""
-    checkpoint = run / BEST if run.is_dir() else run
-    if not checkpoint.is_file():
-        raise UsageError(f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train made")
+    checkpoint = _checkpoint(run)
     model = build_from_checkpoint(checkpoint)
     data = INRDataset(dataset or _dataset_of(checkpoint.parent), split, views=views)
     figures = _measure(model, data, device)
+    if picture is not None:
+        _draw(figures, data, split, picture)
+        terminal.say(f"picture in {picture}")
     if as_json:
         terminal.tell_json({"run": str(run), "split": split, "classes": list(data.classes), **figures})
         return
     terminal.tell(
-        f"{split} accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f}, of {figures['count']:,} INRs\n"
+        f"{split} accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f}, calibration error "
+        f"{figures['calibration_error']:.3f}, of {figures['count']:,} INRs\n"
     )
     rows = []
     for number, (name, share) in enumerate(zip(data.classes, figures["per_class_accuracy"], strict=True)):
@@ -142,6 +156,40 @@ def evaluate(
         worst = f"{taken} ({wrong[taken]})" if taken else "-"
         rows.append((name, sum(counts), "-" if share is None else f"{share:.1%}", worst))
     terminal.tell_table(["class", "INRs", "accuracy", "most often taken for"], rows)
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")],
+    dataset: Annotated[Path, typer.Argument(help="a set of the same INRs", show_default=False, metavar="DATASET")],
+    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
+    views: Annotated[int | None, typer.Option(help="the first N views; else all", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="CSV to write; else the table goes to stdout", show_default=False)
+    ] = None,
+) -> None:
+    """What a trained classifier says of each INR: a CSV of object, view, class, predicted class and its probability."""
+    model = build_from_checkpoint(_checkpoint(run)).to(_loader_device(device))
+    data = INRDataset(dataset, split, views=views)
+    saved = json.loads((run / RUN).read_text())["meta"]["classes"] if (run / RUN).is_file() else list(data.classes)
+    if len(saved) != model.num_classes:
+        raise UsageError(f"{run} tells {model.num_classes} classes apart, {dataset} has {len(saved)}; name its own set")
+    table, at = io.StringIO(), 0
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("object_id", "view", "class", "predicted", "probability"))
+    with torch.no_grad():
+        for inrs, _ in evaluation_loader(data, device):
+            probability, predicted = model(inrs).softmax(1).max(1)
+            for chance, number in zip(probability.tolist(), predicted.tolist(), strict=True):
+                own = data.object_ids[at], data.views[at], data.classes[data.labels[at]]
+                writer.writerow((*own, saved[number], f"{chance:.4f}"))
+                at += 1
+    if out is None:
+        terminal.tell(table.getvalue().rstrip("\n"))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, table.getvalue().encode())
+    terminal.tell(f"{out}: {at:,} INRs")
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
@@ -162,6 +210,21 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
 def evaluation_loader(dataset: INRDataset, device: str) -> INRLoader:
     """All rows in order, once."""
     return INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False, device=_loader_device(device))
+
+
+def _checkpoint(run: Path) -> Path:
+    """The best checkpoint of a run's folder, or the file itself."""
+    checkpoint = run / BEST if run.is_dir() else run
+    if not checkpoint.is_file():
+        raise UsageError(f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train made")
+    return checkpoint
+
+
+def _draw(figures: Mapping[str, Any], data: INRDataset, split: str, path: Path) -> None:
+    from inr_factory.report import draw_evaluation
+
+    heading = f"{data.manifest.name}, {split}: accuracy {figures['accuracy']:.1%} of {figures['count']:,} INRs"
+    draw_evaluation(figures["confusion"], data.classes, figures["calibration"], path, heading)
 
 
 def _measure(model: Classifier, data: INRDataset, device: str) -> dict[str, Any]:

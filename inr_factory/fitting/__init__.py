@@ -1,7 +1,8 @@
 """Fitting: many INRs at once, each to its own signal, by one of several engines behind `fit_views`.
 
-Engines: `reference` (torch.func, any device), the yardstick for correctness; `fused` (compiled C, on the CPU, sine INRs),
-about ten times as fast. `auto` picks the fastest that supports the spec on the device. `none` fits nothing.
+Engines: `reference` (torch.func, any device), the yardstick for correctness; `fused`, one kernel that makes all steps of
+an INR near its core: compiled C on the CPU, about ten times as fast, and Triton on an NVIDIA GPU (sine INRs, there up to
+three hidden layers of 64). `auto` picks the fastest that supports the spec on the device; `none` fits nothing.
 
 Shape letters: N INRs, D parameters of one INR, P points, O values.
 """
@@ -17,13 +18,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.fitting import fused_cpu
+from inr_factory.fitting import fused_cpu, fused_cuda
 from inr_factory.fitting.lanes import Fit, Job, in_own_order
 from inr_factory.fitting.reference import fit_reference
-from inr_factory.fitting.schedule import start_weights
+from inr_factory.fitting.starts import Starts
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.manifest import Quarantined, ViewKey
 from inr_factory.recipe import FitConfig
@@ -98,10 +98,6 @@ def fit_views(
 
     if config.engine == "none":
         return _start_values_alone(spec, keys, run_seed, on_progress)
-
-    def start(index: int, attempt: int) -> Tensor:
-        return start_weights(spec, keys[index].seed(run_seed, attempt), signals[index], config)
-
     fits: dict[int, Fit] = {}
     tally = Tally()
 
@@ -118,10 +114,13 @@ def fit_views(
             in_own_order(signal, key.seed(run_seed)) if len(signal.coords) > config.batch_points else signal
             for key, signal in zip(keys, signals, strict=True)
         ]
-    engine = fused_cpu.fit_fused if engine_name(config, device, spec) == "fused" else fit_reference
+    place = torch.device(device)
+    fused = fused_cpu.fit_fused if place.type == "cpu" else fused_cuda.fit_fused
+    engine = fused if engine_name(config, place, spec) == "fused" else fit_reference
+    start = Starts(spec, keys, signals, config, run_seed)
     with _precision(config):
         for jobs in _alike(signals):
-            engine(spec, jobs, start, config, torch.device(device), report)
+            engine(spec, jobs, start, config, place, report)
     return _gather(spec, keys, [fits[index] for index in range(len(keys))], run_seed)
 
 
@@ -151,14 +150,18 @@ def engine_name(
     """The engine that `fit_views` uses. Raises UsageError where the one asked for cannot do this."""
     if config.engine in ("reference", "none"):
         return config.engine
-    on_cpu = torch.device(device).type == "cpu"
-    obstacle = fused_cpu.obstacle(spec) if on_cpu else f"it runs on the CPU, not on {torch.device(device).type}"
+    kind = torch.device(device).type
+    if kind == "cpu":
+        obstacle = fused_cpu.obstacle(spec)
+    elif kind == "cuda":
+        obstacle = fused_cuda.obstacle(spec)
+    else:
+        obstacle = f"it runs on the CPU and on NVIDIA GPUs, not on {kind}"
     if not obstacle:
         return "fused"
     if config.engine == "fused":
         raise UsageError(f"fit.engine fused cannot do this: {obstacle}; take fit.engine=auto")
-    if on_cpu:
-        _tell_once(obstacle)
+    _tell_once(obstacle)
     return "reference"
 
 

@@ -1,0 +1,225 @@
+"""Fused engine, CUDA: hands INRs in chunks to fused_kernel.py, where one program makes all of a fit.
+
+Matrix products are split into three TF32 products each (Markidis et al. 2018), about as good as fp32. With `fit.tf32`
+those of the gradients are one product: faster; losses and stopping tests stay those of fp32, the weights go another way
+than the reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted beside it.
+
+Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values, K steps.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from inr_factory.fitting.lanes import Fit, Job, Lane, OnStep, stop_loss
+from inr_factory.fitting.schedule import EPSILON, Schedule, schedule
+from inr_factory.fitting.starts import Starts
+from inr_factory.inr import SirenSpec
+from inr_factory.recipe import FitConfig
+from inr_factory.signals import Field
+
+MAX_HIDDEN_DIM = 64
+MAX_NUM_HIDDEN = 3
+MAX_INPUTS = 15  # with the column of ones, the 16 of fused_kernel.PAD
+MAX_OUTPUTS = 16
+
+MAX_CHUNK = 4096  # INRs of a launch: several times what a GPU runs at once, about a second of a usual fit
+CHUNK_BYTES = 2**31  # of coords, targets and states
+ADAM = 512  # parameters that a program updates at once
+
+
+def obstacle(spec: SirenSpec) -> str:
+    """Why this engine cannot fit such an INR here, empty if it can."""
+    return _missing() or _beyond(spec) or _too_large(spec)
+
+
+@lru_cache(maxsize=1)
+def _missing() -> str:
+    """What this machine lacks."""
+    if not torch.cuda.is_available() or torch.version.cuda is None:
+        return "on a GPU it needs an NVIDIA one and a CUDA build of torch"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return f"it needs compute capability 8.0, which {torch.cuda.get_device_name()} does not have"
+    if find_spec("triton") is None:
+        return "on a GPU it needs triton (pip install -c constraints.txt triton)"
+    return ""
+
+
+def _beyond(spec: SirenSpec) -> str:
+    if spec.activation != "sine":
+        return f"it fits sine INRs, not {spec.activation} ones"
+    if spec.in_dim > MAX_INPUTS or spec.out_dim > MAX_OUTPUTS:
+        return f"on a GPU it fits INRs of up to {MAX_INPUTS} coordinates and {MAX_OUTPUTS} values, not {spec}"
+    if spec.hidden_dim > MAX_HIDDEN_DIM or spec.num_hidden > MAX_NUM_HIDDEN:
+        return f"on a GPU it fits up to {MAX_NUM_HIDDEN} hidden layers of up to {MAX_HIDDEN_DIM} neurons, not {spec}"
+    return ""
+
+
+def _too_large(spec: SirenSpec) -> str:
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    there = properties.shared_memory_per_multiprocessor - 1024  # which the system keeps
+    if layout_of(spec).shared > there:
+        return (
+            f"{spec} needs {layout_of(spec).shared} bytes of shared memory, {torch.cuda.get_device_name()} has {there}"
+        )
+    return ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of a program: hidden neurons with padding, points of a tile, warps; at most so many registers a thread and bytes of
+    shared memory (of which an H100 has 227 KB for all programs of a multiprocessor)."""
+
+    width: int
+    tile: int
+    num_warps: int
+    registers: int
+    shared: int
+
+
+def layout_of(spec: SirenSpec) -> Layout:
+    """Chosen by what the compiler reports for compute capability 9.0 (registers, spills, shared memory, instructions a
+    point), not yet by time: `pipelines/gpu_figures.py --parts layouts` times all of them."""
+    width = max(16, 2 ** (spec.hidden_dim - 1).bit_length())
+    if width == 16:
+        return Layout(width, tile=32, num_warps=2, registers=128, shared=48_000)
+    if width == 32:
+        return Layout(width, tile=32 if spec.num_hidden < 3 else 16, num_warps=4, registers=128, shared=72_000)
+    return Layout(width, tile=16, num_warps=4, registers=255, shared=130_000 if spec.num_hidden < 3 else 200_000)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is on its way back from the device: weights flat (N, D), their losses (N,) and the updates made (N,)."""
+
+    flat: Tensor
+    loss: Tensor
+    steps: Tensor
+
+
+def fit_fused(
+    spec: SirenSpec, jobs: Sequence[Job], start: Starts, config: FitConfig, device: torch.device, on_step: OnStep
+) -> None:
+    """What `fit_reference` does, a chunk of INRs at a launch. `on_step` is called after every chunk.
+
+    Two chunks are under way, each on a stream of its own: while the GPU works on one, the next is made ready.
+    """
+    signal = jobs[0].signal
+    plan = schedule(config)
+    coords = signal.coords.to(device)  # of all of them, if they are shared
+    streams: list[torch.cuda.Stream | None] = [None]
+    if device.type == "cuda":
+        streams = [torch.cuda.Stream(device) for _ in range(2)]  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize(device)  # coords are there for both
+    size = chunk_size(spec, jobs[0])
+    stops: dict[float, float] = {}
+    waiting = deque(Lane(job) for job in jobs)
+    flying: deque[tuple[list[Lane], Ended, torch.cuda.Stream | None]] = deque()
+
+    def launch(stream: torch.cuda.Stream | None) -> None:
+        lanes = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+        with torch.cuda.stream(stream):
+            own = coords if jobs[0].shared_coords else _stacked([lane.job.signal.coords for lane in lanes], device)
+            targets = _stacked([lane.job.signal.targets for lane in lanes], device)
+            flat = start.together([(lane.job.index, lane.attempt) for lane in lanes], own, targets)
+            for peak in {lane.job.signal.peak for lane in lanes} - stops.keys():
+                stops[peak] = stop_loss(config, peak)
+            stop = torch.tensor([stops[lane.job.signal.peak] for lane in lanes]).to(device)
+            ended = run_steps(spec, own, targets, flat, plan, stop, signal.field, config.batch_points, config.tf32)
+        flying.append((lanes, ended, stream))
+
+    def land() -> None:
+        lanes, ended, stream = flying.popleft()
+        with torch.cuda.stream(stream):
+            flat, losses, steps = ended.flat.cpu(), ended.loss.tolist(), ended.steps.tolist()
+        finished: list[Fit] = []
+        for lane, weights, loss, updates in zip(lanes, flat, losses, steps, strict=True):
+            lane.steps = updates
+            fit = lane.conclude(loss, weights, config)
+            if fit is None:
+                waiting.append(lane)
+            else:
+                finished.append(fit)
+        on_step(finished, sum(steps))
+
+    while waiting or flying:
+        if waiting and len(flying) < len(streams):
+            launch(next(stream for stream in streams if stream not in [flight[2] for flight in flying]))
+        else:
+            land()
+
+
+def run_steps(
+    spec: SirenSpec,
+    coords: Tensor,
+    targets: Tensor,
+    flat: Tensor,
+    plan: Schedule,
+    stop: Tensor,
+    field: Field = "values",
+    batch_points: int | None = None,
+    tf32: bool = False,
+    layout: Layout | None = None,
+) -> Ended:
+    """Steps of many INRs from start values flat (N, D), which become the weights, until their losses are at most stop (N,).
+
+    coords (P, I), shared, or (N, P, I); targets (N, P, O). All on one device, contiguous.
+    """
+    count, points, _ = targets.shape
+    batch = min(batch_points or points, points)
+    constants, options = compile_settings(spec, field == "occupancy", batch < points, tf32, layout)
+    mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
+    ended = Ended(flat, torch.empty_like(stop), torch.empty(count, dtype=torch.int32, device=flat.device))
+    fused_kernel().fit_kernel[(count,)](
+        coords, targets, flat, mean, square, torch.empty_like(flat), _rates(plan).to(flat.device), stop,
+        ended.loss, ended.steps, points, len(plan.rates), batch, coords[0].numel() if coords.dim() == 3 else 0,
+        spec.omega_0 / math.pi, spec.omega_0, spec.output_bias,
+        (1 if field == "occupancy" else 2) / (batch * spec.out_dim), 1 / (points * spec.out_dim),
+        1 - plan.betas[0], plan.betas[1], 1 - plan.betas[1], EPSILON,
+        **constants, **options,
+    )  # fmt: skip
+    return ended
+
+
+def compile_settings(
+    spec: SirenSpec, occupancy: bool = False, batches: bool = False, tf32: bool = False, layout: Layout | None = None
+) -> tuple[dict[str, int | bool], dict[str, int]]:
+    """What the kernel is compiled for: its constants, and the options of the compiler."""
+    layout = layout or layout_of(spec)
+    constants = {
+        "I": spec.in_dim, "O": spec.out_dim, "H": spec.hidden_dim, "L": spec.num_hidden, "D": spec.num_parameters,
+        "HP": layout.width, "T": layout.tile, "A": ADAM,
+        "BATCHES": batches, "OCCUPANCY": occupancy, "EXACT": not tf32,
+    }  # fmt: skip
+    return constants, {"num_warps": layout.num_warps, "maxnreg": layout.registers}
+
+
+def chunk_size(spec: SirenSpec, job: Job) -> int:
+    """INRs of a launch."""
+    points = len(job.signal.coords) * (spec.out_dim + (0 if job.shared_coords else spec.in_dim))
+    return max(1, min(MAX_CHUNK, CHUNK_BYTES // (4 * (points + 4 * spec.num_parameters))))
+
+
+def fused_kernel() -> ModuleType:
+    """Imported when it is needed: where there is no GPU, there may be no triton."""
+    from inr_factory.fitting import fused_kernel
+
+    return fused_kernel
+
+
+def _rates(plan: Schedule) -> Tensor:
+    """(K, 2) float32: the rate of each step over its bias correction, and the factor that corrects sqrt(square)."""
+    step = torch.arange(1, len(plan.rates) + 1, dtype=torch.float64)
+    first, second = plan.betas
+    return torch.stack([plan.rates / (1 - first**step), 1 / (1 - second**step).sqrt()], dim=1).float()
+
+
+def _stacked(parts: Sequence[Tensor], device: torch.device) -> Tensor:
+    return torch.stack(list(parts)).float().to(device)
