@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inr_factory.errors import FactoryError, PartialError, ResourceError, UsageError
 from inr_factory.inr import INRBatch
@@ -25,6 +26,7 @@ from inr_factory.manifest import sweep, write_atomically
 from inr_factory.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.models import Classifier
 from inr_factory.models.checkpoint import load_checkpoint, save_checkpoint
+from inr_factory.perturbation import parse_perturbation
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 
@@ -53,6 +55,11 @@ class TrainConfig(BaseModel):
     The defaults follow the neural graphs of Kofinas et al. (2024), with a shorter warm-up than their 1,000 steps.
     Navon et al. (2023) trained DWS at learning_rate 5e-3 without warm-up or clipping. `early_stopping` ends the run
     after so many epochs without a better validation accuracy; `save_steps` saves in mid-epoch, too.
+
+    `perturb` ("damp:sigma=0.2", "asam") takes gradients beside the weights, see perturbation.py. `ema` is the decay a
+    step of a running average of the weights, which is then what is validated and what best.pt keeps. `bf16` runs
+    forward passes of training in bfloat16 where that is safe (torch.autocast). `compile` hands the encoder to
+    torch.compile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,11 +71,21 @@ class TrainConfig(BaseModel):
     warmup_steps: int = Field(100, ge=0)
     gradient_clip: float | None = Field(10.0, gt=0, allow_inf_nan=False)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    perturb: str | None = None
+    ema: float | None = Field(None, gt=0, lt=1)
+    bf16: bool = False
+    compile: bool = False
     early_stopping: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     save_steps: int | None = Field(None, ge=1)
     tensorboard: bool = True
+
+    @field_validator("perturb")
+    @classmethod
+    def _known(cls, text: str | None) -> str | None:
+        """As it is written with all its values; UsageError for what is not known."""
+        return None if text is None else str(parse_perturbation(text))
 
     def rate(self, step: int, num_steps: int) -> float:
         """The learning rate of one step, counted from 0, of a run of num_steps."""
@@ -157,7 +174,7 @@ def train(
             stack.callback(writer.close)
         while not run.progress.finished(config):
             run.epoch(stop)
-            record = run.conclude(evaluate(model, validation))
+            record = run.conclude(evaluate(run.judged, validation))
             if writer is not None:
                 for name in ("train_loss", "val_loss", "val_accuracy", "lr"):
                     writer.add_scalar(name, record[name], int(record["epoch"]))
@@ -184,6 +201,21 @@ class _Run:
         self.optimizer = AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True
         )
+        self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
+        self.average = None
+        if config.ema is not None:
+            self.average = AveragedModel(model, multi_avg_fn=_ema(config.ema), use_buffers=True)
+        if config.compile:
+            model.encoder.compile()
+
+    @property
+    def judged(self) -> Classifier:
+        """The model that is validated and kept."""
+        if self.average is None:
+            return self.model
+        averaged = self.average.module
+        assert isinstance(averaged, Classifier)
+        return averaged
 
     def epoch(self, stop: Callable[[], bool] | None) -> None:
         """The steps that are left of this epoch."""
@@ -221,15 +253,25 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        logits = self.model(inrs.to(device, non_blocking=True))
-        loss = F.cross_entropy(logits, targets.to(device, non_blocking=True), label_smoothing=config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        inrs, targets = inrs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        if self.perturb is None:
+            loss = self._loss(inrs, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            loss = self.perturb.backward(self.model, self._loss, inrs, targets)
         norm = clip_grad_norm_(self.model.parameters(), config.gradient_clip or math.inf)
         value, steepness = float(loss.detach()), float(norm)
         if not (math.isfinite(value) and math.isfinite(steepness)):
             self._diverged(f"loss {value:g}, gradient norm {steepness:g}")
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)  # type: ignore[no-untyped-call]
         return value
+
+    def _loss(self, inrs: INRBatch, targets: Tensor) -> Tensor:
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
+            logits = self.model(inrs)
+        return F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
 
     def _diverged(self, figures: str) -> NoReturn:
         at = self.progress
@@ -256,7 +298,7 @@ class _Run:
         at.history.append(record)
         at.epoch, at.position, at.loss_sum, at.rows, at.seconds = at.epoch + 1, 0, 0.0, 0, 0.0
         if at.best is record:
-            save_checkpoint(self.out / BEST, self.model, self.sections)
+            save_checkpoint(self.out / BEST, self.judged, self.sections)
         self.save_last()
         self.write_metrics()
         return record
@@ -276,6 +318,7 @@ class _Run:
             # A loader that reads ahead is further than training is: what counts is the batches learned from.
             "loader": {**self.loader.state_dict(), "epoch": at.epoch, "position": at.position},
             "generators": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "average": None if self.average is None else self.average.state_dict(),
         }
         save_checkpoint(self.out / LAST, self.model, self.sections | state)
 
@@ -292,6 +335,8 @@ class _Run:
         self._check_same_run(saved)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
         self.progress = Progress.model_validate(saved["progress"])
         self.loader.load_state_dict(saved["loader"])
         torch.set_rng_state(saved["generators"]["cpu"])
@@ -301,18 +346,27 @@ class _Run:
 
     def _check_same_run(self, saved: Mapping[str, Any]) -> None:
         """Refuse settings that would make it another run; how long and where it runs may change."""
-        free = {"device", "save_steps", "tensorboard", "early_stopping"}
+        free = {"device", "save_steps", "tensorboard", "early_stopping", "compile"}
         if self.config.schedule == "constant":
             free.add("epochs")
         mine = {"classifier": self.model.describe(), **self.sections}
         for section in ("classifier", "meta", "config"):
-            here, there = _flat(mine[section]), _flat(saved[section])
+            theirs = saved[section]
+            if section == "config":  # of an older version, it lacks what was not there yet
+                theirs = TrainConfig.model_validate(theirs).model_dump(mode="json")
+            here, there = _flat(mine[section]), _flat(theirs)
             for name in sorted(here.keys() | there.keys()):
                 if here.get(name) != there.get(name) and not (section == "config" and name in free):
                     raise UsageError(
                         f"{self.out} holds a run with another {name} ({there.get(name)} there, {here.get(name)} here); "
                         "train into another folder, or go on with the same settings"
                     )
+
+
+def _ema(decay: float) -> Callable[..., None]:
+    """How AveragedModel goes on: average = decay average + (1 - decay) weights."""
+    update: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return update
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

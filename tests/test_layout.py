@@ -25,7 +25,7 @@ MAKE = {
 LEARN = {
     "aligned_copy", "augment_report",
     "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical", "moves", "assignments",
-    "alignment", "mixup", "training", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
+    "alignment", "mixup", "training", "perturbation", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
     "models.set_layers",
 }  # fmt: skip
 FRONT = {"cli", "commands", "benchmarks", "terminal", "doctor", "report", "__init__"}

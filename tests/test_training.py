@@ -101,16 +101,17 @@ def test_a_classifier_learns_a_toy_problem(name: str, options: dict, tmp_path: P
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
 
+@pytest.mark.parametrize("options", [{}, {"ema": 0.9, "bf16": True}, {"perturb": "damp:parts=2"}], ids=str)
 @pytest.mark.parametrize("steps", [2, 7, 12], ids=lambda steps: f"after {steps} of 18 steps")
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(steps: int, tmp_path: Path) -> None:
-    whole = model()
-    train(whole, loader(), validation(), CONFIG, tmp_path / "whole", META)
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(steps: int, options: dict, tmp_path: Path) -> None:
+    whole, config = model(), TrainConfig.model_validate(CONFIG.model_dump() | options)
+    train(whole, loader(), validation(), config, tmp_path / "whole", META)
 
     with pytest.raises(PartialError, match="goes on from there"):
-        train(model(), loader(), validation(), CONFIG, tmp_path / "parts", META, stop=stop_after(steps))
+        train(model(), loader(), validation(), config, tmp_path / "parts", META, stop=stop_after(steps))
     resumed = model()
     torch.manual_seed(99)  # what the process did meanwhile must not matter
-    result = train(resumed, loader(), validation(), CONFIG, tmp_path / "parts", META)
+    result = train(resumed, loader(), validation(), config, tmp_path / "parts", META)
 
     for (name, expected), got in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(got, expected), name
@@ -258,6 +259,35 @@ def test_every_setting_of_the_steps_changes_the_weights(tmp_path: Path) -> None:
         ends.append(torch.cat([parameter.detach().flatten() for parameter in trained.parameters()]))
     for change, end in zip(changes[1:], ends[1:], strict=True):
         assert not torch.equal(end, ends[0]), change
+
+
+def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"ema": 0.9, "epochs": 1})
+    trained = model()
+    weights = []
+    steps = len(loader())
+
+    def note() -> bool:
+        weights.append(trained.head.weight.detach().clone())
+        return False
+
+    train(trained, loader(), validation(), config, tmp_path, META, stop=note)
+
+    best = build_from_checkpoint(tmp_path / BEST)
+    average = weights[0]
+    for later in [*weights[1:steps], trained.head.weight.detach()][: steps - 1]:
+        average = 0.9 * average + 0.1 * later
+    torch.testing.assert_close(best.head.weight.detach(), average, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(best.head.weight, trained.head.weight, atol=1e-6)
+
+
+def test_a_compiled_encoder_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+
+    train(model(), loader(), validation(), CONFIG.model_copy(update={"compile": True, "epochs": 1}), tmp_path, META)
+
+    assert compiled == ["DWSEncoder"]
 
 
 def test_unknown_and_impossible_settings_are_refused() -> None:

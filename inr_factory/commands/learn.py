@@ -55,6 +55,15 @@ def train(
     schedule: Annotated[str, typer.Option(help="constant or cosine, both after the warm-up")] = "constant",
     warmup_steps: Annotated[int, typer.Option(min=0)] = 100,
     label_smoothing: Annotated[float, typer.Option()] = 0.0,
+    perturb: Annotated[
+        str | None,
+        typer.Option(help="gradients beside the weights: damp:sigma=0.2 or asam:rho=0.5", show_default=False),
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="decay of a running average of the weights, as 0.999", show_default=False)
+    ] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="train in bfloat16 where that is safe")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="hand the classifier to torch.compile")] = False,
     early_stopping: Annotated[
         int | None, typer.Option(help="stop after so many epochs without a gain", show_default=False)
     ] = None,
@@ -73,6 +82,7 @@ def train(
     config = _config(
         epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
         warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
+        perturb=perturb, ema=ema, bf16=bf16, compile=compiled,
     )  # fmt: skip
     training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
     canonical = canonical and training.spec.activation == "sine"
