@@ -6,7 +6,7 @@ import secrets
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
@@ -78,6 +78,31 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def run_each(
+    function: Callable[..., str], jobs: Sequence[tuple[Any, ...]], count: int | None, address: str | None
+) -> Iterator[tuple[int, str]]:
+    """(place of a job, what the function gave for it), as they end: `count` at a time, one core or GPU each.
+
+    A job whose process died is given the reason in one line.
+    """
+    with connected(address, num_cpus=count) as ray:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        maker = ray.remote(num_cpus=1, num_gpus=int(gpus > 0), max_retries=1)(function)
+        most = count or gpus or int(ray.cluster_resources().get("CPU", 1))
+        waiting = deque(enumerate(jobs))
+        at_work: dict[Any, int] = {}
+        while waiting or at_work:
+            while waiting and len(at_work) < most:
+                place, job = waiting.popleft()
+                at_work[maker.remote(*job)] = place
+            for reference in ray.wait(list(at_work), num_returns=1)[0]:
+                try:
+                    found = str(ray.get(reference))
+                except ray.exceptions.RayError as error:
+                    found = str(error).strip().splitlines()[-1]
+                yield at_work.pop(reference), found
 
 
 def run_ray(

@@ -82,6 +82,29 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: st
     _save(figure, path)
 
 
+def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Path, heading: str) -> None:
+    """Write a PNG with a bar for each row (name, mean, spread, published figure or None), a diamond where published."""
+    figure = Figure(figsize=(8, 0.3 * len(rows) + 1.0), dpi=130)
+    axis = figure.subplots()
+    names, means, spreads, published = zip(*rows, strict=True)
+    places = range(len(rows))
+    axis.barh(places, means, xerr=spreads, color="tab:blue", alpha=0.8, error_kw={"linewidth": 1})
+    known = [at for at, figure_ in enumerate(published) if figure_ is not None]
+    if known:
+        figures = [published[at] for at in known]
+        axis.scatter(figures, known, marker="D", s=16, color="tab:orange", label="published", zorder=3)
+        axis.legend(fontsize=7)
+    for at, (middle, spread) in enumerate(zip(means, spreads, strict=True)):
+        axis.text(middle + spread, at, f" {middle:.1f}", va="center", fontsize=7)
+    axis.set_yticks(places, names, fontsize=7)
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    axis.tick_params(axis="x", labelsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
 def draw_training(history: Sequence[Mapping[str, float]], path: Path, heading: str) -> None:
     """Write a PNG of a run's losses, validation accuracy and learning rate, epoch by epoch."""
     figure = Figure(figsize=(9, 3), dpi=130)

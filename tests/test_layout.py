@@ -28,7 +28,7 @@ LEARN = {
     "alignment", "mixup", "training", "perturbation", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
     "models.set_layers",
 }  # fmt: skip
-FRONT = {"cli", "commands", "benchmarks", "terminal", "doctor", "report", "__init__"}
+FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "__init__"}
 
 HOMES = {
     "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival
@@ -42,7 +42,7 @@ HOMES = {
     "triton": {"fitting.fused_kernel"},
     "skimage": {"shape_metrics"},
     "matplotlib": {"report"},
-    "yaml": {"recipe", "commands"},
+    "yaml": {"recipe", "commands", "sweep"},
     "typer": {"cli", "commands"},
     "rich": {"terminal"},
 }

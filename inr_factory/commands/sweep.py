@@ -1,0 +1,82 @@
+"""`sweep`: a table of many training runs."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inr_factory import terminal
+from inr_factory.commands.options import Json, Workers
+from inr_factory.errors import FactoryError, UsageError
+from inr_factory.sweep import Run, Sweep, command_of, load_sweep, make_run, percent, read_result, runs_of, write_tables
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="YAML file with dataset, train and grid", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="folder of runs and tables; else runs/FILE")] = None,
+    workers: Workers = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; else $RAY_ADDRESS, else a local one")] = None,
+    backend: Annotated[str, typer.Option(help="ray or local")] = "ray",
+    as_json: Json = False,
+) -> None:
+    """Train a classifier for each point of a grid. What is done stays; run it again to go on."""
+    if backend not in ("ray", "local"):
+        raise UsageError(f"--backend must be ray or local, got {backend!r}")
+    plan, folder = load_sweep(file), out or Path("runs") / file.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = runs_of(plan, folder)
+    open_runs = [run for run in runs if read_result(run) is None]
+    terminal.say(f"{len(runs)} runs, {len(open_runs)} of them open; tables in {folder}")
+    failed = []
+    for number, (run, fault) in enumerate(_make(plan, open_runs, workers, address, backend), 1):
+        result = None if fault else read_result(run)
+        told = f"failed: {fault}" if result is None else f"test accuracy {result['test']['accuracy']:.2%}"
+        terminal.say(f"{number} of {len(open_runs)}  {run.folder.name}  {told}")
+        failed += [run] if fault else []
+        write_tables(plan, runs, folder)
+    rows = write_tables(plan, runs, folder)
+    _draw(plan, rows, folder)
+    if as_json:
+        terminal.tell_json({
+            "out": str(folder), "runs": len(runs), "failed": [run.folder.name for run in failed],
+            "rows": [{"values": row.names, "accuracies": row.accuracies, "published": row.published} for row in rows],
+        })  # fmt: skip
+    else:
+        options = [name for name in plan.grid if name != "seed"]
+        cells = [
+            (*row.names, percent(row), len(row.accuracies), "-" if row.published is None else f"{row.published:g}")
+            for row in rows
+        ]
+        terminal.tell_table([*options, "test accuracy, %", "seeds", "published"], cells)
+        terminal.tell(f"\n{folder / 'table.md'}, {folder / 'results.csv'}, {folder / 'table.png'}")
+    if failed:
+        raise FactoryError(f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why")
+
+
+def _make(
+    plan: Sweep, runs: Sequence[Run], workers: int | None, address: str | None, backend: str
+) -> Iterator[tuple[Run, str]]:
+    """Each run as it ends, with what went wrong."""
+    from inr_factory.local_pool import num_cores
+
+    jobs = [(command_of(plan, run), run.folder.absolute()) for run in runs]
+    if runs and backend == "ray":
+        from inr_factory.ray_pool import run_each  # Ray takes seconds to import
+
+        for at, fault in run_each(make_run, jobs, workers, address):
+            yield runs[at], fault
+        return
+    with ThreadPoolExecutor(workers or num_cores()) as pool:
+        waiting = {pool.submit(make_run, *job): run for job, run in zip(jobs, runs, strict=True)}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+
+
+def _draw(plan: Sweep, rows: Sequence, folder: Path) -> None:  # type: ignore[type-arg]
+    from inr_factory.report import draw_table
+
+    if rows:
+        lines = [(" | ".join(row.names), 100 * row.mean, 100 * (row.spread or 0), row.published) for row in rows]
+        draw_table(lines, folder / "table.png", f"{plan.dataset}: test accuracy, %")

@@ -1,0 +1,117 @@
+"""Sweep: every point of the grid is run once, what is done stays, and the table says what the runs said."""
+
+import csv
+import json
+
+import pytest
+import yaml
+from small_sets import make_set
+
+from inr_factory.cli import run
+from inr_factory.errors import UsageError
+from inr_factory.sweep import Run, Sweep, command_of, load_sweep, rows_of, runs_of, write_tables
+
+GRID = {"model": ["mlp:hidden_dim=4", "mlp:hidden_dim=8"], "mixup": ["none", "mixup"], "seed": [0, 1]}
+
+
+def write(path, **fields):
+    path.write_text(yaml.safe_dump({"dataset": str(path.parent / "set"), "grid": GRID, **fields}, sort_keys=False))
+    return path
+
+
+def done(run_, accuracy):
+    run_.folder.mkdir(parents=True)
+    best = {"val_accuracy": 0.5, "epoch": 3}
+    (run_.folder / "result.json").write_text(json.dumps({"test": {"accuracy": accuracy}, "best": best}))
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return load_sweep(write(tmp_path / "grid.yaml", published={"mlp:hidden_dim=4 | none": 12.5}))
+
+
+def test_every_point_has_a_run_and_the_seeds_come_one_after_the_other(sweep, tmp_path):
+    runs = runs_of(sweep, tmp_path)
+
+    assert len({run_.folder for run_ in runs}) == len(runs) == 8
+    assert [run_.values["seed"] for run_ in runs] == [0] * 4 + [1] * 4
+    assert runs[1].row == ("mlp:hidden_dim=4", "mixup")
+
+
+def test_a_run_is_a_command_of_train(tmp_path):
+    sweep = Sweep(
+        dataset=tmp_path, train={"epochs": 2, "canonical": False, "bf16": True}, grid={"augment": [["flip", "noise"]]}
+    )
+    run_ = Run({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x")
+
+    told = command_of(sweep, run_)
+
+    assert told[:5] == ["train", str(tmp_path), "--out", str(tmp_path / "x"), "--json"]
+    assert told[5:] == ["--epochs", "2", "--no-canonical", "--bf16", "--augment", "flip", "--augment", "noise", "--seed", "3"]  # fmt: skip
+
+
+def test_rows_are_means_over_seeds_beside_what_was_published(sweep, tmp_path):
+    runs = runs_of(sweep, tmp_path)
+    for at, accuracy in ((0, 0.25), (4, 0.35), (1, 0.5)):
+        done(runs[at], accuracy)
+
+    rows = write_tables(sweep, runs, tmp_path)
+
+    assert [(row.names[1], row.mean, row.published) for row in rows] == [("none", 0.3, 12.5), ("mixup", 0.5, None)]
+    assert rows[0].spread == pytest.approx(0.0707, abs=1e-4)
+    assert rows[1].spread is None
+    table = (tmp_path / "table.md").read_text().splitlines()
+    assert table[0] == "| model | mixup | test accuracy | seeds | published |"
+    assert table[2] == "| mlp:hidden_dim=4 | none | 30.0 ± 7.1 | 2 | 12.5 |"
+    with open(tmp_path / "results.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["seed"], line["test_accuracy"], line["best_epoch"]) for line in lines] == [
+        ("0", "0.25", "4"), ("0", "0.5", "4"), ("1", "0.35", "4"),
+    ]  # fmt: skip
+    assert rows_of(sweep, runs[:0]) == []
+
+
+@pytest.mark.parametrize("backend", ["local", "ray"])
+def test_a_sweep_is_made_and_goes_on(backend, tmp_path, capsys):
+    make_set(tmp_path / "set", objects={"train": 14, "val": 5, "test": 6}, views=1)
+    train = {"epochs": 1, "batch_size": 4, "device": "cpu"}
+    small = {"model": ["mlp:hidden_dim=4", "mlp:hiden_dim=4"], "seed": [0]}
+    file = write(tmp_path / "grid.yaml", grid=small, train=train)
+    arguments = ["sweep", str(file), "--out", str(tmp_path / "out"), "--backend", backend, "--workers", "2", "--json"]
+
+    assert run(arguments) == 1  # one of the two cannot be
+    captured = capsys.readouterr()
+    assert "did you mean 'hidden_dim'?" in captured.err
+    told = json.loads(captured.out)
+    assert (told["runs"], len(told["rows"]), told["failed"]) == (2, 1, ["mlp_hiden_dim=4-0"])
+    assert (tmp_path / "out" / "table.png").read_bytes().startswith(b"\x89PNG")
+
+    write(file, grid=small | {"model": ["mlp:hidden_dim=4"]}, train=train)
+    before = (tmp_path / "out/runs/mlp_hidden_dim=4-0/last.pt").stat().st_mtime_ns
+    assert run(arguments) == 0
+    assert "1 runs, 0 of them open" in capsys.readouterr().err
+    assert (tmp_path / "out/runs/mlp_hidden_dim=4-0/last.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("dataset: x", "grid: field required"),
+        ("dataset: x\ngrid: {}\n", "grid: "),
+        ("dataset: x\ngrid: {seed: [0]}\ntrian: {}\n", "trian: extra"),
+        ("- a\n- b\n", "a sweep has dataset, train and grid"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_what_is_no_sweep_is_refused_in_one_line(content, words, tmp_path):
+    (tmp_path / "grid.yaml").write_text(content)
+
+    with pytest.raises(UsageError, match=words.replace("(", r"\(")) as error:
+        load_sweep(tmp_path / "grid.yaml")
+
+    assert "\n" not in str(error.value)
+
+
+def test_values_are_named_once(tmp_path):
+    with pytest.raises(UsageError, match="each value once"):
+        runs_of(Sweep(dataset=tmp_path, grid={"seed": [0, 0]}), tmp_path)
