@@ -5,6 +5,7 @@ Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -144,10 +145,7 @@ class INRBatch:
             raise UsageError(
                 f"coords must be (P, {self.spec.in_dim}) or (N, P, {self.spec.in_dim}), got {tuple(coords.shape)}"
             )
-        values = coords
-        for values in self.activations(coords):
-            pass
-        return values
+        return deque(self.activations(coords), maxlen=1).pop()
 
     def activations(self, coords: Tensor) -> Iterator[Tensor]:
         """Coords, (P, I) or (N, P, I), and what every layer makes of them, (N, P, O) each; the last are the values."""

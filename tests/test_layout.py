@@ -25,7 +25,7 @@ LEARN = {
     "aligned_copy", "augment_report",
     "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
     "alignment", "mixup", "training", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
-    "models.set_layers",
+    "models.set_layers", "models.graph", "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
 FRONT = {"cli", "commands", "benchmarks", "terminal", "doctor", "report", "__init__"}
 

@@ -6,11 +6,10 @@ The yardstick of NG-T's speed, and of its mathematics in the tests. Shape letter
 from itertools import accumulate, pairwise
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from inr_factory.inr import INRBatch
-from inr_factory.models.ng_t import Attention, EdgeUpdate, NGTransformerEncoder
+from inr_factory.models.ng_t import NGTransformerEncoder
 
 
 def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
@@ -19,8 +18,8 @@ def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch
     A mask keeps attention to the pairs that the encoder attends to (its docstring says which), and the features of
     pairs without an edge as they are; the published code has neither mask.
     """
-    nodes = torch.cat(encoder.nodes(inrs, original or inrs), dim=1)
-    widths = [inrs.spec.in_dim, *[len_ for len_, _ in inrs.spec.layer_shapes]]
+    nodes = torch.cat(encoder.nodes(inrs, inrs if original is None else original), dim=1)
+    widths = [inrs.spec.in_dim, *[outputs for outputs, _ in inrs.spec.layer_shapes]]
     places = [slice(begin, end) for begin, end in pairwise(accumulate(widths, initial=0))]
     size = sum(widths)
     weights = nodes.new_zeros(len(inrs), size, size)
@@ -40,7 +39,7 @@ def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch
     return features
 
 
-def _attend(attention: Attention, nodes: Tensor, pairs: Tensor, attended: Tensor) -> Tensor:
+def _attend(attention: nn.Module, nodes: Tensor, pairs: Tensor, attended: Tensor) -> Tensor:
     heads = attention.num_heads
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in attention.node(nodes).chunk(3, dim=-1))
     Q, K, B, A = (x.unflatten(-1, (heads, -1)).permute(0, 3, 1, 2, 4) for x in attention.edge(pairs).chunk(4, dim=-1))
@@ -51,7 +50,7 @@ def _attend(attention: Attention, nodes: Tensor, pairs: Tensor, attended: Tensor
     return heard
 
 
-def _update_pairs(update: EdgeUpdate, nodes: Tensor, pairs: Tensor) -> Tensor:
+def _update_pairs(update: nn.Module, nodes: Tensor, pairs: Tensor) -> Tensor:
     row, column = update.row(nodes).unsqueeze(-2), update.column(nodes).unsqueeze(-3)
     hidden = update.pair(torch.cat([pairs, pairs.transpose(1, 2)], dim=-1)) + row + column
     pairs = update.norms[0](pairs + update.join(hidden))

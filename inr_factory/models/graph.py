@@ -9,7 +9,6 @@ M probes.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +55,11 @@ class Fourier(nn.Module):
         self.register_buffer("frequencies", sigma * torch.randn(NUM_FREQUENCIES))
 
     def forward(self, x: Tensor) -> Tensor:
-        angle = x.unsqueeze(-1) * (2 * math.pi * self.frequencies)
-        return torch.cat([angle.cos(), angle.sin()], dim=-1)
+        angles = self.angles(x)
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+    def angles(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(-1) * (2 * math.pi * self.frequencies)
 
 
 class Positions(nn.Module):
@@ -72,7 +74,7 @@ class Positions(nn.Module):
         self.vectors = nn.Parameter(torch.randn(sum(self.sizes), features))
 
     def forward(self) -> tuple[Tensor, ...]:
-        return self.vectors.split(self.sizes)
+        return torch.split(self.vectors, self.sizes)
 
 
 class Probes(nn.Module):

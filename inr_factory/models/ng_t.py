@@ -14,7 +14,7 @@ from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.models.encoder import Encoder, check_options
 from inr_factory.models.graph import EdgeEmbedding, NodeEmbedding, check_probes, check_reach, check_same_graph
-from inr_factory.models.pair_attention import PairLogits, PairValues
+from inr_factory.models.pair_attention import pair_logits, pair_values
 
 
 class Attention(nn.Module):
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         for row in rows:
             edges = [(row - 1, backward[row - 1])] if row > 0 and backward is not None else []
             edges += [(row + 1, forward[row])] if row < last else []
-            logits = [PairLogits.apply(e, parts[row][0], parts[at][1], Q, K, self.num_heads) for at, e in edges]
+            logits = [pair_logits(e, parts[row][0], parts[at][1], Q, K, self.num_heads) for at, e in edges]
             others = [row - 1] if row > 0 and backward is None else []
             if row == last:
                 others += [*range(last - 1), last]
@@ -71,8 +71,8 @@ class Attention(nn.Module):
 
             total = torch.zeros_like(parts[row][2])
             for (at, e), a in zip(edges, attention, strict=False):
-                shift = torch.einsum("nrhc,hec->nrhe", a.mT @ e, B.unflatten(0, (self.num_heads, -1)))
-                total = total + PairValues.apply(e, a, parts[at][2], A) + shift.flatten(2)
+                shift = torch.einsum("nrhc,hec->nrhe", a.mT @ e, B.view(self.num_heads, -1, B.shape[1]))
+                total = total + pair_values(e, a, parts[at][2], A) + shift.flatten(2)
             if others:
                 total = total + self._join(attention[-1].permute(0, 3, 1, 2) @ value)
             if row < last:
@@ -82,7 +82,7 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(N, V, D) -> (N, H, V, E)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def _join(self, x: Tensor) -> Tensor:
         """(N, H, V, E) -> (N, V, D)."""
@@ -192,10 +192,13 @@ class NGTransformerEncoder(Encoder):
         self.edge_updates = nn.ModuleList(EdgeUpdate(hidden_dim, edge_dim, dropout) for _ in range(num_layers - 1))
         self.readout = nn.Sequential(nn.Linear(spec.out_dim * hidden_dim, self.features), nn.ReLU())
 
+    def read(self, normal: INRBatch, original: INRBatch) -> Tensor:
+        return self(normal, original)  # type: ignore[no-any-return]
+
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""
         check_same_graph(self.name, self.spec, inrs)
-        nodes = self.nodes(inrs, original or inrs)
+        nodes = self.nodes(inrs, inrs if original is None else original)
         forward = [self.edges(W.mT) for W in inrs.weights]
         backward: list[Tensor] | None = None
         blank = self.edges(inrs.weights[0].new_zeros(()))
@@ -206,7 +209,10 @@ class NGTransformerEncoder(Encoder):
             nodes = [update(nodes[row], told) for row, told in zip(rows, heard, strict=True)]
             if depth == final:
                 break
-            reverse = [blank.expand(e.transpose(1, 2).shape) if backward is None else backward[at] for at, e in enumerate(forward)]
+            reverse = [
+                blank.expand(e.transpose(1, 2).shape) if backward is None else backward[at]
+                for at, e in enumerate(forward)
+            ]
             forward, backward = self._update_edges(depth, nodes, forward, reverse, only_read=depth == final - 1)
         features: Tensor = self.readout(nodes[-1].flatten(1))
         return features
@@ -235,6 +241,4 @@ def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 
 
 def feed_forward(dim: int, hidden_dim: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        linear(dim, hidden_dim, bias=False), nn.GELU(), linear(hidden_dim, dim), nn.Dropout(dropout)
-    )
+    return nn.Sequential(linear(dim, hidden_dim, bias=False), nn.GELU(), linear(hidden_dim, dim), nn.Dropout(dropout))

@@ -14,10 +14,23 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-class PairLogits(torch.autograd.Function):
-    """(q_i + Q e_ij) . (k_j + K e_ij) by heads: pairs (N, R, J, C), q (N, R, D), k (N, J, D), Q and K (D, C), H
-    -> (N, R, J, H)."""
+def pair_logits(
+    pairs: Tensor, query: Tensor, key: Tensor, edge_query: Tensor, edge_key: Tensor, num_heads: int
+) -> Tensor:
+    """(q_i + Q e_ij) . (k_j + K e_ij) by heads, (N, R, J, H): pairs (N, R, J, C), query (N, R, D), key (N, J, D), Q
+    and K (D, C)."""
+    logits: Tensor = _Logits.apply(pairs, query, key, edge_query, edge_key, num_heads)  # type: ignore[no-untyped-call]
+    return logits
 
+
+def pair_values(pairs: Tensor, attention: Tensor, value: Tensor, edge_value: Tensor) -> Tensor:
+    """Sum over j of a_ij (v_j * A e_ij) by heads, (N, R, D): pairs (N, R, J, C), attention (N, R, J, H), value
+    (N, J, D), A (D, C)."""
+    heard: Tensor = _Values.apply(pairs, attention, value, edge_value)  # type: ignore[no-untyped-call]
+    return heard
+
+
+class _Logits(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, pairs: Tensor, query: Tensor, key: Tensor, edge_query: Tensor, edge_key: Tensor, num_heads: int
@@ -49,10 +62,7 @@ class PairLogits(torch.autograd.Function):
         return grad_rows.view(pairs.shape), *grads, None
 
 
-class PairValues(torch.autograd.Function):
-    """Sum over j of a_ij (v_j * A e_ij) by heads: pairs (N, R, J, C), a (N, R, J, H), v (N, J, D), A (D, C)
-    -> (N, R, D)."""
-
+class _Values(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pairs: Tensor, attention: Tensor, value: Tensor, edge_value: Tensor) -> Tensor:
         ctx.save_for_backward(pairs, attention, value, edge_value)
