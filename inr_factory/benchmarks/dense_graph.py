@@ -4,12 +4,13 @@ The yardstick of NG-T's speed, and of its mathematics in the tests. Shape letter
 """
 
 from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inr_factory.inr import INRBatch
-from inr_factory.models.ng_t import NGTransformerEncoder
+from inr_factory.models.ng_t import Attention, EdgeUpdate, NGTransformerEncoder
 
 
 def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
@@ -32,14 +33,15 @@ def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch
     pairs = encoder.edges(weights)
     final = len(encoder.attentions) - 1
     for depth, (attention, update) in enumerate(zip(encoder.attentions, encoder.node_updates, strict=True)):
-        nodes = update(nodes, _attend(attention, nodes, pairs, attended))
+        nodes = update(nodes, _attend(cast(Attention, attention), nodes, pairs, attended))
         if depth < final:
-            pairs = torch.where(edge[:, :, None], _update_pairs(encoder.edge_updates[depth], nodes, pairs), pairs)
+            updated = _update_pairs(cast(EdgeUpdate, encoder.edge_updates[depth]), nodes, pairs)
+            pairs = torch.where(edge[:, :, None], updated, pairs)
     features: Tensor = encoder.readout(nodes[:, places[-1]].flatten(1))
     return features
 
 
-def _attend(attention: nn.Module, nodes: Tensor, pairs: Tensor, attended: Tensor) -> Tensor:
+def _attend(attention: Attention, nodes: Tensor, pairs: Tensor, attended: Tensor) -> Tensor:
     heads = attention.num_heads
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in attention.node(nodes).chunk(3, dim=-1))
     Q, K, B, A = (x.unflatten(-1, (heads, -1)).permute(0, 3, 1, 2, 4) for x in attention.edge(pairs).chunk(4, dim=-1))
@@ -50,7 +52,7 @@ def _attend(attention: nn.Module, nodes: Tensor, pairs: Tensor, attended: Tensor
     return heard
 
 
-def _update_pairs(update: nn.Module, nodes: Tensor, pairs: Tensor) -> Tensor:
+def _update_pairs(update: EdgeUpdate, nodes: Tensor, pairs: Tensor) -> Tensor:
     row, column = update.row(nodes).unsqueeze(-2), update.column(nodes).unsqueeze(-3)
     hidden = update.pair(torch.cat([pairs, pairs.transpose(1, 2)], dim=-1)) + row + column
     pairs = update.norms[0](pairs + update.join(hidden))
