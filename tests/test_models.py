@@ -40,7 +40,7 @@ SYMMETRIC = [
 SMALL: dict[str, dict[str, int]] = {
     "mlp": {"hidden_dim": 8, "num_hidden": 2},
     "dws": {"hidden_dim": 8, "num_hidden": 2},
-    "ng_gnn": {"hidden_dim": 8, "num_layers": 4},
+    "ng_gnn": {"hidden_dim": 32, "num_layers": 4},
     "ng_t": {"hidden_dim": 8, "edge_dim": 4, "num_heads": 2, "num_layers": 3},
     "scalegmn": {"hidden_dim": 8, "num_layers": 2},
 }
