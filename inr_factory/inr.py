@@ -5,7 +5,8 @@ Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -144,11 +145,17 @@ class INRBatch:
             raise UsageError(
                 f"coords must be (P, {self.spec.in_dim}) or (N, P, {self.spec.in_dim}), got {tuple(coords.shape)}"
             )
+        return deque(self.activations(coords), maxlen=1).pop()
+
+    def activations(self, coords: Tensor) -> Iterator[Tensor]:
+        """Coords, (P, I) or (N, P, I), and what every layer makes of them, (N, P, O) each; the last are the values."""
         hidden = coords if coords.dim() == 3 else coords.expand(len(self), *coords.shape)
+        yield hidden
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = torch.baddbmm(b[:, None, :], hidden, W.mT)
             hidden = torch.sin(self.spec.omega_0 * hidden) if self.spec.activation == "sine" else torch.relu(hidden)
-        return torch.baddbmm(self.biases[-1][:, None, :], hidden, self.weights[-1].mT) + self.spec.output_bias
+            yield hidden
+        yield torch.baddbmm(self.biases[-1][:, None, :], hidden, self.weights[-1].mT) + self.spec.output_bias
 
     def flatten(self) -> Tensor:
         """(N, D) in the order of `SirenSpec.parameter_shapes`, a new tensor."""

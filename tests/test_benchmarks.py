@@ -33,6 +33,7 @@ from inr_factory.errors import ResourceError, UsageError
 from inr_factory.fitting.lanes import Job
 from inr_factory.fitting.reference import fit_reference
 from inr_factory.inr import INRBatch, SirenSpec, start_values
+from inr_factory.models import ENCODERS
 from inr_factory.recipe import FitConfig
 from inr_factory.shards import ShardReader
 from inr_factory.symmetries import PermuteNeurons, permute_neurons, scale_neurons
@@ -59,6 +60,7 @@ CONTENDERS = {
     "augment": {"gather", *TRANSFORMS},
     "align": {"published way, pair by pair", "match=permutation", "match=signed", "match=phase"},
     "mixup": {"gather", "match=none", "match=permute", "match=permutation", "match=signed", "match=phase"},
+    "read": {"ng_t over all pairs", *ENCODERS},
 }
 
 
@@ -77,6 +79,7 @@ def quick(scratch, monkeypatch):
     monkeypatch.setattr("inr_factory.benchmarks.fit.GREY", SPEC)
     monkeypatch.setattr("inr_factory.benchmarks.fit.PROBLEMS", ((SPEC, 5), (SirenSpec(3, 1, 8), 20)))
     monkeypatch.setattr("inr_factory.benchmarks.fit.JUDGED", 2)
+    monkeypatch.setattr("inr_factory.benchmarks.read.SPEC", SPEC)
     monkeypatch.setattr("inr_factory.benchmarks.fit.TARGETS", (10.0,))
     monkeypatch.setattr("inr_factory.benchmarks.pipeline.TURNS", 2)
     monkeypatch.setattr("inr_factory.benchmarks.pipeline.SHARD_OBJECTS", 10)

@@ -263,3 +263,18 @@ def test_start_values_are_uniform_within_the_bounds_of_their_convention(start, w
         assert float(scaled.max()) > 0.98, "the bound is not reached"
         counts = torch.histc(scaled, bins=4, min=-1, max=1) / len(scaled)
         torch.testing.assert_close(counts, torch.full((4,), 0.25), atol=0.05, rtol=0)
+
+
+def test_the_last_activations_are_the_values_and_the_first_the_coords(inrs, coords):
+    first, *hidden, last = inrs.activations(coords)
+
+    assert torch.equal(first, coords.expand(len(inrs), *coords.shape))
+    assert torch.equal(last, inrs(coords))
+    assert [x.shape[-1] for x in hidden] == [inrs.spec.hidden_dim] * inrs.spec.num_hidden
+    spec = inrs.spec
+    torch.testing.assert_close(
+        hidden[1],
+        torch.sin(spec.omega_0 * (hidden[0] @ inrs.weights[1].mT + inrs.biases[1][:, None])),
+        atol=1e-5,
+        rtol=0,
+    )

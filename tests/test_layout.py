@@ -24,9 +24,10 @@ MAKE = {
 }  # fmt: skip
 LEARN = {
     "aligned_copy", "augment_report",
-    "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical", "moves", "assignments",
-    "alignment", "mixup", "training", "perturbation", "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp",
-    "models.set_layers",
+    "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
+    "moves", "assignments", "alignment", "mixup", "training", "perturbation",
+    "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
+    "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
 FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "__init__"}
 

@@ -12,6 +12,7 @@ from inr_factory.benchmarks.load import benchmark_load
 from inr_factory.benchmarks.measure import Benchmark, Plan
 from inr_factory.benchmarks.mixup import benchmark_mixup
 from inr_factory.benchmarks.pipeline import benchmark_pipeline
+from inr_factory.benchmarks.read import benchmark_read
 
 BENCHMARKS: Mapping[str, Callable[[Plan], Sequence[Benchmark]]] = {
     "fit": benchmark_fit,
@@ -20,4 +21,5 @@ BENCHMARKS: Mapping[str, Callable[[Plan], Sequence[Benchmark]]] = {
     "augment": benchmark_augment,
     "align": benchmark_align,
     "mixup": benchmark_mixup,
+    "read": benchmark_read,
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    what: Annotated[str, typer.Argument(help="fit, pipeline, load, augment, align or mixup", show_default=False)],
+    what: Annotated[str, typer.Argument(help="fit, pipeline, load, augment, align, mixup or read", show_default=False)],
     rows: Annotated[int, typer.Option(help="INRs of the set on disk")] = 60_000,
     batch_size: Annotated[int, typer.Option(help="INRs of a batch")] = 512,
     seconds: Annotated[float, typer.Option(help="how long each contender is measured")] = 2.0,
@@ -27,7 +27,7 @@ def benchmark(
     picture: Annotated[Path | None, typer.Option(help="draw the result into this PNG", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure fitting, loading, augmentation, alignment or MixUp beside the ways in use elsewhere, in one run."""
+    """Measure fitting, loading, augmentation, alignment, MixUp or training beside the ways in use elsewhere, in one run."""
     from inr_factory.benchmarks import BENCHMARKS
     from inr_factory.benchmarks.measure import Plan, describe_machine
 

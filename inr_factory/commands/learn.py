@@ -34,7 +34,9 @@ EVALUATION_BATCH = 512
 
 def train(
     dataset: Folder,
-    model: Annotated[str, typer.Option(help="mlp or dws, with options as dws:hidden_dim=32,num_hidden=4")] = "dws",
+    model: Annotated[
+        str, typer.Option(help="mlp, dws, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
+    ] = "dws",
     augment: Annotated[
         list[str] | None,
         typer.Option(help="transform of the weights, as flip or noise:scale=0.3; repeatable", show_default=False),

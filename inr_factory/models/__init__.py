@@ -16,8 +16,13 @@ from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.models.dws import DWSEncoder
 from inr_factory.models.encoder import Encoder
 from inr_factory.models.mlp import MLPEncoder
+from inr_factory.models.ng_gnn import NGGNNEncoder
+from inr_factory.models.ng_t import NGTransformerEncoder
+from inr_factory.models.scalegmn import ScaleGMNEncoder
 
-ENCODERS: dict[str, type[Encoder]] = {kind.name: kind for kind in (MLPEncoder, DWSEncoder)}
+ENCODERS: dict[str, type[Encoder]] = {
+    kind.name: kind for kind in (MLPEncoder, DWSEncoder, NGGNNEncoder, NGTransformerEncoder, ScaleGMNEncoder)
+}
 
 
 def build_encoder(name: str, spec: SirenSpec, **options: Any) -> Encoder:
@@ -86,10 +91,16 @@ class Normalizer(nn.Module):
         )
         return normalizer
 
-    def forward(self, inrs: INRBatch) -> INRBatch:
-        """The same INRs, standardised; their spec is kept although they no longer render."""
-        statistics = (self.weight_mean, self.weight_std, self.bias_mean, self.bias_std)
-        weight_mean, weight_std, bias_mean, bias_std = (values.unbind() for values in statistics)
+    def forward(self, inrs: INRBatch, centred: bool = True) -> INRBatch:
+        """The same INRs, standardised; their spec is kept although they no longer render.
+
+        Not `centred`, each layer is divided by its root mean square alone, so that it commutes with signs, too.
+        """
+        means = torch.stack([self.weight_mean, self.bias_mean])
+        stds = torch.stack([self.weight_std, self.bias_std])
+        if not centred:
+            means, stds = torch.zeros_like(means), torch.hypot(means, stds)
+        (weight_mean, bias_mean), (weight_std, bias_std) = means.unbind(), stds.unbind()
         weights = zip(inrs.weights, weight_mean, weight_std, strict=True)
         biases = zip(inrs.biases, bias_mean, bias_std, strict=True)
         return INRBatch(
@@ -139,7 +150,7 @@ class Classifier(nn.Module):
         """Logits (N, C)."""
         _check_spec(self.spec, inrs, "this classifier was made")
         inrs = canonicalize(inrs) if self.canonical else inrs
-        logits: Tensor = self.head(self.encoder(self.normalizer(inrs)))
+        logits: Tensor = self.head(self.encoder.read(self.normalizer(inrs, self.encoder.centred), inrs))
         return logits
 
     def describe(self) -> dict[str, Any]:

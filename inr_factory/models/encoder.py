@@ -15,10 +15,12 @@ class Encoder(nn.Module):
     """Reads INRs: forward(inrs of N INRs) -> (N, features).
 
     `features` is the width of the result, `options` all that besides the spec is needed to build it again: an
-    encoder's constructor takes `(spec, **options)`. The values it is given are normalised already.
+    encoder's constructor takes `(spec, **options)`. The values it is given are normalised already: centred and
+    scaled, or where `centred` is False scaled alone, which keeps the signs of neurons exact.
     """
 
     name: ClassVar[str]
+    centred: ClassVar[bool] = True
     features: int
 
     def __init__(self, spec: SirenSpec, **options: Any) -> None:
@@ -28,6 +30,10 @@ class Encoder(nn.Module):
 
     def forward(self, inrs: INRBatch) -> Tensor:
         raise NotImplementedError
+
+    def read(self, normal: INRBatch, original: INRBatch) -> Tensor:
+        """Features of INRs that are given normalised and, for encoders that run them, as they are."""
+        return self(normal)  # type: ignore[no-any-return]
 
 
 def check_options(name: str, **options: Any) -> None:

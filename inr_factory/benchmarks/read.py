@@ -1,0 +1,48 @@
+"""Read: training steps of every encoder, beside the relational transformer over all pairs of neurons."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+from torch.optim import AdamW
+
+from inr_factory.benchmarks.dense_graph import dense_ng_t
+from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, repeat
+from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.models import ENCODERS, Classifier, build_classifier
+from inr_factory.models.ng_t import NGTransformerEncoder
+
+SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2)
+BATCH = 64  # at most: over all pairs, a step of so many takes gigabytes
+CLASSES = 10
+DENSE = "ng_t over all pairs"
+
+
+def benchmark_read(plan: Plan) -> tuple[Benchmark, ...]:
+    """INRs per second of training steps, forward, backward and AdamW, of encoders with their default options."""
+    size = min(plan.batch_size, BATCH)
+    generator = Generator().manual_seed(0)
+    inrs = INRBatch.from_flat(SPEC, torch.randn(size, SPEC.num_parameters, generator=generator))
+    targets = F.one_hot(torch.arange(size) % CLASSES, CLASSES).float()
+
+    def training(model: Classifier, read: Callable[[INRBatch], Tensor]) -> Callable[[], object]:
+        optimizer = AdamW(model.parameters(), amsgrad=True)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            F.cross_entropy(read(inrs), targets).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+        return step
+
+    models = {name: build_classifier(name, SPEC, CLASSES) for name in ENCODERS}
+    rival = build_classifier("ng_t", SPEC, CLASSES)
+    encoder = rival.encoder
+    assert isinstance(encoder, NGTransformerEncoder)
+    # No warm-up: a step of seconds has none to speak of.
+    dense = training(rival, lambda inrs: rival.head(dense_ng_t(encoder, inrs)))
+    contenders = [Contender(DENSE, repeat(dense), size, warm_up=0)]
+    contenders += [Contender(name, repeat(training(model, model)), size) for name, model in models.items()]
+    setting = f"training steps on batches of {size} random INRs {SPEC}, one thread"
+    return (Benchmark("read", DENSE, setting, measure(contenders, plan)),)

@@ -1,0 +1,101 @@
+"""Pair attention: the two sums of relational attention over pairs of nodes that have features of their own.
+
+Written with their own gradients, one head at a time: what is as wide as all heads, a number for each pair and each of
+D features, is never kept and never larger than a cache. That is where the dense form spends its time.
+
+Shape letters: N INRs, R nodes that attend (rows), J nodes attended to, C features of a pair, H heads, E features of
+a head, D = H * E.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def pair_logits(
+    pairs: Tensor, query: Tensor, key: Tensor, edge_query: Tensor, edge_key: Tensor, num_heads: int
+) -> Tensor:
+    """(q_i + Q e_ij) . (k_j + K e_ij) by heads, (N, R, J, H): pairs (N, R, J, C), query (N, R, D), key (N, J, D), Q
+    and K (D, C)."""
+    logits: Tensor = _Logits.apply(pairs, query, key, edge_query, edge_key, num_heads)  # type: ignore[no-untyped-call]
+    return logits
+
+
+def pair_values(pairs: Tensor, attention: Tensor, value: Tensor, edge_value: Tensor) -> Tensor:
+    """Sum over j of a_ij (v_j * A e_ij) by heads, (N, R, D): pairs (N, R, J, C), attention (N, R, J, H), value
+    (N, J, D), A (D, C)."""
+    heard: Tensor = _Values.apply(pairs, attention, value, edge_value)  # type: ignore[no-untyped-call]
+    return heard
+
+
+class _Logits(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, pairs: Tensor, query: Tensor, key: Tensor, edge_query: Tensor, edge_key: Tensor, num_heads: int
+    ) -> Tensor:
+        ctx.save_for_backward(pairs, query, key, edge_query, edge_key)
+        ctx.num_heads = num_heads
+        logits = pairs.new_empty(*pairs.shape[:3], num_heads)
+        for head, at in enumerate(_heads(query, num_heads)):
+            left, right = _project(pairs, edge_query[at]), _project(pairs, edge_key[at])
+            left.add_(query[:, :, None, at]).mul_(right.add_(key[:, None, :, at]))
+            logits[..., head] = left.sum(-1)
+        return logits
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        pairs, query, key, edge_query, edge_key = ctx.saved_tensors
+        rows = pairs.reshape(-1, pairs.shape[-1])
+        grad_rows = torch.zeros_like(rows)
+        grads = [torch.empty_like(x) for x in (query, key, edge_query, edge_key)]
+        for head, at in enumerate(_heads(query, ctx.num_heads)):
+            to_key = _project(pairs, edge_query[at]).add_(query[:, :, None, at]).mul_(grad[..., head, None])
+            to_query = _project(pairs, edge_key[at]).add_(key[:, None, :, at]).mul_(grad[..., head, None])
+            grads[0][..., at], grads[1][..., at] = to_query.sum(2), to_key.sum(1)
+            for told, weight, kept in ((to_query, edge_query, grads[2]), (to_key, edge_key, grads[3])):
+                flat = told.flatten(0, 2)
+                grad_rows.addmm_(flat, weight[at])
+                torch.mm(flat.T, rows, out=kept[at])
+        return grad_rows.view(pairs.shape), *grads, None
+
+
+class _Values(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pairs: Tensor, attention: Tensor, value: Tensor, edge_value: Tensor) -> Tensor:
+        ctx.save_for_backward(pairs, attention, value, edge_value)
+        heard = pairs.new_empty(*pairs.shape[:2], value.shape[-1])
+        for head, at in enumerate(_heads(value, attention.shape[-1])):
+            told = _project(pairs, edge_value[at]).mul_(value[:, None, :, at]).mul_(attention[..., head, None])
+            heard[..., at] = told.sum(2)
+        return heard
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        pairs, attention, value, edge_value = ctx.saved_tensors
+        rows = pairs.reshape(-1, pairs.shape[-1])
+        grad_rows = torch.zeros_like(rows)
+        grads = [torch.empty_like(x) for x in (attention, value, edge_value)]
+        for head, at in enumerate(_heads(value, attention.shape[-1])):
+            told = _project(pairs, edge_value[at]).mul_(grad[:, :, None, at])
+            modulated = grad[:, :, None, at] * value[:, None, :, at]
+            share = attention[..., head, None]
+            grads[0][..., head] = (told * value[:, None, :, at]).sum(-1)
+            grads[1][..., at] = told.mul_(share).sum(1)
+            flat = modulated.mul_(share).flatten(0, 2)
+            grad_rows.addmm_(flat, edge_value[at])
+            torch.mm(flat.T, rows, out=grads[2][at])
+        return grad_rows.view(pairs.shape), *grads
+
+
+def _heads(x: Tensor, num_heads: int) -> list[slice]:
+    width = x.shape[-1] // num_heads
+    return [slice(head * width, (head + 1) * width) for head in range(num_heads)]
+
+
+def _project(pairs: Tensor, weight: Tensor) -> Tensor:
+    """(N, R, J, C), (E, C) -> (N, R, J, E)."""
+    return (pairs.reshape(-1, pairs.shape[-1]) @ weight.T).view(*pairs.shape[:3], -1)
