@@ -98,7 +98,8 @@ class FitConfig(Section):
     again from another start, `attempts` times in all, then put in quarantine.
 
     `optimizer` "adam" is the field's (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one: see
-    fitting/schedule.py; its learning_rate is the peak, 8e-3 over 80 steps unless told otherwise.
+    fitting/schedule.py; its learning_rate is the peak, 8e-3 over 80 steps unless told otherwise, and `ridge` says
+    how strongly the weights that its last layer starts with are held near 0.
 
     `engine` "none" fits nothing and stores the start values: for measuring and rehearsing all the rest.
 
@@ -118,6 +119,7 @@ class FitConfig(Section):
     floor_psnr: float = Field(default=20.0, allow_inf_nan=False)
     attempts: int = Field(default=3, ge=1, le=10)
     lanes: int = Field(default=32, ge=2, le=65_536)
+    ridge: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     tf32: bool = False
     batch_points: int | None = Field(default=None, ge=1)
 

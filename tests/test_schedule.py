@@ -5,7 +5,7 @@ import torch
 
 from inr_factory.errors import UsageError
 from inr_factory.fitting import fit_views
-from inr_factory.fitting.schedule import RIDGE, schedule, solve_last_layer, start_weights
+from inr_factory.fitting.schedule import schedule, solve_last_layer, start_weights
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.manifest import ViewKey
 from inr_factory.recipe import FitConfig, check_recipe
@@ -26,6 +26,9 @@ def image(channels=1):
     return Signal(grid, torch.stack(values, dim=1))
 
 
+RIDGE = 0.01
+
+
 def objective(inr, signal):
     """What the least-squares start minimises."""
     error = (inr(signal.coords)[0] - signal.targets).square().mean(dim=0).sum()
@@ -36,7 +39,7 @@ def objective(inr, signal):
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_no_other_last_layer_fits_better(spec):
     signal, inr = image(spec.out_dim), start_values(spec, [3])
-    solved = solve_last_layer(inr, signal)
+    solved = solve_last_layer(inr, signal, RIDGE)
     best, size = objective(solved, signal), spec.hidden_dim * spec.out_dim + spec.out_dim
     assert best < objective(inr, signal)
     generator = torch.Generator().manual_seed(0)
@@ -53,6 +56,15 @@ def test_a_start_hangs_on_seed_and_signal_alone():
     assert not torch.equal(start_weights(SPECS[0], 5, image(), sprint), start_weights(SPECS[0], 6, image(), sprint))
     plain = start_weights(SPECS[0], 5, image(), FitConfig())
     assert torch.equal(plain, start_values(SPECS[0], [5]).flatten()[0])
+
+
+def test_a_larger_ridge_starts_with_smaller_weights():
+    signal, size = image(), SPECS[0].hidden_dim + 1
+    norms = []
+    for ridge in (1e-3, 1.0, 1e3):
+        flat = start_weights(SPECS[0], 5, signal, FitConfig(optimizer="sprint", ridge=ridge))
+        norms.append(float(flat[-size:].norm()))
+    assert norms[0] > 2 * norms[1] > 4 * norms[2]
 
 
 def test_a_constant_image_has_a_finite_start():

@@ -2,7 +2,8 @@
 
 - adam: Adam (Kingma and Ba 2015) at a constant rate, the field's way.
 - sprint: the last layer, which is linear, starts at its ridge least-squares solution; Adam with betas 0.6 and 0.97; the
-  rate warms up over the first tenth of the steps and falls as sqrt(1 - progress).
+  rate warms up over the first tenth of the steps and falls as sqrt(1 - progress). The ridge is large: a small one starts
+  nearer to the signal, but by large weights that a classifier cannot read (docs/fitting.md).
 
 Shape letters: K steps, P points, H hidden neurons, O values.
 """
@@ -16,8 +17,8 @@ from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.recipe import FitConfig
 from inr_factory.signals import Signal
 
-RIDGE = 1e-4
 EPSILON = 1e-8
+SINGLE = 1e-2  # the least ridge that goes with single precision
 
 
 @dataclass(frozen=True)
@@ -39,24 +40,28 @@ def schedule(config: FitConfig) -> Schedule:
 def start_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfig) -> Tensor:
     """(D,): where the fit of a signal starts. On the CPU, of this INR alone, so that all engines agree."""
     inr = start_values(spec, [seed])
-    return (solve_last_layer(inr, signal) if config.optimizer == "sprint" else inr).flatten()[0]
+    return (solve_last_layer(inr, signal, config.ridge) if config.optimizer == "sprint" else inr).flatten()[0]
 
 
-def solve_last_layer(inr: INRBatch, signal: Signal) -> INRBatch:
+def solve_last_layer(inr: INRBatch, signal: Signal, ridge: float) -> INRBatch:
     """The INR (N = 1) with the last layer that fits the signal best, by ridge regression on its last hidden values.
 
-    Minimises the mean squared error + RIDGE |w|², bias included, in double precision. Where the solution is not
-    finite (values that overflow), the start values stay.
+    Minimises the mean squared error + ridge |w|², bias included. The solution is found in double precision; the sums
+    over points that it needs are taken in single where the ridge drowns their rounding. Where it is not finite
+    (values that overflow), the start values stay.
     """
     hidden = signal.coords
     for W, b in zip(inr.weights[:-1], inr.biases[:-1], strict=True):
         hidden = torch.nn.functional.linear(hidden, W[0], b[0])
-        hidden = torch.sin(inr.spec.omega_0 * hidden) if inr.spec.activation == "sine" else torch.relu(hidden)
-    features = torch.cat([hidden, torch.ones_like(hidden[:, :1])], dim=1).double()
+        hidden = hidden.mul_(inr.spec.omega_0).sin_() if inr.spec.activation == "sine" else hidden.relu_()
     wanted = 4 * signal.targets - 2 if signal.field == "occupancy" else signal.targets  # logits of 12 and 88 %
-    targets = wanted.double() - inr.spec.output_bias
-    gram = features.T @ features / len(features) + RIDGE * torch.eye(features.shape[1], dtype=torch.float64)
-    solution = torch.linalg.solve(gram, features.T @ targets / len(features)).float()
+    dtype, size = torch.float32 if ridge >= SINGLE else torch.float64, hidden.shape[1] + 1
+    columns = torch.empty(len(hidden), size + wanted.shape[1], dtype=dtype)  # features, a one, targets
+    columns[:, : size - 1], columns[:, size - 1], columns[:, size:] = hidden, 1, wanted
+    columns[:, size:] -= inr.spec.output_bias
+    sums = (columns[:, :size].T @ columns).double() / len(columns)
+    sums.diagonal().add_(ridge)
+    solution = torch.linalg.solve(sums[:, :size], sums[:, size:]).float()
     if not bool(solution.isfinite().all()):
         return inr
     weights = (*inr.weights[:-1], solution[:-1].T[None])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inr_factory.fitting.schedule import RIDGE, start_weights
+from inr_factory.fitting.schedule import start_weights
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.manifest import ViewKey
 from inr_factory.recipe import FitConfig
@@ -49,12 +49,16 @@ class Starts:
         for at in range(0, len(flat), TOGETHER):
             some = slice(at, at + TOGETHER)
             own = coords if coords.dim() == 2 else _filled(coords[some])
-            solved = solve_last_layers(self.spec, _filled(flat[some]), own, _filled(targets[some]), field)
+            solved = solve_last_layers(
+                self.spec, _filled(flat[some]), own, _filled(targets[some]), field, self.config.ridge
+            )
             parts.append(solved[: len(flat[some])])
         return torch.cat(parts)
 
 
-def solve_last_layers(spec: SirenSpec, flat: Tensor, coords: Tensor, targets: Tensor, field: Field) -> Tensor:
+def solve_last_layers(
+    spec: SirenSpec, flat: Tensor, coords: Tensor, targets: Tensor, field: Field, ridge: float
+) -> Tensor:
     """(N, D): `schedule.solve_last_layer` of many INRs flat (N, D), on any device."""
     count, points = len(flat), targets.shape[1]
     inrs = INRBatch.from_flat(spec, flat)
@@ -71,8 +75,8 @@ def solve_last_layers(spec: SirenSpec, flat: Tensor, coords: Tensor, targets: Te
         values = (4 * values - 2 if field == "occupancy" else values).double() - spec.output_bias
         gram += features.mT @ features
         wanted += features.mT @ values
-    ridge = RIDGE * torch.eye(size, dtype=torch.float64, device=flat.device)
-    solution = torch.linalg.solve_ex(gram / points + ridge, wanted / points).result.float()
+    penalty = ridge * torch.eye(size, dtype=torch.float64, device=flat.device)
+    solution = torch.linalg.solve_ex(gram / points + penalty, wanted / points).result.float()
     last = torch.cat([solution[:, :-1].mT.flatten(1), solution[:, -1]], dim=1)
     usable = last.isfinite().all(dim=1, keepdim=True)
     size = last.shape[1]
