@@ -54,7 +54,13 @@ def study(folders: list[Path], count: int) -> None:
             signals += [source.signal(int(index)) for index in chosen]
         spec = SirenSpec(3, 1, hidden, layers, float(omega))
         fit = FitConfig(
-            optimizer="sprint", learning_rate=rate, steps=steps, batch_points=2048, target_psnr=None, floor_psnr=0
+            optimizer="sprint",
+            learning_rate=rate,
+            steps=steps,
+            ridge=1e-4,
+            batch_points=2048,
+            target_psnr=None,
+            floor_psnr=0,
         )
         started = thread_time()
         fitted = fit_views(spec, [ViewKey(str(at), 0) for at in range(len(signals))], signals, fit, run_seed=0)
