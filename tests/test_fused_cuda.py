@@ -186,7 +186,7 @@ def test_psnr_and_loss_are_those_of_the_stored_weights(on_cpu):
 
 @has_triton
 @pytest.mark.parametrize(("order", "chunk"), [([0, 1, 2, 3, 4], 2), ([4, 2, 0], 4096), ([1, 1], 1)])
-@pytest.mark.parametrize(("optimizer", "target"), [("adam", 14.0), ("sprint", 30.0)])
+@pytest.mark.parametrize(("optimizer", "target"), [("adam", 14.0), ("sprint", 18.0)])
 def test_an_inr_is_bit_identical_alone_together_in_any_order_and_chunk(
     order, chunk, optimizer, target, on_cpu, monkeypatch
 ):

@@ -10,7 +10,18 @@ import typer
 from inr_factory import terminal
 from inr_factory.commands.options import Json, Workers
 from inr_factory.errors import FactoryError, UsageError
-from inr_factory.sweep import Run, Sweep, command_of, load_sweep, make_run, percent, read_result, runs_of, write_tables
+from inr_factory.sweep import (
+    Row,
+    Run,
+    Sweep,
+    command_of,
+    load_sweep,
+    make_run,
+    percent,
+    read_result,
+    runs_of,
+    write_tables,
+)
 
 
 def sweep(
@@ -74,7 +85,7 @@ def _make(
             yield waiting[done], done.result()
 
 
-def _draw(plan: Sweep, rows: Sequence, folder: Path) -> None:  # type: ignore[type-arg]
+def _draw(plan: Sweep, rows: Sequence[Row], folder: Path) -> None:
     from inr_factory.report import draw_table
 
     if rows:
