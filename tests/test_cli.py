@@ -282,6 +282,8 @@ def test_a_run_is_drawn_and_predicts(capsys, digits, tmp_path):
     assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
     out = outcome(capsys, "predict", run, digits, "--views", 1)[1]
     assert out == (tmp_path / "told" / "p.csv").read_text()
+    told = json.loads(outcome(capsys, "predict", run, digits, "--views", 1, "--json")[1])
+    assert told["predictions"] == rows
     assert outcome(capsys, "evaluate", run, "--picture", tmp_path / "own.png")[0] == 0
     assert (tmp_path / "own.png").exists()
     assert failure(capsys, "predict", tmp_path, digits)[0] == 2

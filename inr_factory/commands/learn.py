@@ -179,6 +179,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="CSV to write; else the table goes to stdout", show_default=False)
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """What a trained classifier says of each INR: a CSV of object, view, class, predicted class and its probability."""
     model = build_from_checkpoint(_checkpoint(run)).to(_loader_device(device))
@@ -196,12 +197,14 @@ def predict(
                 own = data.object_ids[at], data.views[at], data.classes[data.labels[at]]
                 writer.writerow((*own, saved[number], f"{chance:.4f}"))
                 at += 1
-    if out is None:
-        terminal.tell(table.getvalue().rstrip("\n"))
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, table.getvalue().encode())
-    terminal.tell(f"{out}: {at:,} INRs")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, table.getvalue().encode())
+    if as_json:
+        rows = list(csv.DictReader(io.StringIO(table.getvalue())))
+        terminal.tell_json({"run": str(run), "split": split, "out": out and str(out), "predictions": rows})
+    else:
+        terminal.tell(table.getvalue().rstrip("\n") if out is None else f"{out}: {at:,} INRs")
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
