@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from inr_factory.errors import UsageError
 from inr_factory.manifest import SPLITS, SplitRecord, shard_path
-from inr_factory.recipe import Recipe, SplitConfig
+from inr_factory.recipe import Limit, Recipe, SplitConfig
 from inr_factory.signals import Item, Source
 
 
@@ -67,11 +67,11 @@ def make_plan(recipe: Recipe, source: Source) -> Plan:
     return Plan(blocks)
 
 
-def split_items(items: Sequence[Item], config: SplitConfig, limit: int | None) -> dict[str, list[int]]:
+def split_items(items: Sequence[Item], config: SplitConfig, limit: int | Limit | None) -> dict[str, list[int]]:
     """Indices of the items of each split, rising; empty splits are left out.
 
-    Who goes to val and test hangs on the object's name alone, not on the order or on `limit`; with a limit each
-    split keeps its share of it.
+    Who goes to val and test hangs on the object's name alone, not on the order or on `limit`; of a limit
+    that is one number each split keeps its share.
     """
     if not items:
         raise UsageError("the source has no objects; look at --data-root")
@@ -86,7 +86,10 @@ def split_items(items: Sequence[Item], config: SplitConfig, limit: int | None) -
                 raise UsageError(f"splits.{split} asks for {count} of {len(ranked)} objects; leave some for train")
             splits[split], splits["train"] = ranked[:count], ranked[count:]
     counts = {split: len(indices) for split, indices in splits.items()}
-    if limit is not None and limit < len(items):
+    if isinstance(limit, Limit):
+        most = limit.model_dump()
+        counts = {split: count if most[split] is None else min(count, most[split]) for split, count in counts.items()}
+    elif limit is not None and limit < len(items):
         counts = _share(counts, limit)
     return {
         split: sorted(_by_hash(items, indices)[: counts[split]]) for split, indices in splits.items() if counts[split]

@@ -139,14 +139,22 @@ class SplitConfig(Section):
     test: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
+class Limit(Section):
+    """How many objects of each split, at most; None is all it has."""
+
+    train: int | None = Field(default=None, ge=1)
+    val: int | None = Field(default=None, ge=0)
+    test: int | None = Field(default=None, ge=0)
+
+
 class Recipe(Section):
     """A whole run. What decides the bits of a shard goes into the fingerprint; `views` does not, so that a set
-    can be given more of them."""
+    can be given more of them. `limit` takes so many objects in all, shared among the splits, or so many of each."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     source: Annotated[ImageSource | ShapeSource, Field(discriminator="collection")]
     views: int = Field(default=1, ge=1, le=10_000)
-    limit: int | None = Field(default=None, ge=1)
+    limit: Annotated[int, Field(ge=1)] | Limit | None = None
     seed: int = Field(default=0, ge=0, lt=2**63)
     spec: SpecConfig = SpecConfig()
     fit: FitConfig = FitConfig()
@@ -285,8 +293,10 @@ def _collections(source: type[BaseModel]) -> tuple[str, ...]:
 
 def _explain(error: ValidationError) -> str:
     """The first fault of a validation, in one line."""
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
+    first, *others = error.errors()
+    if first["loc"][:1] == ("limit",) and isinstance(first["input"], Mapping):  # not a number, so a Limit was meant
+        first = next(fault for fault in others if "Limit" in fault["loc"])
+    where = [str(part) for part in first["loc"] if part != "Limit"]
     known_keys = _keys()
     if where[:1] == ["source"] and len(where) > 1:
         collection = where.pop(1)  # by which pydantic names the section that it was

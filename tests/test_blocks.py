@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from inr_factory.blocks import make_plan, split_items
 from inr_factory.errors import UsageError
-from inr_factory.recipe import SplitConfig, check_recipe
+from inr_factory.recipe import Limit, SplitConfig, check_recipe
 from inr_factory.signals import Item
 
 
@@ -88,3 +88,12 @@ def test_blocks_hold_every_object_once_in_order_and_views_come_one_after_the_oth
     one, three = plan.tasks(1), plan.tasks(3)
     assert three[: len(one)] == one
     assert len({task.path for task in three}) == len(three) == 3 * len(one)
+
+
+def test_a_limit_a_split_takes_the_objects_that_a_larger_one_would_take_first():
+    objects = items(60, "train") + items(30, "test")
+    few = names(objects, split_items(objects, SplitConfig(val=20), Limit(train=7, val=3)))
+    more = names(objects, split_items(objects, SplitConfig(val=20), Limit(train=9, val=200, test=0)))
+    assert {split: len(part) for split, part in few.items()} == {"train": 7, "val": 3, "test": 30}
+    assert {split: len(part) for split, part in more.items()} == {"train": 9, "val": 20}
+    assert few["train"] < more["train"] and few["val"] < more["val"]

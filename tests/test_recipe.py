@@ -264,7 +264,20 @@ def test_every_section_forbids_unknown_keys_and_changes():
     parts = [part for section in sections for part in (get_args(section) or [section])]
     models = [Recipe, *[part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]]
 
-    assert len(models) == 6
+    assert len(models) == 7
     for model in models:
         assert model.model_config["frozen"]
         assert model.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (0, "limit: input should be greater than or equal to 1, got 0"),
+        ({"train": 0}, "limit.train: input should be greater than or equal to 1, got 0"),
+        ({"trial": 3}, "no key 'limit.trial': did you mean 'limit.train'?"),
+    ],
+)
+def test_a_bad_limit_is_told_by_its_own_key(limit, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        check_recipe({**MINIMAL, "limit": limit}, "here")
