@@ -194,8 +194,9 @@ def recipe_folder() -> Path:
 
 
 def builtin_recipes() -> dict[str, Path]:
-    """Name -> file of each built-in recipe."""
-    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
+    """Name -> file of each built-in recipe; a table_*.yaml beside them is a sweep."""
+    files = sorted(recipe_folder().glob("*.yaml"))
+    return {path.stem: path for path in files if not path.stem.startswith("table_")}
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

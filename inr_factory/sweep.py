@@ -8,14 +8,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from threading import Event
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.manifest import write_atomically
@@ -24,30 +26,66 @@ RESULT, LOG = "result.json", "log.txt"
 Value = str | int | float | bool | None | list[str]
 
 
-class Sweep(BaseModel):
-    """What a sweep's YAML file says. `train` and `grid` name options of `inr-factory train` without their dashes; each
-    entry of the grid is a list of values, "none" leaves an option out. `published` has figures to be set beside ours,
-    in percent, by the values of a row joined by " | " in the order of the grid, without the seed."""
+class Grid(BaseModel):
+    """Options of `inr-factory train`, each with the values that it takes in turn, "none" to leave it out; `train` has
+    those that are the same for all points of this grid."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dataset: Path
     train: dict[str, Value] = {}
-    grid: dict[str, list[Value]] = Field(min_length=1)
+    axes: dict[str, Annotated[list[Value], Field(min_length=1)]] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _axes(cls, fields: Any) -> Any:
+        """As it is written: the axes beside `train`."""
+        if not isinstance(fields, dict) or "axes" in fields:
+            return fields
+        axes = {name: values for name, values in fields.items() if name != "train"}
+        return {"axes": axes, **({"train": fields["train"]} if "train" in fields else {})}
+
+
+class Sweep(BaseModel):
+    """What a sweep's YAML file says. `train` names options of `inr-factory train` without their dashes, `grid` those
+    that vary, in one grid or several, of which each may have its own `train`. `dataset` may be one of them.
+    `published` has figures to be set beside ours, in percent, by the values of a row joined by " | " in the order of
+    the table, without the seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: Path | None = None
+    train: dict[str, Value] = {}
+    grid: list[Grid] = Field(min_length=1)
     published: dict[str, float] = {}
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _several(cls, grid: Any) -> Any:
+        return [grid] if isinstance(grid, dict) else grid
+
+    @model_validator(mode="after")
+    def _names_its_sets(self) -> "Sweep":
+        if self.dataset is None and not all("dataset" in grid.axes for grid in self.grid):
+            raise ValueError("dataset is missing, of the file or of a grid")
+        return self
+
+    @property
+    def options(self) -> list[str]:
+        """The options that vary, as columns of a table have them, without the seed."""
+        return [name for name in dict.fromkeys(name for grid in self.grid for name in grid.axes) if name != "seed"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One point of the grid: its values by option, and the folder it works in."""
+    """One point of a grid: its values by option, the folder it works in, and the values of all other options."""
 
     values: Mapping[str, Value]
     folder: Path
+    train: Mapping[str, Value] = field(default_factory=dict)
 
-    @property
-    def row(self) -> tuple[str, ...]:
-        """What names its row of the table: all values but the seed."""
-        return tuple(str(value) for name, value in self.values.items() if name != "seed")
+    def row(self, options: Sequence[str]) -> tuple[str, ...]:
+        """What names its row of the table: its values of these options."""
+        return tuple(str(self.values.get(name, "-")) for name in options)
 
 
 @dataclass(frozen=True)
@@ -77,20 +115,21 @@ def load_sweep(path: Path) -> Sweep:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        where = ".".join(str(part) for part in first["loc"] if part not in ("axes", 0)) or "the file"
         raise UsageError(f"{path}: {where}: {first['msg'].lower()}; a sweep has dataset, train and grid") from None
 
 
 def runs_of(sweep: Sweep, out: Path) -> list[Run]:
-    """All points of the grid, the first option the slowest but for the seed, which is slower than all: the first rows
-    of a table are there early. Raises UsageError for two points of one name."""
-    names = sorted(sweep.grid, key=lambda name: name != "seed")
-    runs = []
-    for values in itertools.product(*(sweep.grid[name] for name in names)):
-        point = dict(zip(names, values, strict=True))
-        ordered = {name: point[name] for name in sweep.grid}
-        slug = "-".join(re.sub(r"[^A-Za-z0-9.=]+", "_", str(value)).strip("_") or "x" for value in ordered.values())
-        runs.append(Run(ordered, out / "runs" / slug))
+    """All points of all grids, the first option the slowest but for the seed, which is slower than all: each row of a
+    table has its first figure early. Raises UsageError for two points of one name."""
+    by_seed: list[tuple[int, Run]] = []
+    for grid in sweep.grid:
+        for point in itertools.product(*(enumerate(values) for values in grid.axes.values())):
+            values = {name: value for name, (_, value) in zip(grid.axes, point, strict=True)}
+            turn = next((at for name, (at, _) in zip(grid.axes, point, strict=True) if name == "seed"), 0)
+            slug = "-".join(re.sub(r"[^A-Za-z0-9.=]+", "_", str(value)).strip("_") or "x" for value in values.values())
+            by_seed.append((turn, Run(values, out / "runs" / slug, {**sweep.train, **grid.train})))
+    runs = [run for _, run in sorted(by_seed, key=lambda pair: pair[0])]
     if len({run.folder for run in runs}) < len(runs):
         raise UsageError("two points of the grid have the same values; name each value once")
     return runs
@@ -98,8 +137,9 @@ def runs_of(sweep: Sweep, out: Path) -> list[Run]:
 
 def command_of(sweep: Sweep, run: Run) -> list[str]:
     """The arguments of `inr-factory` that make a run; given again, they go on with it."""
-    arguments = ["train", str(sweep.dataset), "--out", str(run.folder), "--json"]
-    for name, value in ({**sweep.train, **run.values}).items():
+    settings = {**run.train, **run.values}
+    arguments = ["train", str(settings.pop("dataset", sweep.dataset)), "--out", str(run.folder), "--json"]
+    for name, value in settings.items():
         option = f"--{name.replace('_', '-')}"
         if value is None or value == "none":
             continue
@@ -111,23 +151,53 @@ def command_of(sweep: Sweep, run: Run) -> list[str]:
     return arguments
 
 
-def make_run(arguments: Sequence[str], folder: Path) -> str:
+def make_run(
+    arguments: Sequence[str], folder: Path, begun: Callable[[subprocess.Popen[bytes]], None] | None = None
+) -> str:
     """Make a run in a process of its own, one thread on a CPU: empty, or the last line of what went wrong.
 
-    Its figures are in RESULT of its folder, what it said in LOG.
+    Its figures are in RESULT of its folder, what it said in LOG. `begun` is handed the process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     code = "from inr_factory.cli import main; main()"
     with open(folder / LOG, "a") as log:
-        done = subprocess.run(
+        run = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=log, check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=log,
         )  # fmt: skip
-    if done.returncode:
-        lines = (folder / LOG).read_text().strip().splitlines() or [f"exit code {done.returncode}"]
+        if begun is not None:
+            begun(run)
+        told, _ = run.communicate()
+    if run.returncode:
+        lines = (folder / LOG).read_text().strip().splitlines() or [f"exit code {run.returncode}"]
         return lines[-1]
-    write_atomically(folder / RESULT, done.stdout)
+    write_atomically(folder / RESULT, told)
     return ""
+
+
+def make_runs(jobs: Sequence[tuple[list[str], Path]], count: int) -> Iterator[tuple[int, str]]:
+    """(place of a job, what went wrong with it), as they end; `count` at a time on this machine.
+
+    Ended early, by an interruption above all, it begins no other run and ends those at work, which can be gone on with.
+    """
+    at_work: list[subprocess.Popen[bytes]] = []
+    ending = Event()
+
+    def begun(run: subprocess.Popen[bytes]) -> None:
+        at_work.append(run)
+        if ending.is_set():
+            run.terminate()
+
+    with ThreadPoolExecutor(count) as pool:
+        waiting = {pool.submit(make_run, *job, begun): place for place, job in enumerate(jobs)}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            ending.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for run in at_work:
+                run.terminate()
 
 
 def read_result(run: Run) -> dict[str, Any] | None:
@@ -146,8 +216,8 @@ def rows_of(sweep: Sweep, runs: Sequence[Run]) -> list[Row]:
     found: dict[tuple[str, ...], list[float]] = {}
     for run in runs:
         if (result := read_result(run)) is not None:
-            found.setdefault(run.row, []).append(float(result["test"]["accuracy"]))
-    order = {name: at for at, name in enumerate(dict.fromkeys(run.row for run in runs))}
+            found.setdefault(run.row(sweep.options), []).append(float(result["test"]["accuracy"]))
+    order = {name: at for at, name in enumerate(dict.fromkeys(run.row(sweep.options) for run in runs))}
     published = sweep.published
     return [
         Row(names, tuple(found[names]), published.get(" | ".join(names)))
@@ -157,18 +227,18 @@ def rows_of(sweep: Sweep, runs: Sequence[Run]) -> list[Row]:
 
 def write_tables(sweep: Sweep, runs: Sequence[Run], out: Path) -> list[Row]:
     """Write results.csv (a line a run) and table.md (a line a row), and give the rows."""
-    options = [name for name in sweep.grid if name != "seed"]
+    columns = list(dict.fromkeys(name for grid in sweep.grid for name in grid.axes))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow((*sweep.grid, "test_accuracy", "val_accuracy", "best_epoch", "run"))
+    writer.writerow((*columns, "test_accuracy", "val_accuracy", "best_epoch", "run"))
     for run in runs:
         if (result := read_result(run)) is not None:
             best = result["best"]
             own = (result["test"]["accuracy"], best["val_accuracy"], int(best["epoch"]) + 1, run.folder.name)
-            writer.writerow((*run.values.values(), *own))
+            writer.writerow((*(run.values.get(name, "") for name in columns), *own))
     write_atomically(out / "results.csv", table.getvalue().encode())
     rows = rows_of(sweep, runs)
-    write_atomically(out / "table.md", "".join(f"{line}\n" for line in _markdown(options, rows)).encode())
+    write_atomically(out / "table.md", "".join(f"{line}\n" for line in _markdown(sweep.options, rows)).encode())
     return rows
 
 

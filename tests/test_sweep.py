@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import sys
+import time
 
 import pytest
 import yaml
@@ -9,7 +12,7 @@ from small_sets import make_set
 
 from inr_factory.cli import run
 from inr_factory.errors import UsageError
-from inr_factory.sweep import Run, Sweep, command_of, load_sweep, rows_of, runs_of, write_tables
+from inr_factory.sweep import Run, Sweep, command_of, load_sweep, make_runs, rows_of, runs_of, write_tables
 
 GRID = {"model": ["mlp:hidden_dim=4", "mlp:hidden_dim=8"], "mixup": ["none", "mixup"], "seed": [0, 1]}
 
@@ -35,14 +38,14 @@ def test_every_point_has_a_run_and_the_seeds_come_one_after_the_other(sweep, tmp
 
     assert len({run_.folder for run_ in runs}) == len(runs) == 8
     assert [run_.values["seed"] for run_ in runs] == [0] * 4 + [1] * 4
-    assert runs[1].row == ("mlp:hidden_dim=4", "mixup")
+    assert runs[1].row(sweep.options) == ("mlp:hidden_dim=4", "mixup")
 
 
 def test_a_run_is_a_command_of_train(tmp_path):
     sweep = Sweep(
         dataset=tmp_path, train={"epochs": 2, "canonical": False, "bf16": True}, grid={"augment": [["flip", "noise"]]}
     )
-    run_ = Run({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x")
+    run_ = Run({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x", sweep.train)
 
     told = command_of(sweep, run_)
 
@@ -115,3 +118,49 @@ def test_what_is_no_sweep_is_refused_in_one_line(content, words, tmp_path):
 def test_values_are_named_once(tmp_path):
     with pytest.raises(UsageError, match="each value once"):
         runs_of(Sweep(dataset=tmp_path, grid={"seed": [0, 0]}), tmp_path)
+
+
+def test_several_grids_make_one_table_and_each_has_settings_of_its_own(tmp_path):
+    grids = [{"dataset": ["a", "b"], "model": ["dws"], "seed": [0, 1]},
+             {"model": ["ng_t"], "mixup": ["mixup"], "seed": [0], "train": {"epochs": 3}}]  # fmt: skip
+    sweep = Sweep(dataset="c", train={"epochs": 9, "lr": 1}, grid=grids)
+
+    runs = runs_of(sweep, tmp_path)
+
+    assert sweep.options == ["dataset", "model", "mixup"]
+    assert [run_.row(sweep.options) for run_ in runs[:3]] == [
+        ("a", "dws", "-"),
+        ("b", "dws", "-"),
+        ("-", "ng_t", "mixup"),
+    ]
+    assert [run_.values["seed"] for run_ in runs] == [0, 0, 0, 1, 1]
+    told = [command_of(sweep, run_) for run_ in runs[1:3]]
+    assert [line[1] for line in told] == ["b", "c"]
+    assert [line[line.index("--epochs") + 1] for line in told] == ["9", "3"]
+    assert all("--dataset" not in line and "--lr" in line for line in told)
+
+
+def test_a_sweep_without_a_set_is_refused(tmp_path):
+    (tmp_path / "grid.yaml").write_text("grid: {seed: [0]}")
+    with pytest.raises(UsageError, match="dataset is missing"):
+        load_sweep(tmp_path / "grid.yaml")
+
+
+def test_what_ends_a_sweep_ends_its_runs_and_begins_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "slow"))
+    (tmp_path / "slow").write_text("#!/bin/sh\necho $$ > $3\nexec sleep 60\n")
+    (tmp_path / "slow").chmod(0o755)
+    jobs = [([str(tmp_path / f"pid{number}")], tmp_path / str(number)) for number in range(4)]
+    ended = make_runs([([str(tmp_path / "missing" / "pid")], tmp_path / "quick"), *jobs], 2)
+    (tmp_path / "slow").write_text("#!/bin/sh\necho $$ > $3 || exit 1\nexec sleep 60\n")
+
+    assert next(ended)[0] == 0
+    while not list(tmp_path.glob("pid*")):
+        time.sleep(0.05)
+    ended.close()
+
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid*") if path.read_text()]
+    assert 1 <= len(pids) <= 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -47,6 +47,10 @@ def train(
     views: Annotated[
         int | None, typer.Option(help="learn from the first N views; else all", show_default=False)
     ] = None,
+    views_per_object: Annotated[
+        int | None,
+        typer.Option(help="an epoch takes so many views of an object, drawn afresh; else all", show_default=False),
+    ] = None,
     canonical: Annotated[
         bool, typer.Option(help="read INRs in their canonical form: signs and phases of neurons do not count")
     ] = True,
@@ -94,7 +98,7 @@ def train(
             terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
     loader = INRLoader(
         training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
-        device=_loader_device(device),
+        device=_loader_device(device), views_per_object=views_per_object,
     )  # fmt: skip
     normalizer = Normalizer.fit(training.spec, _plain_batches(training, canonical))
     classifier = build_classifier(
@@ -104,6 +108,7 @@ def train(
     meta = {
         "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
         "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
+        "views_per_object": views_per_object,
     }  # fmt: skip
     parameters = sum(parameter.numel() for parameter in classifier.parameters())
     terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}")

@@ -1,7 +1,7 @@
 """`sweep`: a table of many training runs."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from inr_factory.sweep import (
     command_of,
     load_sweep,
     make_run,
+    make_runs,
     percent,
     read_result,
     runs_of,
@@ -55,12 +56,11 @@ def sweep(
             "rows": [{"values": row.names, "accuracies": row.accuracies, "published": row.published} for row in rows],
         })  # fmt: skip
     else:
-        options = [name for name in plan.grid if name != "seed"]
         cells = [
             (*row.names, percent(row), len(row.accuracies), "-" if row.published is None else f"{row.published:g}")
             for row in rows
         ]
-        terminal.tell_table([*options, "test accuracy, %", "seeds", "published"], cells)
+        terminal.tell_table([*plan.options, "test accuracy, %", "seeds", "published"], cells)
         terminal.tell(f"\n{folder / 'table.md'}, {folder / 'results.csv'}, {folder / 'table.png'}")
     if failed:
         raise FactoryError(f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why")
@@ -79,10 +79,9 @@ def _make(
         for at, fault in run_each(make_run, jobs, workers, address):
             yield runs[at], fault
         return
-    with ThreadPoolExecutor(workers or num_cores()) as pool:
-        waiting = {pool.submit(make_run, *job): run for job, run in zip(jobs, runs, strict=True)}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
+    with closing(make_runs(jobs, workers or num_cores())) as ended:
+        for at, fault in ended:
+            yield runs[at], fault
 
 
 def _draw(plan: Sweep, rows: Sequence[Row], folder: Path) -> None:
@@ -90,4 +89,4 @@ def _draw(plan: Sweep, rows: Sequence[Row], folder: Path) -> None:
 
     if rows:
         lines = [(" | ".join(row.names), 100 * row.mean, 100 * (row.spread or 0), row.published) for row in rows]
-        draw_table(lines, folder / "table.png", f"{plan.dataset}: test accuracy, %")
+        draw_table(lines, folder / "table.png", f"{folder.name}: test accuracy, %")
