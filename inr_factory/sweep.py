@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +175,7 @@ def make_run(
     return ""
 
 
-def make_runs(jobs: Sequence[tuple[list[str], Path]], count: int) -> Iterator[tuple[int, str]]:
+def make_runs(jobs: Sequence[tuple[list[str], Path]], count: int) -> Generator[tuple[int, str], None, None]:
     """(place of a job, what went wrong with it), as they end; `count` at a time on this machine.
 
     Ended early, by an interruption above all, it begins no other run and ends those at work, which can be gone on with.
