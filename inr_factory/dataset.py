@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from inr_factory.errors import IntegrityError, UsageError, did_you_mean
+from inr_factory.label_noise import noisy_labels
 from inr_factory.manifest import SPLITS, Manifest, ShardEntry, load_manifest
 from inr_factory.rows import WeightRows, WeightsPlace
 from inr_factory.shards import ShardReader
@@ -27,7 +28,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
 
     An item is (weights (D,), target (C,)), both float32, the target one-hot. `views` is the number of first views,
     or the views themselves; `classes` are names or numbers. C is always the number of the set's classes and a label
-    means the same in every subset. PSNR bounds are in dB and inclusive.
+    means the same in every subset. PSNR bounds are in dB and inclusive. `label_noise` (share, seed) gives that share of
+    the objects a wrong label, see label_noise.py; what is chosen by class is chosen by the right one.
 
     Rows come view by view, in each block by block, in each as the shard has them, however the subset was asked for:
     one view is the beginning of three. Only shards of the split and the views are opened; `check` compares their
@@ -49,6 +51,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         min_psnr: float | None = None,
         max_psnr: float | None = None,
         *,
+        label_noise: tuple[float, int] | None = None,
         check: bool = True,
         in_memory: bool = False,
     ) -> None:
@@ -88,6 +91,9 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         self.views = np.repeat([entry.view for entry in entries], sizes)[rows]
         self._object_ids = _column(shards, "object_id")[rows]
         self._checksums = _column(shards, "checksum")[rows]
+        self.label_noise = label_noise
+        if label_noise is not None:
+            self.labels = noisy_labels(self.labels, self.object_ids, self.num_classes, *label_noise)
         shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), sizes)
         row_of = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
         places = [WeightsPlace.of(shard) for shard in shards]
@@ -124,12 +130,14 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def describe(self) -> dict[str, Any]:
         """What a run that learns from this data set should write down, as JSON."""
+        noise = {} if self.label_noise is None else {"label_noise": list(self.label_noise)}
         return {
             "name": self.manifest.name,
             "split": self.split,
             "views": _spans(self.chosen_views),
             "rows": len(self),
             "fingerprint": self.fingerprint,
+            **noise,
         }
 
     def gather(self, rows: ArrayLike) -> tuple[Tensor, Tensor]:

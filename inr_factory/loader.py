@@ -92,6 +92,10 @@ class INRLoader:
         self._position, self._start = start, 0
         return self._batches(epoch, start)
 
+    def rows(self, epoch: int, position: int = 0) -> Iterator[NDArray[np.int64]]:
+        """The row numbers (n,) of the batches of an epoch, from a position on."""
+        return self.plan.batches(epoch, position)
+
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be all of this epoch."""
         self._epoch, self._position, self._start = epoch, 0, 0
@@ -123,7 +127,7 @@ class INRLoader:
 
     def _gathered(self, epoch: int, start: int) -> Iterator[Gathered]:
         """What the batches of an epoch are made from, from a position on."""
-        rows = self.plan.batches(epoch, start)
+        rows = self.rows(epoch, start)
         gathered: Iterator[Gathered]
         if self.num_workers == 0:
             gathered = map(self.dataset.gather, rows)

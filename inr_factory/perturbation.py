@@ -3,16 +3,17 @@
 Shape letters: N INRs, C classes.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number, check_whole, parse_option
+from inr_factory.options import Option, check_number, check_whole, check_word, parse_option
 
 Loss = Callable[[INRBatch, Tensor], Tensor]
 """The mean loss of a model over a batch of INRs and their targets (N, C)."""
@@ -20,10 +21,20 @@ Loss = Callable[[INRBatch, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Perturbation(Option):
-    """How gradients are taken. `backward` adds them to .grad and gives the loss that they are of, a scalar."""
+    """How gradients are taken. `backward` puts them into .grad, None before, and gives the loss that they are of, a
+    scalar. `own` are parameters that it learns besides the model's, as `parameters_for` began them."""
 
-    def backward(self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor) -> Tensor:
+    def parameters_for(self, model: nn.Module) -> list[nn.Parameter]:
+        return []
+
+    def backward(
+        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+    ) -> Tensor:
         raise NotImplementedError
+
+    def read(self, model: nn.Module, own: Sequence[nn.Parameter], generator: Generator) -> nn.Module:
+        """What is evaluated and kept: the model itself, or another made from it."""
+        return model
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,9 @@ class DAMP(Perturbation):
         check_number(self, "sigma", 0, 10)
         check_whole(self, "parts", 1, 1024)
 
-    def backward(self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor) -> Tensor:
+    def backward(
+        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+    ) -> Tensor:
         count = len(inrs)
         parts = max(1, min(self.parts, count // 2))
         total = torch.zeros((), device=targets.device)
@@ -68,7 +81,9 @@ class ASAM(Perturbation):
         check_number(self, "rho", 0, 100)
         check_number(self, "eta", 0, 1)
 
-    def backward(self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor) -> Tensor:
+    def backward(
+        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+    ) -> Tensor:
         weights = _matrices(model)
         here = loss(inrs, targets)
         slopes = torch.autograd.grad(here, weights)
@@ -81,7 +96,66 @@ class ASAM(Perturbation):
         return here.detach()
 
 
-PERTURBATIONS: dict[str, type[Perturbation]] = {kind.name: kind for kind in (DAMP, ASAM)}
+@dataclass(frozen=True)
+class WAT(Perturbation):
+    """Losses are those of shadow weights p T(W): T random at each step, p a number a matrix that is learned, from 1 on;
+    the gradient moves p and the plain weights W (weights augmentation, Zhuang et al. 2024, arXiv 2405.19590).
+
+    The paper leaves T open. Here, of each matrix: "noise" multiplies every weight by 1 + sigma z, z standard normal,
+    "scale" every row, and "drop" sets a share sigma of the weights to 0 and divides the others by 1 - sigma.
+
+    `evaluate` "plain" keeps and measures W, the paper's accuracy-oriented mode, "shadow" one draw of p T(W) that is
+    the same for a whole epoch, its desire-oriented mode.
+    """
+
+    name: ClassVar[str] = "wat"
+    transform: Literal["noise", "scale", "drop"] = "noise"
+    sigma: float = 0.2
+    evaluate: Literal["plain", "shadow"] = "plain"
+
+    def __post_init__(self) -> None:
+        check_word(self, "transform")
+        check_word(self, "evaluate")
+        check_number(self, "sigma", 0, 0.95 if self.transform == "drop" else 10)
+
+    def parameters_for(self, model: nn.Module) -> list[nn.Parameter]:
+        return [nn.Parameter(torch.ones((), device=weight.device)) for weight in _matrices(model)]
+
+    def backward(
+        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+    ) -> Tensor:
+        weights = _matrices(model)
+        factors = [self._factor(weight, None) for weight in weights]
+        moves = iter(p.detach() * factor for p, factor in zip(own, factors, strict=True))
+        with _moved(model, lambda weight: weight * next(moves)):
+            here = loss(inrs, targets)
+            here.backward()  # type: ignore[no-untyped-call]
+        for weight, p, factor in zip(weights, own, factors, strict=True):
+            if weight.grad is not None:  # of the shadow weight, S = p T(W)
+                slope = weight.grad * factor
+                p.grad = (slope * weight.detach()).sum()
+                weight.grad = p.detach() * slope
+        return here.detach()
+
+    def read(self, model: nn.Module, own: Sequence[nn.Parameter], generator: Generator) -> nn.Module:
+        if self.evaluate == "plain":
+            return model
+        shadow = copy.deepcopy(model)
+        with torch.no_grad():
+            for weight, p in zip(_matrices(shadow), own, strict=True):
+                weight.mul_(p * self._factor(weight, generator))
+        return shadow
+
+    def _factor(self, weight: Tensor, generator: Generator | None) -> Tensor:
+        """T(W) / W, drawn on the CPU by the generator, or by torch's global one of its device."""
+        shape = (*weight.shape[:-1], 1) if self.transform == "scale" else weight.shape
+        device = weight.device if generator is None else generator.device
+        draw = torch.rand if self.transform == "drop" else torch.randn
+        values = draw(shape, generator=generator, device=device).to(weight)
+        return (values >= self.sigma) / (1 - self.sigma) if self.transform == "drop" else 1 + self.sigma * values
+
+
+PERTURBATIONS: dict[str, type[Perturbation]] = {kind.name: kind for kind in (DAMP, ASAM, WAT)}
 
 
 def parse_perturbation(text: str) -> Perturbation:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from torch import Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
@@ -26,7 +28,9 @@ from inr_factory.manifest import sweep, write_atomically
 from inr_factory.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.models import Classifier
 from inr_factory.models.checkpoint import load_checkpoint, save_checkpoint
+from inr_factory.noise import smooth_labels
 from inr_factory.perturbation import parse_perturbation
+from inr_factory.reweighting import ExampleWeights, losses_of, parse_reweighting
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 
@@ -39,11 +43,12 @@ class Loader(Protocol):
 
     `len` is the number of batches of an epoch. After `load_state_dict({"epoch": e, "position": p, ...})` the next
     iteration gives batches p, p + 1, ... of epoch e; after `set_epoch(e)` all of them. What a batch holds depends
-    on its epoch and position alone.
+    on its epoch and position alone; `rows` are the numbers of its examples.
     """
 
     def __iter__(self) -> Iterator[tuple[INRBatch, Tensor]]: ...
     def __len__(self) -> int: ...
+    def rows(self, epoch: int, position: int = 0) -> Iterator[NDArray[np.int64]]: ...
     def set_epoch(self, epoch: int) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
@@ -56,7 +61,8 @@ class TrainConfig(BaseModel):
     Navon et al. (2023) trained DWS at learning_rate 5e-3 without warm-up or clipping. `early_stopping` ends the run
     after so many epochs without a better validation accuracy; `save_steps` saves in mid-epoch, too.
 
-    `perturb` ("damp:sigma=0.2", "asam") takes gradients beside the weights, see perturbation.py. `ema` is the decay a
+    `perturb` ("damp:sigma=0.2", "asam", "wat") takes gradients beside the weights, see perturbation.py; `reweigh` ("mr")
+    lets examples whose loss stays high count less, see reweighting.py. `ema` is the decay a
     step of a running average of the weights, which is then what is validated and what best.pt keeps. `bf16` runs
     forward passes of training in bfloat16 where that is safe (torch.autocast). `compile` hands the encoder to
     torch.compile.
@@ -72,6 +78,7 @@ class TrainConfig(BaseModel):
     gradient_clip: float | None = Field(10.0, gt=0, allow_inf_nan=False)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     perturb: str | None = None
+    reweigh: str | None = None
     ema: float | None = Field(None, gt=0, lt=1)
     bf16: bool = False
     compile: bool = False
@@ -86,6 +93,11 @@ class TrainConfig(BaseModel):
     def _known(cls, text: str | None) -> str | None:
         """As it is written with all its values; UsageError for what is not known."""
         return None if text is None else str(parse_perturbation(text))
+
+    @field_validator("reweigh")
+    @classmethod
+    def _known_reweighting(cls, text: str | None) -> str | None:
+        return None if text is None else str(parse_reweighting(text))
 
     def rate(self, step: int, num_steps: int) -> float:
         """The learning rate of one step, counted from 0, of a run of num_steps."""
@@ -144,6 +156,7 @@ def train(
     meta: Mapping[str, Any],
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    examples: Batches | None = None,
 ) -> TrainResult:
     """Train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
 
@@ -151,7 +164,8 @@ def train(
     tensorboard/ into the folder `out`. Where last.pt is there already, goes on from it and ends, on the CPU, with the
     very weights of an uninterrupted run. `meta` is any JSON; a run goes on only under the same meta, so keep times
     and host names out of it. `on_epoch` is given each record. `stop` is asked after each step; where it says True,
-    the run is saved there and PartialError raised.
+    the run is saved there and PartialError raised. `examples` are all training examples as they are, in the order of
+    their rows: what `reweigh` takes losses of after each epoch.
 
     Raises UsageError for batches it cannot learn from or another run's folder, FactoryError where the loss or the
     gradient is no longer finite (last.pt is then the state before), ResourceError where the device is missing.
@@ -159,6 +173,10 @@ def train(
     device = _device(config.device)
     if len(loader) < 1:
         raise UsageError("there is no training batch; the split is empty, or smaller than one batch")
+    if config.reweigh is not None and examples is None:
+        raise UsageError(
+            "reweigh takes the loss of each training example after an epoch; hand them to train, as examples"
+        )
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
     run = _Run(model.to(device), loader, config, out, json.loads(json.dumps(meta)))
@@ -174,7 +192,9 @@ def train(
             stack.callback(writer.close)
         while not run.progress.finished(config):
             run.epoch(stop)
-            record = run.conclude(evaluate(run.judged, validation))
+            run.reweigh(examples)
+            judged = run.judged()
+            record = run.conclude(judged, evaluate(judged, validation))
             if writer is not None:
                 for name in ("train_loss", "val_loss", "val_accuracy", "lr"):
                     writer.add_scalar(name, record[name], int(record["epoch"]))
@@ -198,24 +218,41 @@ class _Run:
         self.out = out
         self.meta = meta
         self.progress = Progress()
-        self.optimizer = AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True
-        )
         self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
+        self.own = [] if self.perturb is None else self.perturb.parameters_for(model)
+        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+        if self.own:
+            groups.append({"params": self.own, "weight_decay": 0.0})
+        self.optimizer = AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True)
+        self.examples: ExampleWeights | None = None
         self.average = None
         if config.ema is not None:
             self.average = AveragedModel(model, multi_avg_fn=_ema(config.ema), use_buffers=True)
         if config.compile:
             model.encoder.compile()
 
-    @property
     def judged(self) -> Classifier:
-        """The model that is validated and kept."""
-        if self.average is None:
-            return self.model
-        averaged = self.average.module
-        assert isinstance(averaged, Classifier)
-        return averaged
+        """The model that is validated and kept after this epoch."""
+        model: nn.Module = self.model if self.average is None else self.average.module
+        if self.perturb is not None:
+            draws = Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
+            model = self.perturb.read(model, self.own, draws)
+        assert isinstance(model, Classifier)
+        return model
+
+    def reweigh(self, examples: Batches | None) -> None:
+        """After an epoch: examples count by their losses so far."""
+        if self.config.reweigh is None:
+            return
+        assert examples is not None
+        losses = losses_of(self.model, examples, self.model.device)
+        self._weights(len(losses)).add(losses)
+
+    def _weights(self, count: int) -> ExampleWeights:
+        if self.examples is None:
+            assert self.config.reweigh is not None
+            self.examples = ExampleWeights(parse_reweighting(self.config.reweigh), count)
+        return self.examples
 
     def epoch(self, stop: Callable[[], bool] | None) -> None:
         """The steps that are left of this epoch."""
@@ -224,11 +261,12 @@ class _Run:
             self.loader.set_epoch(at.epoch)
         self.model.train()
         begin = time.perf_counter()
+        rows = self.loader.rows(at.epoch, at.position) if self.examples is not None else None
         for inrs, targets in self.loader:
             check_batch(inrs, targets, self.model.num_classes)
             if len(at.seen) < 2:
                 at.seen = sorted({*at.seen, *targets.sum(0).nonzero().flatten().tolist()})
-            loss = self._step(inrs, targets)
+            loss = self._step(inrs, targets, None if rows is None else next(rows))
             at.step, at.position = at.step + 1, at.position + 1
             at.loss_sum, at.rows = at.loss_sum + loss * len(inrs), at.rows + len(inrs)
             if at.position < count:
@@ -246,20 +284,23 @@ class _Run:
         if len(at.seen) < 2:
             raise UsageError(f"every training target is of class {at.seen[0]}; a classifier needs at least two classes")
 
-    def _step(self, inrs: INRBatch, targets: Tensor) -> float:
-        """One update; the loss before it."""
+    def _step(self, inrs: INRBatch, targets: Tensor, rows: NDArray[np.int64] | None) -> float:
+        """One update; the loss before it. `rows` are those of the batch, where examples are weighed."""
         at, config, device = self.progress, self.config, self.model.device
         rate = config.rate(at.step, config.epochs * len(self.loader))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
+        targets = smooth_labels(targets, config.label_smoothing)
+        if self.examples is not None and rows is not None:
+            targets = self.examples.weigh(targets, rows)
         inrs, targets = inrs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
         if self.perturb is None:
             loss = self._loss(inrs, targets)
             loss.backward()  # type: ignore[no-untyped-call]
         else:
-            loss = self.perturb.backward(self.model, self._loss, inrs, targets)
-        norm = clip_grad_norm_(self.model.parameters(), config.gradient_clip or math.inf)
+            loss = self.perturb.backward(self.model, self._loss, inrs, targets, self.own)
+        norm = clip_grad_norm_([*self.model.parameters(), *self.own], config.gradient_clip or math.inf)
         value, steepness = float(loss.detach()), float(norm)
         if not (math.isfinite(value) and math.isfinite(steepness)):
             self._diverged(f"loss {value:g}, gradient norm {steepness:g}")
@@ -271,7 +312,7 @@ class _Run:
     def _loss(self, inrs: INRBatch, targets: Tensor) -> Tensor:
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
             logits = self.model(inrs)
-        return F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+        return F.cross_entropy(logits.float(), targets)
 
     def _diverged(self, figures: str) -> NoReturn:
         at = self.progress
@@ -281,8 +322,8 @@ class _Run:
             f"folder with a learning_rate below {self.config.learning_rate:g}"
         )
 
-    def conclude(self, figures: Mapping[str, Any]) -> dict[str, int | float]:
-        """Close an epoch with its figures on the validation split: record it, save, and give the record."""
+    def conclude(self, judged: Classifier, figures: Mapping[str, Any]) -> dict[str, int | float]:
+        """Close an epoch with a model's figures on the validation split: record it, save, and give the record."""
         at = self.progress
         if not math.isfinite(figures["loss"]):
             self._diverged(f"validation loss {figures['loss']:g}")
@@ -298,7 +339,7 @@ class _Run:
         at.history.append(record)
         at.epoch, at.position, at.loss_sum, at.rows, at.seconds = at.epoch + 1, 0, 0.0, 0, 0.0
         if at.best is record:
-            save_checkpoint(self.out / BEST, self.judged, self.sections)
+            save_checkpoint(self.out / BEST, judged, self.sections)
         self.save_last()
         self.write_metrics()
         return record
@@ -318,6 +359,8 @@ class _Run:
             # A loader that reads ahead is further than training is: what counts is the batches learned from.
             "loader": {**self.loader.state_dict(), "epoch": at.epoch, "position": at.position},
             "generators": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "own": [parameter.detach() for parameter in self.own],
+            "example_losses": None if self.examples is None else self.examples.losses_M,
             "average": None if self.average is None else self.average.state_dict(),
         }
         save_checkpoint(self.out / LAST, self.model, self.sections | state)
@@ -337,6 +380,11 @@ class _Run:
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
+        with torch.no_grad():
+            for parameter, value in zip(self.own, saved.get("own", []), strict=True):
+                parameter.copy_(value)
+        if (losses := saved.get("example_losses")) is not None:
+            self._weights(len(losses)).load(losses)
         self.progress = Progress.model_validate(saved["progress"])
         self.loader.load_state_dict(saved["loader"])
         torch.set_rng_state(saved["generators"]["cpu"])

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
 from inr_factory.inr import SirenSpec, start_values
-from inr_factory.perturbation import ASAM, DAMP, parse_perturbation
+from inr_factory.perturbation import ASAM, DAMP, WAT, parse_perturbation
 
 SPEC = SirenSpec(2, 1, hidden_dim=4)
 
@@ -39,22 +39,26 @@ def plain(model, batch):
     return found
 
 
-@pytest.mark.parametrize("perturbation", [DAMP(), DAMP(sigma=0.5, parts=3), ASAM(), ASAM(rho=2)], ids=str)
+@pytest.mark.parametrize(
+    "perturbation", [DAMP(), DAMP(sigma=0.5, parts=3), ASAM(), ASAM(rho=2), WAT(sigma=0.5)], ids=str
+)
 def test_the_weights_stay_and_the_gradient_is_another(perturbation, model, batch):
     before, own = [p.detach().clone() for p in model.parameters()], plain(model, batch)
 
-    perturbation.backward(model, loss_of(model), *batch)
+    perturbation.backward(model, loss_of(model), *batch, perturbation.parameters_for(model))
 
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
     assert torch.cosine_similarity(gradient(model), own, dim=0) > 0.3
     assert not torch.allclose(gradient(model), own, rtol=1e-3)
 
 
-@pytest.mark.parametrize("perturbation", [DAMP(sigma=0, parts=3), DAMP(sigma=0, parts=1), ASAM(rho=0)], ids=str)
+@pytest.mark.parametrize(
+    "perturbation", [DAMP(sigma=0, parts=3), DAMP(sigma=0, parts=1), ASAM(rho=0), WAT(sigma=0)], ids=str
+)
 def test_without_a_move_it_is_the_plain_gradient(perturbation, model, batch):
     own, loss = plain(model, batch), loss_of(model)(*batch).detach()
 
-    told = perturbation.backward(model, loss_of(model), *batch)
+    told = perturbation.backward(model, loss_of(model), *batch, perturbation.parameters_for(model))
 
     torch.testing.assert_close(gradient(model), own, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(told, loss, atol=1e-6, rtol=1e-5)
@@ -99,3 +103,50 @@ def test_it_is_written_as_it_is_read():
         parse_perturbation("dampp")
     with pytest.raises(UsageError, match="rho must be a number"):
         parse_perturbation("asam:rho=-1")
+
+
+@pytest.mark.parametrize("transform", ["noise", "scale", "drop"])
+def test_shadow_weights_move_the_plain_ones_and_their_scales_as_autograd_says(transform, model, batch):
+    wat = WAT(transform=transform, sigma=0.3)
+    own = wat.parameters_for(model)
+    with torch.no_grad():
+        own[1].fill_(1.7)
+    clean = [parameter.detach().clone() for parameter in model.parameters()]
+
+    torch.manual_seed(5)
+    told = wat.backward(model, loss_of(model), *batch, own)
+
+    torch.manual_seed(5)
+    factors = [wat._factor(weight, None) for weight in (model[0].weight, model[2].weight)]
+    leaves = [weight.detach().clone().requires_grad_() for weight in (model[0].weight, model[2].weight, *own)]
+    shadows = [leaves[2] * factors[0] * leaves[0], leaves[3] * factors[1] * leaves[1]]
+    hidden = torch.tanh(F.linear(batch[0].flatten(), shadows[0], model[0].bias))
+    loss = F.cross_entropy(F.linear(hidden, shadows[1], model[2].bias), batch[1])
+    expected = torch.autograd.grad(loss, leaves)
+    torch.testing.assert_close(told, loss.detach())
+    for found, wanted in zip((model[0].weight, model[2].weight, *own), expected, strict=True):
+        torch.testing.assert_close(found.grad, wanted)
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), clean, strict=True))
+
+
+def test_a_factor_is_what_its_transform_says():
+    weight = torch.ones(500, 40)
+    noise, rows, drop = (WAT(transform=name, sigma=0.25)._factor(weight, None) for name in ("noise", "scale", "drop"))
+    assert noise.shape == weight.shape
+    assert rows.shape == (500, 1)
+    assert abs(float(noise.std()) - 0.25) < 0.01
+    assert abs(float(rows.std()) - 0.25) < 0.04
+    torch.testing.assert_close(drop.unique(), torch.tensor([0, 1 / 0.75]))
+    assert abs(float(drop.mean()) - 1) < 0.02
+
+
+def test_what_is_read_is_the_plain_model_or_one_draw_of_its_shadow(model, batch):
+    own = WAT().parameters_for(model)
+    generator = torch.Generator()
+
+    assert WAT().read(model, own, generator) is model
+    shadows = [WAT(evaluate="shadow").read(model, own, generator.manual_seed(7)) for _ in range(2)]
+    assert shadows[0] is not model
+    assert torch.equal(shadows[0][0].weight, shadows[1][0].weight)
+    assert torch.equal(shadows[0][0].bias, model[0].bias)
+    assert not torch.equal(shadows[0][0].weight, model[0].weight)

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.metrics import confusion_matrix
 from inr_factory.models import Classifier, Normalizer, build_classifier
 from inr_factory.models.checkpoint import build_from_checkpoint, load_checkpoint
+from inr_factory.reweighting import ExampleWeights, parse_reweighting
 from inr_factory.training import BEST, LAST, METRICS, TrainConfig, evaluate, train
 
 SPEC = SirenSpec(2, 1, hidden_dim=8, num_hidden=2, omega_0=7.0)
@@ -47,11 +50,13 @@ class ToyLoader:
     def __len__(self) -> int:
         return len(self.inrs) // self.batch_size
 
+    def rows(self, epoch: int, position: int = 0) -> Iterator[NDArray[np.int64]]:
+        order = torch.randperm(len(self.inrs), generator=torch.Generator().manual_seed(epoch))
+        return (order[at * self.batch_size :][: self.batch_size].numpy() for at in range(position, len(self)))
+
     def __iter__(self) -> Iterator[tuple[INRBatch, Tensor]]:
-        order = torch.randperm(len(self.inrs), generator=torch.Generator().manual_seed(self.epoch))
-        for position in range(self.position, len(self)):
+        for position, rows in enumerate(self.rows(self.epoch, self.position), self.position):
             self.position = min(position + 3, len(self))
-            rows = order[position * self.batch_size :][: self.batch_size]
             yield self.change(self.epoch, position, self.inrs.select(rows), self.targets[rows])
         self.position = 0
 
@@ -101,17 +106,22 @@ def test_a_classifier_learns_a_toy_problem(name: str, options: dict, tmp_path: P
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
 
-@pytest.mark.parametrize("options", [{}, {"ema": 0.9, "bf16": True}, {"perturb": "damp:parts=2"}], ids=str)
+RESUMED = [{}, {"ema": 0.9, "bf16": True}, {"perturb": "damp:parts=2", "reweigh": "mr:eta=1"},
+           {"perturb": "wat:evaluate=shadow"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", RESUMED, ids=str)
 @pytest.mark.parametrize("steps", [2, 7, 12], ids=lambda steps: f"after {steps} of 18 steps")
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(steps: int, options: dict, tmp_path: Path) -> None:
     whole, config = model(), TrainConfig.model_validate(CONFIG.model_dump() | options)
-    train(whole, loader(), validation(), config, tmp_path / "whole", META)
+    examples = [toy(48)]
+    train(whole, loader(), validation(), config, tmp_path / "whole", META, examples=examples)
 
     with pytest.raises(PartialError, match="goes on from there"):
-        train(model(), loader(), validation(), config, tmp_path / "parts", META, stop=stop_after(steps))
+        train(model(), loader(), validation(), config, tmp_path / "parts", META, None, stop_after(steps), examples)
     resumed = model()
     torch.manual_seed(99)  # what the process did meanwhile must not matter
-    result = train(resumed, loader(), validation(), config, tmp_path / "parts", META)
+    result = train(resumed, loader(), validation(), config, tmp_path / "parts", META, examples=examples)
 
     for (name, expected), got in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(got, expected), name
@@ -482,3 +492,30 @@ def test_importing_training_loads_nothing_heavy_and_no_other_wing() -> None:
     unwanted = {"ray", "trimesh", "h5py", "tensorboard", "scipy", "matplotlib"}
     unwanted |= {f"inr_factory.{room}" for room in ("dataset", "transforms", "fitting", "factory", "images", "shapes")}
     assert not unwanted & set(loaded)
+
+
+def test_examples_that_stay_wrong_come_to_count_less(tmp_path: Path) -> None:
+    inrs, targets = toy(48)
+    wrong = torch.arange(48) % 4 == 0
+    targets[wrong] = targets[wrong].roll(1, dims=1)
+    config = CONFIG.model_copy(update={"epochs": 6, "learning_rate": 1e-2, "reweigh": "mr:eta=1"})
+
+    train(model(), ToyLoader(inrs, targets), validation(), config, tmp_path, META, examples=[(inrs, targets)])
+
+    losses = load_checkpoint(tmp_path / LAST)["example_losses"]
+    weights = ExampleWeights(parse_reweighting("mr:eta=1"), 48).option.weights(losses)
+    assert float(weights[wrong].mean()) < 0.7 * float(weights[~wrong].mean())
+    with pytest.raises(UsageError, match="hand them to train"):
+        train(model(), ToyLoader(inrs, targets), validation(), config, tmp_path / "else", META)
+
+
+def test_shadow_weights_are_what_is_judged_and_kept(tmp_path: Path) -> None:
+    whole = model()
+    config = CONFIG.model_copy(update={"perturb": "wat:evaluate=shadow"})
+
+    train(whole, loader(), validation(), config, tmp_path, META)
+
+    kept, last = load_checkpoint(tmp_path / BEST)["model"], load_checkpoint(tmp_path / LAST)
+    matrices = [name for name, value in kept.items() if name.startswith("head") and value.dim() > 1]
+    assert all(not torch.equal(kept[name], last["model"][name]) for name in matrices)
+    assert any(float((scale - 1).abs()) > 1e-4 for scale in last["own"]), "the scales were not learned"

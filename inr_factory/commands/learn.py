@@ -63,8 +63,17 @@ def train(
     label_smoothing: Annotated[float, typer.Option()] = 0.0,
     perturb: Annotated[
         str | None,
-        typer.Option(help="gradients beside the weights: damp:sigma=0.2 or asam:rho=0.5", show_default=False),
+        typer.Option(
+            help="gradients beside the weights: damp:sigma=0.2, asam:rho=0.5 or wat:sigma=0.2", show_default=False
+        ),
     ] = None,
+    reweigh: Annotated[
+        str | None,
+        typer.Option(help="let examples whose loss stays high count less: mr:eta=0.01", show_default=False),
+    ] = None,
+    label_noise: Annotated[
+        float, typer.Option(help="give this share of the training objects a wrong label", min=0, max=1)
+    ] = 0.0,
     ema: Annotated[
         float | None, typer.Option(help="decay of a running average of the weights, as 0.999", show_default=False)
     ] = None,
@@ -88,9 +97,13 @@ def train(
     config = _config(
         epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
         warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
-        perturb=perturb, ema=ema, bf16=bf16, compile=compiled,
+        perturb=perturb, reweigh=reweigh, ema=ema, bf16=bf16, compile=compiled,
     )  # fmt: skip
-    training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
+    if mixing is not None and config.reweigh is not None:
+        raise UsageError("--reweigh weighs examples by their own losses, --mixup mixes them; use one of the two")
+    noise = (label_noise, seed) if label_noise else None
+    training = INRDataset(dataset, "train", views=views, label_noise=noise)
+    validation = INRDataset(dataset, "val", views=1)
     canonical = canonical and training.spec.activation == "sine"
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation.transforms)
     for part in (training, validation):
@@ -114,8 +127,9 @@ def train(
     terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}")
     out.mkdir(parents=True, exist_ok=True)
     result = train_model(
-        classifier, loader, evaluation_loader(validation, device), config, out, meta, on_epoch=_say_epoch(epochs)
-    )
+        classifier, loader, evaluation_loader(validation, device), config, out, meta, on_epoch=_say_epoch(epochs),
+        examples=evaluation_loader(training, device) if config.reweigh is not None else None,
+    )  # fmt: skip
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
     from inr_factory.report import draw_training  # matplotlib takes a second to import
 
