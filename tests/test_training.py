@@ -20,7 +20,7 @@ from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.metrics import confusion_matrix
 from inr_factory.models import Classifier, Normalizer, build_classifier
 from inr_factory.models.checkpoint import build_from_checkpoint, load_checkpoint
-from inr_factory.reweighting import ExampleWeights, parse_reweighting
+from inr_factory.reweighting import losses_of
 from inr_factory.training import BEST, LAST, METRICS, TrainConfig, evaluate, train
 
 SPEC = SirenSpec(2, 1, hidden_dim=8, num_hidden=2, omega_0=7.0)
@@ -494,19 +494,23 @@ def test_importing_training_loads_nothing_heavy_and_no_other_wing() -> None:
     assert not unwanted & set(loaded)
 
 
-def test_examples_that_stay_wrong_come_to_count_less(tmp_path: Path) -> None:
-    inrs, targets = toy(48)
-    wrong = torch.arange(48) % 4 == 0
-    targets[wrong] = targets[wrong].roll(1, dims=1)
-    config = CONFIG.model_copy(update={"epochs": 6, "learning_rate": 1e-2, "reweigh": "mr:eta=1"})
+def test_examples_count_by_their_losses_after_each_epoch(tmp_path: Path) -> None:
+    def run(name: str, epochs: int, reweigh: str | None) -> Classifier:
+        trained = model()
+        config = CONFIG.model_copy(update={"epochs": epochs, "reweigh": reweigh})
+        train(trained, loader(), validation(), config, tmp_path / name, META, examples=[toy(48)])
+        return trained
 
-    train(model(), ToyLoader(inrs, targets), validation(), config, tmp_path, META, examples=[(inrs, targets)])
+    one, two = run("one", 1, None), run("two", 2, None)
+    weighed, level = run("weighed", 2, "mr:eta=3"), run("level", 2, "mr:eta=0")
 
-    losses = load_checkpoint(tmp_path / LAST)["example_losses"]
-    weights = ExampleWeights(parse_reweighting("mr:eta=1"), 48).option.weights(losses)
-    assert float(weights[wrong].mean()) < 0.7 * float(weights[~wrong].mean())
+    first = losses_of(one, [toy(48)], one.device)
+    told = load_checkpoint(tmp_path / "weighed" / LAST)["example_losses"]
+    torch.testing.assert_close(told - losses_of(weighed, [toy(48)], one.device), first.double(), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(level.head.weight, two.head.weight, atol=1e-5, rtol=0)
+    assert not torch.allclose(weighed.head.weight, two.head.weight, atol=1e-4)
     with pytest.raises(UsageError, match="hand them to train"):
-        train(model(), ToyLoader(inrs, targets), validation(), config, tmp_path / "else", META)
+        train(model(), loader(), validation(), CONFIG.model_copy(update={"reweigh": "mr"}), tmp_path / "else", META)
 
 
 def test_shadow_weights_are_what_is_judged_and_kept(tmp_path: Path) -> None:
