@@ -106,6 +106,9 @@ class FitConfig(Section):
     `batch_points` takes so many of a signal's points for each step, in an order of the INR's own, all of them once
     around; the loss over all points is then measured, and the target tested, once around.
 
+    `scope` draws the spread of each layer's weights to `scope_std`, one number a layer, or where that is None to the
+    spread of the start values (weight scope alignment, see fitting/scope.py); 0 leaves it out.
+
     `tf32` lets a GPU round the factors of matrix products to TF32: of all in the reference engine, in the fused one of
     the gradients alone.
     """
@@ -120,6 +123,8 @@ class FitConfig(Section):
     attempts: int = Field(default=3, ge=1, le=10)
     lanes: int = Field(default=32, ge=2, le=65_536)
     ridge: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    scope: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    scope_std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
     tf32: bool = False
     batch_points: int | None = Field(default=None, ge=1)
 

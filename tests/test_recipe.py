@@ -212,7 +212,8 @@ OTHER_VALUES = {
     "spec.hidden_dim": 8, "spec.num_hidden": 3, "spec.omega_0": 7.0, "spec.output_bias": 0.0, "spec.start": "linear",
     "spec.activation": "relu", "fit.engine": "reference", "fit.learning_rate": 1e-3, "fit.steps": 5,
     "fit.target_psnr": None, "fit.floor_psnr": 1.0, "fit.attempts": 1, "fit.lanes": 4, "fit.tf32": True,
-    "fit.optimizer": "sprint", "fit.ridge": 0.5, "fit.batch_points": 7, "fit.target_error": 0.1,
+    "fit.optimizer": "sprint", "fit.ridge": 0.5, "fit.batch_points": 7, "fit.scope": 0.1,
+    "fit.scope_std": [1.0], "fit.target_error": 0.1,
     "splits.val": 3, "splits.test": 3,
 }  # fmt: skip
 

@@ -154,7 +154,7 @@ def engine_name(
     if kind == "cpu":
         obstacle = fused_cpu.obstacle(spec)
     elif kind == "cuda":
-        obstacle = fused_cuda.obstacle(spec)
+        obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec)
     else:
         obstacle = f"it runs on the CPU and on NVIDIA GPUs, not on {kind}"
     if not obstacle:

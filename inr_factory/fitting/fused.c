@@ -58,6 +58,8 @@ typedef struct {
     int32_t occupancy;    /* 1: outputs are logits of being inside, and what is minimised is the cross-entropy */
     int32_t rows, cols;   /* of the grid that the points are, x fastest; 0 where they are none */
     double omega_0, output_bias, beta_1, beta_2, epsilon, stop_loss;
+    double scope;            /* the weight of KL(weights of a layer || N(0, scope_std[layer])) in what is minimised */
+    const double *scope_std; /* (num_hidden + 1,) */
 } problem;
 
 /* sin(pi z) and cos(pi z), for |z| < 2^22. n = round(z) and z - n are exact; the polynomials (minimax on
@@ -507,6 +509,33 @@ static double pass(work *w, const problem *p, const float *coords, const float *
     return sum;
 }
 
+/* Adds to the gradient of each layer's weights that of scope * KL(N(mean, variance) || N(0, target)), both of its own n
+   weights (weight scope alignment): by mean its slope is mean / target, by variance 1 / (2 target) - 1 / (2 variance). */
+static void align_scope(work *w, const problem *p) {
+    for (int layer = 0; layer <= w->layers; layer++) {
+        const int rows = layer == 0 ? w->inputs : layer < w->layers ? w->hidden : w->outputs;
+        const float *value = w->value + weight_at(w, layer);
+        float *gradient = w->gradient + weight_at(w, layer);
+        const double n = (double)rows * w->hidden, target = p->scope_std[layer] * p->scope_std[layer];
+        double mean = 0, variance = 0;
+        for (int row = 0; row < rows; row++)
+            for (int column = 0; column < w->hidden; column++) mean += value[row * w->width + column];
+        mean /= n;
+        for (int row = 0; row < rows; row++)
+            for (int column = 0; column < w->hidden; column++) {
+                const double apart = value[row * w->width + column] - mean;
+                variance += apart * apart;
+            }
+        variance /= n;
+        const double slope = 1 / target - 1 / (variance + 1e-12), shift = mean / target;
+        for (int row = 0; row < rows; row++)
+            for (int column = 0; column < w->hidden; column++) {
+                const int at = row * w->width + column;
+                gradient[at] += (float)(p->scope * (shift + slope * (value[at] - mean)) / n);
+            }
+    }
+}
+
 /* Adam (Kingma and Ba 2015), the moments as torch.optim.Adam has them. */
 static void adam(float *restrict value, float *restrict mean, float *restrict square, const float *restrict gradient,
                  size_t size, float rate, float root, float epsilon, float first, float keep, float second) {
@@ -552,6 +581,7 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
             pass(&w, &own, coords, targets, first, end < total ? end : total, 1);
             if (end > total) pass(&w, &own, coords, targets, 0, end - total, 1);
         }
+        if (own.scope > 0) align_scope(&w, &own);
         power_1 *= own.beta_1, power_2 *= own.beta_2;
         adam(w.value, w.mean, w.square, w.gradient, w.size, (float)(rates[step] / (1 - power_1)),
              (float)(1 / sqrt(1 - power_2)), (float)own.epsilon, (float)(1 - own.beta_1), (float)own.beta_2,

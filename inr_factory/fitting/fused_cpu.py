@@ -17,6 +17,7 @@ from torch import Tensor
 from inr_factory.compiled import load_library
 from inr_factory.fitting.lanes import Fit, Job, Lane, OnStep, Start, stop_loss
 from inr_factory.fitting.schedule import EPSILON, Schedule, schedule
+from inr_factory.fitting.scope import Scope, scope_of
 from inr_factory.inr import SirenSpec
 from inr_factory.recipe import FitConfig
 from inr_factory.signals import Signal
@@ -39,7 +40,8 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("num_points", "num_steps")),
         *((name, ctypes.c_int32) for name in ("batch_points", "occupancy", "rows", "cols")),
         *((name, ctypes.c_double) for name in ("omega_0", "output_bias")),
-        *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss")),
+        *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss", "scope")),
+        ("scope_std", ctypes.c_void_p),
     )
 
 
@@ -77,7 +79,7 @@ def fit_fused(
 ) -> None:
     """What `fit_reference` does, one INR after the other. `on_step` is called after every attempt."""
     assert device.type == "cpu"
-    plan = schedule(config)
+    plan, scope = schedule(config), scope_of(spec, config)
     grids: dict[int, tuple[int, int]] = {}  # of coords, which jobs share or have of their own
     for job in jobs:
         coords = job.signal.coords
@@ -89,7 +91,7 @@ def fit_fused(
         while fit is None:
             flat = start(job.index, lane.attempt)
             flat, loss, lane.steps = run_steps(
-                spec, job.signal, flat, plan, stop, grids[id(coords)], config.batch_points
+                spec, job.signal, flat, plan, stop, grids[id(coords)], config.batch_points, scope=scope
             )
             updated = lane.steps
             fit = lane.conclude(loss, flat, config)
@@ -105,19 +107,22 @@ def run_steps(
     grid: tuple[int, int] = (0, 0),
     batch_points: int | None = None,
     variant: str | None = None,
+    scope: Scope | None = None,
 ) -> tuple[Tensor, float, int]:
     """Steps of one INR from start values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
 
     `grid` is the shape that `grid_shape` sees in the coords, or (0, 0) not to use it; `batch_points` are those of
-    each step, None for all.
+    each step, None for all; `scope` is what the spreads of the weights are drawn to.
     """
     library = _library()
     assert not isinstance(library, str), library
     count = len(signal.coords)
     batch, occupancy = min(batch_points or count, count), int(signal.field == "occupancy")
+    stds = np.array(scope.stds if scope else (1.0,) * (spec.num_hidden + 1), dtype=np.float64)
     problem = _Problem(
         spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(plan.rates), batch, occupancy, *grid,
         spec.omega_0, spec.output_bias, *plan.betas, EPSILON, stop,
+        scope.strength if scope else 0.0, stds.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
     weights = np.array(flat.numpy(), dtype=np.float32)  # a copy, which is written into
     coords, targets = (_floats(part) for part in (signal.coords, signal.targets))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from inr_factory.fitting.lanes import Job, Lanes, OnStep, Start
 from inr_factory.fitting.schedule import EPSILON, schedule
+from inr_factory.fitting.scope import Scope, divergence, scope_of
 from inr_factory.inr import SirenSpec
 from inr_factory.recipe import FitConfig
 from inr_factory.signals import Field
@@ -52,7 +53,8 @@ def fit_reference(
             fill(place)
     field = jobs[0].signal.field
     coords_dim = None if shared else 0
-    slope_and_loss = vmap(grad_and_value(_loss(spec, field), has_aux=True), in_dims=(0, coords_dim, 0))
+    minimised = _loss(spec, field, scope_of(spec, config))
+    slope_and_loss = vmap(grad_and_value(minimised, has_aux=True), in_dims=(0, coords_dim, 0))
     loss_alone = vmap(_loss(spec, field), in_dims=(0, coords_dim, 0))
     count = config.batch_points or shape[1]
     while lanes.busy:
@@ -78,7 +80,7 @@ def fit_reference(
         on_step(finished, updated)
 
 
-def _loss(spec: SirenSpec, field: Field):  # type: ignore[no-untyped-def]
+def _loss(spec: SirenSpec, field: Field, scope: Scope | None = None):  # type: ignore[no-untyped-def]
     """(flat (D,), coords (P, I), targets (P, O)) -> what is minimised, and the mean squared error, two scalars.
 
     They are the same but for occupancies: there an INR gives the logit of being inside, what is minimised is the binary
@@ -95,8 +97,9 @@ def _loss(spec: SirenSpec, field: Field):  # type: ignore[no-untyped-def]
         values = F.linear(hidden, parts[-2], parts[-1]) + spec.output_bias
         if field == "occupancy":
             error = (torch.sigmoid(values) - targets).square().mean()
-            return F.binary_cross_entropy_with_logits(values, targets), error
+            entropy = F.binary_cross_entropy_with_logits(values, targets)
+            return (entropy if scope is None else entropy + divergence(spec, flat, scope)), error
         error = (values - targets).square().mean()
-        return error, error
+        return (error if scope is None else error + divergence(spec, flat, scope)), error
 
     return loss
