@@ -21,7 +21,8 @@ from inr_factory.manifest import write_atomically
 from inr_factory.mixup import parse_mixup
 from inr_factory.models import Classifier, Normalizer, build_classifier
 from inr_factory.models.checkpoint import build_from_checkpoint
-from inr_factory.training import BEST, TrainConfig
+from inr_factory.runs import BEST
+from inr_factory.training import TrainConfig
 from inr_factory.training import evaluate as evaluate_model
 from inr_factory.training import train as train_model
 from inr_factory.transforms import Compose, parse_transforms
