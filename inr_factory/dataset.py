@@ -30,7 +30,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     means the same in every subset. PSNR bounds are in dB and inclusive.
 
     Rows come view by view, in each block by block, in each as the shard has them, however the subset was asked for:
-    one view is the beginning of three. Only shards of the split and the views are opened; `check` compares their
+    one view is the beginning of three. `labels_per_class` keeps so many objects of each class, all of their views, drawn
+    by `label_seed` and the objects' names alone: fewer are a subset of more. Only shards of the split and the views are opened; `check` compares their
     sha256 once, here, and without it their size alone. `in_memory` copies the active rows into memory.
 
     `labels`, `views` (N,) int64 and `psnr` (N,) float32 describe the rows. `incomplete` counts shards of the split
@@ -49,6 +50,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         min_psnr: float | None = None,
         max_psnr: float | None = None,
         *,
+        labels_per_class: int | None = None,
+        label_seed: int = 0,
         check: bool = True,
         in_memory: bool = False,
     ) -> None:
@@ -83,10 +86,14 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         if max_psnr is not None:
             passes.append((psnr <= max_psnr, f"with at most {max_psnr:g} dB"))
         rows = _passing(passes, psnr, what)
+        object_ids = _column(shards, "object_id")
+        if labels_per_class is not None:
+            rows = rows[_few(object_ids[rows], label[rows], labels_per_class, label_seed, self.classes, what)]
 
+        self.labels_per_class = labels_per_class
         self.labels, self.psnr = label[rows], psnr[rows]
         self.views = np.repeat([entry.view for entry in entries], sizes)[rows]
-        self._object_ids = _column(shards, "object_id")[rows]
+        self._object_ids = object_ids[rows]
         self._checksums = _column(shards, "checksum")[rows]
         shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), sizes)
         row_of = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
@@ -124,12 +131,14 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def describe(self) -> dict[str, Any]:
         """What a run that learns from this data set should write down, as JSON."""
+        few = {} if self.labels_per_class is None else {"labels_per_class": self.labels_per_class}
         return {
             "name": self.manifest.name,
             "split": self.split,
             "views": _spans(self.chosen_views),
             "rows": len(self),
             "fingerprint": self.fingerprint,
+            **few,
         }
 
     def gather(self, rows: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -179,6 +188,31 @@ def _passing(filters: Iterable[tuple[NDArray[np.bool_], str]], psnr_N: NDArray[A
             low, high = psnr_N[kept].min(), psnr_N[kept].max()
             raise UsageError(f"{what} has no row {words}; there are {kept.sum():,} of {low:.1f} to {high:.1f} dB")
         kept &= passes
+    return np.flatnonzero(kept)
+
+
+def _few(
+    object_ids_N: NDArray[np.bytes_],
+    labels_N: NDArray[np.int64],
+    count: int,
+    seed: int,
+    classes: Sequence[str],
+    what: str,
+) -> NDArray[np.int64]:
+    """The numbers of the rows of `count` objects of each class that is there; UsageError where a class has fewer."""
+    if count < 1:
+        raise UsageError(f"labels_per_class must be at least 1, got {count}")
+    kept = np.zeros(len(labels_N), bool)
+    for number in np.unique(labels_N):
+        here = labels_N == number
+        names = sorted(
+            set(object_ids_N[here].tolist()), key=lambda name: hashlib.sha256(b"%d\0" % seed + name).digest()
+        )
+        if len(names) < count:
+            raise UsageError(
+                f"{what} has {len(names)} objects of class {classes[number]}, {count} were asked for; ask for fewer"
+            )
+        kept |= here & np.isin(object_ids_N, names[:count])
     return np.flatnonzero(kept)
 
 
