@@ -155,6 +155,8 @@ def test_two_rows_of_an_object_are_what_was_asked_for(positives: str, small: Pat
     assert (data.views[expected][::2] != data.views[expected][1::2]).all() == (positives != "augment")
     plain = data.gather(expected)[0]
     assert torch.equal(positives_.flatten(), plain) == (positives == "views")
+    nearest = torch.cdist(positives_.flatten(), plain).argmin(1)
+    assert torch.equal(nearest // 2, objects), "rows are not those of the objects that they are said to show"
     assert not torch.equal(positives_.flatten()[0], positives_.flatten()[1]), "both rows are augmented alike"
     again = positives_of(inrs, config, transform, step=7)[0]
     assert torch.equal(again.flatten(), positives_.flatten())
