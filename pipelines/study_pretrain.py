@@ -1,5 +1,5 @@
 """What is contrastive pre-training worth? Encoders that learned from two augmentations of one INR, from two views of one
-object, or from both, against none: nearest neighbours, a linear probe, and fine-tuning with few labels.
+object, or from both, against none: nearest neighbours, linear probes, and fine-tuning with few labels.
 
 python pipelines/study_pretrain.py --dataset inrs/fashion_mnist --work /tmp/study_pretrain
 
@@ -14,7 +14,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+
+from inr_factory.dataset import INRDataset
+from inr_factory.loader import INRLoader
 from inr_factory.manifest import load_manifest
+from inr_factory.models.checkpoint import load_checkpoint
+from inr_factory.models.contrastive import Contrastive
+from inr_factory.probes import features_of, linear_accuracy
+from inr_factory.runs import BEST
 from inr_factory.sweep import RESULT, make_run
 
 MODEL = "dws:set_layer=deepsets"
@@ -24,7 +32,8 @@ LABELS = {10: 20, 50: 10}  # labels a class: epochs of fine-tuning
 
 
 def study(dataset: Path, work: Path, epochs: int, seeds: Sequence[int]) -> None:
-    pretrained, tuned = {}, {}
+    torch.set_num_threads(1)
+    pretrained, tuned, probed = {}, {}, {}
     for seed in seeds:
         for labels in LABELS:
             tuned["none", labels, seed] = tune(dataset, work, None, labels, seed)
@@ -39,13 +48,20 @@ def study(dataset: Path, work: Path, epochs: int, seeds: Sequence[int]) -> None:
         f"epochs, augmented by {', '.join(AUGMENT)}; seeds {', '.join(map(str, seeds))}. Accuracy on test in percent "
         f"(chance {100 / len(sizes.classes):.0f}).\n"
     )
-    heads = ["20 nearest neighbours", "linear probe", *[f"{labels} labels a class" for labels in LABELS]]
+    for seed in seeds:
+        for positives in POSITIVES:
+            probed[positives, seed] = probe(dataset, work / f"{positives}-{epochs}-{seed}", seed)
+        probed["none", seed] = probe(dataset, work / f"views-{epochs}-{seed}", seed, untrained=True)
+    heads = ["neighbours, all labels", "probe, all labels"]
+    heads += [f"{how}, {labels} a class" for labels in LABELS for how in ("probe", "fine-tuned")]
     print(f"| positives | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
     for positives in ("none", *POSITIVES):
         kind = "untrained" if positives == "none" else "pretrained"
         runs = [pretrained["views" if positives == "none" else positives, seed] for seed in seeds]
         cells = [percent([run[kind][probe] for run in runs]) for probe in ("neighbours", "linear")]
-        cells += [percent([tuned[positives, labels, seed] for seed in seeds]) for labels in LABELS]
+        for labels in LABELS:
+            cells.append(percent([probed[positives, seed][labels] for seed in seeds]))
+            cells.append(percent([tuned[positives, labels, seed] for seed in seeds]))
         print(f"| {positives} | {' | '.join(cells)} |")
 
 
@@ -68,6 +84,26 @@ def tune(dataset: Path, work: Path, start: str | None, labels: int, seed: int) -
         [] if start is None else ["--init", str(work / start)],
     )
     return float(found["test"]["accuracy"])
+
+
+def probe(dataset: Path, run: Path, seed: int, untrained: bool = False) -> dict[int, float]:
+    """Test accuracy, in [0, 1], of a linear classifier on features as they are, by labels a class; of the objects that
+    fine-tuning sees. `untrained` takes an encoder as it starts, with the run's normalizer."""
+    note = run / f"few{'-untrained' * untrained}.json"
+    if note.exists():
+        return {int(labels): share for labels, share in json.loads(note.read_text()).items()}
+    saved = load_checkpoint(run / BEST)
+    torch.manual_seed(seed)
+    encoder = Contrastive.from_description(saved["contrastive"])
+    kept = {name: value for name, value in saved["model"].items() if not untrained or name.startswith("normalizer.")}
+    encoder.load_state_dict(kept, strict=not untrained)
+    asked = features_of(encoder, INRLoader(INRDataset(dataset, "test", views=1), 512, shuffle=False))
+    found = {}
+    for labels in LABELS:
+        few = INRDataset(dataset, labels_per_class=labels, label_seed=seed, check=False)
+        found[labels] = linear_accuracy(*features_of(encoder, INRLoader(few, 512, shuffle=False)), *asked)
+    note.write_text(json.dumps(found))
+    return found
 
 
 def made(folder: Path, *arguments: list[str]) -> dict[str, Any]:
