@@ -111,11 +111,11 @@ class BatchPlan:
 
     def batch_seed(self, epoch: int, position: int) -> int:
         """What all that is random in a batch comes from, 63 bits."""
-        return _stable_seed(self.seed, epoch, "batch", position, self.rank)
+        return stable_seed(self.seed, epoch, "batch", position, self.rank)
 
     def _permutation(self, epoch: int, purpose: str, count: int) -> NDArray[np.int64]:
         """A random order of count things, by the raw bits of Philox, so that it is the same in every numpy."""
-        bits = np.random.Philox(key=_stable_seed(self.seed, epoch, purpose)).random_raw(count)
+        bits = np.random.Philox(key=stable_seed(self.seed, epoch, purpose)).random_raw(count)
         return np.argsort(bits, kind="stable")
 
     @cached_property
@@ -149,7 +149,7 @@ class BatchPlan:
         return min(units, max(1, self._num_units // self.world_size)) if self._drops else units
 
 
-def _stable_seed(*parts: int | str) -> int:
+def stable_seed(*parts: int | str) -> int:
     """63 bits from a hash of the parts; the same in every process, on every machine."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") & (2**63 - 1)

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inr_factory.commands import benchmark, fit, learn, look, machine, sweep, weights
+from inr_factory.commands import benchmark, fit, learn, look, machine, pretrain, sweep, weights
 from inr_factory.errors import FactoryError, UsageError
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
@@ -28,7 +28,15 @@ app = typer.Typer(
 )
 VERBS = (
     *(fit.fit, look.status, look.verify, look.show),
-    *(learn.train, learn.evaluate, learn.predict, sweep.sweep, weights.align, weights.augment_report),
+    *(
+        learn.train,
+        learn.evaluate,
+        learn.predict,
+        pretrain.pretrain,
+        sweep.sweep,
+        weights.align,
+        weights.augment_report,
+    ),
     *(machine.recipes, machine.doctor, benchmark.benchmark),
 )
 for verb in VERBS:

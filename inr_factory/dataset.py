@@ -32,7 +32,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     the objects a wrong label, see label_noise.py; what is chosen by class is chosen by the right one.
 
     Rows come view by view, in each block by block, in each as the shard has them, however the subset was asked for:
-    one view is the beginning of three. Only shards of the split and the views are opened; `check` compares their
+    one view is the beginning of three. `labels_per_class` keeps so many objects of each class, all of their views, drawn
+    by `label_seed` and the objects' names alone: fewer are a subset of more. Only shards of the split and the views are opened; `check` compares their
     sha256 once, here, and without it their size alone. `in_memory` copies the active rows into memory.
 
     `labels`, `views` (N,) int64 and `psnr` (N,) float32 describe the rows. `incomplete` counts shards of the split
@@ -52,6 +53,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         max_psnr: float | None = None,
         *,
         label_noise: tuple[float, int] | None = None,
+        labels_per_class: int | None = None,
+        label_seed: int = 0,
         check: bool = True,
         in_memory: bool = False,
     ) -> None:
@@ -86,10 +89,14 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         if max_psnr is not None:
             passes.append((psnr <= max_psnr, f"with at most {max_psnr:g} dB"))
         rows = _passing(passes, psnr, what)
+        object_ids = _column(shards, "object_id")
+        if labels_per_class is not None:
+            rows = rows[_few(object_ids[rows], label[rows], labels_per_class, label_seed, self.classes, what)]
 
+        self.labels_per_class = labels_per_class
         self.labels, self.psnr = label[rows], psnr[rows]
         self.views = np.repeat([entry.view for entry in entries], sizes)[rows]
-        self._object_ids = _column(shards, "object_id")[rows]
+        self._object_ids = object_ids[rows]
         self._checksums = _column(shards, "checksum")[rows]
         self.label_noise = label_noise
         if label_noise is not None:
@@ -131,6 +138,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     def describe(self) -> dict[str, Any]:
         """What a run that learns from this data set should write down, as JSON."""
         noise = {} if self.label_noise is None else {"label_noise": list(self.label_noise)}
+        few = {} if self.labels_per_class is None else {"labels_per_class": self.labels_per_class}
         return {
             "name": self.manifest.name,
             "split": self.split,
@@ -138,6 +146,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             "rows": len(self),
             "fingerprint": self.fingerprint,
             **noise,
+            **few,
         }
 
     def gather(self, rows: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -187,6 +196,31 @@ def _passing(filters: Iterable[tuple[NDArray[np.bool_], str]], psnr_N: NDArray[A
             low, high = psnr_N[kept].min(), psnr_N[kept].max()
             raise UsageError(f"{what} has no row {words}; there are {kept.sum():,} of {low:.1f} to {high:.1f} dB")
         kept &= passes
+    return np.flatnonzero(kept)
+
+
+def _few(
+    object_ids_N: NDArray[np.bytes_],
+    labels_N: NDArray[np.int64],
+    count: int,
+    seed: int,
+    classes: Sequence[str],
+    what: str,
+) -> NDArray[np.int64]:
+    """The numbers of the rows of `count` objects of each class that is there; UsageError where a class has fewer."""
+    if count < 1:
+        raise UsageError(f"labels_per_class must be at least 1, got {count}")
+    kept = np.zeros(len(labels_N), bool)
+    for number in np.unique(labels_N):
+        here = labels_N == number
+        names = sorted(
+            set(object_ids_N[here].tolist()), key=lambda name: hashlib.sha256(b"%d\0" % seed + name).digest()
+        )
+        if len(names) < count:
+            raise UsageError(
+                f"{what} has {len(names)} objects of class {classes[number]}, {count} were asked for; ask for fewer"
+            )
+        kept |= here & np.isin(object_ids_N, names[:count])
     return np.flatnonzero(kept)
 
 

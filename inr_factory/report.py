@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -120,6 +121,38 @@ def draw_training(history: Sequence[Mapping[str, float]], path: Path, heading: s
         axis.set_title(title, fontsize=8)
         axis.set_xlabel("epoch", fontsize=8)
         axis.tick_params(labelsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
+def draw_pretraining(
+    history: Sequence[Mapping[str, float]],
+    places: NDArray[np.float64],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    path: Path,
+    heading: str,
+) -> None:
+    """Write a PNG of a run's loss and accuracy by neighbours, and a map (N, 2) of features in the colours of classes."""
+    figure = Figure(figsize=(10, 3.6), dpi=130)
+    loss, accuracy, plane = figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
+    loss.plot([r["epoch"] + 1 for r in history], [r["train_loss"] for r in history], marker=".")
+    probed = [r for r in history if "val_accuracy" in r]
+    accuracy.plot([r["epoch"] + 1 for r in probed], [100 * r["val_accuracy"] for r in probed], "g.-")
+    for axis, title in ((loss, "contrastive loss"), (accuracy, "neighbours on validation, %")):
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.tick_params(labelsize=7)
+    numbers = np.array(labels)
+    for number in np.unique(numbers):
+        here = places[numbers == number]
+        plane.scatter(here[:, 0], here[:, 1], s=5, color=colormaps["tab20"](number % 20), label=classes[number])
+    plane.set_xticks([])
+    plane.set_yticks([])
+    plane.set_title("features, first two principal components", fontsize=8)
+    if len(classes) <= 20:
+        plane.legend(fontsize=5, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(heading, fontsize=9)
     figure.tight_layout(pad=0.5)
     _save(figure, path)

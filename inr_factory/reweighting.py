@@ -55,7 +55,7 @@ class ExampleWeights:
     def weigh(self, targets: Tensor, rows_n: NDArray[np.int64]) -> Tensor:
         """Targets (n, C) of these examples times w_i n / sum(w): cross-entropy is linear in its targets, so that its
         mean over the batch is then the weighted one."""
-        weights = self._weights_M[torch.from_numpy(rows_n)]
+        weights = self._weights_M[torch.from_numpy(rows_n)].to(targets.device)
         return targets * (weights * len(weights) / weights.sum()).to(targets)[:, None]
 
     def add(self, losses_M: Tensor) -> None:

@@ -25,8 +25,8 @@ MAKE = {
 LEARN = {
     "aligned_copy", "augment_report",
     "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
-    "moves", "assignments", "alignment", "mixup", "training", "perturbation",
-    "models", "models.checkpoint", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
+    "moves", "assignments", "alignment", "mixup", "training", "runs", "pretraining", "probes", "perturbation",
+    "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
     "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
 FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "__init__"}
@@ -35,7 +35,7 @@ HOMES = {
     "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival
     "ray": {"ray_pool"},
     "scipy": {"alignment", "benchmarks"},
-    "sklearn": {"images"},
+    "sklearn": {"images", "probes"},
     "torchvision": {"official_images"},
     "PIL": {"image_files"},
     "trimesh": {"mesh_files"},
@@ -88,8 +88,9 @@ def test_the_wings_never_import_each_other(room):
         assert within(other, HALL | own | front), f"{room} imports {other}"
 
 
-def test_training_is_handed_its_data_and_transforms():
-    assert not rooms_of(ROOMS["training"]) & {"dataset", "loader", "transforms", "mixup"}
+@pytest.mark.parametrize("room", ["training", "pretraining", "runs"])
+def test_training_is_handed_its_data_and_transforms(room):
+    assert not rooms_of(ROOMS[room]) & {"dataset", "loader", "transforms", "mixup"}
 
 
 @pytest.mark.parametrize("library", sorted(HOMES))

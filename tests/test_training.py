@@ -21,7 +21,8 @@ from inr_factory.metrics import confusion_matrix
 from inr_factory.models import Classifier, Normalizer, build_classifier
 from inr_factory.models.checkpoint import build_from_checkpoint, load_checkpoint
 from inr_factory.reweighting import losses_of
-from inr_factory.training import BEST, LAST, METRICS, TrainConfig, evaluate, train
+from inr_factory.runs import BEST, LAST, METRICS
+from inr_factory.training import TrainConfig, evaluate, train
 
 SPEC = SirenSpec(2, 1, hidden_dim=8, num_hidden=2, omega_0=7.0)
 CONFIG = TrainConfig(epochs=3, warmup_steps=4, device="cpu", tensorboard=False)

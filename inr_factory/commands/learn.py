@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
@@ -20,8 +20,9 @@ from inr_factory.loader import INRLoader
 from inr_factory.manifest import write_atomically
 from inr_factory.mixup import parse_mixup
 from inr_factory.models import Classifier, Normalizer, build_classifier
-from inr_factory.models.checkpoint import build_from_checkpoint
-from inr_factory.training import BEST, TrainConfig
+from inr_factory.models.checkpoint import build_from_checkpoint, start_from
+from inr_factory.runs import BEST, RunConfig
+from inr_factory.training import TrainConfig
 from inr_factory.training import evaluate as evaluate_model
 from inr_factory.training import train as train_model
 from inr_factory.transforms import Compose, parse_transforms
@@ -50,6 +51,16 @@ def train(
     views_per_object: Annotated[
         int | None,
         typer.Option(help="an epoch takes so many views of an object, drawn afresh; else all", show_default=False),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="start with the encoder and normalizer of this run or checkpoint, as of pretrain", show_default=False
+        ),
+    ] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="leave the encoder as it is: a linear probe")] = False,
+    labels_per_class: Annotated[
+        int | None, typer.Option(help="learn from N objects of each class, drawn by the seed", show_default=False)
     ] = None,
     canonical: Annotated[
         bool, typer.Option(help="read INRs in their canonical form: signs and phases of neurons do not count")
@@ -94,15 +105,20 @@ def train(
     name, options = parse_model(model)
     augmentation = parse_transforms(augment or [])
     mixing = parse_mixup(mixup) if mixup else None
-    config = _config(
+    config = checked(
+        TrainConfig,
         epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
         warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
         perturb=perturb, reweigh=reweigh, ema=ema, bf16=bf16, compile=compiled,
     )  # fmt: skip
     if mixing is not None and config.reweigh is not None:
         raise UsageError("--reweigh weighs examples by their own losses, --mixup mixes them; use one of the two")
-    noise = (label_noise, seed) if label_noise else None
-    training = INRDataset(dataset, "train", views=views, label_noise=noise)
+    if freeze and init is None:
+        raise UsageError("--freeze leaves an encoder as it is; say by --init which one")
+    training = INRDataset(
+        dataset, "train", views=views, labels_per_class=labels_per_class, label_seed=seed,
+        label_noise=(label_noise, seed) if label_noise else None,
+    )  # fmt: skip
     validation = INRDataset(dataset, "val", views=1)
     canonical = canonical and training.spec.activation == "sine"
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation.transforms)
@@ -111,9 +127,9 @@ def train(
             terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
     loader = INRLoader(
         training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
-        device=_loader_device(device), views_per_object=views_per_object,
+        device=loader_device(device), views_per_object=views_per_object,
     )  # fmt: skip
-    normalizer = Normalizer.fit(training.spec, _plain_batches(training, canonical))
+    normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
     classifier = build_classifier(
         name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
     )
@@ -123,7 +139,11 @@ def train(
         "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
         "views_per_object": views_per_object,
     }  # fmt: skip
-    parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    if init is not None:
+        meta |= {"init": start_from(classifier, checkpoint_of(init)), "freeze": freeze}
+    if freeze:
+        classifier.freeze()
+    parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
     terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}")
     out.mkdir(parents=True, exist_ok=True)
     result = train_model(
@@ -135,7 +155,7 @@ def train(
 
     draw_training(result.history, out / CURVES, f"{training.manifest.name}, {name}, seed {seed}")
     best = build_from_checkpoint(out / BEST)
-    figures = _measure(best, INRDataset(dataset, "test", views=1), device) if _has_split(training, "test") else None
+    figures = _measure(best, INRDataset(dataset, "test", views=1), device) if has_split(training, "test") else None
     if figures is not None:
         _draw(figures, training, "test", out / PICTURE)
     if as_json:
@@ -165,7 +185,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix."""
-    checkpoint = _checkpoint(run)
+    checkpoint = checkpoint_of(run)
     model = build_from_checkpoint(checkpoint)
     data = INRDataset(dataset or _dataset_of(checkpoint.parent), split, views=views)
     figures = _measure(model, data, device)
@@ -201,7 +221,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """What a trained classifier says of each INR: a CSV of object, view, class, predicted class and its probability."""
-    model = build_from_checkpoint(_checkpoint(run)).to(_loader_device(device))
+    model = build_from_checkpoint(checkpoint_of(run)).to(loader_device(device))
     data = INRDataset(dataset, split, views=views)
     saved = json.loads((run / RUN).read_text())["meta"]["classes"] if (run / RUN).is_file() else list(data.classes)
     if len(saved) != model.num_classes:
@@ -243,14 +263,16 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
 
 def evaluation_loader(dataset: INRDataset, device: str) -> INRLoader:
     """All rows in order, once."""
-    return INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False, device=_loader_device(device))
+    return INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False, device=loader_device(device))
 
 
-def _checkpoint(run: Path) -> Path:
+def checkpoint_of(run: Path) -> Path:
     """The best checkpoint of a run's folder, or the file itself."""
     checkpoint = run / BEST if run.is_dir() else run
     if not checkpoint.is_file():
-        raise UsageError(f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train made")
+        raise UsageError(
+            f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train or pretrain made"
+        )
     return checkpoint
 
 
@@ -262,28 +284,32 @@ def _draw(figures: Mapping[str, Any], data: INRDataset, split: str, path: Path) 
 
 
 def _measure(model: Classifier, data: INRDataset, device: str) -> dict[str, Any]:
-    model = model.to(_loader_device(device))
+    model = model.to(loader_device(device))
     return evaluate_model(model, evaluation_loader(data, device))
 
 
-def _plain_batches(dataset: INRDataset, canonical: bool) -> Iterator[INRBatch]:
+def plain_batches(dataset: INRDataset, canonical: bool) -> Iterator[INRBatch]:
     for inrs, _ in INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False):
         yield canonicalize(inrs) if canonical else inrs
 
 
-def _has_split(dataset: INRDataset, split: str) -> bool:
+def has_split(dataset: INRDataset, split: str) -> bool:
     return any(entry.split == split and entry.rows for entry in dataset.manifest.shards)
 
 
-def _loader_device(name: str) -> torch.device:
+def loader_device(name: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def _config(**settings: Any) -> TrainConfig:
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+
+def checked(kind: type[ConfigT], **settings: Any) -> ConfigT:
+    """Settings of a kind of run. UsageError names the option that does not fit."""
     from pydantic import ValidationError
 
     try:
-        return TrainConfig(**settings)
+        return kind(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")

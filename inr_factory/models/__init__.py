@@ -1,11 +1,11 @@
-"""Models: encoders that read INRs, by name, and the classifier built on one.
+"""Models: encoders that read INRs, by name, and the classifier built on one; the contrastive head is in contrastive.py.
 
 Shape letters: N INRs, L layers of an INR, F features, C classes.
 """
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -110,13 +110,68 @@ class Normalizer(nn.Module):
         )
 
 
-class Classifier(nn.Module):
-    """Canonical form, normalizer, encoder and one Linear: INRBatch of N INRs -> logits (N, C).
+class Reader(nn.Module):
+    """Canonical form, normalizer and encoder, to which a head is added: INRBatch of N INRs -> features (N, F).
 
-    `canonical` brings every INR to its canonical form first, so that the logits do not change with the signs and
-    phases of its neurons, whatever the encoder. Without a normalizer the weights go to the encoder as they are. Raises UsageError for fewer than two classes, for
-    parts made for different specs, and for INRs of another spec than its own.
+    `canonical` brings every INR to its canonical form first, so that the features do not change with the signs and
+    phases of its neurons, whatever the encoder. Without a normalizer the weights go to the encoder as they are.
+    Raises UsageError for parts made for different specs, and for INRs of another spec than its own.
     """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self, spec: SirenSpec, encoder: Encoder, normalizer: Normalizer | None = None, canonical: bool = False
+    ) -> None:
+        super().__init__()
+        normalizer = Normalizer(spec) if normalizer is None else normalizer
+        for part in (encoder, normalizer):
+            if part.spec != spec:
+                raise UsageError(f"a {self.kind} of {spec} cannot use a {type(part).__name__} made for {part.spec}")
+        if canonical and spec.activation != "sine":
+            raise UsageError(f"only sine INRs have a canonical form, got {spec}; build the {self.kind} without it")
+        self.spec = spec
+        self.canonical = canonical
+        self.normalizer = normalizer
+        self.encoder = encoder
+        self.frozen = False
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.encoder.parameters()).device
+
+    def features(self, inrs: INRBatch) -> Tensor:
+        """(N, F): what the encoder says of INRs."""
+        _check_spec(self.spec, inrs, f"this {self.kind} was made")
+        inrs = canonicalize(inrs) if self.canonical else inrs
+        return self.encoder.read(self.normalizer(inrs, self.encoder.centred), inrs)
+
+    def freeze(self) -> None:
+        """From now on only the head learns: the encoder keeps its parameters, and reads as in evaluation."""
+        self.frozen = True
+        self.encoder.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """All but the numbers: what `from_description` builds the same from; plain values only."""
+        return {
+            "encoder": self.encoder.name,
+            "options": dict(self.encoder.options),
+            "spec": self.spec.to_dict(),
+            "canonical": self.canonical,
+        }
+
+
+class Classifier(Reader):
+    """A reader with one Linear: INRBatch of N INRs -> logits (N, C). Raises UsageError for fewer than two classes."""
+
+    kind = "classifier"
 
     def __init__(
         self,
@@ -126,42 +181,19 @@ class Classifier(nn.Module):
         normalizer: Normalizer | None = None,
         canonical: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(spec, encoder, normalizer, canonical)
         if num_classes < 2:
             raise UsageError(f"a classifier needs at least two classes, got {num_classes}")
-        normalizer = Normalizer(spec) if normalizer is None else normalizer
-        for part in (encoder, normalizer):
-            if part.spec != spec:
-                raise UsageError(f"a classifier of {spec} cannot use a {type(part).__name__} made for {part.spec}")
-        self.spec = spec
-        if canonical and spec.activation != "sine":
-            raise UsageError(f"only sine INRs have a canonical form, got {spec}; build the classifier without it")
         self.num_classes = num_classes
-        self.canonical = canonical
-        self.normalizer = normalizer
-        self.encoder = encoder
         self.head = nn.Linear(encoder.features, num_classes)
-
-    @property
-    def device(self) -> torch.device:
-        return self.head.weight.device
 
     def forward(self, inrs: INRBatch) -> Tensor:
         """Logits (N, C)."""
-        _check_spec(self.spec, inrs, "this classifier was made")
-        inrs = canonicalize(inrs) if self.canonical else inrs
-        logits: Tensor = self.head(self.encoder.read(self.normalizer(inrs, self.encoder.centred), inrs))
+        logits: Tensor = self.head(self.features(inrs))
         return logits
 
     def describe(self) -> dict[str, Any]:
-        """All but the numbers: what `from_description` builds the same classifier from; plain values only."""
-        return {
-            "encoder": self.encoder.name,
-            "options": dict(self.encoder.options),
-            "spec": self.spec.to_dict(),
-            "num_classes": self.num_classes,
-            "canonical": self.canonical,
-        }
+        return {**super().describe(), "num_classes": self.num_classes}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Classifier":

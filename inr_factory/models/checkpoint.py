@@ -1,5 +1,6 @@
-"""Checkpoints: classifiers on disk, with all that is needed to build them again."""
+"""Checkpoints: models on disk, with all that is needed to build them again, or to start from their encoders."""
 
+import hashlib
 import io
 import pickle
 from collections.abc import Mapping
@@ -10,26 +11,26 @@ import torch
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.manifest import write_atomically
-from inr_factory.models import Classifier
+from inr_factory.models import Classifier, Reader
 
 CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1
 
 
-def save_checkpoint(path: Path, model: Classifier, sections: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, model: Reader, sections: Mapping[str, Any]) -> None:
     """Write a model's description and state, and any sections of plain values and tensors, whole or not at all.
 
     Temporary name, fsync, rename. Raises ResourceError where the disk is full; the file that was there stays.
     """
-    own = {"kind": CHECKPOINT_KIND, "version": CHECKPOINT_VERSION, "classifier": model.describe()}
+    own = {"kind": CHECKPOINT_KIND, "version": CHECKPOINT_VERSION, model.kind: model.describe()}
     buffer = io.BytesIO()
     torch.save({**own, "model": model.state_dict(), **sections}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU: classifier (its description), model (its state), and from training config,
-    meta and progress; last.pt has optimizer, loader and generators, too.
+    """What a checkpoint holds, on the CPU: classifier or contrastive (its description), model (its state), and from
+    training config, meta and progress; last.pt has optimizer, loader and generators, too.
 
     Read with weights_only, so that a stranger's file runs no code. Raises UsageError where there is no file or it
     is of another version, IntegrityError where it is broken or something else.
@@ -54,9 +55,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def build_from_checkpoint(path: Path) -> Classifier:
     """The classifier of a checkpoint with its weights and normalizer, in evaluation mode, on the CPU.
 
-    Raises as `load_checkpoint` does, and IntegrityError where description and state do not belong together.
+    Raises as `load_checkpoint` does, UsageError for a checkpoint of pre-training, and IntegrityError where description
+    and state do not belong together.
     """
     saved = load_checkpoint(path)
+    if "contrastive" in saved:
+        raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")
     try:
         model = Classifier.from_description(saved["classifier"])
         model.load_state_dict(saved["model"])
@@ -64,3 +68,37 @@ def build_from_checkpoint(path: Path) -> Classifier:
         reason = str(error).partition("\n")[0][:100]
         raise IntegrityError(f"{path} is not whole: its weights do not fit its description ({reason})") from None
     return model.eval()
+
+
+def start_from(model: Reader, path: Path) -> str:
+    """Give a model the encoder and the normalizer of a checkpoint, of pre-training or of a classifier; its head stays.
+
+    Returns 16 hex digits that stand for what was taken. Raises UsageError in one line for INRs of another spec,
+    another encoder or other options of it, and as `load_checkpoint` does.
+    """
+    saved = load_checkpoint(path)
+    theirs, mine = saved.get("contrastive", saved.get("classifier")), model.describe()
+    if not isinstance(theirs, Mapping) or not isinstance(saved.get("model"), Mapping):
+        raise IntegrityError(f"{path} is not whole: it does not say what it is of; train again")
+    for part in ("encoder", "canonical", "spec", "options"):
+        ours, there = mine[part], theirs.get(part)
+        if ours != there:
+            if isinstance(ours, Mapping) and isinstance(there, Mapping):
+                name = next(name for name in {**there, **ours} if ours.get(name) != there.get(name))
+                part, ours, there = f"{part}.{name}", ours.get(name), there.get(name)
+            raise UsageError(
+                f"{path} has another {part} ({there} there, {ours} here); ask for the same, or start from another run"
+            )
+    digest = hashlib.sha256()
+    try:
+        for name in ("encoder", "normalizer"):
+            state = {
+                key.partition(".")[2]: value for key, value in saved["model"].items() if key.startswith(f"{name}.")
+            }
+            getattr(model, name).load_state_dict(state)
+            for key, value in sorted(state.items()):
+                digest.update(f"{name}.{key}".encode() + value.contiguous().numpy().tobytes())
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise IntegrityError(f"{path} is not whole: its weights do not fit its description ({reason})") from None
+    return digest.hexdigest()[:16]
