@@ -26,6 +26,7 @@ from inr_factory.inr import INRBatch
 from inr_factory.manifest import sweep, write_atomically
 from inr_factory.models import Reader
 from inr_factory.models.checkpoint import load_checkpoint, save_checkpoint
+from inr_factory.ranks import Ranks
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 
@@ -138,8 +139,10 @@ class Run(Generic[ModelT, ConfigT]):
         out: Path,
         meta: Mapping[str, Any],
         own: Sequence[nn.Parameter] = (),
+        ranks: Ranks | None = None,
     ) -> None:
-        """`own` are parameters that the run learns besides the model's."""
+        """`own` are parameters that the run learns besides the model's. The loader gives batches of this one of `ranks`."""
+        self.ranks = Ranks() if ranks is None else ranks
         self.model = model.to(device_of(config.device))
         self.loader = loader
         self.config = config
@@ -205,13 +208,14 @@ class Run(Generic[ModelT, ConfigT]):
         if len(self.loader) < 1:
             raise UsageError("there is no training batch; the split is empty, or smaller than one batch")
         out.mkdir(parents=True, exist_ok=True)
-        sweep(out)
+        if self.ranks.first:
+            sweep(out)
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.seed + self.ranks.rank)  # ranks drop out different neurons
             self.resume()
             writer = None
-            if config.tensorboard and not self.progress.finished(config):
+            if config.tensorboard and self.ranks.first and not self.progress.finished(config):
                 from torch.utils.tensorboard import SummaryWriter  # slow to import, and only wanted here
 
                 writer = SummaryWriter(str(out / "tensorboard"))
@@ -224,9 +228,9 @@ class Run(Generic[ModelT, ConfigT]):
                         if name in record:
                             writer.add_scalar(name, record[name], int(record["epoch"]))
                     writer.flush()
-                if on_epoch is not None:
+                if on_epoch is not None and self.ranks.first:
                     on_epoch(record)
-                if stop is not None and not self.progress.finished(config) and stop():
+                if not self.progress.finished(config) and self._asked_to_stop(stop):
                     raise PartialError(
                         f"stopped after epoch {self.progress.epoch}; the same command goes on from there"
                     )
@@ -249,7 +253,7 @@ class Run(Generic[ModelT, ConfigT]):
             at.step, at.position = at.step + 1, at.position + 1
             at.loss_sum, at.rows = at.loss_sum + loss * len(inrs), at.rows + len(inrs)
             if at.position < count:
-                stopped = stop is not None and stop()
+                stopped = self._asked_to_stop(stop)
                 if stopped or (config.save_steps is not None and at.step % config.save_steps == 0):
                     now = time.perf_counter()
                     at.seconds, begin = at.seconds + now - begin, now
@@ -262,6 +266,9 @@ class Run(Generic[ModelT, ConfigT]):
         assert at.position == count, f"the loader said {count} batches an epoch and gave {at.position}"
         self.epoch_is_over()
 
+    def _asked_to_stop(self, stop: Callable[[], bool] | None) -> bool:
+        return stop is not None and self.ranks.agreed(stop())
+
     def _step(self, inrs: INRBatch, targets: Tensor) -> float:
         """One update; the loss before it."""
         at, config, device = self.progress, self.config, self.model.device
@@ -270,6 +277,7 @@ class Run(Generic[ModelT, ConfigT]):
             group["lr"] = rate
         self.optimizer.zero_grad()
         loss = self.backward(inrs.to(device, non_blocking=True), targets.to(device, non_blocking=True))
+        loss = self.ranks.mean([*self.model.parameters(), *self.own], loss)
         norm = clip_grad_norm_([*self.model.parameters(), *self.own], config.gradient_clip or math.inf)
         value, steepness = float(loss.detach()), float(norm)
         if not (math.isfinite(value) and math.isfinite(steepness)):
@@ -290,7 +298,7 @@ class Run(Generic[ModelT, ConfigT]):
     def conclude(self) -> dict[str, int | float]:
         """Close an epoch with its figures on the validation split: record it, save, and give the record."""
         at, judged = self.progress, self.judged
-        figures = self.judge()
+        figures = self.ranks.agreed(self.judge())
         if not math.isfinite(figures.get("val_loss", 0.0)):
             self._diverged(f"validation loss {figures['val_loss']:g}")
         record: dict[str, int | float] = {
@@ -303,7 +311,7 @@ class Run(Generic[ModelT, ConfigT]):
         }
         at.history.append(record)
         at.epoch, at.position, at.loss_sum, at.rows, at.seconds = at.epoch + 1, 0, 0.0, 0, 0.0
-        if at.best is record:
+        if at.best is record and self.ranks.first:
             save_checkpoint(self.out / BEST, judged, self.sections)
         self.save_last()
         self.write_metrics()
@@ -323,14 +331,19 @@ class Run(Generic[ModelT, ConfigT]):
             "optimizer": self.optimizer.state_dict(),
             # A loader that reads ahead is further than training is: what counts is the batches learned from.
             "loader": {**self.loader.state_dict(), "epoch": at.epoch, "position": at.position},
-            "generators": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "generators": self.ranks.gathered(
+                {"cpu": torch.get_rng_state(), "cuda": None if cuda is None else cuda.cpu()}
+            ),
             "own": [parameter.detach() for parameter in self.own],
             **self.state(),
             "average": None if self.average is None else self.average.state_dict(),
         }
-        save_checkpoint(self.out / LAST, self.model, self.sections | state)
+        if self.ranks.first:
+            save_checkpoint(self.out / LAST, self.model, self.sections | state)
 
     def write_metrics(self) -> None:
+        if not self.ranks.first:
+            return
         lines = "".join(json.dumps(record) + "\n" for record in self.progress.history)
         write_atomically(self.out / METRICS, lines.encode())
 
@@ -341,6 +354,11 @@ class Run(Generic[ModelT, ConfigT]):
             return
         saved = load_checkpoint(path)
         self._check_same_run(saved)
+        if len(saved["generators"]) != self.ranks.size:
+            raise UsageError(
+                f"{self.out} holds a run of {len(saved['generators'])} ranks, this one has {self.ranks.size}; go on with "
+                "as many, or train into another folder"
+            )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.average is not None:
@@ -351,9 +369,10 @@ class Run(Generic[ModelT, ConfigT]):
         self.restore(saved)
         self.progress = Progress.model_validate(saved["progress"])
         self.loader.load_state_dict(saved["loader"])
-        torch.set_rng_state(saved["generators"]["cpu"])
-        if self.model.device.type == "cuda" and saved["generators"]["cuda"] is not None:
-            torch.cuda.set_rng_state(saved["generators"]["cuda"], self.model.device)
+        generators = saved["generators"][self.ranks.rank]
+        torch.set_rng_state(generators["cpu"])
+        if self.model.device.type == "cuda" and generators["cuda"] is not None:
+            torch.cuda.set_rng_state(generators["cuda"], self.model.device)
         self.write_metrics()
 
     def _check_same_run(self, saved: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from inr_factory.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.models import Classifier
 from inr_factory.noise import smooth_labels
 from inr_factory.perturbation import parse_perturbation
+from inr_factory.ranks import Ranks
 from inr_factory.reweighting import ExampleWeights, losses_of, parse_reweighting
 from inr_factory.runs import Loader, Run, RunConfig, TrainResult, check_finite, device_of
 
@@ -58,6 +59,7 @@ def train(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     stop: Callable[[], bool] | None = None,
     examples: Batches | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainResult:
     """Train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
 
@@ -66,12 +68,13 @@ def train(
     very weights of an uninterrupted run. `meta` is any JSON; a run goes on only under the same meta, so keep times
     and host names out of it. `on_epoch` is given each record. `stop` is asked after each step; where it says True,
     the run is saved there and PartialError raised. `examples` are all training examples as they are, in the order of
-    their rows: what `reweigh` takes losses of after each epoch.
+    their rows: what `reweigh` takes losses of after each epoch. `ranks` are processes that train the model together, each
+    with batches of its own; the first writes.
 
     Raises UsageError for batches it cannot learn from or another run's folder, FactoryError where the loss or the
     gradient is no longer finite (last.pt is then the state before), ResourceError where the device is missing.
     """
-    return _Training(model, loader, validation, config, out, meta, examples).go(on_epoch, stop)
+    return _Training(model, loader, validation, config, out, meta, examples, ranks).go(on_epoch, stop)
 
 
 class _Training(Run[Classifier, TrainConfig]):
@@ -86,13 +89,14 @@ class _Training(Run[Classifier, TrainConfig]):
         out: Path,
         meta: Mapping[str, Any],
         examples: Batches | None,
+        ranks: Ranks | None,
     ) -> None:
         if config.reweigh is not None and examples is None:
             raise UsageError("reweigh takes the loss of each training example; hand them to train, as examples")
         self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
         model = model.to(device_of(config.device))
         own = [] if self.perturb is None else self.perturb.parameters_for(model)
-        super().__init__(model, loader, config, out, meta, own)
+        super().__init__(model, loader, config, out, meta, own, ranks)
         self.validation, self.examples = validation, examples
         self.weights: ExampleWeights | None = None
 

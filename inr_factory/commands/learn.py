@@ -21,6 +21,7 @@ from inr_factory.manifest import write_atomically
 from inr_factory.mixup import parse_mixup
 from inr_factory.models import Classifier, Normalizer, build_classifier
 from inr_factory.models.checkpoint import build_from_checkpoint, start_from
+from inr_factory.ranks import joined
 from inr_factory.runs import BEST, RunConfig
 from inr_factory.training import TrainConfig
 from inr_factory.training import evaluate as evaluate_model
@@ -125,31 +126,38 @@ def train(
     for part in (training, validation):
         if part.incomplete:
             terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
-    loader = INRLoader(
-        training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
-        device=loader_device(device), views_per_object=views_per_object,
-    )  # fmt: skip
-    normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
-    classifier = build_classifier(
-        name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
-    )
-    out = out or Path("runs") / f"{training.manifest.name}-{name}-{seed}"
-    meta = {
-        "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
-        "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
-        "views_per_object": views_per_object,
-    }  # fmt: skip
-    if init is not None:
-        meta |= {"init": start_from(classifier, checkpoint_of(init)), "freeze": freeze}
-    if freeze:
-        classifier.freeze()
-    parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
-    terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}")
-    out.mkdir(parents=True, exist_ok=True)
-    result = train_model(
-        classifier, loader, evaluation_loader(validation, device), config, out, meta, on_epoch=_say_epoch(epochs),
-        examples=evaluation_loader(training, device) if config.reweigh is not None else None,
-    )  # fmt: skip
+    with joined(loader_device(device)) as (ranks, place):
+        config = config.model_copy(update={"device": str(place)})
+        loader = INRLoader(
+            training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
+            device=place, views_per_object=views_per_object, rank=ranks.rank, world_size=ranks.size,
+        )  # fmt: skip
+        normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
+        classifier = build_classifier(
+            name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
+        )
+        out = out or Path("runs") / f"{training.manifest.name}-{name}-{seed}"
+        meta = {
+            "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
+            "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
+            "views_per_object": views_per_object, "ranks": ranks.size,
+        }  # fmt: skip
+        if init is not None:
+            meta |= {"init": start_from(classifier, checkpoint_of(init)), "freeze": freeze}
+        if freeze:
+            classifier.freeze()
+        parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
+        if ranks.first:
+            together = f" by {ranks.size} ranks" if ranks.size > 1 else ""
+            terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}{together}")
+        out.mkdir(parents=True, exist_ok=True)
+        result = train_model(
+            classifier, loader, evaluation_loader(validation, str(place)), config, out, meta, on_epoch=_say_epoch(epochs),
+            examples=evaluation_loader(training, str(place)) if config.reweigh is not None else None,
+            ranks=ranks,
+        )  # fmt: skip
+    if not ranks.first:
+        return
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
     from inr_factory.report import draw_training  # matplotlib takes a second to import
 

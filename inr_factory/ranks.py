@@ -1,0 +1,87 @@
+"""Ranks: processes that train one model together, as torchrun starts them; one process alone is rank 0 of 1.
+
+Gradients are averaged here rather than by DistributedDataParallel, so that they may come from anywhere: these models are
+small enough for all of them to be sent at once.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from inr_factory.errors import ResourceError, UsageError
+
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of `size` processes this is."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def mean(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+        """Gradients become their mean over all ranks, in place; the loss's mean is given. All ranks must call."""
+        if self.size == 1:
+            return loss
+        slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        bucket = torch.cat([slope.reshape(-1).float() for slope in slopes] + [loss.detach().reshape(1).float()])
+        torch.distributed.all_reduce(bucket)
+        bucket /= self.size
+        parts = torch.split(bucket[:-1], [slope.numel() for slope in slopes])
+        for slope, part in zip(slopes, parts, strict=True):
+            slope.copy_(part.view_as(slope))
+        return bucket[-1]
+
+    def agreed(self, value: ValueT) -> ValueT:
+        """The value of rank 0, a plain one, for all."""
+        if self.size == 1:
+            return value
+        told: list[Any] = [value]
+        torch.distributed.broadcast_object_list(told, src=0)
+        return told[0]  # type: ignore[no-any-return]
+
+    def gathered(self, value: ValueT) -> list[ValueT]:
+        """The plain values of all ranks, in their order."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
+    """The ranks that torchrun started, by $RANK and $WORLD_SIZE, and this one's own device: GPU $LOCAL_RANK of its
+    machine for "cuda". Without them, one rank and the device as it is.
+
+    Raises UsageError for a GPU by number, which all ranks would share, ResourceError for fewer GPUs than ranks.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Ranks(), device
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        if device.index is not None:
+            raise UsageError(f"{size} ranks take a GPU each, got --device {device}; use --device cuda")
+        if local >= torch.cuda.device_count():
+            raise ResourceError(f"rank {local} of this machine has no GPU, there are {torch.cuda.device_count()}")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(int(os.environ["RANK"]), size), device
+    finally:
+        torch.distributed.destroy_process_group()
