@@ -21,13 +21,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from inr_factory.errors import IntegrityError, ResourceError, UsageError
-from inr_factory.inr import SirenSpec
+from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError
+from inr_factory.spec import SirenSpec
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SHARD_FOLDER = "data"
 SPLITS = ("train", "val", "test")
+WRITE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -268,23 +269,29 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises ResourceError where the disk is full; the temporary file is removed on any failure.
     """
-    temporary = path.with_name(f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise ResourceError(
-                f"the disk is full: {path} needs {len(content):,} bytes; make room and run again"
-            ) from None
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    for attempt in range(WRITE_ATTEMPTS):
+        temporary = path.with_name(f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp")
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            break
+        except FileNotFoundError:
+            # Another machine's sweep may take it for an orphan: clocks differ, and process ids of containers do.
+            if attempt + 1 == WRITE_ATTEMPTS or not path.parent.is_dir():
+                raise
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno in DISK_FULL:
+                raise ResourceError(
+                    f"the disk is full: {path} needs {len(content):,} bytes; make room and run again"
+                ) from None
+            raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -295,7 +302,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def sweep(root: Path, max_age: float = 3600) -> int:
     """Remove temporary files whose writers are gone (dead here, or elsewhere and `max_age` seconds old); how many.
 
-    Only files that bear a name of `write_atomically` are touched.
+    A file from the future is as old: a clock was set back. A writer that lives after all writes anew. Only files that bear a name of `write_atomically` are touched.
     """
     swept = 0
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
@@ -304,7 +311,7 @@ def sweep(root: Path, max_age: float = 3600) -> int:
             continue
         host, pid = name[1], int(name[2])
         try:
-            stale = not _alive(pid) if host == _host() else time.time() - path.stat().st_mtime > max_age
+            stale = not _alive(pid) if host == _host() else abs(time.time() - path.stat().st_mtime) > max_age
         except FileNotFoundError:
             continue
         if stale:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.inr import Activation, SirenSpec, Start
+from inr_factory.spec import Activation, SirenSpec, Start
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Share = Annotated[float, Field(ge=0, le=1)]

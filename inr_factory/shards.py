@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
-from inr_factory.inr import SirenSpec
 from inr_factory.manifest import (
     FORMAT_VERSION,
     SPLITS,
@@ -29,6 +28,7 @@ from inr_factory.manifest import (
     shard_path,
     write_atomically,
 )
+from inr_factory.spec import SirenSpec
 
 Columns = Mapping[str, NDArray[Any]]
 

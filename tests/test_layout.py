@@ -13,12 +13,12 @@ ROOMS = {
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled"}
+HALL = {"inr", "spec", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled"}
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
     "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
-    "blocks", "worker", "ahead", "local_pool", "ray_pool", "factory", "audit", "gallery", "shape_gallery", "shading",
+    "blocks", "worker", "ahead", "local_pool", "ray_pool", "factory", "runs", "audit", "gallery", "shape_gallery", "shading",
     "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts",
     "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
 }  # fmt: skip
@@ -141,6 +141,10 @@ def test_the_test_of_light_imports_can_fail():
 
 def test_fitting_loads_without_triton():
     assert "triton" not in loaded_by("import inr_factory.fitting")
+
+
+def test_a_finished_set_is_seen_to_be_finished_without_torch():
+    assert not loaded_by("import inr_factory.cli, inr_factory.commands.fit") & {"torch", "h5py", "scipy"}
 
 
 def test_fitting_and_training_load_without_ray():
