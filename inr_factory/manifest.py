@@ -1,7 +1,8 @@
 """Manifest: the record of a data set: what it is, which shards it has, and what is in quarantine.
 
 Layout of a set: DATASET/manifest.json beside DATASET/data/*.h5. A shard is one view of one block of objects of
-one split; it is done when it is present and recorded here.
+one split; it is done when it is present and recorded here. DATASET/origin.json says again, with a checksum, all that
+the manifest says but for the shards: with it and the shards a lost manifest is made anew.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from inr_factory.spec import SirenSpec
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+ORIGIN = "origin.json"
 SHARD_FOLDER = "data"
 SPLITS = ("train", "val", "test")
 WRITE_ATTEMPTS = 3
@@ -153,6 +155,19 @@ class Manifest(Record):
     def quarantine(self) -> tuple[Quarantined, ...]:
         return tuple(row for entry in self.shards for row in entry.quarantine)
 
+    @property
+    def head(self) -> "Manifest":
+        """All but the shards."""
+        return self.model_copy(update={"shards": ()})
+
+    def with_views(self, views: int) -> "Manifest":
+        return self.model_copy(update={"recipe": {**self.recipe, "views": views}})
+
+    def difference(self, other: "Manifest") -> str | None:
+        """The first field besides the shards in which another manifest differs, dotted; None if none does."""
+        mine, theirs = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")
+        return next((key for key in mine if mine[key] != theirs[key]), None)
+
     def shard_names(self) -> Iterator[str]:
         """The path of every shard that the set should have, complete or not."""
         for view in range(self.views):
@@ -209,9 +224,9 @@ def load_manifest(root: Path) -> Manifest:
     try:
         fields = json.loads(text)
         version = fields["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise IntegrityError(
-            f"{path} is not a whole manifest; put back a copy, or fit the set again elsewhere"
+            f"{path} is not a whole manifest; inr-factory repair {root} makes it anew from the shards"
         ) from None
     if version != FORMAT_VERSION:
         raise IntegrityError(
@@ -245,8 +260,62 @@ def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -
             if manifest.views > merged.views:
                 merged = manifest.model_copy(update={"shards": merged.shards})
         merged = merged.with_entries(entries)
+        _keep_origin(root, merged)
         write_atomically(root / MANIFEST, merged.to_json().encode())
     return merged
+
+
+def replace_manifest(root: Path, manifest: Manifest) -> None:
+    """Put this manifest and its origin in the place of those on disk, whatever they say; only what differs is written."""
+    with _locked(root):
+        for name, content in ((ORIGIN, origin_content(manifest)), (MANIFEST, manifest.to_json().encode())):
+            path = root / name
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomically(path, content)
+
+
+def _keep_origin(root: Path, manifest: Manifest) -> None:
+    """Write what the manifest says but for its shards, at the beginning and when there are more views.
+
+    One that is damaged or says something else stays: `verify` names it, `repair` decides.
+    """
+    try:
+        there = load_origin(root)
+    except IntegrityError:
+        return
+    if there is not None:
+        grown = there.with_views(manifest.views).model_copy(update={"software": manifest.software})
+        if there.views >= manifest.views or grown.difference(manifest) is not None:
+            return
+    write_atomically(root / ORIGIN, origin_content(manifest))
+
+
+def origin_content(manifest: Manifest) -> bytes:
+    fields = manifest.model_dump(mode="json", exclude={"shards"})
+    return (json.dumps({**fields, "checksum": _fields_checksum(fields)}, indent=2) + "\n").encode()
+
+
+def load_origin(root: Path) -> Manifest | None:
+    """What origin.json says, a manifest without shards; None where there is none. IntegrityError where it is damaged."""
+    try:
+        fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"))
+        checksum = fields.pop("checksum")
+        if checksum != _fields_checksum(fields):
+            raise ValueError("its checksum does not fit")
+        origin = Manifest.model_validate(fields)
+        _ = origin.siren_spec, origin.views
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IntegrityError(
+            f"{root / ORIGIN} is damaged: {reason}; inr-factory repair {root} writes it anew"
+        ) from None
+    return origin
+
+
+def _fields_checksum(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -270,7 +339,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises ResourceError where the disk is full; the temporary file is removed on any failure.
     """
     for attempt in range(WRITE_ATTEMPTS):
-        temporary = path.with_name(f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp")
+        temporary = temporary_name(path, secrets.token_hex(4))
         try:
             with open(temporary, "xb") as file:
                 file.write(content)
@@ -299,10 +368,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+def temporary_name(path: Path, token: str) -> Path:
+    """Beside path, a name that `sweep` knows; token is 8 hex digits."""
+    return path.with_name(f".{path.name}.{_writer()}.{token}.tmp")
+
+
 def sweep(root: Path, max_age: float = 3600) -> int:
     """Remove temporary files whose writers are gone (dead here, or elsewhere and `max_age` seconds old); how many.
 
-    A file from the future is as old: a clock was set back. A writer that lives after all writes anew. Only files that bear a name of `write_atomically` are touched.
+    A file from the future is as old: a clock was set back. A writer that lives after all writes anew. Only files that bear a `temporary_name` are touched.
     """
     swept = 0
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
