@@ -31,6 +31,8 @@ ORIGIN = "origin.json"
 SHARD_FOLDER = "data"
 SPLITS = ("train", "val", "test")
 WRITE_ATTEMPTS = 3
+# What no set has: its manifest would take a gigabyte to read, its shards minutes to list.
+MAX_MANIFEST_BYTES, MAX_SHARDS = 32 * 2**20, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,12 @@ class Manifest(Record):
         mine, theirs = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")
         return next((key for key in mine if mine[key] != theirs[key]), None)
 
+    def check_size(self) -> None:
+        """ValueError where the set claims more shards than a set can have, so that they are never listed."""
+        count = self.views * sum(split.blocks for split in self.splits.values())
+        if self.views < 1 or count > MAX_SHARDS:
+            raise ValueError(f"it claims {self.views} views and {count} shards, at most {MAX_SHARDS:,} can be")
+
     def shard_names(self) -> Iterator[str]:
         """The path of every shard that the set should have, complete or not."""
         for view in range(self.views):
@@ -200,6 +208,12 @@ def shard_path(split: str, view: int, block: int) -> str:
     return f"{SHARD_FOLDER}/{split}-view{view:03d}-{block:05d}.h5"
 
 
+def check_inside(root: Path, path: Path) -> None:
+    """Raise IntegrityError for a file of a set that is a link out of it, by which a stranger's set would read yours."""
+    if (path.is_symlink() or path.parent.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
+        raise IntegrityError(f"{path} is a link out of {root}; put the file itself there")
+
+
 def file_size(path: Path) -> int | None:
     try:
         return path.stat().st_size
@@ -213,7 +227,10 @@ def load_manifest(root: Path) -> Manifest:
     Raises UsageError where there is none, IntegrityError where it is damaged or of a format this program cannot read.
     """
     path = root / MANIFEST
+    check_inside(root, path)
     try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{path} has more than {MAX_MANIFEST_BYTES:,} bytes, which no manifest has")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
@@ -234,7 +251,8 @@ def load_manifest(root: Path) -> Manifest:
         )
     try:
         manifest = Manifest.model_validate(fields)
-        _ = manifest.siren_spec, manifest.views
+        _ = manifest.siren_spec
+        manifest.check_size()
     except ValidationError as error:
         first = error.errors()[0]
         raise IntegrityError(f"{path} is damaged at {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -298,12 +316,16 @@ def origin_content(manifest: Manifest) -> bytes:
 def load_origin(root: Path) -> Manifest | None:
     """What origin.json says, a manifest without shards; None where there is none. IntegrityError where it is damaged."""
     try:
+        check_inside(root, root / ORIGIN)
+        if (root / ORIGIN).stat().st_size > MAX_MANIFEST_BYTES:
+            raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
         fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"))
         checksum = fields.pop("checksum")
         if checksum != _fields_checksum(fields):
             raise ValueError("its checksum does not fit")
         origin = Manifest.model_validate(fields)
-        _ = origin.siren_spec, origin.views
+        _ = origin.siren_spec
+        origin.check_size()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

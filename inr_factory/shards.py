@@ -24,6 +24,7 @@ from inr_factory.manifest import (
     PSNRSummary,
     Quarantined,
     ShardEntry,
+    check_inside,
     file_size,
     shard_path,
     write_atomically,
@@ -295,12 +296,6 @@ def check_file(root: Path, entry: ShardEntry, content: bool) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != entry.sha256:
             raise IntegrityError(f"{entry.path} is not what was recorded (sha256 differs); remove it and fit again")
-
-
-def check_inside(root: Path, path: Path) -> None:
-    """Raise IntegrityError for a shard that is a link out of its set, by which a stranger's set would read your files."""
-    if (path.is_symlink() or path.parent.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
-        raise IntegrityError(f"{path.parent.name}/{path.name} is a link out of {root}; put the file itself there")
 
 
 def _read_layout(path: Path) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]], dict[str, Any]]:

@@ -92,6 +92,9 @@ class SirenSpec:
         return cls(**fields)
 
     def __str__(self) -> str:
-        dims = [self.in_dim, *[self.hidden_dim] * self.num_hidden, self.out_dim]
+        hidden = (
+            [self.hidden_dim] * self.num_hidden if self.num_hidden <= 16 else [f"{self.num_hidden}x{self.hidden_dim}"]
+        )
+        dims = [self.in_dim, *hidden, self.out_dim]
         kind = f"omega_0 {self.omega_0:g}" if self.activation == "sine" else self.activation
         return f"{'-'.join(map(str, dims))}, {kind}, {self.start} start"

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.manifest import write_atomically
+from inr_factory.recipe import load_yaml
+
+MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions
 
 RESULT, LOG = "result.json", "log.txt"
 Value = str | int | float | bool | None | list[str]
@@ -71,10 +74,7 @@ class Row:
 def load_sweep(path: Path) -> Sweep:
     """Raises UsageError for a file that is no sweep."""
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Sweep.model_validate(fields)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        return Sweep.model_validate(load_yaml(path, str(path)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -84,6 +84,9 @@ def load_sweep(path: Path) -> Sweep:
 def runs_of(sweep: Sweep, out: Path) -> list[Run]:
     """All points of the grid, the first option the slowest but for the seed, which is slower than all: the first rows
     of a table are there early. Raises UsageError for two points of one name."""
+    count = math.prod(map(len, sweep.grid.values()))
+    if count > MAX_RUNS:
+        raise UsageError(f"the grid has {count:,} points, at most {MAX_RUNS:,} are run")
     names = sorted(sweep.grid, key=lambda name: name != "seed")
     runs = []
     for values in itertools.product(*(sweep.grid[name] for name in names)):

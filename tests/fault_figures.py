@@ -1,6 +1,7 @@
 """Fault figures: strikes runs down a thousand times, fills disks and damages files, and prints what came of it.
 
-python tests/fault_figures.py              # some 20 minutes on two cores
+python tests/fault_figures.py              # some 20 minutes on two busy cores
+    python tests/fault_figures.py --only hostile
 python tests/fault_figures.py --share 0.1  # a tenth of it
 """
 
@@ -41,6 +42,7 @@ def main() -> int:
     """Do all; 0 where every promise was held."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--share", type=float, default=1.0, help="of the full numbers")
+    parser.add_argument("--only", action="append", help="only this part; repeatable")
     parser.add_argument("--folder", type=Path, help="where sets are made; else a temporary folder")
     given = parser.parse_args()
 
@@ -63,8 +65,11 @@ def main() -> int:
             "workers 1, 2, 4, any order, ten restarts": lambda: _same_bits(tally, folder, whole),
         }
         parts["two programs at once, HOME not writable"] = lambda: _two_at_once(tally, folder / "two", whole)
+        parts["hostile"] = lambda: _hostile(tally, _new(folder, "hostile"))
         began = time.monotonic()
         for what, do in parts.items():
+            if given.only and what not in given.only:
+                continue
             started, before = time.monotonic(), len(tally.wrong)
             do()
             print(f"{what}: {time.monotonic() - started:.0f} s, {len(tally.wrong) - before} breaches", flush=True)
@@ -94,6 +99,21 @@ def _strike(tally: Tally, folder: Path, whole: dict[str, str], chance: random.Ra
         shards = 1 if number % 4 else 0  # also before anything is made
         wait = chance.uniform(0, 0.3) if shards else chance.uniform(0, 6)
         strike_program(tally, folder / f"struck-{number}", whole, blow, wait, shards)
+
+
+def _hostile(tally: Tally, folder: Path) -> None:
+    from hostile_doors import knock
+    from hostile_files import all_cases
+
+    slowest, largest = 0.0, 0
+    for number, case in enumerate(all_cases()):
+        place = _new(folder, str(number))
+        outcome = knock(case, place / "inside", place / "outside")
+        tally.wrong += [f"{case.door}, {case.name}: {breach}" for breach in outcome.breaches]
+        tally.counts["hostile files"] += 1
+        tally.counts["hostile files refused in one line"] += outcome.said is not None and not outcome.breaches
+        slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.memory)
+    print(f"hostile files: at most {slowest:.1f} s and {largest / 2**20:.0f} MiB each")
 
 
 def _two_at_once(tally: Tally, out: Path, whole: dict[str, str]) -> None:
