@@ -1,6 +1,7 @@
 """Hostile files run no code, open nothing outside, take at most 1 GiB and ten seconds each, and are refused in one line."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -81,7 +82,7 @@ WATCHED = {
     "code ran": lambda folder: (folder.parent / "outside" / MARK).write_text("x"),
     "not done after": lambda _: os.read(os.pipe()[0], 1),
     "MiB": lambda _: len(b"x" * (5 * 2**28)),
-    "died with": lambda _: os.abort(),
+    "died with": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "it was read": lambda _: None,
     "ValueError": reach_out,
 }
