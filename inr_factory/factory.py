@@ -25,10 +25,10 @@ from inr_factory.manifest import (
     sweep,
 )
 from inr_factory.recipe import Recipe
-from inr_factory.runs import Backend as Backend
-from inr_factory.runs import FitReport as FitReport
-from inr_factory.runs import Settings as Settings
-from inr_factory.runs import finished, load_set, missing_paths
+from inr_factory.jobs import Backend as Backend
+from inr_factory.jobs import FitReport as FitReport
+from inr_factory.jobs import Settings as Settings
+from inr_factory.jobs import finished, load_set, missing_paths
 from inr_factory.shards import ShardReader
 from inr_factory.signals import Source
 from inr_factory.sources import open_source

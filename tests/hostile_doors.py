@@ -29,7 +29,7 @@ from inr_factory.models.checkpoint import build_from_checkpoint
 from inr_factory.point_blocks import find_blocks, list_blocks, read_block_row
 from inr_factory.point_files import read_points
 from inr_factory.recipe import ImageSource, load_recipe
-from inr_factory.runs import load_set
+from inr_factory.jobs import load_set
 from inr_factory.shards import ShardReader
 from inr_factory.signals import SignalError
 from inr_factory.sweep import load_sweep, runs_of

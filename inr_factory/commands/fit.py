@@ -10,7 +10,7 @@ from inr_factory import terminal
 from inr_factory.commands.options import DataRoot, Json, Workers, median_psnr, plural, say_quarantine
 from inr_factory.errors import PartialError, UsageError
 from inr_factory.recipe import Recipe, load_recipe
-from inr_factory.runs import FitReport, Settings, finished
+from inr_factory.jobs import FitReport, Settings, finished
 
 QUARANTINED = 3
 

@@ -1,4 +1,4 @@
-"""Runs: what a run is asked, what it did, and whether there is anything to do at all, which is told without torch."""
+"""Jobs: what a run of `fit` is asked, what it did, and whether there is anything to do at all, which is told without torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
