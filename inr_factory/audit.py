@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.errors import FactoryError, IntegrityError
+from inr_factory.errors import FactoryError, IntegrityError, UsageError
 from inr_factory.inr import INRBatch
-from inr_factory.manifest import SHARD_FOLDER, Manifest, ShardEntry
+from inr_factory.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, load_origin, shard_path
 from inr_factory.metrics import psnr
 from inr_factory.quality import QUALITIES
+from inr_factory.recipe import check_recipe
 from inr_factory.shards import ShardReader
 from inr_factory.signals import Field, Signal, SignalError, Source
 
@@ -27,7 +28,7 @@ CHUNK_VALUES = 2**24
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one shard."""
+    """What is wrong with one shard, or with the record itself."""
 
     path: str
     reason: str
@@ -42,27 +43,88 @@ class Rendered:
     median_psnr: float
 
 
-def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Fault]:
-    """Faults of all recorded shards: size, sha256, layout, row checksums, and whether they are this set's.
+def check_manifest(root: Path, manifest: Manifest) -> list[Fault]:
+    """Faults of the record itself: of what it says beside its shards, and of the places that it gives them."""
+    return check_head(root, manifest) + check_places(manifest)
 
-    Files in the shard folder that no record names are faults, too.
+
+def check_head(root: Path, manifest: Manifest) -> list[Fault]:
+    """Faults of what the record says beside its shards: against origin.json, and its recipe against its fingerprint."""
+    faults: list[Fault] = []
+    try:
+        origin = load_origin(root)
+    except IntegrityError as error:
+        faults, origin = [Fault(ORIGIN, str(error))], None
+    field = None if origin is None else _altered(manifest, origin)
+    if field is not None:
+        faults.append(Fault(MANIFEST, f"{MANIFEST} says another {field} than {ORIGIN}; inr-factory repair decides"))
+    if manifest.derived is None and "source" in manifest.recipe:
+        try:
+            fingerprint = check_recipe(manifest.recipe, origin=f"of {root}").fingerprint
+            if not manifest.fingerprint.startswith(fingerprint):
+                faults.append(Fault(MANIFEST, f"{MANIFEST} has a recipe that its fingerprint does not stand for"))
+        except UsageError as error:
+            faults.append(Fault(MANIFEST, f"{MANIFEST}: {error}"))
+    return faults
+
+
+def check_places(manifest: Manifest) -> list[Fault]:
+    """Faults of entries that name another shard than they describe, one that the set does not have, or one twice."""
+    faults: list[Fault] = []
+    places = set(manifest.shard_names())
+    seen: set[str] = set()
+    for entry in manifest.shards:
+        right = shard_path(entry.split, entry.view, entry.block)
+        if entry.path != right or entry.path not in places or entry.path in seen:
+            faults.append(Fault(MANIFEST, f"{MANIFEST} has {entry.path} in a place that is not its own"))
+        seen.add(entry.path)
+    return faults
+
+
+def _altered(manifest: Manifest, origin: Manifest) -> str | None:
+    """The field in which the two differ. A run that dies at the wrong moment leaves more views in the origin alone."""
+    if manifest.views < origin.views:
+        origin = origin.with_views(manifest.views).model_copy(update={"software": manifest.software})
+    return manifest.difference(origin)
+
+
+def check_shard(root: Path, manifest: Manifest, entry: ShardEntry) -> None:
+    """Size, sha256, layout, row checksums, whether it is this set's, and all that its entry says of it.
+
+    Raises IntegrityError that names the shard.
     """
+    with ShardReader(root, entry, check=True) as shard:
+        shard.check_rows()
+        if not belongs(shard, manifest):
+            raise IntegrityError(f"{entry.path} is a shard of another set")
+        again = shard.describe_as(entry.bytes, entry.sha256).model_dump()
+        for name, said in entry.model_dump().items():
+            if again[name] != said:
+                raise IntegrityError(f"{entry.path}: the manifest says {name} {said}, the shard {again[name]}"[:400])
+
+
+def belongs(shard: ShardReader, manifest: Manifest) -> bool:
+    """Whether a shard is of the set that a manifest describes."""
+    return shard.attributes.get("fingerprint") == manifest.fingerprint and shard.spec == manifest.siren_spec
+
+
+def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Fault]:
+    """Faults of all recorded shards, see `check_shard`. Files in the shard folder that no record names are faults, too."""
     faults = []
     for entry in manifest.shards:
         try:
-            with ShardReader(root, entry, check=True) as shard:
-                shard.check_rows()
-                if shard.attributes.get("fingerprint") != manifest.fingerprint or shard.spec != manifest.siren_spec:
-                    raise IntegrityError(f"{entry.path} is a shard of another set")
+            check_shard(root, manifest, entry)
         except FactoryError as error:
             faults.append(Fault(entry.path, str(error)))
+        except OSError as error:
+            faults.append(Fault(entry.path, f"{entry.path} cannot be read: {error.strerror}"))
         if on_shard is not None:
             on_shard(entry)
     known = {entry.path for entry in manifest.shards}
     for path in sorted((root / SHARD_FOLDER).glob("*.h5")):
         name = f"{SHARD_FOLDER}/{path.name}"
         if name not in known:
-            faults.append(Fault(name, f"{name} is not recorded; inr-factory fit adopts it, or remove it"))
+            faults.append(Fault(name, f"{name} is not recorded; inr-factory repair records it or sets it aside"))
     return faults
 
 

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from inr_factory.commands import benchmark, fit, learn, look, machine, pretrain, sweep, weights
-from inr_factory.errors import FactoryError, UsageError
+from inr_factory.errors import DISK_FULL, FactoryError, ResourceError, UsageError
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
 
@@ -20,27 +21,33 @@ EXAMPLES = """Make data sets of implicit neural representations (INRs), learn fr
 """
 INTERRUPTED = 130
 
-app = typer.Typer(
-    help=EXAMPLES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-VERBS = (
-    *(fit.fit, look.status, look.verify, look.show),
-    *(
-        learn.train,
-        learn.evaluate,
-        learn.predict,
-        pretrain.pretrain,
-        sweep.sweep,
-        weights.align,
-        weights.augment_report,
-    ),
-    *(machine.recipes, machine.doctor, benchmark.benchmark),
-)
-for verb in VERBS:
-    app.command()(verb)
+# Each verb and the room of commands that has it. Only the room that is asked for is loaded: the others' libraries
+# take seconds.
+VERBS = {
+    "fit": "fit",
+    **dict.fromkeys(("status", "verify", "show"), "look"),
+    **dict.fromkeys(("repair", "merge"), "mend"),
+    **dict.fromkeys(("train", "evaluate", "predict"), "learn"),
+    "pretrain": "pretrain",
+    "sweep": "sweep",
+    **dict.fromkeys(("align", "augment_report"), "weights"),
+    **dict.fromkeys(("recipes", "doctor"), "machine"),
+    "benchmark": "benchmark",
+}
+
+
+def program(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """The command line with these verbs."""
+    app = typer.Typer(
+        help=EXAMPLES,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(lambda: None)  # without one, a single verb would be the whole program
+    for verb in verbs:
+        app.command()(getattr(import_module(f"inr_factory.commands.{VERBS[verb]}"), verb))
+    return app
 
 
 def main() -> NoReturn:
@@ -52,7 +59,8 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """The exit code of a command. Failures are one line on stderr; $INR_FACTORY_DEBUG=1 gives tracebacks, too."""
     debug = os.environ.get("INR_FACTORY_DEBUG", "") not in ("", "0")
-    command = typer.main.get_command(app)
+    asked = [verb for verb in VERBS if arguments[:1] == [verb.replace("_", "-")]]
+    command = typer.main.get_command(program(asked or VERBS))
     try:
         code = int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
     except TyperException as error:
@@ -69,6 +77,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
+            _complain(f"the machine ran out of memory or disk: {error or 'no memory'}; make room and run again")
+            return ResourceError.exit_code
         text = " ".join(str(error).split())
         _complain(f"internal error, {type(error).__name__}: {text} (INR_FACTORY_DEBUG=1 shows where; please report it)")
         return 1

@@ -1,7 +1,11 @@
 """Errors that a user can mend, each with the exit code that the command line gives it."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+# What the system says when no more can be written: the disk, a quota, a limit of file sizes.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FactoryError(Exception):

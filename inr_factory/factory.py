@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from platform import python_version
 from time import monotonic
-from typing import Literal
 
 import torch
 
@@ -16,47 +15,26 @@ from inr_factory.ahead import computing_ahead, cores_ahead
 from inr_factory.blocks import Plan, ShardTask, make_plan
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.fitting import Tally, fit_views
+from inr_factory.jobs import Backend as Backend
+from inr_factory.jobs import FitReport as FitReport
+from inr_factory.jobs import Settings as Settings
+from inr_factory.jobs import finished, load_set, missing_paths
 from inr_factory.local_pool import Listener, num_cores, run_local
 from inr_factory.manifest import (
-    MANIFEST,
     Manifest,
     ShardEntry,
     SourceRecord,
     file_size,
-    load_manifest,
     record,
     sweep,
 )
-from inr_factory.recipe import Recipe, check_recipe
+from inr_factory.recipe import Recipe
 from inr_factory.shards import ShardReader
 from inr_factory.signals import Source
 from inr_factory.sources import open_source
 from inr_factory.worker import Worker, check_source, read_signals, set_fingerprint
 
-Backend = Literal["ray", "local"]
 PROBE_INRS, PROBE_SECONDS = 16, 8.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How and where to run. Nothing here decides what the shards hold, but for the kind of device.
-
-    `workers` None is one a GPU or core; `part` (i, n) makes every n-th shard from the i-th on.
-    """
-
-    data_root: Path | None = None
-    backend: Backend = "ray"
-    workers: int | None = None
-    address: str | None = None
-    device: str = "auto"
-    part: tuple[int, int] = (0, 1)
-
-    def __post_init__(self) -> None:
-        number, parts = self.part
-        if not 0 <= number < parts:
-            raise UsageError(f"--shard i/n counts from 0 to n - 1, got {number}/{parts}")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers must be at least 1, got {self.workers}")
 
 
 @dataclass
@@ -72,18 +50,6 @@ class Progress:
         return self.tally.psnr_sum / self.tally.good if self.tally.good else None
 
 
-@dataclass(frozen=True)
-class FitReport:
-    """What a run did: the set as it is now, shards it made and found whole, shards that are still missing."""
-
-    manifest: Manifest
-    made: int
-    adopted: int
-    missing: int
-    inrs: int
-    seconds: float
-
-
 def fit_set(
     recipe: Recipe, out: Path, settings: Settings | None = None, on_progress: Callable[[Progress], None] | None = None
 ) -> FitReport:
@@ -95,10 +61,10 @@ def fit_set(
     or a GPU do not suffice.
     """
     settings, started = settings or Settings(), monotonic()
+    nothing_to_do = finished(recipe, out)
+    if nothing_to_do is not None:
+        return nothing_to_do
     found = load_set(recipe, out)
-    sweep(out)
-    if found is not None and not missing_paths(found, recipe.views, out):
-        return FitReport(found, 0, 0, 0, 0, monotonic() - started)
     device = choose_device(settings.device)
     source = open_source(recipe.source, settings.data_root)
     plan = make_plan(recipe, source)
@@ -175,31 +141,6 @@ class _Run:
     def _death(self, task: ShardTask, reason: str) -> None:
         self.progress.notes.append(f"a worker died at {task.path} ({reason}); its shard begins anew")
         self._hear(task, Tally())
-
-
-def load_set(recipe: Recipe, out: Path) -> Manifest | None:
-    """The manifest in folder out, None if there is none; UsageError if it is another recipe's."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; --out takes a folder")
-    if not (out / MANIFEST).exists():
-        return None
-    manifest = load_manifest(out)
-    if manifest.derived is not None:
-        raise UsageError(
-            f"{out} is a copy ({manifest.derived.how}); fit the set it was made from, or choose another --out"
-        )
-    theirs = check_recipe(manifest.recipe, origin=f"of {out}")
-    if theirs.fingerprint != recipe.fingerprint:
-        raise UsageError(
-            f"{out} holds a set of another recipe ({theirs.name}: {recipe.difference(theirs)}); choose another --out"
-        )
-    return manifest
-
-
-def missing_paths(manifest: Manifest, views: int, out: Path) -> set[str]:
-    """Paths of the shards of the first `views` views that are not both recorded and there."""
-    asked = manifest.model_copy(update={"recipe": {**manifest.recipe, "views": views}})
-    return set(asked.missing(out))
 
 
 def describe_set(recipe: Recipe, source: Source, plan: Plan) -> Manifest:

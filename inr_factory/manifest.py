@@ -1,7 +1,8 @@
 """Manifest: the record of a data set: what it is, which shards it has, and what is in quarantine.
 
 Layout of a set: DATASET/manifest.json beside DATASET/data/*.h5. A shard is one view of one block of objects of
-one split; it is done when it is present and recorded here.
+one split; it is done when it is present and recorded here. DATASET/origin.json says again, with a checksum, all that
+the manifest says but for the shards: with it and the shards a lost manifest is made anew.
 """
 
 import contextlib
@@ -21,13 +22,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from inr_factory.errors import IntegrityError, ResourceError, UsageError
-from inr_factory.inr import SirenSpec
+from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError
+from inr_factory.spec import SirenSpec
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+ORIGIN = "origin.json"
 SHARD_FOLDER = "data"
 SPLITS = ("train", "val", "test")
+WRITE_ATTEMPTS = 3
+# What no set has: its manifest would take a gigabyte to read, its shards minutes to list.
+MAX_MANIFEST_BYTES, MAX_SHARDS = 32 * 2**20, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,25 @@ class Manifest(Record):
     def quarantine(self) -> tuple[Quarantined, ...]:
         return tuple(row for entry in self.shards for row in entry.quarantine)
 
+    @property
+    def head(self) -> "Manifest":
+        """All but the shards."""
+        return self.model_copy(update={"shards": ()})
+
+    def with_views(self, views: int) -> "Manifest":
+        return self.model_copy(update={"recipe": {**self.recipe, "views": views}})
+
+    def difference(self, other: "Manifest") -> str | None:
+        """The first field besides the shards in which another manifest differs, dotted; None if none does."""
+        mine, theirs = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")
+        return next((key for key in mine if mine[key] != theirs[key]), None)
+
+    def check_size(self) -> None:
+        """ValueError where the set claims more shards than a set can have, so that they are never listed."""
+        count = self.views * sum(split.blocks for split in self.splits.values())
+        if self.views < 1 or count > MAX_SHARDS:
+            raise ValueError(f"it claims {self.views} views and {count} shards, at most {MAX_SHARDS:,} can be")
+
     def shard_names(self) -> Iterator[str]:
         """The path of every shard that the set should have, complete or not."""
         for view in range(self.views):
@@ -184,6 +208,12 @@ def shard_path(split: str, view: int, block: int) -> str:
     return f"{SHARD_FOLDER}/{split}-view{view:03d}-{block:05d}.h5"
 
 
+def check_inside(root: Path, path: Path) -> None:
+    """Raise IntegrityError for a file of a set that is a link out of it, by which a stranger's set would read yours."""
+    if (path.is_symlink() or path.parent.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
+        raise IntegrityError(f"{path} is a link out of {root}; put the file itself there")
+
+
 def file_size(path: Path) -> int | None:
     try:
         return path.stat().st_size
@@ -197,7 +227,10 @@ def load_manifest(root: Path) -> Manifest:
     Raises UsageError where there is none, IntegrityError where it is damaged or of a format this program cannot read.
     """
     path = root / MANIFEST
+    check_inside(root, path)
     try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{path} has more than {MAX_MANIFEST_BYTES:,} bytes, which no manifest has")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
@@ -208,9 +241,9 @@ def load_manifest(root: Path) -> Manifest:
     try:
         fields = json.loads(text)
         version = fields["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise IntegrityError(
-            f"{path} is not a whole manifest; put back a copy, or fit the set again elsewhere"
+            f"{path} is not a whole manifest; inr-factory repair {root} makes it anew from the shards"
         ) from None
     if version != FORMAT_VERSION:
         raise IntegrityError(
@@ -218,7 +251,8 @@ def load_manifest(root: Path) -> Manifest:
         )
     try:
         manifest = Manifest.model_validate(fields)
-        _ = manifest.siren_spec, manifest.views
+        _ = manifest.siren_spec
+        manifest.check_size()
     except ValidationError as error:
         first = error.errors()[0]
         raise IntegrityError(f"{path} is damaged at {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -244,8 +278,66 @@ def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -
             if manifest.views > merged.views:
                 merged = manifest.model_copy(update={"shards": merged.shards})
         merged = merged.with_entries(entries)
+        _keep_origin(root, merged)
         write_atomically(root / MANIFEST, merged.to_json().encode())
     return merged
+
+
+def replace_manifest(root: Path, manifest: Manifest) -> None:
+    """Put this manifest and its origin in the place of those on disk, whatever they say; only what differs is written."""
+    with _locked(root):
+        for name, content in ((ORIGIN, origin_content(manifest)), (MANIFEST, manifest.to_json().encode())):
+            path = root / name
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomically(path, content)
+
+
+def _keep_origin(root: Path, manifest: Manifest) -> None:
+    """Write what the manifest says but for its shards, at the beginning and when there are more views.
+
+    One that is damaged or says something else stays: `verify` names it, `repair` decides.
+    """
+    try:
+        there = load_origin(root)
+    except IntegrityError:
+        return
+    if there is not None:
+        grown = there.with_views(manifest.views).model_copy(update={"software": manifest.software})
+        if there.views >= manifest.views or grown.difference(manifest) is not None:
+            return
+    write_atomically(root / ORIGIN, origin_content(manifest))
+
+
+def origin_content(manifest: Manifest) -> bytes:
+    fields = manifest.model_dump(mode="json", exclude={"shards"})
+    return (json.dumps({**fields, "checksum": _fields_checksum(fields)}, indent=2) + "\n").encode()
+
+
+def load_origin(root: Path) -> Manifest | None:
+    """What origin.json says, a manifest without shards; None where there is none. IntegrityError where it is damaged."""
+    try:
+        check_inside(root, root / ORIGIN)
+        if (root / ORIGIN).stat().st_size > MAX_MANIFEST_BYTES:
+            raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
+        fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"))
+        checksum = fields.pop("checksum")
+        if checksum != _fields_checksum(fields):
+            raise ValueError("its checksum does not fit")
+        origin = Manifest.model_validate(fields)
+        _ = origin.siren_spec
+        origin.check_size()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IntegrityError(
+            f"{root / ORIGIN} is damaged: {reason}; inr-factory repair {root} writes it anew"
+        ) from None
+    return origin
+
+
+def _fields_checksum(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -268,23 +360,29 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises ResourceError where the disk is full; the temporary file is removed on any failure.
     """
-    temporary = path.with_name(f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise ResourceError(
-                f"the disk is full: {path} needs {len(content):,} bytes; make room and run again"
-            ) from None
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    for attempt in range(WRITE_ATTEMPTS):
+        temporary = temporary_name(path, secrets.token_hex(4))
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            break
+        except FileNotFoundError:
+            # Another machine's sweep may take it for an orphan: clocks differ, and process ids of containers do.
+            if attempt + 1 == WRITE_ATTEMPTS or not path.parent.is_dir():
+                raise
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno in DISK_FULL:
+                raise ResourceError(
+                    f"the disk is full: {path} needs {len(content):,} bytes; make room and run again"
+                ) from None
+            raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -292,10 +390,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+def temporary_name(path: Path, token: str) -> Path:
+    """Beside path, a name that `sweep` knows; token is 8 hex digits."""
+    return path.with_name(f".{path.name}.{_writer()}.{token}.tmp")
+
+
 def sweep(root: Path, max_age: float = 3600) -> int:
     """Remove temporary files whose writers are gone (dead here, or elsewhere and `max_age` seconds old); how many.
 
-    Only files that bear a name of `write_atomically` are touched.
+    A file from the future is as old: a clock was set back. A writer that lives after all writes anew. Only files that bear a `temporary_name` are touched.
     """
     swept = 0
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
@@ -304,7 +407,7 @@ def sweep(root: Path, max_age: float = 3600) -> int:
             continue
         host, pid = name[1], int(name[2])
         try:
-            stale = not _alive(pid) if host == _host() else time.time() - path.stat().st_mtime > max_age
+            stale = not _alive(pid) if host == _host() else abs(time.time() - path.stat().st_mtime) > max_age
         except FileNotFoundError:
             continue
         if stale:

@@ -88,6 +88,7 @@ def _check_glb(content: bytes, max_faces: int) -> None:
         raise SignalError(f"it needs {needed[0]}, which is not read; save it without compression")
     if any(not str(buffer.get("uri", "data:")).startswith("data:") for buffer in tree.get("buffers", [])):
         raise SignalError("its numbers lie in another file; save it as one GLB file")
+    _check_tree(tree.get("nodes", []))
     accessors, views = tree.get("accessors", []), tree.get("bufferViews", [])
     for accessor in accessors:
         claimed = accessor["count"] * COMPONENT_BYTES[accessor["componentType"]] * COMPONENTS[accessor["type"]]
@@ -99,6 +100,25 @@ def _check_glb(content: bytes, max_faces: int) -> None:
     placed = sum(faces[node["mesh"]] for node in tree.get("nodes", []) if "mesh" in node)
     if placed > max_faces:
         raise SignalError(f"{placed} triangles, source.max_faces allows {max_faces}")
+
+
+def _check_tree(nodes: list[dict[str, Any]]) -> None:
+    """Refuse nodes that have two parents or lie within themselves (glTF 2.0, section 3.5.2: a strict tree), of which a
+    few lines can stand for billions."""
+    parent: dict[int, int] = {}
+    for number, node in enumerate(nodes):
+        for child in node.get("children", []):
+            if child in parent:
+                raise SignalError(f"its node {child} has two parents, a scene must be a tree")
+            parent[child] = number
+    depth: dict[int, int] = {}
+    for number in range(len(nodes)):
+        path = [number]
+        while path[-1] in parent and path[-1] not in depth:
+            path.append(parent[path[-1]])
+            if len(path) > len(nodes):
+                raise SignalError(f"its node {number} lies within itself")
+        depth.update(dict.fromkeys(path, 0))
 
 
 def _glb_faces(mesh: dict[str, Any], accessors: list[dict[str, Any]]) -> int:

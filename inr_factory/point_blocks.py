@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".h5", ".hdf5"})
 CLASS_NAMES = "shape_names.txt"
+MAX_LABEL = 65_535
 
 
 class BlockRow(NamedTuple):
@@ -88,6 +89,8 @@ def _labels(path: Path) -> NDArray[np.int64]:
             labels = np.asarray(_plain(file, "label", path, None)[...]).reshape(-1)
         if len(labels) != count or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
             raise ValueError(f"{count} clouds and {len(labels)} labels of the type {labels.dtype}")
+        if labels.max(initial=0) > MAX_LABEL:
+            raise ValueError(f"it has the label {labels.max()}, at most {MAX_LABEL} is read")
         return labels.astype(np.int64)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise IntegrityError(f"{readable(path)} does not hold clouds: {one_line(error)}; fetch it again") from None

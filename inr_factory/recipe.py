@@ -10,7 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.inr import Activation, SirenSpec, Start
+from inr_factory.spec import Activation, SirenSpec, Start
+
+# More than any recipe has; a few lines of aliases can stand for billions of values.
+MAX_YAML_BYTES, MAX_YAML_VALUES, MAX_YAML_DEPTH = 1_000_000, 100_000, 100
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -238,11 +241,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
                 f"no recipe file {name}; give a YAML file that exists, or a built-in name (inr-factory recipes)"
             )
         raise UsageError(f"no recipe {name!r}: {did_you_mean(name, builtin)} (inr-factory recipes lists them)")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"recipe {path} cannot be read: {error}") from None
-    fields = _parse(text, str(path.name))
+    fields = load_yaml(path, f"recipe {path}")
     if not isinstance(fields, dict):
         raise UsageError(f"recipe {name} must be a mapping of keys to values, got {type(fields).__name__}")
     fields = {"name": path.stem, **fields}
@@ -250,11 +249,46 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     return fields if base is None else _merge(_read(str(base), (*seen, name)), fields)
 
 
+def load_yaml(path: Path, what: str) -> Any:
+    """The plain values of a YAML file, `what` it is called in messages. UsageError for one that is no YAML, asks for
+    Python objects, or unfolds to more than anyone writes by hand."""
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise UsageError(f"{what} has more than {MAX_YAML_BYTES:,} bytes; is it the right file?")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{what} cannot be read: {error}") from None
+    return _parse(text, what)
+
+
 def _parse(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        fields = yaml.safe_load(text)
+        _unfolded(fields, {})
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is a date to YAML
-        raise UsageError(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{origin} is not YAML: {' '.join(str(error).split())[:300]}") from None
+    except RecursionError:
+        raise UsageError(f"{origin} is nested too deeply, or within itself") from None
+    return fields
+
+
+def _unfolded(value: Any, known: dict[int, int], depth: int = 0) -> int:
+    """How many values there are once every alias is written out; ValueError for more than MAX_YAML_VALUES."""
+    if depth > MAX_YAML_DEPTH:
+        raise RecursionError
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_unfolded(each, known, depth + 1) for each in inner)
+        if known[id(value)] > MAX_YAML_VALUES:
+            raise ValueError(f"its aliases stand for more than {MAX_YAML_VALUES:,} values")
+    return known[id(value)]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -315,7 +349,7 @@ def _explain(error: ValidationError) -> str:
             return f"the key {key!r} is missing"
         known = [tag for source in (ImageSource, ShapeSource) for tag in _collections(source)]
         word = first["input"]["collection"]
-        return f"{key}: unknown value {word!r}; {did_you_mean(str(word), known)}"
+        return f"{key}: unknown value {_short(word)}; {did_you_mean(str(word)[:100], known)}"
     if first["type"] == "value_error":
         return f"{key}: {first['ctx']['error']}"
     if first["type"] == "extra_forbidden":
@@ -331,5 +365,5 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"]
     if first["type"] == "literal_error":
         known = [word.strip(" '") for word in first["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"{key}: unknown value {first['input']!r}; {did_you_mean(str(first['input']), known)}"
-    return f"{key}: {message[0].lower() + message[1:]}, got {first['input']!r}"
+        return f"{key}: unknown value {_short(first['input'])}; {did_you_mean(str(first['input'])[:100], known)}"
+    return f"{key}: {message[0].lower() + message[1:]}, got {_short(first['input'])}"

@@ -18,17 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
-from inr_factory.inr import SirenSpec
 from inr_factory.manifest import (
     FORMAT_VERSION,
     SPLITS,
     PSNRSummary,
     Quarantined,
     ShardEntry,
+    check_inside,
     file_size,
     shard_path,
     write_atomically,
 )
+from inr_factory.spec import SirenSpec
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -170,6 +171,8 @@ class ShardReader:
         self.entry: ShardEntry | None = entry
         check_file(root, entry, content=check)
         self._open()
+        if self.key != (entry.split, entry.view, entry.block):
+            raise IntegrityError(f"{entry.path} is split, view and block {self.key}, the manifest says otherwise")
         if len(self) != entry.rows:
             raise IntegrityError(
                 f"{self.path.name} has {len(self)} rows, the manifest says {entry.rows}; remove it and fit again"
@@ -181,6 +184,7 @@ class ShardReader:
         file must be as `write_shard` writes them."""
         reader = cls.__new__(cls)
         reader.path, reader.entry = path, None
+        check_inside(path.parent.parent, path)
         reader._open()
         reader.check_rows()
         columns = {name: reader._typed(name) for name in reader.column_names}
@@ -268,13 +272,18 @@ class ShardReader:
     def describe(self) -> ShardEntry:
         """The entry that a manifest should hold for this file."""
         image = self.path.read_bytes()
+        return self.describe_as(len(image), hashlib.sha256(image).hexdigest())
+
+    def describe_as(self, size: int, sha256: str) -> ShardEntry:
+        """The entry that a manifest should hold for this file of known size and sha256."""
         columns = {name: self.column(name) for name in ("psnr", "steps")}
-        return _entry(self.key, columns, self.quarantine, len(image), hashlib.sha256(image).hexdigest())
+        return _entry(self.key, columns, self.quarantine, size, sha256)
 
 
 def check_file(root: Path, entry: ShardEntry, content: bool) -> None:
     """Compare a shard's size, and with `content` its sha256, with its entry; IntegrityError says how it differs."""
     path = root / entry.path
+    check_inside(root, path)
     size = file_size(path)
     if size is None:
         raise IntegrityError(f"{entry.path} is recorded but not there; inr-factory fit makes it again")

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -16,11 +17,13 @@ from statistics import mean, stdev
 from threading import Event
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.manifest import write_atomically
+from inr_factory.recipe import load_yaml
+
+MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions
 
 RESULT, LOG = "result.json", "log.txt"
 Value = str | int | float | bool | None | list[str]
@@ -109,10 +112,7 @@ class Row:
 def load_sweep(path: Path) -> Sweep:
     """Raises UsageError for a file that is no sweep."""
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Sweep.model_validate(fields)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        return Sweep.model_validate(load_yaml(path, str(path)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("axes", 0)) or "the file"
@@ -122,6 +122,9 @@ def load_sweep(path: Path) -> Sweep:
 def runs_of(sweep: Sweep, out: Path) -> list[Run]:
     """All points of all grids, the first option the slowest but for the seed, which is slower than all: each row of a
     table has its first figure early. Raises UsageError for two points of one name."""
+    count = sum(math.prod(map(len, grid.axes.values())) for grid in sweep.grid)
+    if count > MAX_RUNS:
+        raise UsageError(f"the grid has {count:,} points, at most {MAX_RUNS:,} are run")
     by_seed: list[tuple[int, Run]] = []
     for grid in sweep.grid:
         for point in itertools.product(*(enumerate(values) for values in grid.axes.values())):

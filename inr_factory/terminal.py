@@ -4,13 +4,14 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from inr_factory.factory import Progress as FitState
+if TYPE_CHECKING:
+    from inr_factory.factory import Progress as FitState
 
 err = Console(stderr=True, highlight=False)
 LINE_SECONDS = 10.0
@@ -79,7 +80,7 @@ class FitProgress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def __call__(self, state: FitState) -> None:
+    def __call__(self, state: "FitState") -> None:
         for note in state.notes[self.noted :]:
             say(note)
         self.noted = len(state.notes)

@@ -243,7 +243,7 @@ def test_an_interruption_leaves_exit_code_130(capsys, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inr_factory.commands.fit.fit_set", interrupt)
+    monkeypatch.setattr("inr_factory.factory.fit_set", interrupt)
     code, line = failure(capsys, "fit", "digits", "--out", tmp_path / "set")
     assert code == 130
     assert "interrupted" in line
@@ -373,7 +373,7 @@ def _session(leader):
 def test_the_first_help_has_three_examples():
     from typer.testing import CliRunner
 
-    from inr_factory.cli import app
+    from inr_factory.cli import program
 
-    text = CliRunner().invoke(app, ["--help"]).output
+    text = CliRunner().invoke(program(), ["--help"]).output
     assert text.count("inr-factory ") >= 3

@@ -13,19 +13,20 @@ ROOMS = {
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled"}
+HALL = {"inr", "spec", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled"}
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
     "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
-    "blocks", "worker", "ahead", "local_pool", "ray_pool", "factory", "audit", "gallery", "shape_gallery", "shading",
-    "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts",
+    "blocks", "worker", "ahead", "local_pool", "ray_pool", "factory", "jobs", "repair", "merge", "audit", "gallery", "shape_gallery", "shading",
+    "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts", "fitting.scope",
     "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
 }  # fmt: skip
 LEARN = {
     "aligned_copy", "augment_report",
     "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
     "moves", "assignments", "alignment", "mixup", "training", "runs", "pretraining", "probes", "perturbation",
+    "reweighting", "label_noise", "ranks",
     "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
     "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
@@ -43,7 +44,7 @@ HOMES = {
     "triton": {"fitting.fused_kernel"},
     "skimage": {"shape_metrics"},
     "matplotlib": {"report"},
-    "yaml": {"recipe", "commands", "sweep"},
+    "yaml": {"recipe", "commands"},
     "typer": {"cli", "commands"},
     "rich": {"terminal"},
 }
@@ -142,6 +143,10 @@ def test_the_test_of_light_imports_can_fail():
 
 def test_fitting_loads_without_triton():
     assert "triton" not in loaded_by("import inr_factory.fitting")
+
+
+def test_a_finished_set_is_seen_to_be_finished_without_torch():
+    assert not loaded_by("import inr_factory.cli, inr_factory.commands.fit") & {"torch", "h5py", "scipy"}
 
 
 def test_fitting_and_training_load_without_ray():

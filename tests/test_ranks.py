@@ -13,7 +13,16 @@ from inr_factory.errors import UsageError
 from inr_factory.models.checkpoint import load_checkpoint
 from inr_factory.ranks import Ranks, joined
 
-OPTIONS = ["--model", "mlp:hidden_dim=6,dropout=0.0,batch_norm=false", "--device", "cpu", "--warmup-steps", "0", "--weight-decay", "0"]
+OPTIONS = [
+    "--model",
+    "mlp:hidden_dim=6,dropout=0.0,batch_norm=false",
+    "--device",
+    "cpu",
+    "--warmup-steps",
+    "0",
+    "--weight-decay",
+    "0",
+]
 
 
 def train(folder, out, ranks, *more):

@@ -103,7 +103,7 @@ def test_a_sweep_is_made_and_goes_on(backend, tmp_path, capsys):
         ("dataset: x\ngrid: {}\n", "grid: "),
         ("dataset: x\ngrid: {seed: [0]}\ntrian: {}\n", "trian: extra"),
         ("- a\n- b\n", "a sweep has dataset, train and grid"),
-        ("a: [", "cannot be read"),
+        ("a: [", "is not YAML"),
     ],
 )
 def test_what_is_no_sweep_is_refused_in_one_line(content, words, tmp_path):

@@ -9,7 +9,7 @@ import typer
 from inr_factory import terminal
 from inr_factory.commands.options import DataRoot, Json, Workers, median_psnr, plural, say_quarantine
 from inr_factory.errors import PartialError, UsageError
-from inr_factory.factory import Settings, estimate, fit_set
+from inr_factory.jobs import FitReport, Settings, finished
 from inr_factory.recipe import Recipe, load_recipe
 
 QUARANTINED = 3
@@ -50,8 +50,7 @@ def fit(
     if dry_run:
         _estimate(resolved, out, how, as_json)
         return
-    with terminal.FitProgress(resolved.name) as progress:
-        report = fit_set(resolved, out, how, progress)
+    report = finished(resolved, out) or _make(resolved, out, how)
     manifest = report.manifest
     quarantined = [row for row in manifest.quarantine if row.view < resolved.views]
     asked = [entry for entry in manifest.shards if entry.view < resolved.views]
@@ -85,7 +84,16 @@ def fit(
         raise typer.Exit(QUARANTINED)
 
 
+def _make(recipe: Recipe, out: Path, how: Settings) -> FitReport:
+    from inr_factory.factory import fit_set  # torch takes seconds to import, which a finished set does not need
+
+    with terminal.FitProgress(recipe.name) as progress:
+        return fit_set(recipe, out, how, progress)
+
+
 def _estimate(recipe: Recipe, out: Path, how: Settings, as_json: bool) -> None:
+    from inr_factory.factory import estimate
+
     found = estimate(recipe, out, how)
     if as_json:
         terminal.tell_json(asdict(found))

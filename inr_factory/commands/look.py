@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from inr_factory import terminal
-from inr_factory.audit import check_shards, median_quality, render_shards
+from inr_factory.audit import check_manifest, check_shards, median_quality, render_shards
 from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
 from inr_factory.commands.shapes import show_shapes
 from inr_factory.errors import FactoryError, IntegrityError, PartialError, UsageError
@@ -71,11 +71,17 @@ def verify(
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Check every shard against its checksums, and the INRs against their source. Exit code 4 names what is wrong."""
+    """Check the record and every shard against their checksums, and the INRs against their source.
+
+    Exit code 4 names what is wrong; `repair` mends it.
+    """
     manifest = load_manifest(dataset)
     with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
+        record_faults = check_manifest(dataset, manifest)
         faults = check_shards(dataset, manifest, progress)
-    lines = [f"{len(manifest.shards) - len({f.path for f in faults}):,} of {len(manifest.shards):,} shards are whole"]
+    bad = {fault.path for fault in faults} & {entry.path for entry in manifest.shards}
+    faults = record_faults + faults
+    lines = [f"{len(manifest.shards) - len(bad):,} of {len(manifest.shards):,} shards are whole"]
     result: dict[str, Any] = {"shards": len(manifest.shards), "inrs": manifest.rows}
     if render and not faults:
         recipe = check_recipe(manifest.recipe, origin=f"of {dataset}")

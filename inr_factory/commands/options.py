@@ -6,10 +6,10 @@ from statistics import median
 from typing import Annotated
 
 import typer
-import yaml
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.manifest import Quarantined, ShardEntry
+from inr_factory.recipe import load_yaml
 
 Folder = Annotated[Path, typer.Argument(help="folder of the data set", show_default=False, metavar="DATASET")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
@@ -25,10 +25,7 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     that can be repeated. UsageError for a file that is no such mapping or an option that the verb does not have."""
     if path is None:
         return None
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
+    fields = load_yaml(path, f"--config {path}")
     if not isinstance(fields, dict):
         raise UsageError(f"--config {path} must be a mapping of options to values, got {type(fields).__name__}")
     known = {parameter.name for parameter in context.command.params if parameter.name} - {"dataset", "config_file"}

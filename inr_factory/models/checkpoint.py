@@ -3,11 +3,15 @@
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.manifest import write_atomically
@@ -38,8 +42,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
     try:
+        _check_archive(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError) as error:
+    except (
+        RuntimeError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, LookupError, ValueError, TypeError,
+        AttributeError, OverflowError,
+    ) as error:  # fmt: skip
         reason = str(error).partition("\n")[0][:100]
         raise IntegrityError(f"{path} is truncated or is not a checkpoint ({reason}); train again") from None
     if not isinstance(saved, dict) or saved.get("kind") != CHECKPOINT_KIND:
@@ -52,6 +60,41 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
+def _check_archive(path: Path) -> None:
+    """ValueError unless the file is as torch.save writes it: an archive whose members are not packed, so that reading
+    takes no more memory than the file has bytes."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+                raise ValueError(f"{member.filename} is packed")
+
+
+def _count(state: Mapping[str, Tensor]) -> int:
+    """How many numbers a state has. ValueError for a tensor that claims more than is stored for it."""
+    for name, tensor in state.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{name} claims {tensor.numel()} numbers and has fewer")
+    return sum(tensor.numel() for tensor in state.values())
+
+
+@contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """ValueError as soon as a module is given more parameters than that in all, before their memory is written to."""
+    total = 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        total += 0 if parameter is None else parameter.numel()
+        if total > count:
+            raise ValueError(f"its description asks for more than the {count} numbers that it has")
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def build_from_checkpoint(path: Path) -> Classifier:
     """The classifier of a checkpoint with its weights and normalizer, in evaluation mode, on the CPU.
 
@@ -62,9 +105,10 @@ def build_from_checkpoint(path: Path) -> Classifier:
     if "contrastive" in saved:
         raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")
     try:
-        model = Classifier.from_description(saved["classifier"])
+        with _at_most(_count(saved["model"])):
+            model = Classifier.from_description(saved["classifier"])
         model.load_state_dict(saved["model"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).partition("\n")[0][:100]
         raise IntegrityError(f"{path} is not whole: its weights do not fit its description ({reason})") from None
     return model.eval()

@@ -1,0 +1,91 @@
+"""`repair` and `merge`: make a damaged set whole, and one set of several parts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inr_factory import terminal
+from inr_factory.commands.options import DataRoot, Folder, Json, Workers, plural
+from inr_factory.errors import IntegrityError, PartialError, UsageError
+from inr_factory.factory import Settings
+from inr_factory.merge import merge_sets
+from inr_factory.recipe import load_recipe
+from inr_factory.repair import SET_ASIDE, repair_set
+
+
+def repair(
+    dataset: Folder,
+    recipe: Annotated[
+        str | None, typer.Option(help="how it was made, where manifest and origin are lost", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of that recipe; repeatable", show_default=False)
+    ] = None,
+    data_root: DataRoot = None,
+    refit: Annotated[
+        bool, typer.Option("--fit/--no-fit", help="fit what is missing, where the source is found")
+    ] = True,
+    workers: Workers = None,
+    backend: Annotated[str, typer.Option(help="local, or ray")] = "local",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Mend what `verify` names: rebuild the record, set bad shards aside, fit them again. Exit code 75 while some are missing."""
+    if backend not in ("ray", "local"):
+        raise UsageError(f"--backend must be ray or local, got {backend!r}")
+    if settings and recipe is None:
+        raise UsageError("--set changes the recipe that --recipe names; give both")
+    resolved = load_recipe(recipe, settings or []) if recipe is not None else None
+    how = Settings(data_root, backend, workers, None, device)  # type: ignore[arg-type]
+    with terminal.FitProgress(f"repair {dataset.name}") as progress:
+        done = repair_set(dataset, resolved, how, refit, progress)
+    if as_json:
+        terminal.tell_json({
+            "faults": [vars(fault) for fault in done.faults], "set_aside": list(done.aside),
+            "recorded_shards": done.recorded, "made_shards": done.made, "missing_shards": done.missing,
+            "shards": len(done.manifest.shards), "obstacle": done.obstacle,
+        })  # fmt: skip
+    elif not (done.faults or done.recorded or done.made or done.missing):
+        terminal.tell(f"nothing to repair: all {len(done.manifest.shards):,} shards of {dataset} are whole")
+    else:
+        terminal.tell(
+            f"{dataset}: {len(done.aside)} {plural(len(done.aside), 'file')} set aside in {dataset / SET_ASIDE}, "
+            f"{done.recorded} {plural(done.recorded, 'shard')} recorded anew, {done.made} fitted again"
+        )
+    for fault in done.faults:
+        terminal.say(f"fault: {fault.reason}")
+    if done.missing:
+        why = done.obstacle or "fitting was not asked for"
+        raise PartialError(f"{done.missing} {plural(done.missing, 'shard')} of {dataset} are still missing: {why}")
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="folders of the parts", show_default=False, metavar="DATASET...")],
+    out: Annotated[Path, typer.Option(help="folder of the whole; may be one of the parts", show_default=False)],
+    copy: Annotated[bool, typer.Option("--copy", help="copy shards; else they are hard links where possible")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring sets of one recipe that were made apart into one: parts of an array job, or different views. Goes on where it was cut short."""
+    with terminal.ShardProgress("merge", 0) as progress:
+        done = merge_sets(parts, out, copy, progress)
+    if as_json:
+        terminal.tell_json({
+            "out": str(out), "taken_shards": done.taken, "there_before": done.there, "missing_shards": done.missing,
+            "differing": list(done.differing), "faults": [vars(fault) for fault in done.faults],
+        })  # fmt: skip
+    elif not done.taken and not done.missing and not done.faults:
+        terminal.tell(f"nothing to do: {out} has all {len(done.manifest.shards):,} shards")
+    else:
+        terminal.tell(f"{out}: {done.taken:,} {plural(done.taken, 'shard')} brought in, {done.there:,} were there")
+    if done.differing:
+        first = ", ".join(done.differing[:3])
+        terminal.say(
+            f"parts differ in {len(done.differing)} shards ({first}); those of the first part named were taken"
+        )
+    for fault in done.faults:
+        terminal.say(f"fault: {fault.reason}")
+    if done.faults:
+        raise IntegrityError(f"{len(done.faults)} {plural(len(done.faults), 'fault')}; what is whole has been merged")
+    if done.missing:
+        raise PartialError(f"{done.missing} shards are in none of the parts; fit them, or name the part that has them")

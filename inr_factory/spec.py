@@ -1,0 +1,100 @@
+"""The spec of a SIREN: all of an INR but its numbers. Without torch, so that a finished set is seen to be finished at once.
+
+Shape letters: I inputs and O outputs of a layer, D parameters of one INR.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from inr_factory.errors import UsageError
+
+Start = Literal["siren", "dwsnets", "linear"]
+Activation = Literal["sine", "relu"]
+
+# Keeps a spec that a damaged or foreign file claims from being laid out in memory.
+MAX_DIM = 65_536
+
+
+@dataclass(frozen=True)
+class SirenSpec:
+    """All of an INR but its numbers: 2-32-32-1 is in_dim 2, hidden_dim 32, num_hidden 2, out_dim 1.
+
+    Hidden layers compute sin(omega_0 (W x + b)) (Sitzmann et al., NeurIPS 2020); the last layer is linear and
+    `output_bias` is added to its result. `start` names the convention of the start values, see `start_bounds`.
+    `activation` "relu" describes ReLU INRs: hidden layers compute max(0, W x + b) and omega_0 is not used.
+
+    Raises UsageError for dimensions outside 1 .. MAX_DIM, an omega_0 that is not positive, numbers that are not
+    finite, or an unknown start or activation.
+    """
+
+    in_dim: int
+    out_dim: int
+    hidden_dim: int = 32
+    num_hidden: int = 2
+    omega_0: float = 30.0
+    output_bias: float = 0.0
+    start: Start = "siren"
+    activation: Activation = "sine"
+
+    def __post_init__(self) -> None:
+        for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_DIM:
+                raise UsageError(f"{name} of an INR must be a whole number from 1 to {MAX_DIM}, got {value!r}")
+        for name in ("omega_0", "output_bias"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise UsageError(f"{name} of an INR must be a finite number, got {value!r}")
+        if self.omega_0 <= 0:
+            raise UsageError(f"omega_0 must be positive, got {self.omega_0}; the usual value is 30")
+        if self.start not in get_args(Start):
+            raise UsageError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
+        if self.activation not in get_args(Activation):
+            raise UsageError(f"activation must be one of {', '.join(get_args(Activation))}, got {self.activation!r}")
+
+    @property
+    def layer_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(O, I) of each layer, from the first to the last."""
+        dims = (self.in_dim, *[self.hidden_dim] * self.num_hidden, self.out_dim)
+        return tuple((outputs, inputs) for inputs, outputs in itertools.pairwise(dims))
+
+    @property
+    def parameter_shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Name and shape of each tensor in the order of the flat layout: W_0 row by row, b_0, W_1, b_1, ..."""
+        named: list[tuple[str, tuple[int, ...]]] = []
+        for layer, (outputs, inputs) in enumerate(self.layer_shapes):
+            named += [(f"layers.{layer}.weight", (outputs, inputs)), (f"layers.{layer}.bias", (outputs,))]
+        return tuple(named)
+
+    @property
+    def parameter_sizes(self) -> tuple[int, ...]:
+        return tuple(math.prod(shape) for _, shape in self.parameter_shapes)
+
+    @property
+    def num_parameters(self) -> int:
+        """D: how many numbers one INR has."""
+        return sum(self.parameter_sizes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "SirenSpec":
+        unknown = set(fields) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise UsageError(f"an INR's spec has no field {sorted(unknown)[0]!r}; install a newer inr-factory?")
+        missing = {"in_dim", "out_dim"} - set(fields)
+        if missing:
+            raise UsageError(f"an INR's spec needs the field {sorted(missing)[0]!r}, got {', '.join(fields) or 'none'}")
+        return cls(**fields)
+
+    def __str__(self) -> str:
+        hidden = (
+            [self.hidden_dim] * self.num_hidden if self.num_hidden <= 16 else [f"{self.num_hidden}x{self.hidden_dim}"]
+        )
+        dims = [self.in_dim, *hidden, self.out_dim]
+        kind = f"omega_0 {self.omega_0:g}" if self.activation == "sine" else self.activation
+        return f"{'-'.join(map(str, dims))}, {kind}, {self.start} start"
