@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import random
 import re
 import secrets
 import socket
@@ -28,6 +29,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SHARD_FOLDER = "data"
 SPLITS = ("train", "val", "test")
+SETTLING_SECONDS = (0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -230,13 +232,14 @@ def load_manifest(root: Path) -> Manifest:
 def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
     """Lay entries, and `views` if it grew, into the manifest on disk and give back what stands there now.
 
-    Any number of runs may record into one set: the file is read, merged and replaced under a lock.
+    Any number of runs may record into one set: the file is read, merged and replaced under a lock, and left alone if
+    nothing is new. Where nothing can be locked a run may write over what another has just recorded: see `settle`.
     """
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):
-        merged = manifest
+        standing, merged = None, manifest
         if (root / MANIFEST).exists():
-            merged = load_manifest(root)
+            merged = standing = load_manifest(root)
             if merged.fingerprint != manifest.fingerprint:
                 raise UsageError(
                     f"{root} was given another recipe's set while this run was at work; choose another --out"
@@ -244,23 +247,50 @@ def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -
             if manifest.views > merged.views:
                 merged = manifest.model_copy(update={"shards": merged.shards})
         merged = merged.with_entries(entries)
-        write_atomically(root / MANIFEST, merged.to_json().encode())
+        if merged != standing:
+            write_atomically(root / MANIFEST, merged.to_json().encode())
     return merged
 
 
+def settle(root: Path, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
+    """Record entries as `record` does, at the end of a run: until they are seen to stand there.
+
+    Where files cannot be locked another run may write over them, from what it read before; so they are looked for
+    again, and recorded again, after pauses of random length. What is lost all the same lies there as a whole shard,
+    and the next `fit` adopts it.
+    """
+    entries = tuple(entries)
+    manifest = record(root, manifest, entries)
+    with _locked(root) as locked:
+        pauses = () if locked else SETTLING_SECONDS
+    for pause in pauses:
+        time.sleep(random.uniform(pause / 2, pause))
+        manifest = record(root, manifest, entries)
+    return manifest
+
+
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _locked(root: Path) -> Iterator[bool]:
+    """Meanwhile no other run is in here, if files can be locked: some network file systems cannot, or only where the
+    file is open for writing."""
     handle = os.open(root, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # NFS locks only what is open for writing
+        locked = _lock(handle)
+        if not locked:
             os.close(handle)
             handle = os.open(root / ".manifest.lock", os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+            locked = _lock(handle)
+        yield locked
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -268,7 +298,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises ResourceError where the disk is full; the temporary file is removed on any failure.
     """
-    temporary = path.with_name(f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{writer_name()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
@@ -299,12 +329,12 @@ def sweep(root: Path, max_age: float = 3600) -> int:
     """
     swept = 0
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
-        name = re.fullmatch(r"\..+\.(\w+)-(\d{1,9})\.[0-9a-f]{8}\.tmp", path.name)
+        name = re.fullmatch(r"\..+\.(\w+-\d{1,9})\.[0-9a-f]{8}\.tmp", path.name)
         if name is None:
             continue
-        host, pid = name[1], int(name[2])
+        alive = writer_alive(name[1])
         try:
-            stale = not _alive(pid) if host == _host() else time.time() - path.stat().st_mtime > max_age
+            stale = not alive if alive is not None else time.time() - path.stat().st_mtime > max_age
         except FileNotFoundError:
             continue
         if stale:
@@ -317,8 +347,15 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
 
 
-def _writer() -> str:
+def writer_name() -> str:
+    """What this process calls itself in the names of files: HOST-PID."""
     return f"{_host()}-{os.getpid()}"
+
+
+def writer_alive(name: str) -> bool | None:
+    """Whether the process of that name lives; None of one on another machine."""
+    host, _, pid = name.rpartition("-")
+    return _alive(int(pid)) if host == _host() else None
 
 
 def _alive(pid: int) -> bool:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from inr_factory.factory import Progress as FitState
+from inr_factory.ledger import Progress as FitState
 
 err = Console(stderr=True, highlight=False)
 LINE_SECONDS = 10.0

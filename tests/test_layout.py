@@ -18,7 +18,7 @@ MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
     "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
-    "blocks", "worker", "ahead", "local_pool", "ray_pool", "factory", "audit", "gallery", "shape_gallery", "shading",
+    "blocks", "worker", "ahead", "crew", "driver", "local_pool", "ray_pool", "ledger", "run_log", "factory", "audit", "gallery", "shape_gallery", "shading",
     "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts",
     "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
 }  # fmt: skip
