@@ -44,15 +44,16 @@ class Ledger:
         broken: set[str],
         log: RunLog,
         on_progress: Callable[[Progress], None] | None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.out, self.manifest, self.plan, self.on_progress = out, manifest, plan, on_progress
-        self.tasks, self.broken, self.log = list(tasks), broken, log
+        self.tasks, self.broken, self.log, self.clock = list(tasks), broken, log, clock
         self.progress = Progress(sum(map(self._inrs, self.tasks)))
         self.so_far: dict[ShardTask, Tally] = {}
         self.made: list[ShardEntry] = []
         self.recorded = 0
         self.elsewhere: list[ShardTask] = []
-        self.due = monotonic() + RECORD_SECONDS
+        self.due = clock() + RECORD_SECONDS
         self.listener = Listener(self._hear, self._done, self._death)
         others = log.others()
         if others:  # in the same order, two would be at the same shard all the time
@@ -73,11 +74,11 @@ class Ledger:
 
     def write_record(self) -> None:
         """Record what was made since the last time."""
-        started = monotonic()
+        started = self.clock()
         if self.recorded < len(self.made):
             self.manifest = record(self.out, self.manifest, self.made[self.recorded :])
             self.recorded = len(self.made)
-        now = monotonic()
+        now = self.clock()
         self.due = now + max(RECORD_SECONDS, (now - started) / RECORD_SHARE)
 
     def finish(self) -> int:
@@ -110,7 +111,7 @@ class Ledger:
         steps = round((entry.mean_steps or 0) * entry.rows)
         self._hear(task, Tally(entry.rows + len(entry.quarantine), entry.rows, mean * entry.rows, steps))
         del self.so_far[task]
-        if monotonic() >= self.due:
+        if self.clock() >= self.due:
             self.write_record()
 
     def _death(self, task: ShardTask, reason: str) -> None:

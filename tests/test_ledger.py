@@ -44,8 +44,8 @@ def begun(tmp_path):
     out = tmp_path / "set"
     manifest = record(out, describe_set(recipe, source, plan))
 
-    def begin(broken=(), on_progress=None):
-        return Ledger(out, manifest, plan, plan.tasks(2), set(broken), RunLog(out, (0, 1)), on_progress)
+    def begin(broken=(), **how):
+        return Ledger(out, manifest, plan, plan.tasks(2), set(broken), RunLog(out, (0, 1)), None, **how)
 
     return out, begin
 
@@ -63,13 +63,12 @@ from inr_factory.factory import Settings, fit_set
 from inr_factory.recipe import check_recipe
 def refuse(*_):
     raise OSError(38, "Function not implemented")
-if not {locks}:
-    fcntl.flock = refuse
+fcntl.flock = refuse
 ledger.RECORD_SECONDS, ledger.RECORD_SHARE = 0, 1e9  # after each shard
 recipe = check_recipe({recipe!r}, "test")
 print("ready", flush=True)
 sys.stdin.readline()
-report = fit_set(recipe, pathlib.Path({out!r}), Settings(backend="local", workers=1, part={part}))
+report = fit_set(recipe, pathlib.Path({out!r}), Settings(backend="local", workers=1))
 print(report.made, report.missing, flush=True)
 """
 
@@ -78,8 +77,8 @@ def refuse(*_):
     raise OSError(38, "Function not implemented")
 
 
-def start_driver(out, locks=True, part=(0, 1)):
-    script = DRIVER.format(recipe=many().model_dump(mode="json"), out=str(out), locks=locks, part=part)
+def start_driver(out):
+    script = DRIVER.format(recipe=many().model_dump(mode="json"), out=str(out))
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
@@ -96,21 +95,12 @@ def run_together(drivers):
     return [tuple(map(int, said.split())) for said, _ in ended]
 
 
-def test_two_drivers_on_one_output_make_one_whole_set(whole, tmp_path):
+def test_two_drivers_on_one_output_make_one_whole_set_where_nothing_can_be_locked(whole, tmp_path):
     out = tmp_path / "set"
     found = run_together([start_driver(out) for _ in range(2)])
     assert files(out).items() >= files(whole).items()
     assert [missing for _, missing in found] == [0, 0]
     assert sum(made for made, _ in found) < 2 * 26, "each made all of it"
-
-
-def test_parts_of_an_array_that_run_at_once_and_cannot_lock_lose_no_record(whole, tmp_path):
-    out = tmp_path / "set"
-    found = run_together([start_driver(out, locks=False, part=(number, 2)) for number in range(2)])
-    assert sum(made for made, _ in found) == 26
-    report = fit_set(many(), out, LOCAL)
-    assert (report.made, report.missing) == (0, 0)
-    assert files(out).items() >= files(whole).items()
 
 
 def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, begun, monkeypatch):
@@ -178,9 +168,8 @@ def test_records_take_a_small_share_of_the_time(begun, monkeypatch, entries):
         now[0] += 3.0
         return manifest
 
-    monkeypatch.setattr(room, "monotonic", lambda: now[0])
     monkeypatch.setattr(room, "record", slow)
-    run = begin()
+    run = begin(clock=lambda: now[0])
     task = run.tasks[0]
     for _ in range(2000):
         now[0] += 0.5

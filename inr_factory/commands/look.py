@@ -9,6 +9,7 @@ from inr_factory import terminal
 from inr_factory.audit import check_shards, median_quality, render_shards
 from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
 from inr_factory.commands.shapes import show_shapes
+from inr_factory.commands.watch import watch_set
 from inr_factory.errors import FactoryError, IntegrityError, PartialError, UsageError
 from inr_factory.manifest import SPLITS, load_manifest
 from inr_factory.recipe import check_recipe
@@ -19,9 +20,15 @@ from inr_factory.worker import check_source
 def status(
     dataset: Folder,
     quarantine: Annotated[bool, typer.Option("--quarantine", help="list every object in quarantine")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nothing is missing")] = False,
+    every: Annotated[float, typer.Option(help="seconds between two looks of --watch", min=0.1)] = 5.0,
     as_json: Json = False,
 ) -> None:
     """Say what is in a set and what is missing. Exit code 75 while something is."""
+    if watch:
+        watch_set(dataset, every, as_json)
+        if as_json:
+            return
     manifest = load_manifest(dataset)
     missing = set(manifest.missing(dataset))
     rows: list[tuple[tuple[Any, ...], tuple[Any, ...], dict[str, float]]] = []
