@@ -23,6 +23,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -153,10 +154,7 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
         ledger.finish()
         size = (out / "manifest.json").stat().st_size
         whole = len(ledger.manifest.shards) == len(tasks)
-    tenths = [
-        1000 * (second[1] - first[1]) / (second[0] - first[0])
-        for first, second in zip(samples, samples[1:], strict=False)
-    ]
+    tenths = [1000 * (second[1] - first[1]) / (second[0] - first[0]) for first, second in pairwise(samples)]
     return {
         "INRs": objects * views,
         "shards": len(tasks),
