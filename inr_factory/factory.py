@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
-from pathlib import Path
 from platform import python_version
 from time import monotonic
 from typing import Literal
@@ -22,11 +21,12 @@ from inr_factory.manifest import (
     MANIFEST,
     Manifest,
     SourceRecord,
-    file_size,
+    file_sizes,
     load_manifest,
     record,
     sweep,
 )
+from inr_factory.places import Place, Remote
 from inr_factory.recipe import Recipe, check_recipe
 from inr_factory.run_log import RunLog
 from inr_factory.signals import Source
@@ -44,7 +44,7 @@ class Settings:
     `workers` None is one a GPU or core; `part` (i, n) makes every n-th shard from the i-th on.
     """
 
-    data_root: Path | None = None
+    data_root: Place | None = None
     backend: Backend = "ray"
     workers: int | None = None
     address: str | None = None
@@ -72,7 +72,7 @@ class FitReport:
 
 
 def fit_set(
-    recipe: Recipe, out: Path, settings: Settings | None = None, on_progress: Callable[[Progress], None] | None = None
+    recipe: Recipe, out: Place, settings: Settings | None = None, on_progress: Callable[[Progress], None] | None = None
 ) -> FitReport:
     """Make the set of a recipe in folder `out`, or what is missing of it.
 
@@ -94,7 +94,8 @@ def fit_set(
     if recipe.views > manifest.views:
         manifest = manifest.model_copy(update={"recipe": {**manifest.recipe, "views": recipe.views}})
     tasks = _mine(plan.tasks(recipe.views), settings.part, missing_paths(manifest, recipe.views, out))
-    lying = [task for task in tasks if file_size(out / task.path) is not None]
+    size_of = file_sizes(out)
+    lying = [task for task in tasks if size_of(task.path) is not None]
     adopted = [entry for task in lying if (entry := adopt(out, task, manifest)) is not None]
     whole = {entry.path for entry in adopted}
     tasks = [task for task in tasks if task.path not in whole]
@@ -131,7 +132,7 @@ def _facts(settings: Settings, device: str) -> dict[str, str | int | None]:
     return {"backend": settings.backend, "workers": settings.workers, "device": device, **versions}
 
 
-def load_set(recipe: Recipe, out: Path) -> Manifest | None:
+def load_set(recipe: Recipe, out: Place) -> Manifest | None:
     """The manifest in folder out, None if there is none; UsageError if it is another recipe's."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; --out takes a folder")
@@ -150,7 +151,7 @@ def load_set(recipe: Recipe, out: Path) -> Manifest | None:
     return manifest
 
 
-def missing_paths(manifest: Manifest, views: int, out: Path) -> set[str]:
+def missing_paths(manifest: Manifest, views: int, out: Place) -> set[str]:
     """Paths of the shards of the first `views` views that are not both recorded and there."""
     asked = manifest.model_copy(update={"recipe": {**manifest.recipe, "views": views}})
     return set(asked.missing(out))
@@ -200,8 +201,10 @@ def estimate_bytes(manifest: Manifest, plan: Plan, tasks: list[ShardTask]) -> in
     return rows * (4 * manifest.siren_spec.num_parameters + 80) + len(tasks) * 20_000
 
 
-def check_disk(out: Path, needed: int) -> int:
-    """Bytes free where `out` is or will be. Raises ResourceError if they are fewer than needed."""
+def check_disk(out: Place, needed: int) -> int | None:
+    """Bytes free where `out` is or will be, None of a store. Raises ResourceError if they are fewer than needed."""
+    if isinstance(out, Remote):
+        return None
     folder = out.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -221,14 +224,14 @@ class Estimate:
     inrs: int
     shards: int
     bytes: int
-    free: int
+    free: int | None
     workers: int
     seconds: float | None
     probed: int
     inrs_per_second: float | None
 
 
-def estimate(recipe: Recipe, out: Path, settings: Settings) -> Estimate:
+def estimate(recipe: Recipe, out: Place, settings: Settings) -> Estimate:
     """Count what a run would make and fit a few INRs for a few seconds to say how long it would take."""
     found = load_set(recipe, out)
     device = choose_device(settings.device)

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 
 from inr_factory.blocks import Plan, ShardTask
@@ -11,6 +10,7 @@ from inr_factory.errors import IntegrityError
 from inr_factory.fitting import Tally
 from inr_factory.local_pool import Listener
 from inr_factory.manifest import Manifest, ShardEntry, file_size, record, settle
+from inr_factory.places import Place, near
 from inr_factory.run_log import RunLog
 from inr_factory.shards import ShardReader
 
@@ -37,7 +37,7 @@ class Ledger:
 
     def __init__(
         self,
-        out: Path,
+        out: Place,
         manifest: Manifest,
         plan: Plan,
         tasks: Sequence[ShardTask],
@@ -120,15 +120,15 @@ class Ledger:
         self._hear(task, Tally())
 
 
-def adopt(out: Path, task: ShardTask, manifest: Manifest) -> ShardEntry | None:
+def adopt(out: Place, task: ShardTask, manifest: Manifest) -> ShardEntry | None:
     """The entry of a shard that lies there whole, as a run leaves it that was killed before it could record it."""
-    path = out / task.path
-    if file_size(path) is None:
+    if file_size(out / task.path) is None:
         return None
     try:
-        shard = ShardReader.unrecorded(path)
-        entry = shard.describe()
-    except IntegrityError:
+        with near(out, task.path) as folder:
+            shard = ShardReader.unrecorded(folder / task.path)
+            entry = shard.describe()
+    except (IntegrityError, FileNotFoundError):
         return None
     ours = shard.attributes.get("fingerprint") == manifest.fingerprint and shard.spec == manifest.siren_spec
     return entry if ours and entry.path == task.path else None

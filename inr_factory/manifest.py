@@ -15,7 +15,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.inr import SirenSpec
+from inr_factory.places import Place, Remote
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -162,9 +163,10 @@ class Manifest(Record):
                     for block in range(self.splits[split].blocks):
                         yield shard_path(split, view, block)
 
-    def missing(self, root: Path) -> list[str]:
+    def missing(self, root: Place) -> list[str]:
         """Paths of shards that are not recorded, not there, or of another size than recorded."""
-        present = {entry.path for entry in self.shards if file_size(root / entry.path) == entry.bytes}
+        size_of = file_sizes(root)
+        present = {entry.path for entry in self.shards if size_of(entry.path) == entry.bytes}
         return [path for path in self.shard_names() if path not in present]
 
     def with_entries(self, entries: Iterable[ShardEntry]) -> "Manifest":
@@ -186,14 +188,24 @@ def shard_path(split: str, view: int, block: int) -> str:
     return f"{SHARD_FOLDER}/{split}-view{view:03d}-{block:05d}.h5"
 
 
-def file_size(path: Path) -> int | None:
+def file_sizes(root: Place) -> Callable[[str], int | None]:
+    """What gives the size of a shard by its path; of a store all are listed at once."""
+    if isinstance(root, Remote):
+        sizes = (root / SHARD_FOLDER).sizes()
+        return lambda path: sizes.get(path.removeprefix(f"{SHARD_FOLDER}/"))
+    return lambda path: file_size(root / path)
+
+
+def file_size(path: Place) -> int | None:
+    if isinstance(path, Remote):
+        return path.size()
     try:
         return path.stat().st_size
     except OSError:
         return None
 
 
-def load_manifest(root: Path) -> Manifest:
+def load_manifest(root: Place) -> Manifest:
     """The manifest of the set in folder root.
 
     Raises UsageError where there is none, IntegrityError where it is damaged or of a format this program cannot read.
@@ -229,7 +241,7 @@ def load_manifest(root: Path) -> Manifest:
     return manifest
 
 
-def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
+def record(root: Place, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
     """Lay entries, and `views` if it grew, into the manifest on disk and give back what stands there now.
 
     Any number of runs may record into one set: the file is read, merged and replaced under a lock, and left alone if
@@ -252,7 +264,7 @@ def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -
     return merged
 
 
-def settle(root: Path, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
+def settle(root: Place, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
     """Record entries as `record` does, at the end of a run: until they are seen to stand there.
 
     Where files cannot be locked another run may write over them, from what it read before; so they are looked for
@@ -270,9 +282,12 @@ def settle(root: Path, manifest: Manifest, entries: Iterable[ShardEntry]) -> Man
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[bool]:
+def _locked(root: Place) -> Iterator[bool]:
     """Meanwhile no other run is in here, if files can be locked: some network file systems cannot, or only where the
     file is open for writing."""
+    if isinstance(root, Remote):
+        yield False
+        return
     handle = os.open(root, os.O_RDONLY)
     try:
         locked = _lock(handle)
@@ -293,11 +308,14 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Place, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a crash: temporary name, fsync, rename.
 
     Raises ResourceError where the disk is full; the temporary file is removed on any failure.
     """
+    if isinstance(path, Remote):
+        path.write_bytes(content)
+        return
     temporary = path.with_name(f".{path.name}.{writer_name()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -322,12 +340,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def sweep(root: Path, max_age: float = 3600) -> int:
+def sweep(root: Place, max_age: float = 3600) -> int:
     """Remove temporary files whose writers are gone (dead here, or elsewhere and `max_age` seconds old); how many.
 
     Only files that bear a name of `write_atomically` are touched.
     """
     swept = 0
+    if isinstance(root, Remote):
+        return swept
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
         name = re.fullmatch(r"\..+\.(\w+-\d{1,9})\.[0-9a-f]{8}\.tmp", path.name)
         if name is None:

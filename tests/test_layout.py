@@ -13,7 +13,7 @@ ROOMS = {
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled"}
+HALL = {"inr", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled", "places"}
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
@@ -34,6 +34,7 @@ FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report
 HOMES = {
     "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival
     "ray": {"ray_pool"},
+    "fsspec": {"places"},
     "scipy": {"alignment", "benchmarks"},
     "sklearn": {"images"},
     "torchvision": {"official_images"},

@@ -6,19 +6,21 @@ from typing import Annotated, Any, Literal
 import typer
 
 from inr_factory import terminal
-from inr_factory.audit import check_shards, median_quality, render_shards
-from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
+from inr_factory.audit import check_remote, check_shards, median_quality, render_shards
+from inr_factory.commands.options import DataRoot, Folder, Json, SetPlace, median_psnr, plural, say_quarantine
 from inr_factory.commands.shapes import show_shapes
 from inr_factory.commands.watch import watch_set
 from inr_factory.errors import FactoryError, IntegrityError, PartialError, UsageError
 from inr_factory.manifest import SPLITS, load_manifest
+from inr_factory.places import Remote
 from inr_factory.recipe import check_recipe
+from inr_factory.shards import fetch_shards
 from inr_factory.sources import open_source
 from inr_factory.worker import check_source
 
 
 def status(
-    dataset: Folder,
+    dataset: SetPlace,
     quarantine: Annotated[bool, typer.Option("--quarantine", help="list every object in quarantine")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nothing is missing")] = False,
     every: Annotated[float, typer.Option(help="seconds between two looks of --watch", min=0.1)] = 5.0,
@@ -73,7 +75,7 @@ def status(
 
 
 def verify(
-    dataset: Folder,
+    dataset: SetPlace,
     render: Annotated[bool, typer.Option("--render", help="render the INRs again and compare with the source")] = False,
     data_root: DataRoot = None,
     as_json: Json = False,
@@ -81,7 +83,8 @@ def verify(
     """Check every shard against its checksums, and the INRs against their source. Exit code 4 names what is wrong."""
     manifest = load_manifest(dataset)
     with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
-        faults = check_shards(dataset, manifest, progress)
+        check = check_remote if isinstance(dataset, Remote) else check_shards
+        faults = check(dataset, manifest, progress)
     lines = [f"{len(manifest.shards) - len({f.path for f in faults}):,} of {len(manifest.shards):,} shards are whole"]
     result: dict[str, Any] = {"shards": len(manifest.shards), "inrs": manifest.rows}
     if render and not faults:
@@ -89,7 +92,8 @@ def verify(
         source = open_source(recipe.source, data_root)
         check_source(source, manifest.source.fingerprint, dataset)
         with terminal.ShardProgress("rendering", len(manifest.shards)) as progress:
-            rendered, faults = render_shards(dataset, manifest, source, progress)
+            folder = fetch_shards(dataset, manifest.shards)
+            rendered, faults = render_shards(folder, manifest, source, progress)
         result |= {"rendered": rendered.inrs, "median_psnr": round(rendered.median_psnr, 3)}
         result |= {"max_psnr_gap": round(rendered.max_psnr_gap, 5)}
         lines += [

@@ -2,11 +2,11 @@
 
 from collections import deque
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import monotonic, sleep
 
 from inr_factory import terminal
 from inr_factory.manifest import Manifest, load_manifest
+from inr_factory.places import Place
 
 RATE_LOOKS = 60  # the rate is that of the last so many looks
 
@@ -25,7 +25,7 @@ class Look:
     seconds_left: float | None = None
 
 
-def watch_set(dataset: Path, every: float, as_json: bool) -> None:
+def watch_set(dataset: Place, every: float, as_json: bool) -> None:
     """Look at the manifest every so many seconds until no shard is missing: a bar on a terminal, lines in a log file,
     or a JSON object a look on stdout."""
     looks: deque[tuple[float, int]] = deque(maxlen=RATE_LOOKS)
