@@ -1,12 +1,16 @@
 """A cluster of Ray whose nodes come and go: the same bytes as one process."""
 
+import contextlib
+import os
+import signal
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
-from test_factory import files, long, long_whole  # noqa: F401
+from test_factory import _processes_named, files, long, long_whole  # noqa: F401
 
-from inr_factory import driver
+from inr_factory import crew, driver
 from inr_factory.factory import Settings, fit_set
 
 QUICK = {
@@ -38,6 +42,7 @@ def cluster():
             made.shutdown()
 
 
+@pytest.mark.faults
 def test_a_node_that_joins_is_used_and_when_it_is_lost_others_make_its_shards(cluster, long_whole, tmp_path):  # noqa: F811
     _, nodes = cluster
     out, events, seen = tmp_path / "set", [], set()
@@ -63,11 +68,42 @@ def test_a_node_that_joins_is_used_and_when_it_is_lost_others_make_its_shards(cl
     assert files(out) == files(long_whole)
 
 
+@pytest.mark.faults
+def test_an_actor_that_hangs_is_overtaken(cluster, long_whole, tmp_path, monkeypatch):  # noqa: F811
+    _, nodes = cluster
+    node = nodes.add_node(num_cpus=1)
+    out, hung, runs = tmp_path / "set", [], []
+    monkeypatch.setattr(driver, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(crew, "STRAGGLER_SECONDS", 1.0)
+    give = crew.Crew.wake
+    monkeypatch.setattr(crew.Crew, "wake", lambda self, now: (woken := give(self, now), runs.extend(woken))[0])
+
+    def hang(state):
+        if not hung and state.tally.done > 60:
+            hung.append(next(pid for pid in _processes_named("ray::_Actor") if is_ours(pid)))
+            os.kill(hung[0], signal.SIGSTOP)
+
+    try:
+        fit_set(long(), out, Settings(backend="ray", workers=2), hang)
+    finally:
+        for pid in hung:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        nodes.remove_node(node)
+
+    assert len(runs) == 1, "its shard was not given to the other"
+    assert files(out) == files(long_whole)
+
+
 def test_what_a_run_makes_is_counted_in_the_metrics_of_ray(cluster, tmp_path):
     from test_factory import tiny
 
     ray, _ = cluster
-    before = read_metrics(ray)
+    before, seen = read_metrics(ray), None
+    while before != seen:  # what earlier runs counted may still be on its way
+        seen = before
+        time.sleep(2)
+        before = read_metrics(ray)
     fit_set(tiny(), tmp_path / "set", Settings(backend="ray", workers=1))
     deadline = time.monotonic() + 30
     while counted(before, read_metrics(ray)) != {"inrs": 48, "shards": 10} and time.monotonic() < deadline:
@@ -75,6 +111,13 @@ def test_what_a_run_makes_is_counted_in_the_metrics_of_ray(cluster, tmp_path):
     after = read_metrics(ray)
     assert counted(before, after) == {"inrs": 48, "shards": 10}
     assert after["ray_inr_factory_inrs_per_second"] > 0
+
+
+def is_ours(pid):
+    """Whether a process is below this one: others on the machine may run Ray, too."""
+    while pid > 1 and pid != os.getpid():
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid == os.getpid()
 
 
 def read_metrics(ray):
