@@ -45,7 +45,7 @@ from inr_factory.recipe import Recipe, check_recipe, load_recipe
 from inr_factory.run_log import RunLog
 from inr_factory.signals import Item
 
-ACTORS = 1000
+ACTORS, CORES = 1000, 8
 SHARD_OBJECTS = 500
 SECONDS_A_SHARD = 25.0  # 500 INRs at 20 a second and core
 
@@ -133,7 +133,7 @@ class _ManyObjects:
 def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Plan a set and drive it on a simulated cluster; the driver, the records and the manifest on disk are the real ones.
 
-    A node of 16 cores dies every minute and another comes; shards take 25 s, give or take, one in a thousand ten times as long.
+    A node of 8 cores dies every minute and another comes; shards take 25 s, give or take, one in a thousand ten times as long.
     """
     recipe = check_recipe(
         {
@@ -153,11 +153,11 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
         slow = 10.0 if rng.random() < 1e-3 else 1.0
         return SECONDS_A_SHARD * slow * rng.uniform(0.8, 1.25), _entry(plan, task)
 
-    ray = SimulatedRay({f"node{number}": 16 for number in range(ACTORS // 16)}, make)
+    ray = SimulatedRay({f"node{number}": CORES for number in range(ACTORS // CORES)}, make)
 
     def strike(number: int) -> None:
         ray.remove_node(sorted(ray.held)[number % len(ray.held)])
-        ray.add_node(f"later{number}", 16)
+        ray.add_node(f"later{number}", CORES)
         ray.at(ray.now + 60, lambda: strike(number + 1))
 
     ray.at(60, lambda: strike(0))
@@ -172,8 +172,12 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
         ledger = Ledger(out, manifest, plan, tasks, set(), RunLog(out, (0, 1)), None, clock)
         heard = ledger.listener.done
 
+        most = 0
+
         def done(task: ShardTask, entry: ShardEntry) -> None:
+            nonlocal most
             heard(task, entry)
+            most = max(most, len(driver.members))
             if len(ledger.made) % max(1, len(tasks) // 10) == 0:
                 samples.append((len(ledger.made), process_time() - busy, _memory()))
                 say(f"{len(ledger.made):,} shards, {samples[-1][1]:.1f} s of CPU, {samples[-1][2]:.0f} MB")
@@ -188,7 +192,7 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
     return {
         "INRs": objects * views,
         "shards": len(tasks),
-        "actors": ACTORS,
+        "actors at most": most,
         "nodes lost": len(ray.gone),
         "shards begun": len(ray.runs),
         "all recorded": whole,

@@ -128,6 +128,15 @@ def test_a_straggler_is_overtaken_and_its_result_not_waited_for():
     assert cluster.ray.now < 400
 
 
+def test_a_result_that_comes_after_another_workers_is_not_heard():
+    def slow(actor, task):
+        return 300.0 if task.block == 59 else 65.0 if actor.node == "b" else 10.0
+
+    cluster = Cluster({"a": 2, "b": 1}, slow=slow).run()
+    assert len(cluster.ray.runs) > 60
+    assert cluster.ray.now > 300
+
+
 def test_shards_that_all_take_the_same_are_made_once():
     assert len(Cluster({"a": 7}).run().ray.runs) == 60
 
