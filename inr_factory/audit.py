@@ -3,6 +3,7 @@
 Shape letters: N INRs, P points, O values.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from inr_factory.errors import FactoryError, IntegrityError, UsageError
 from inr_factory.inr import INRBatch
 from inr_factory.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, load_origin, shard_path
 from inr_factory.metrics import psnr
+from inr_factory.places import Place, Remote, near
 from inr_factory.quality import QUALITIES
 from inr_factory.recipe import check_recipe
 from inr_factory.shards import ShardReader
@@ -43,12 +45,12 @@ class Rendered:
     median_psnr: float
 
 
-def check_manifest(root: Path, manifest: Manifest) -> list[Fault]:
+def check_manifest(root: Place, manifest: Manifest) -> list[Fault]:
     """Faults of the record itself: of what it says beside its shards, and of the places that it gives them."""
     return check_head(root, manifest) + check_places(manifest)
 
 
-def check_head(root: Path, manifest: Manifest) -> list[Fault]:
+def check_head(root: Place, manifest: Manifest) -> list[Fault]:
     """Faults of what the record says beside its shards: against origin.json, and its recipe against its fingerprint."""
     faults: list[Fault] = []
     try:
@@ -124,12 +126,34 @@ def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry]
     for path in sorted((root / SHARD_FOLDER).glob("*.h5")):
         name = f"{SHARD_FOLDER}/{path.name}"
         if name not in known:
-            faults.append(Fault(name, f"{name} is not recorded; inr-factory repair records it or sets it aside"))
+            faults.append(Fault(name, unrecorded(name)))
     return faults
 
 
-def median_quality(root: Path, entries: Sequence[ShardEntry]) -> dict[str, float]:
-    """Medians over the INRs of some shards of what they say of quality beside the PSNR; none for images."""
+def check_remote(root: Remote, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Fault]:
+    """Faults of a set in a store, as `check_shards` finds them: every shard is fetched, looked at and forgotten."""
+    faults = []
+    for entry in manifest.shards:
+        alone = manifest.model_copy(update={"shards": (entry,)})
+        try:
+            with near(root, entry.path) as folder:
+                faults += check_shards(folder, alone, on_shard)
+        except FileNotFoundError:
+            faults += check_shards(Path(os.devnull), alone, on_shard)
+    known = {entry.path for entry in manifest.shards}
+    there = [f"{SHARD_FOLDER}/{name}" for name in sorted((root / SHARD_FOLDER).sizes()) if name.endswith(".h5")]
+    return faults + [Fault(name, unrecorded(name)) for name in there if name not in known]
+
+
+def unrecorded(name: str) -> str:
+    return f"{name} is not recorded; inr-factory repair records it or sets it aside"
+
+
+def median_quality(root: Place, entries: Sequence[ShardEntry]) -> dict[str, float]:
+    """Medians over the INRs of some shards of what they say of quality beside the PSNR; none for images and
+    of sets in a store, which would have to be fetched."""
+    if isinstance(root, Remote):
+        return {}
     shards = [ShardReader(root, entry, check=False) for entry in entries if entry.rows]
     names = [name for name in QUALITIES if shards and all(name in shard.column_names for shard in shards)]
     columns = {name: np.concatenate([shard.column(name) for shard in shards]) for name in names}

@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 from inr_factory.errors import IntegrityError, UsageError, did_you_mean
 from inr_factory.label_noise import noisy_labels
 from inr_factory.manifest import SPLITS, Manifest, ShardEntry, load_manifest
+from inr_factory.places import Place, place
 from inr_factory.rows import WeightRows, WeightsPlace
-from inr_factory.shards import ShardReader
+from inr_factory.shards import ShardReader, fetch_shards
 
 
 class INRDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -33,8 +34,9 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Rows come view by view, in each block by block, in each as the shard has them, however the subset was asked for:
     one view is the beginning of three. `labels_per_class` keeps so many objects of each class, all of their views, drawn
-    by `label_seed` and the objects' names alone: fewer are a subset of more. Only shards of the split and the views are opened; `check` compares their
-    sha256 once, here, and without it their size alone. `in_memory` copies the active rows into memory.
+    by `label_seed` and the objects' names alone: fewer are a subset of more. Only shards of the split and the views are
+    opened; `check` compares their sha256 once, here, and without it their size alone. `path` may be a URL: what is read
+    of the set is copied to this machine. `in_memory` copies the active rows into memory.
 
     `labels`, `views` (N,) int64 and `psnr` (N,) float32 describe the rows. `incomplete` counts shards of the split
     and views that are not fitted yet: what there is can be read. `fingerprint` stands for all that the rows hold.
@@ -45,7 +47,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Place,
         split: str = "train",
         views: int | Sequence[int] | None = None,
         classes: str | Sequence[str | int] | None = None,
@@ -58,8 +60,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         check: bool = True,
         in_memory: bool = False,
     ) -> None:
-        self.root = root = Path(path)
-        self.manifest = load_manifest(root)
+        where = place(path)
+        self.manifest = load_manifest(where)
         self.spec = self.manifest.siren_spec
         self.classes = self.manifest.classes
         self.split = split
@@ -69,6 +71,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         there = [entry for entry in self.manifest.shards if (entry.split, entry.view) in asked]
         entries = sorted(there, key=lambda entry: (entry.view, entry.block))
         self.incomplete = num_shards - len(entries)
+        self.root = root = fetch_shards(where, entries)
         shards = [self._open(root, entry, check) for entry in entries]
         sizes = [len(shard) for shard in shards]
 

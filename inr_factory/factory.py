@@ -2,10 +2,9 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
-from pathlib import Path
 from platform import python_version
 from time import monotonic
 
@@ -13,23 +12,24 @@ import torch
 
 from inr_factory.ahead import computing_ahead, cores_ahead
 from inr_factory.blocks import Plan, ShardTask, make_plan
-from inr_factory.errors import IntegrityError, ResourceError, UsageError
+from inr_factory.errors import ResourceError, UsageError
 from inr_factory.fitting import Tally, fit_views
 from inr_factory.jobs import Backend as Backend
 from inr_factory.jobs import FitReport as FitReport
 from inr_factory.jobs import Settings as Settings
 from inr_factory.jobs import finished, load_set, missing_paths
-from inr_factory.local_pool import Listener, num_cores, run_local
+from inr_factory.ledger import Ledger, Progress, adopt
+from inr_factory.local_pool import num_cores, run_local
 from inr_factory.manifest import (
     Manifest,
-    ShardEntry,
     SourceRecord,
-    file_size,
+    file_sizes,
     record,
     sweep,
 )
+from inr_factory.places import Place, Remote
 from inr_factory.recipe import Recipe
-from inr_factory.shards import ShardReader
+from inr_factory.run_log import RunLog
 from inr_factory.signals import Source
 from inr_factory.sources import open_source
 from inr_factory.worker import Worker, check_source, read_signals, set_fingerprint
@@ -37,21 +37,8 @@ from inr_factory.worker import Worker, check_source, read_signals, set_fingerpri
 PROBE_INRS, PROBE_SECONDS = 16, 8.0
 
 
-@dataclass
-class Progress:
-    """How far a run is: `inrs` to make or put in quarantine, what is done of them, and what people should know."""
-
-    inrs: int
-    tally: Tally = field(default_factory=Tally)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def mean_psnr(self) -> float | None:
-        return self.tally.psnr_sum / self.tally.good if self.tally.good else None
-
-
 def fit_set(
-    recipe: Recipe, out: Path, settings: Settings | None = None, on_progress: Callable[[Progress], None] | None = None
+    recipe: Recipe, out: Place, settings: Settings | None = None, on_progress: Callable[[Progress], None] | None = None
 ) -> FitReport:
     """Make the set of a recipe in folder `out`, or what is missing of it.
 
@@ -73,74 +60,42 @@ def fit_set(
     if recipe.views > manifest.views:
         manifest = manifest.model_copy(update={"recipe": {**manifest.recipe, "views": recipe.views}})
     tasks = _mine(plan.tasks(recipe.views), settings.part, missing_paths(manifest, recipe.views, out))
-    adopted = [entry for task in tasks if (entry := _adopt(out, task, manifest)) is not None]
-    tasks = [task for task in tasks if task.path not in {entry.path for entry in adopted}]
+    size_of = file_sizes(out)
+    lying = [task for task in tasks if size_of(task.path) is not None]
+    adopted = [entry for task in lying if (entry := adopt(out, task, manifest)) is not None]
+    whole = {entry.path for entry in adopted}
+    tasks = [task for task in tasks if task.path not in whole]
     check_disk(out, estimate_bytes(manifest, plan, tasks))
-    run = _Run(out, record(out, manifest, adopted), plan, tasks, on_progress)
+    manifest = record(out, manifest, adopted)
+    log = RunLog(out, settings.part, **_facts(settings, device), views=recipe.views, shards=len(tasks))
+    broken = {task.path for task in lying} - whole
+    run = Ledger(out, manifest, plan, tasks, broken, log, on_progress)
     worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint)
+    ending = "stopped"
     try:
         if tasks and settings.backend == "local":
             workers = settings.workers or default_workers(device)
             with computing_ahead(worker, tasks, cores_ahead(recipe, device, workers)):
-                run_local(worker, tasks, workers, run.listener)
+                run_local(worker, run.todo(), min(workers, len(tasks)), run.listener)
         elif tasks:
             from inr_factory.ray_pool import run_ray  # Ray takes seconds to import
 
-            run_ray(worker, tasks, settings.workers, settings.address, run.listener)
+            run_ray(worker, tasks, run.todo(), settings.workers, settings.address, run.listener)
+        found_whole = len(adopted) + run.finish()
+        ending = "complete"
     finally:
         run.write_record()
         sweep(out)
+        log.note("end", ending=ending, made=len(run.made), seconds=round(monotonic() - started, 3))
     missing = len(missing_paths(run.manifest, recipe.views, out))
     inrs = run.progress.inrs
-    return FitReport(run.manifest, len(tasks), len(adopted), missing, inrs, monotonic() - started)
+    return FitReport(run.manifest, len(run.made), found_whole, missing, inrs, monotonic() - started)
 
 
-class _Run:
-    """Hears from the workers, tells how far they are, and records shards, at most once a second."""
-
-    def __init__(
-        self,
-        out: Path,
-        manifest: Manifest,
-        plan: Plan,
-        tasks: list[ShardTask],
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.out, self.manifest, self.on_progress = out, manifest, on_progress
-        self.progress = Progress(sum(len(plan.blocks[task.split][task.block]) for task in tasks))
-        self.so_far: dict[ShardTask, Tally] = {}
-        self.unrecorded: list[ShardEntry] = []
-        self.due = monotonic() + 1
-        self.listener = Listener(self._hear, self._done, self._death)
-        self._hear_all()
-
-    def write_record(self) -> None:
-        if self.unrecorded:
-            self.manifest = record(self.out, self.manifest, self.unrecorded)
-            self.unrecorded.clear()
-        self.due = monotonic() + 1
-
-    def _hear(self, task: ShardTask, tally: Tally) -> None:
-        before = self.so_far.get(task, Tally())
-        self.so_far[task] = tally
-        self.progress.tally = self.progress.tally.plus(tally).minus(before)
-        self._hear_all()
-
-    def _hear_all(self) -> None:
-        if self.on_progress is not None:
-            self.on_progress(self.progress)
-
-    def _done(self, task: ShardTask, entry: ShardEntry) -> None:
-        self.unrecorded.append(entry)
-        mean = entry.psnr.mean if entry.psnr else 0.0
-        steps = round((entry.mean_steps or 0) * entry.rows)
-        self._hear(task, Tally(entry.rows + len(entry.quarantine), entry.rows, mean * entry.rows, steps))
-        if monotonic() >= self.due:
-            self.write_record()
-
-    def _death(self, task: ShardTask, reason: str) -> None:
-        self.progress.notes.append(f"a worker died at {task.path} ({reason}); its shard begins anew")
-        self._hear(task, Tally())
+def _facts(settings: Settings, device: str) -> dict[str, str | int | None]:
+    """What a run's log says of how it runs."""
+    versions = {name: metadata.version(name) for name in ("inr-factory", "torch")}
+    return {"backend": settings.backend, "workers": settings.workers, "device": device, **versions}
 
 
 def describe_set(recipe: Recipe, source: Source, plan: Plan) -> Manifest:
@@ -181,28 +136,16 @@ def _mine(tasks: list[ShardTask], part: tuple[int, int], missing: set[str]) -> l
     return [task for task in islice(tasks, number, None, parts) if task.path in missing]
 
 
-def _adopt(out: Path, task: ShardTask, manifest: Manifest) -> ShardEntry | None:
-    """The entry of a shard that lies there whole, as a run leaves it that was killed before it could record it."""
-    path = out / task.path
-    if file_size(path) is None:
-        return None
-    try:
-        shard = ShardReader.unrecorded(path)
-        entry = shard.describe()
-    except IntegrityError:
-        return None
-    ours = shard.attributes.get("fingerprint") == manifest.fingerprint and shard.spec == manifest.siren_spec
-    return entry if ours and entry.path == task.path else None
-
-
 def estimate_bytes(manifest: Manifest, plan: Plan, tasks: list[ShardTask]) -> int:
     """What the shards of the tasks will take on disk, about."""
     rows = sum(len(plan.blocks[task.split][task.block]) for task in tasks)
     return rows * (4 * manifest.siren_spec.num_parameters + 80) + len(tasks) * 20_000
 
 
-def check_disk(out: Path, needed: int) -> int:
-    """Bytes free where `out` is or will be. Raises ResourceError if they are fewer than needed."""
+def check_disk(out: Place, needed: int) -> int | None:
+    """Bytes free where `out` is or will be, None of a store. Raises ResourceError if they are fewer than needed."""
+    if isinstance(out, Remote):
+        return None
     folder = out.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -222,14 +165,14 @@ class Estimate:
     inrs: int
     shards: int
     bytes: int
-    free: int
+    free: int | None
     workers: int
     seconds: float | None
     probed: int
     inrs_per_second: float | None
 
 
-def estimate(recipe: Recipe, out: Path, settings: Settings) -> Estimate:
+def estimate(recipe: Recipe, out: Place, settings: Settings) -> Estimate:
     """Count what a run would make and fit a few INRs for a few seconds to say how long it would take."""
     found = load_set(recipe, out)
     device = choose_device(settings.device)

@@ -1,12 +1,12 @@
 """Jobs: what a run of `fit` is asked, what it did, and whether there is anything to do at all, which is told without torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Literal
 
 from inr_factory.errors import UsageError
 from inr_factory.manifest import MANIFEST, Manifest, load_manifest, sweep
+from inr_factory.places import Place
 from inr_factory.recipe import Recipe, check_recipe
 
 Backend = Literal["ray", "local"]
@@ -19,7 +19,7 @@ class Settings:
     `workers` None is one a GPU or core; `part` (i, n) makes every n-th shard from the i-th on.
     """
 
-    data_root: Path | None = None
+    data_root: Place | None = None
     backend: Backend = "ray"
     workers: int | None = None
     address: str | None = None
@@ -46,7 +46,7 @@ class FitReport:
     seconds: float
 
 
-def finished(recipe: Recipe, out: Path) -> FitReport | None:
+def finished(recipe: Recipe, out: Place) -> FitReport | None:
     """The report of a run that finds every shard recorded and there; None where something is to be made.
 
     Reads the manifest and the sizes of the shards, no more, and writes nothing; what is inside is `verify`'s to
@@ -60,7 +60,7 @@ def finished(recipe: Recipe, out: Path) -> FitReport | None:
     return FitReport(found, 0, 0, 0, 0, monotonic() - started)
 
 
-def load_set(recipe: Recipe, out: Path) -> Manifest | None:
+def load_set(recipe: Recipe, out: Place) -> Manifest | None:
     """The manifest in folder out, None if there is none; UsageError if it is another recipe's."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; --out takes a folder")
@@ -79,7 +79,7 @@ def load_set(recipe: Recipe, out: Path) -> Manifest | None:
     return manifest
 
 
-def missing_paths(manifest: Manifest, views: int, out: Path) -> set[str]:
+def missing_paths(manifest: Manifest, views: int, out: Place) -> set[str]:
     """Paths of the shards of the first `views` views that are not both recorded and there."""
     asked = manifest.model_copy(update={"recipe": {**manifest.recipe, "views": views}})
     return set(asked.missing(out))

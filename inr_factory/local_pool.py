@@ -5,8 +5,8 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -58,17 +58,17 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_local(worker: Worker, tasks: Sequence[ShardTask], count: int, listener: Listener) -> None:
+def run_local(worker: Worker, tasks: Iterable[ShardTask], count: int, listener: Listener) -> None:
     """Make the shards of all tasks with `count` workers: one in this process, several in processes of their own.
 
-    A worker that dies is replaced and its shard begun anew. An error in a worker is raised here, and stops all.
+    The next task is taken when a worker is free for it. A worker that dies is replaced and its shard begun anew. An error in a worker is raised here, and stops all.
     """
     if count == 1:
         for task in tasks:
             listener.done(task, worker.make(task, Throttle(partial(listener.progress, task))))
         return
-    waiting, deaths = deque(tasks), Deaths(listener)
-    members = [_Member(_placed(worker, number)) for number in range(min(count, len(tasks)))]
+    waiting, deaths = iter(tasks), Deaths(listener)
+    members = [_Member(_placed(worker, number)) for number in range(count)]
     try:
         for member in members:
             member.give(waiting)
@@ -92,7 +92,7 @@ def _ready(members: Sequence["_Member"]) -> list["_Member"]:
     return [member for member in busy if member.pipe in ready or member.process.sentinel in ready]
 
 
-def _listen(member: "_Member", waiting: deque[ShardTask], listener: Listener, deaths: Deaths) -> None:
+def _listen(member: "_Member", waiting: Iterator[ShardTask], listener: Listener, deaths: Deaths) -> None:
     task = member.task
     assert task is not None
     try:
@@ -127,10 +127,11 @@ class _Member:
         self.process.start()
         theirs.close()
 
-    def give(self, waiting: deque[ShardTask]) -> None:
+    def give(self, waiting: Iterator[ShardTask]) -> None:
         self.task = None
-        if waiting:
-            self.assign(waiting.popleft())
+        task = next(waiting, None)
+        if task is not None:
+            self.assign(task)
 
     def assign(self, task: ShardTask) -> None:
         self.task = task

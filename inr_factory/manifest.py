@@ -11,11 +11,12 @@ import hashlib
 import json
 import math
 import os
+import random
 import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError
+from inr_factory.places import Place, Remote
 from inr_factory.spec import SirenSpec
 
 FORMAT_VERSION = 1
@@ -33,6 +35,7 @@ SPLITS = ("train", "val", "test")
 WRITE_ATTEMPTS = 3
 # What no set has: its manifest would take a gigabyte to read, its shards minutes to list.
 MAX_MANIFEST_BYTES, MAX_SHARDS = 32 * 2**20, 1_000_000
+SETTLING_SECONDS = (0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -184,9 +187,10 @@ class Manifest(Record):
                     for block in range(self.splits[split].blocks):
                         yield shard_path(split, view, block)
 
-    def missing(self, root: Path) -> list[str]:
+    def missing(self, root: Place) -> list[str]:
         """Paths of shards that are not recorded, not there, or of another size than recorded."""
-        present = {entry.path for entry in self.shards if file_size(root / entry.path) == entry.bytes}
+        size_of = file_sizes(root)
+        present = {entry.path for entry in self.shards if size_of(entry.path) == entry.bytes}
         return [path for path in self.shard_names() if path not in present]
 
     def with_entries(self, entries: Iterable[ShardEntry]) -> "Manifest":
@@ -208,20 +212,32 @@ def shard_path(split: str, view: int, block: int) -> str:
     return f"{SHARD_FOLDER}/{split}-view{view:03d}-{block:05d}.h5"
 
 
-def check_inside(root: Path, path: Path) -> None:
+def check_inside(root: Place, path: Place) -> None:
     """Raise IntegrityError for a file of a set that is a link out of it, by which a stranger's set would read yours."""
+    if isinstance(path, Remote) or isinstance(root, Remote):
+        return
     if (path.is_symlink() or path.parent.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
         raise IntegrityError(f"{path} is a link out of {root}; put the file itself there")
 
 
-def file_size(path: Path) -> int | None:
+def file_sizes(root: Place) -> Callable[[str], int | None]:
+    """What gives the size of a shard by its path; of a store all are listed at once."""
+    if isinstance(root, Remote):
+        sizes = (root / SHARD_FOLDER).sizes()
+        return lambda path: sizes.get(path.removeprefix(f"{SHARD_FOLDER}/"))
+    return lambda path: file_size(root / path)
+
+
+def file_size(path: Place) -> int | None:
+    if isinstance(path, Remote):
+        return path.size()
     try:
         return path.stat().st_size
     except OSError:
         return None
 
 
-def load_manifest(root: Path) -> Manifest:
+def load_manifest(root: Place) -> Manifest:
     """The manifest of the set in folder root.
 
     Raises UsageError where there is none, IntegrityError where it is damaged or of a format this program cannot read.
@@ -229,7 +245,7 @@ def load_manifest(root: Path) -> Manifest:
     path = root / MANIFEST
     check_inside(root, path)
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
+        if (file_size(path) or 0) > MAX_MANIFEST_BYTES:
             raise IntegrityError(f"{path} has more than {MAX_MANIFEST_BYTES:,} bytes, which no manifest has")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -261,16 +277,17 @@ def load_manifest(root: Path) -> Manifest:
     return manifest
 
 
-def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
+def record(root: Place, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
     """Lay entries, and `views` if it grew, into the manifest on disk and give back what stands there now.
 
-    Any number of runs may record into one set: the file is read, merged and replaced under a lock.
+    Any number of runs may record into one set: the file is read, merged and replaced under a lock, and left alone if
+    nothing is new. Where nothing can be locked a run may write over what another has just recorded: see `settle`.
     """
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):
-        merged = manifest
+        standing, merged = None, manifest
         if (root / MANIFEST).exists():
-            merged = load_manifest(root)
+            merged = standing = load_manifest(root)
             if merged.fingerprint != manifest.fingerprint:
                 raise UsageError(
                     f"{root} was given another recipe's set while this run was at work; choose another --out"
@@ -278,9 +295,27 @@ def record(root: Path, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -
             if manifest.views > merged.views:
                 merged = manifest.model_copy(update={"shards": merged.shards})
         merged = merged.with_entries(entries)
-        _keep_origin(root, merged)
-        write_atomically(root / MANIFEST, merged.to_json().encode())
+        if merged != standing:
+            _keep_origin(root, merged)
+            write_atomically(root / MANIFEST, merged.to_json().encode())
     return merged
+
+
+def settle(root: Place, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
+    """Record entries as `record` does, at the end of a run: until they are seen to stand there.
+
+    Where files cannot be locked another run may write over them, from what it read before; so they are looked for
+    again, and recorded again, after pauses of random length. What is lost all the same lies there as a whole shard,
+    and the next `fit` adopts it.
+    """
+    entries = tuple(entries)
+    manifest = record(root, manifest, entries)
+    with _locked(root) as locked:
+        pauses = () if locked else SETTLING_SECONDS
+    for pause in pauses:
+        time.sleep(random.uniform(pause / 2, pause))
+        manifest = record(root, manifest, entries)
+    return manifest
 
 
 def replace_manifest(root: Path, manifest: Manifest) -> None:
@@ -292,7 +327,7 @@ def replace_manifest(root: Path, manifest: Manifest) -> None:
                 write_atomically(path, content)
 
 
-def _keep_origin(root: Path, manifest: Manifest) -> None:
+def _keep_origin(root: Place, manifest: Manifest) -> None:
     """Write what the manifest says but for its shards, at the beginning and when there are more views.
 
     One that is damaged or says something else stays: `verify` names it, `repair` decides.
@@ -313,11 +348,11 @@ def origin_content(manifest: Manifest) -> bytes:
     return (json.dumps({**fields, "checksum": _fields_checksum(fields)}, indent=2) + "\n").encode()
 
 
-def load_origin(root: Path) -> Manifest | None:
+def load_origin(root: Place) -> Manifest | None:
     """What origin.json says, a manifest without shards; None where there is none. IntegrityError where it is damaged."""
     try:
         check_inside(root, root / ORIGIN)
-        if (root / ORIGIN).stat().st_size > MAX_MANIFEST_BYTES:
+        if (file_size(root / ORIGIN) or 0) > MAX_MANIFEST_BYTES:
             raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
         fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"))
         checksum = fields.pop("checksum")
@@ -341,25 +376,40 @@ def _fields_checksum(fields: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _locked(root: Place) -> Iterator[bool]:
+    """Meanwhile no other run is in here, if files can be locked: some network file systems cannot, or only where the
+    file is open for writing."""
+    if isinstance(root, Remote):
+        yield False
+        return
     handle = os.open(root, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # NFS locks only what is open for writing
+        locked = _lock(handle)
+        if not locked:
             os.close(handle)
             handle = os.open(root / ".manifest.lock", os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+            locked = _lock(handle)
+        yield locked
     finally:
         os.close(handle)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def write_atomically(path: Place, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a crash: temporary name, fsync, rename.
 
     Raises ResourceError where the disk is full; the temporary file is removed on any failure.
     """
+    if isinstance(path, Remote):
+        path.write_bytes(content)
+        return
     for attempt in range(WRITE_ATTEMPTS):
         temporary = temporary_name(path, secrets.token_hex(4))
         try:
@@ -392,22 +442,24 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def temporary_name(path: Path, token: str) -> Path:
     """Beside path, a name that `sweep` knows; token is 8 hex digits."""
-    return path.with_name(f".{path.name}.{_writer()}.{token}.tmp")
+    return path.with_name(f".{path.name}.{writer_name()}.{token}.tmp")
 
 
-def sweep(root: Path, max_age: float = 3600) -> int:
+def sweep(root: Place, max_age: float = 3600) -> int:
     """Remove temporary files whose writers are gone (dead here, or elsewhere and `max_age` seconds old); how many.
 
     A file from the future is as old: a clock was set back. A writer that lives after all writes anew. Only files that bear a `temporary_name` are touched.
     """
     swept = 0
+    if isinstance(root, Remote):
+        return swept
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
-        name = re.fullmatch(r"\..+\.(\w+)-(\d{1,9})\.[0-9a-f]{8}\.tmp", path.name)
+        name = re.fullmatch(r"\..+\.(\w+-\d{1,9})\.[0-9a-f]{8}\.tmp", path.name)
         if name is None:
             continue
-        host, pid = name[1], int(name[2])
+        alive = writer_alive(name[1])
         try:
-            stale = not _alive(pid) if host == _host() else abs(time.time() - path.stat().st_mtime) > max_age
+            stale = not alive if alive is not None else abs(time.time() - path.stat().st_mtime) > max_age
         except FileNotFoundError:
             continue
         if stale:
@@ -420,8 +472,15 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
 
 
-def _writer() -> str:
+def writer_name() -> str:
+    """What this process calls itself in the names of files: HOST-PID."""
     return f"{_host()}-{os.getpid()}"
+
+
+def writer_alive(name: str) -> bool | None:
+    """Whether the process of that name lives; None of one on another machine."""
+    host, _, pid = name.rpartition("-")
+    return _alive(int(pid)) if host == _host() else None
 
 
 def _alive(pid: int) -> bool:

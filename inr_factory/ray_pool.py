@@ -6,22 +6,25 @@ import secrets
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from time import monotonic
 from typing import Any
 
 from inr_factory.ahead import compute_part
 from inr_factory.blocks import ShardTask
-from inr_factory.errors import FactoryError, ResourceError, UsageError
+from inr_factory.crew import Crew
+from inr_factory.driver import Driver
+from inr_factory.errors import ResourceError, UsageError
 from inr_factory.fitting import Tally
-from inr_factory.local_pool import Deaths, Listener, num_cores
+from inr_factory.local_pool import Listener, num_cores
 from inr_factory.manifest import ShardEntry
 from inr_factory.recipe import ShapeSource
 from inr_factory.worker import Worker
 
-POLL_SECONDS = 0.5
+RATE_SECONDS = 60.0
 
 
 class _Actor:
@@ -30,6 +33,12 @@ class _Actor:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.so_far = Tally()
+
+    def arrive(self) -> str:
+        """Where it is: the id of its node."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
 
     def make(self, task: ShardTask) -> ShardEntry:
         def note(tally: Tally) -> None:
@@ -106,35 +115,43 @@ def run_each(
 
 
 def run_ray(
-    worker: Worker, tasks: Sequence[ShardTask], count: int | None, address: str | None, listener: Listener
+    worker: Worker,
+    tasks: Sequence[ShardTask],
+    todo: Iterable[ShardTask],
+    count: int | None,
+    address: str | None,
+    listener: Listener,
 ) -> None:
-    """Make the shards of all tasks with `count` actors, one core or GPU each; None is as many as the cluster has.
+    """Make the shards of `todo`, which are those of `tasks` that nobody else makes, with actors, one core or GPU each:
+    with `count` of them, which an autoscaling cluster is asked for, or with as many as the cluster has at the time.
 
-    Each actor is at one shard at a time; its results are records, weights stay where they are written. An actor that
-    dies is restarted by Ray and its shard begun anew. An error in a worker is raised here, and stops all.
+    Each actor is at one shard at a time; its results are records, weights stay where they are written. Another takes
+    the place of an actor that dies, and its shard begins anew on any of them. An error in a worker is raised here, and
+    stops all.
     """
     on_gpu = worker.device == "cuda"
     with connected(address, num_cpus=None if on_gpu else count) as ray:
-        held = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
-        if held < 1:
+        kind = "GPU" if on_gpu else "CPU"
+        held = int(ray.cluster_resources().get(kind, 0))
+        if held < 1 and count is None:
             raise ResourceError(
-                f"the Ray cluster has no {'GPU' if on_gpu else 'CPU'}; use --device cpu or another cluster"
+                f"the Ray cluster has no {kind}; use --device cpu or another cluster, or --workers for one that grows"
             )
-        number = min(count or held, held, len(tasks))
         # Absolute paths: an actor's working directory is not the driver's.
         sent = replace(worker, out=worker.out.absolute(), data_root=worker.data_root and worker.data_root.absolute())
-        options = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_restarts": -1, "max_concurrency": 2}
-        maker = ray.remote(_Actor).options(**options)
-        actors = [maker.remote(sent) for _ in range(number)]
+        maker = ray.remote(_Actor).options(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0, max_concurrency=2)
+        shared = ray.put(sent)
+        number = min(count or held, len(tasks))
         ahead = int(ray.cluster_resources().get("CPU", 0)) - number if on_gpu else 0
         helpers = _start_ahead(ray, sent, tasks, max(0, ahead))
+        crew: Crew[Any] = Crew(todo, len(tasks))
+        driver = Driver(ray, lambda: maker.remote(shared), crew, measured(listener), kind, count)
         try:
-            _drive(ray, actors, deque(tasks), listener)
+            driver.run()
         finally:
             for helper in helpers:
                 ray.cancel(helper, force=True)
-            for actor in actors:
-                ray.kill(actor)
+            driver.dismiss()
 
 
 def _start_ahead(ray: Any, worker: Worker, tasks: Sequence[ShardTask], count: int) -> list[Any]:
@@ -145,57 +162,31 @@ def _start_ahead(ray: Any, worker: Worker, tasks: Sequence[ShardTask], count: in
     return [maker.remote(worker, tasks, part, count) for part in range(count)]
 
 
-def _drive(ray: Any, actors: Sequence[Any], waiting: deque[ShardTask], listener: Listener) -> None:
-    """Keep every actor at a shard until none is left."""
-    deaths = Deaths(listener)
-    at_work = {actor.make.remote(task): (actor, task) for actor, task in zip(actors, _take(waiting), strict=False)}
-    polls: dict[Any, ShardTask] = {}
-    due = monotonic() + POLL_SECONDS
-    while at_work:
-        ready, _ = ray.wait([*at_work, *polls], num_returns=1, timeout=max(0.0, due - monotonic()))
-        for reference in ready:
-            if reference in polls:
-                _hear(ray, reference, polls.pop(reference), listener)
-                continue
-            actor, task = at_work.pop(reference)
-            try:
-                entry = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise _cause(error, task) from None
-            except (
-                ray.exceptions.RayActorError,
-                ray.exceptions.WorkerCrashedError,
-                ray.exceptions.OutOfMemoryError,
-            ) as error:
-                deaths.add(task, str(error).splitlines()[0])
-                at_work[actor.make.remote(task)] = (actor, task)
-                continue
-            listener.done(task, entry)
-            for following in _take(waiting, 1):
-                at_work[actor.make.remote(following)] = (actor, following)
-        if monotonic() >= due:
-            busy = {id(task) for task in polls.values()}
-            polls |= {actor.progress.remote(): task for actor, task in at_work.values() if id(task) not in busy}
-            due = monotonic() + POLL_SECONDS
+def measured(listener: Listener) -> Listener:
+    """The listener, with what it hears counted in Ray's metrics, which a cluster's Prometheus collects."""
+    from ray.util.metrics import Counter, Gauge
 
+    inrs = Counter("inr_factory_inrs", "INRs that were fitted and stored.")
+    shards = Counter("inr_factory_shards", "Shards that were made.")
+    quarantined = Counter("inr_factory_quarantined", "INRs that were put in quarantine.")
+    retries = Counter("inr_factory_retries", "Shards that began anew, since their worker died.")
+    rate = Gauge("inr_factory_inrs_per_second", "INRs a second over the last minute.")
+    recent: deque[tuple[float, int]] = deque([(monotonic(), 0)])
 
-def _take(waiting: deque[ShardTask], count: int | None = None) -> Iterator[ShardTask]:
-    while waiting and count != 0:
-        count = None if count is None else count - 1
-        yield waiting.popleft()
+    def done(task: ShardTask, entry: ShardEntry) -> None:
+        now = monotonic()
+        recent.append((now, entry.rows))
+        while len(recent) > 2 and now - recent[0][0] > RATE_SECONDS:
+            recent.popleft()
+        rate.set(sum(rows for _, rows in islice(recent, 1, None)) / max(now - recent[0][0], 1e-6))
+        shards.inc()
+        for counter, count in ((inrs, entry.rows), (quarantined, len(entry.quarantine))):
+            if count:
+                counter.inc(count)
+        listener.done(task, entry)
 
+    def death(task: ShardTask, reason: str) -> None:
+        retries.inc()
+        listener.death(task, reason)
 
-def _hear(ray: Any, reference: Any, task: ShardTask, listener: Listener) -> None:
-    try:
-        listener.progress(task, ray.get(reference))
-    except ray.exceptions.RayError:
-        return  # the actor is gone, which its shard will tell
-
-
-def _cause(error: Any, task: ShardTask) -> Exception:
-    """What a worker raised, as it was if it is ours; else with the worker's traceback."""
-    return (
-        error.cause
-        if isinstance(error.cause, FactoryError)
-        else RuntimeError(f"worker failed at {task.path}:\n{error}")
-    )
+    return Listener(listener.progress, done, death)

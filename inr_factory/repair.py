@@ -12,7 +12,9 @@ from pathlib import Path
 from inr_factory.audit import Fault, belongs, check_head, check_manifest, check_shard
 from inr_factory.blocks import make_plan
 from inr_factory.errors import FactoryError, IntegrityError, UsageError
-from inr_factory.factory import Progress, Settings, describe_set, fit_set
+from inr_factory.factory import describe_set, fit_set
+from inr_factory.jobs import Settings
+from inr_factory.ledger import Progress
 from inr_factory.manifest import (
     MANIFEST,
     ORIGIN,

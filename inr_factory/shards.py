@@ -8,7 +8,7 @@ of `SirenSpec.parameter_shapes`; what else a row has, and what the numbers mean,
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +29,7 @@ from inr_factory.manifest import (
     shard_path,
     write_atomically,
 )
+from inr_factory.places import Place, Remote, copy_of, fetch_file
 from inr_factory.spec import SirenSpec
 
 Columns = Mapping[str, NDArray[Any]]
@@ -70,7 +71,7 @@ def row_checksums(columns: Columns) -> NDArray[np.uint32]:
 
 
 def write_shard(
-    root: Path,
+    root: Place,
     key: tuple[str, int, int],
     spec: SirenSpec,
     columns: Columns,
@@ -278,6 +279,31 @@ class ShardReader:
         """The entry that a manifest should hold for this file of known size and sha256."""
         columns = {name: self.column(name) for name in ("psnr", "steps")}
         return _entry(self.key, columns, self.quarantine, size, sha256)
+
+
+def fetch_shards(root: Place, entries: Iterable[ShardEntry]) -> Path:
+    """A local folder that has these shards: root itself, or its copy, into which those are fetched that it lacks.
+
+    Raises IntegrityError for a shard that is not as recorded, or not there.
+    """
+    if isinstance(root, Path):
+        return root
+    folder = copy_of(root)
+    for entry in entries:
+        try:
+            check_file(folder, entry, content=True)
+        except IntegrityError:
+            fetch_shard(root, entry, folder)
+            check_file(folder, entry, content=True)
+    return folder
+
+
+def fetch_shard(root: Remote, entry: ShardEntry, folder: Path) -> None:
+    """Copy a shard into a folder, whatever it holds; IntegrityError where it is not there."""
+    try:
+        fetch_file(root / entry.path, folder / entry.path)
+    except FileNotFoundError:
+        raise IntegrityError(f"{entry.path} is recorded but not there; inr-factory fit makes it again") from None
 
 
 def check_file(root: Path, entry: ShardEntry, content: bool) -> None:

@@ -1,17 +1,18 @@
 """Sources: opens the collection that a recipe names, images or shapes."""
 
-from pathlib import Path
-
+from inr_factory.places import Place, Remote, fetch_tree
 from inr_factory.recipe import ImageSource, ShapeSource
 from inr_factory.signals import Source
 
 
-def open_source(config: ImageSource | ShapeSource, data_root: Path | None = None) -> Source:
+def open_source(config: ImageSource | ShapeSource, data_root: Place | None = None) -> Source:
     """The collection, its files looked for below `data_root` (default: $INR_FACTORY_DATA, else ./data).
 
-    Cheap enough that each process of a cluster opens its own. UsageError where the data are not to be had,
+    Files of a store are copied to this machine, once. Cheap enough that each process of a cluster opens its own. UsageError where the data are not to be had,
     IntegrityError where a file of an official set is damaged, each naming the place.
     """
+    if isinstance(data_root, Remote):
+        data_root = fetch_tree(data_root)
     if isinstance(config, ShapeSource):
         from inr_factory.shapes import open_shapes  # geometry libraries take a second to import
 

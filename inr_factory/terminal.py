@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from inr_factory.factory import Progress as FitState
+    from inr_factory.ledger import Progress as FitState
 
 err = Console(stderr=True, highlight=False)
 LINE_SECONDS = 10.0
@@ -28,8 +28,8 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-def tell_json(result: Mapping[str, Any] | Sequence[Any]) -> None:
-    tell(json.dumps(result, indent=2, allow_nan=False))
+def tell_json(result: Mapping[str, Any] | Sequence[Any], indent: int | None = 2) -> None:
+    tell(json.dumps(result, indent=indent, allow_nan=False))
 
 
 def tell_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
@@ -100,6 +100,32 @@ class FitProgress:
         before, then = self.first or (0, 0.0)
         before, then = (before, then) if done > before else (0, 0.0)
         return (total - done) * (seconds - then) / (done - before)
+
+
+class SetProgress:
+    """How far a set is that other processes make: a bar on a terminal, a line a look in a log file. A context manager."""
+
+    def __init__(self, name: str) -> None:
+        self.bar = Progress(
+            TextColumn(name), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("INRs  {task.fields[rest]}"),
+            console=err, expand=True, disable=not err.is_terminal,
+        )  # fmt: skip
+        self.row = self.bar.add_task("", total=None, rest="")
+
+    def __enter__(self) -> "SetProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, done: int, total: int, per_second: float | None, seconds: float | None, rest: str) -> None:
+        pace = rate(per_second, 1) if per_second else "nothing new"
+        left = f"{duration(seconds)} left" if seconds else ""
+        facts = ", ".join(filter(None, [pace if done < total else "", left, rest]))
+        self.bar.update(self.row, total=total, completed=done, rest=facts)
+        if not err.is_terminal:
+            say(f"{done:,} of {total:,} INRs, {facts}")
 
 
 class ShardProgress:

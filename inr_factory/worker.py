@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from inr_factory.errors import IntegrityError
 from inr_factory.fitting import OnProgress, Tally, engine_name, fit_views
 from inr_factory.inr import SirenSpec
 from inr_factory.manifest import Quarantined, ShardEntry, ViewKey
+from inr_factory.places import Place
 from inr_factory.quality import measure_quality
 from inr_factory.recipe import Recipe
 from inr_factory.shards import write_shard
@@ -28,8 +28,8 @@ class Worker:
     """
 
     recipe: Recipe
-    data_root: Path | None
-    out: Path
+    data_root: Place | None
+    out: Place
     device: str
     source_fingerprint: str
 
@@ -106,7 +106,7 @@ def set_fingerprint(recipe: Recipe, source_fingerprint: str) -> str:
     return f"{recipe.fingerprint}-{source_fingerprint}"
 
 
-def check_source(source: Source, fingerprint: str, out: Path) -> None:
+def check_source(source: Source, fingerprint: str, out: Place) -> None:
     """Raise IntegrityError unless the source is the one that the set in folder out was begun with."""
     if source.fingerprint != fingerprint:
         raise IntegrityError(

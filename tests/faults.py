@@ -71,11 +71,11 @@ def arguments(out: Path, views: int = 4, workers: int = 2) -> list[str]:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """The sha256 of every file of a set, by name."""
+    """The sha256 of every file of a set, by name, but for the logs of its runs."""
     return {
         str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.parent != out / LOG_FOLDER
     }
 
 

@@ -17,6 +17,7 @@ from inr_factory.fitting import fused_cpu
 from inr_factory.local_pool import Listener, run_local
 from inr_factory.manifest import MANIFEST, load_manifest
 from inr_factory.recipe import check_recipe
+from inr_factory.run_log import LOG_FOLDER
 from inr_factory.worker import Worker
 
 LOCAL = Settings(backend="local", workers=1)
@@ -43,8 +44,9 @@ def long():
 
 
 def files(out):
-    """Every file of a set with its bytes."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    """Every file of a set with its bytes, but for the logs of its runs."""
+    paths = [path for path in sorted(out.rglob("*")) if path.is_file() and path.parent != out / LOG_FOLDER]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
 def shards(out):

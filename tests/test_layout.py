@@ -13,12 +13,12 @@ ROOMS = {
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {"inr", "spec", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled"}
+HALL = {"inr", "spec", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled", "places"}
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
     "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
-    "blocks", "worker", "ahead", "local_pool", "ray_pool", "factory", "jobs", "repair", "merge", "audit", "gallery", "shape_gallery", "shading",
+    "blocks", "worker", "ahead", "crew", "driver", "local_pool", "ray_pool", "ledger", "run_log", "factory", "jobs", "repair", "merge", "audit", "gallery", "shape_gallery", "shading",
     "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts", "fitting.scope",
     "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
 }  # fmt: skip
@@ -35,6 +35,7 @@ FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report
 HOMES = {
     "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival
     "ray": {"ray_pool"},
+    "fsspec": {"places"},
     "scipy": {"alignment", "benchmarks"},
     "sklearn": {"images", "probes"},
     "torchvision": {"official_images"},

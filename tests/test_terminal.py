@@ -3,8 +3,8 @@
 import pytest
 
 from inr_factory import terminal
-from inr_factory.factory import Progress
 from inr_factory.fitting import Tally
+from inr_factory.ledger import Progress
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from time import monotonic
 
 from inr_factory.benchmarks.material import scratch_folder, set_bytes
 from inr_factory.benchmarks.measure import Benchmark, Plan, summary
-from inr_factory.factory import Backend, Progress, Settings, fit_set
+from inr_factory.factory import Backend, Settings, fit_set
+from inr_factory.ledger import Progress
 from inr_factory.local_pool import num_cores
 from inr_factory.recipe import Recipe, load_recipe
 

@@ -2,14 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from inr_factory import terminal
-from inr_factory.commands.options import DataRoot, Json, Workers, median_psnr, plural, say_quarantine
+from inr_factory.commands.options import DataRoot, Json, Workers, median_psnr, open_place, plural, say_quarantine
 from inr_factory.errors import PartialError, UsageError
 from inr_factory.jobs import FitReport, Settings, finished
+from inr_factory.places import Place
 from inr_factory.recipe import Recipe, load_recipe
 
 QUARANTINED = 3
@@ -20,7 +21,16 @@ def fit(
         str, typer.Argument(help="a built-in recipe (inr-factory recipes) or a YAML file", show_default=False)
     ],
     views: Annotated[int | None, typer.Option(help="independent fits of each object", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the set; else inrs/RECIPE", show_default=False)] = None,
+    out: Annotated[
+        Any,
+        typer.Option(
+            help="folder or URL of the set; else inrs/RECIPE",
+            show_default=False,
+            parser=str,
+            callback=open_place,
+            metavar="PLACE",
+        ),
+    ] = None,
     data_root: DataRoot = None,
     limit: Annotated[
         int | None, typer.Option(help="only so many objects, each split its share", show_default=False)
@@ -84,14 +94,14 @@ def fit(
         raise typer.Exit(QUARANTINED)
 
 
-def _make(recipe: Recipe, out: Path, how: Settings) -> FitReport:
+def _make(recipe: Recipe, out: Place, how: Settings) -> FitReport:
     from inr_factory.factory import fit_set  # torch takes seconds to import, which a finished set does not need
 
     with terminal.FitProgress(recipe.name) as progress:
         return fit_set(recipe, out, how, progress)
 
 
-def _estimate(recipe: Recipe, out: Path, how: Settings, as_json: bool) -> None:
+def _estimate(recipe: Recipe, out: Place, how: Settings, as_json: bool) -> None:
     from inr_factory.factory import estimate
 
     found = estimate(recipe, out, how)
@@ -104,7 +114,8 @@ def _estimate(recipe: Recipe, out: Path, how: Settings, as_json: bool) -> None:
         ("INRs to fit", f"{found.inrs:,}"),
         ("shards to write", f"{found.shards:,}"),
     ]
-    rows += [("on disk", f"about {found.bytes / 1e6:,.1f} MB"), ("free disk", f"{found.free / 1e9:,.1f} GB")]
+    free = [("free disk", f"{found.free / 1e9:,.1f} GB")] if found.free is not None else []
+    rows += [("on disk", f"about {found.bytes / 1e6:,.1f} MB"), *free]
     rows += [("workers", f"{found.workers}")]
     if found.seconds is not None and found.inrs_per_second is not None:
         how_long = f"about {terminal.duration(found.seconds)} at {terminal.rate(found.inrs_per_second, 1)}"

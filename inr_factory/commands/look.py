@@ -6,22 +6,31 @@ from typing import Annotated, Any, Literal
 import typer
 
 from inr_factory import terminal
-from inr_factory.audit import check_manifest, check_shards, median_quality, render_shards
-from inr_factory.commands.options import DataRoot, Folder, Json, median_psnr, plural, say_quarantine
+from inr_factory.audit import check_manifest, check_remote, check_shards, median_quality, render_shards
+from inr_factory.commands.options import DataRoot, Folder, Json, SetPlace, median_psnr, plural, say_quarantine
 from inr_factory.commands.shapes import show_shapes
+from inr_factory.commands.watch import watch_set
 from inr_factory.errors import FactoryError, IntegrityError, PartialError, UsageError
 from inr_factory.manifest import SPLITS, load_manifest
+from inr_factory.places import Remote
 from inr_factory.recipe import check_recipe
+from inr_factory.shards import fetch_shards
 from inr_factory.sources import open_source
 from inr_factory.worker import check_source
 
 
 def status(
-    dataset: Folder,
+    dataset: SetPlace,
     quarantine: Annotated[bool, typer.Option("--quarantine", help="list every object in quarantine")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nothing is missing")] = False,
+    every: Annotated[float, typer.Option(help="seconds between two looks of --watch", min=0.1)] = 5.0,
     as_json: Json = False,
 ) -> None:
     """Say what is in a set and what is missing. Exit code 75 while something is."""
+    if watch:
+        watch_set(dataset, every, as_json)
+        if as_json:
+            return
     manifest = load_manifest(dataset)
     missing = set(manifest.missing(dataset))
     rows: list[tuple[tuple[Any, ...], tuple[Any, ...], dict[str, float]]] = []
@@ -66,7 +75,7 @@ def status(
 
 
 def verify(
-    dataset: Folder,
+    dataset: SetPlace,
     render: Annotated[bool, typer.Option("--render", help="render the INRs again and compare with the source")] = False,
     data_root: DataRoot = None,
     as_json: Json = False,
@@ -78,7 +87,8 @@ def verify(
     manifest = load_manifest(dataset)
     with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
         record_faults = check_manifest(dataset, manifest)
-        faults = check_shards(dataset, manifest, progress)
+        check = check_remote if isinstance(dataset, Remote) else check_shards
+        faults = check(dataset, manifest, progress)
     bad = {fault.path for fault in faults} & {entry.path for entry in manifest.shards}
     faults = record_faults + faults
     lines = [f"{len(manifest.shards) - len(bad):,} of {len(manifest.shards):,} shards are whole"]
@@ -88,7 +98,8 @@ def verify(
         source = open_source(recipe.source, data_root)
         check_source(source, manifest.source.fingerprint, dataset)
         with terminal.ShardProgress("rendering", len(manifest.shards)) as progress:
-            rendered, faults = render_shards(dataset, manifest, source, progress)
+            folder = fetch_shards(dataset, manifest.shards)
+            rendered, faults = render_shards(folder, manifest, source, progress)
         result |= {"rendered": rendered.inrs, "median_psnr": round(rendered.median_psnr, 3)}
         result |= {"max_psnr_gap": round(rendered.max_psnr_gap, 5)}
         lines += [

@@ -6,16 +6,34 @@ from typing import Annotated
 import typer
 
 from inr_factory import terminal
-from inr_factory.commands.options import DataRoot, Folder, Json, Workers, plural
+from inr_factory.commands.options import DataRoot, Json, Workers, plural
 from inr_factory.errors import IntegrityError, PartialError, UsageError
-from inr_factory.factory import Settings
+from inr_factory.jobs import Settings
 from inr_factory.merge import merge_sets
+from inr_factory.places import place
 from inr_factory.recipe import load_recipe
 from inr_factory.repair import SET_ASIDE, repair_set
 
 
+def folder_here(text: str) -> Path:
+    """A set on this machine; UsageError for a URL: what lies in a store is not changed in place."""
+    where = place(text)
+    if not isinstance(where, Path):
+        raise UsageError(f"repair and merge work on folders, got {text}; copy the set here, mend it, and copy it back")
+    return where
+
+
+def folders_here(texts: list[str]) -> list[Path]:
+    return [folder_here(text) for text in texts]
+
+
 def repair(
-    dataset: Folder,
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="folder of the data set", show_default=False, metavar="DATASET", parser=str, callback=folder_here
+        ),
+    ],
     recipe: Annotated[
         str | None, typer.Option(help="how it was made, where manifest and origin are lost", show_default=False)
     ] = None,
@@ -61,8 +79,22 @@ def repair(
 
 
 def merge(
-    parts: Annotated[list[Path], typer.Argument(help="folders of the parts", show_default=False, metavar="DATASET...")],
-    out: Annotated[Path, typer.Option(help="folder of the whole; may be one of the parts", show_default=False)],
+    parts: Annotated[
+        list[Path],
+        typer.Argument(
+            help="folders of the parts", show_default=False, metavar="DATASET...", parser=str, callback=folders_here
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="folder of the whole; may be one of the parts",
+            show_default=False,
+            parser=str,
+            callback=folder_here,
+            metavar="DIR",
+        ),
+    ],
     copy: Annotated[bool, typer.Option("--copy", help="copy shards; else they are hard links where possible")] = False,
     as_json: Json = False,
 ) -> None:

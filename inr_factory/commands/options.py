@@ -3,19 +3,57 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.manifest import Quarantined, ShardEntry
+from inr_factory.manifest import MANIFEST, ORIGIN, Quarantined, ShardEntry, load_manifest
+from inr_factory.places import Place, fetch_file, place
 from inr_factory.recipe import load_yaml
 
-Folder = Annotated[Path, typer.Argument(help="folder of the data set", show_default=False, metavar="DATASET")]
+
+def open_place(text: str | None) -> Place | None:
+    """The place that an option names; a callback, since the errors of parsers lose their exit code."""
+    return None if text is None else place(text)
+
+
+def fetch_set(text: str) -> Path:
+    """The folder of a set; of one in a store, a copy of all of it."""
+    where = place(text)
+    if isinstance(where, Path):
+        return where
+    from inr_factory.shards import fetch_shards  # h5py and torch, which a folder does not need
+
+    folder = fetch_shards(where, load_manifest(where).shards)
+    for name in (MANIFEST, ORIGIN):
+        if (where / name).is_file():
+            fetch_file(where / name, folder / name)
+    return folder
+
+
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        help="folder or URL of the data set", show_default=False, metavar="DATASET", parser=str, callback=fetch_set
+    ),
+]
+SetPlace = Annotated[
+    Any,
+    typer.Argument(
+        help="folder or URL of the data set", show_default=False, metavar="DATASET", parser=str, callback=open_place
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 DataRoot = Annotated[
-    Path | None,
-    typer.Option(help="where the source's files are; else $INR_FACTORY_DATA, else ./data", show_default=False),
+    Any,
+    typer.Option(
+        help="folder or URL of the source's files; else $INR_FACTORY_DATA, else ./data",
+        show_default=False,
+        parser=str,
+        callback=open_place,
+        metavar="PLACE",
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(help="how many; else one a GPU or core", show_default=False)]
 
