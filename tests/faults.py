@@ -28,6 +28,7 @@ from inr_factory.errors import ResourceError
 from inr_factory.factory import Settings, fit_set
 from inr_factory.manifest import load_manifest
 from inr_factory.recipe import Recipe, check_recipe
+from inr_factory.run_log import LOG_FOLDER
 
 ALONE = Settings(backend="local", workers=1)
 PROGRAM = "from inr_factory.cli import main; main()"
