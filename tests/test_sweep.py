@@ -5,14 +5,23 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from small_sets import make_set
+from typer.main import get_command
 
-from inr_factory.cli import run
+from inr_factory.cli import program, run
+from inr_factory.commands.learn import parse_model
 from inr_factory.errors import UsageError
+from inr_factory.inr import SirenSpec
+from inr_factory.mixup import parse_mixup
+from inr_factory.models import build_encoder
+from inr_factory.perturbation import parse_perturbation
+from inr_factory.reweighting import parse_reweighting
 from inr_factory.sweep import Run, Sweep, command_of, load_sweep, make_runs, rows_of, runs_of, write_tables
+from inr_factory.transforms import parse_transforms
 
 GRID = {"model": ["mlp:hidden_dim=4", "mlp:hidden_dim=8"], "mixup": ["none", "mixup"], "seed": [0, 1]}
 
@@ -164,3 +173,22 @@ def test_what_ends_a_sweep_ends_its_runs_and_begins_no_other(tmp_path, monkeypat
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent.parent / "pipelines").glob("table_*.yaml")), ids=lambda p: p.stem
+)
+def test_tables_that_come_along_name_options_that_there_are(path, tmp_path):
+    sweep = load_sweep(path)
+    runs = runs_of(sweep, tmp_path)
+
+    assert set(sweep.published) <= {" | ".join(run_.row(sweep.options)) for run_ in runs}
+    train = get_command(program(["train"])).commands["train"]
+    for run_ in runs:
+        values = train.make_context("train", ["x", *command_of(sweep, run_)[2:]], resilient_parsing=True).params
+        model, options = parse_model(values["model"])
+        build_encoder(model, SirenSpec(2, 1, hidden_dim=4), **options)
+        parse_transforms(values["augment"] or [])
+        for parse, name in ((parse_mixup, "mixup"), (parse_perturbation, "perturb"), (parse_reweighting, "reweigh")):
+            if values[name]:
+                parse(values[name])
