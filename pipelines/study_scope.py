@@ -34,7 +34,6 @@ def study(data_root: Path, work: Path, limit: int) -> None:
         "scope",
         "median dB",
         "at 40 dB",
-        "largest spread of W2",
         "distance",
         *(f"midpoint dB, {k}" for k in kinds),
     ]
@@ -57,7 +56,8 @@ def study(data_root: Path, work: Path, limit: int) -> None:
             figures = [
                 f"{float(torch.from_numpy(dataset.psnr).median()):.1f}",
                 f"{share_at(data, 40.0):.1%}",
-                f"{float(relative_distance(second, first).mean()):.2f}"]  # fmt: skip
+                f"{float(relative_distance(second, first).mean()):.2f}",
+            ]
             print(
                 f"| {name} | {strength:g} | {' | '.join([*figures, *(f'{dB:.1f}' for dB in own + two)])} |", flush=True
             )
