@@ -25,7 +25,8 @@ QUICK = {
 def cluster():
     """A head of one core, to which nodes can be added; this process is connected to it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        # Ray reads its token once a process: the one of earlier tests, or this one for later ones.
+        os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setattr(driver, "LOOK_SECONDS", 0.3)
         import ray
