@@ -1,5 +1,6 @@
 """Factory: makes a data set, or what is missing of one, and records it."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def fit_set(
     if nothing_to_do is not None:
         return nothing_to_do
     found = load_set(recipe, out)
-    device = choose_device(settings.device)
+    device = _device_of(settings)
     source = open_source(recipe.source, settings.data_root)
     plan = make_plan(recipe, source)
     manifest = found or describe_set(recipe, source, plan)
@@ -90,6 +91,12 @@ def fit_set(
     missing = len(missing_paths(run.manifest, recipe.views, out))
     inrs = run.progress.inrs
     return FitReport(run.manifest, len(run.made), found_whole, missing, inrs, monotonic() - started)
+
+
+def _device_of(settings: Settings) -> str:
+    """cpu or cuda. The driver of a Ray cluster may have no GPU where its nodes have: there what is asked for counts."""
+    elsewhere = settings.backend == "ray" and bool(settings.address or os.environ.get("RAY_ADDRESS"))
+    return "cuda" if elsewhere and settings.device == "cuda" else choose_device(settings.device)
 
 
 def _facts(settings: Settings, device: str) -> dict[str, str | int | None]:

@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Literal
 
 from inr_factory.errors import UsageError
-from inr_factory.manifest import MANIFEST, Manifest, load_manifest, sweep
+from inr_factory.manifest import MANIFEST, Manifest, load_manifest, load_origin, sweep
 from inr_factory.places import Place
 from inr_factory.recipe import Recipe, check_recipe
 
@@ -64,9 +64,10 @@ def load_set(recipe: Recipe, out: Place) -> Manifest | None:
     """The manifest in folder out, None if there is none; UsageError if it is another recipe's."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; --out takes a folder")
-    if not (out / MANIFEST).exists():
+    # Without its manifest, origin.json still says whose set it is.
+    manifest = load_manifest(out) if (out / MANIFEST).exists() else load_origin(out)
+    if manifest is None:
         return None
-    manifest = load_manifest(out)
     if manifest.derived is not None:
         raise UsageError(
             f"{out} is a copy ({manifest.derived.how}); fit the set it was made from, or choose another --out"
@@ -75,6 +76,11 @@ def load_set(recipe: Recipe, out: Place) -> Manifest | None:
     if theirs.fingerprint != recipe.fingerprint:
         raise UsageError(
             f"{out} holds a set of another recipe ({theirs.name}: {recipe.difference(theirs)}); choose another --out"
+        )
+    if not manifest.fingerprint.startswith(theirs.fingerprint):
+        raise UsageError(
+            f"{out} was made by a version whose recipes had other settings (fingerprint {manifest.fingerprint}); go on with "
+            "that version, or choose another --out"
         )
     return manifest
 

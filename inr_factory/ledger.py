@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from inr_factory.blocks import Plan, ShardTask
-from inr_factory.errors import IntegrityError
 from inr_factory.fitting import Tally
 from inr_factory.local_pool import Listener
 from inr_factory.manifest import Manifest, ShardEntry, file_size, record, settle
-from inr_factory.places import Place, near
+from inr_factory.places import Place
 from inr_factory.run_log import RunLog
-from inr_factory.shards import ShardReader
+from inr_factory.shards import whole_shard
 
 RECORD_SECONDS = 1.0
 RECORD_SHARE = 0.02  # of a run's time, at most, goes into records: they take longer the more shards a set has
@@ -122,13 +121,5 @@ class Ledger:
 
 def adopt(out: Place, task: ShardTask, manifest: Manifest) -> ShardEntry | None:
     """The entry of a shard that lies there whole, as a run leaves it that was killed before it could record it."""
-    if file_size(out / task.path) is None:
-        return None
-    try:
-        with near(out, task.path) as folder:
-            shard = ShardReader.unrecorded(folder / task.path)
-            entry = shard.describe()
-    except (IntegrityError, FileNotFoundError):
-        return None
-    ours = shard.attributes.get("fingerprint") == manifest.fingerprint and shard.spec == manifest.siren_spec
-    return entry if ours and entry.path == task.path else None
+    key = (task.split, task.view, task.block)
+    return whole_shard(out, key, manifest.siren_spec, manifest.fingerprint)

@@ -159,6 +159,8 @@ def _serve(pipe: Connection, worker: Worker) -> None:
                 entry = worker.make(task, Throttle(partial(tell, "progress")))
             except FactoryError as error:
                 tell("error", error)
+            except MemoryError as error:
+                tell("error", ResourceError(f"no memory for {task.path} ({error}); take fewer --workers"))
             except Exception:
                 tell("error", RuntimeError(f"worker failed at {task.path}:\n{traceback.format_exc()}"))
             else:

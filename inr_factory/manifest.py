@@ -252,6 +252,8 @@ def load_manifest(root: Place) -> Manifest:
         raise UsageError(
             f"no data set in {root}: it has no {MANIFEST}; make one with inr-factory fit RECIPE --out {root}"
         ) from None
+    except ResourceError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}") from None
     try:
@@ -293,12 +295,25 @@ def record(root: Place, manifest: Manifest, entries: Iterable[ShardEntry] = ()) 
                     f"{root} was given another recipe's set while this run was at work; choose another --out"
                 )
             if manifest.views > merged.views:
-                merged = manifest.model_copy(update={"shards": merged.shards})
+                merged = merged.with_views(manifest.views)
         merged = merged.with_entries(entries)
         if merged != standing:
+            content = _readable(root, merged)
             _keep_origin(root, merged)
-            write_atomically(root / MANIFEST, merged.to_json().encode())
+            write_atomically(root / MANIFEST, content)
     return merged
+
+
+def _readable(root: Place, manifest: Manifest) -> bytes:
+    """The manifest as it is written. Raises UsageError for one that no reader would take."""
+    try:
+        manifest.check_size()
+        content = manifest.to_json().encode()
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"its manifest would have {len(content):,} bytes, at most {MAX_MANIFEST_BYTES:,} are read")
+    except ValueError as error:
+        raise UsageError(f"{root}: {error}; ask for fewer views, or a larger shard_objects") from None
+    return content
 
 
 def settle(root: Place, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
@@ -363,6 +378,8 @@ def load_origin(root: Place) -> Manifest | None:
         origin.check_size()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ResourceError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise IntegrityError(

@@ -52,8 +52,12 @@ class Remote:
         """Nothing: a folder is there when something is in it."""
 
     def exists(self) -> bool:
-        with self._store() as (store, path):
-            return bool(store.exists(path))
+        try:
+            with self._store() as (store, path):
+                store.info(path)  # store.exists would say no, too, where the store is down
+        except FileNotFoundError:
+            return False
+        return True
 
     def is_file(self) -> bool:
         return self.size() is not None
@@ -81,8 +85,15 @@ class Remote:
         return {name[start:]: int(each["size"]) for name, each in found.items()}
 
     def read_bytes(self) -> bytes:
-        with self._store() as (store, path):
-            return bytes(store.cat_file(path))
+        for pause in (*RETRY_SECONDS, None):
+            try:
+                with self._store() as (store, path):
+                    return bytes(store.cat_file(path))
+            except ResourceError:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last attempt gives or raises")
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
@@ -102,6 +113,8 @@ class Remote:
     def _put(self, store: Any, path: str, content: bytes) -> None:
         if self.url.partition("://")[0] in PUT_WHOLE:
             store.pipe_file(path, content)
+            store.invalidate_cache()
+            return  # whole; another run may have put its own since
         else:
             folder, _, name = path.rpartition("/")
             temporary = f"{folder}/.{name}.{secrets.token_hex(8)}.tmp"
@@ -145,6 +158,8 @@ def place(text: str | Path | Remote) -> Place:
     if isinstance(text, Remote) or "://" not in str(text):
         return text if isinstance(text, Remote) else Path(text)
     protocol, _, rest = str(text).partition("://")
+    if not rest.strip("/"):
+        raise UsageError(f"{text} names a store, but no place in it; give {protocol}://PLACE/FOLDER")
     if protocol in ("file", "local"):
         return Path(rest)
     import fsspec

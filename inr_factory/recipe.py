@@ -183,7 +183,14 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """16 hex digits over all that decides what the shards hold."""
         free = {"name", "views", "quarantine_threshold"}
-        canonical = json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True, separators=(",", ":"))
+        fields = self.model_dump(mode="json", exclude=free)
+        for key, default in (
+            ("scope", 0.0),
+            ("scope_std", None),
+        ):  # younger than the first sets, which stay what they are
+            if fields["fit"][key] == default:
+                del fields["fit"][key]
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def difference(self, other: "Recipe") -> str:

@@ -29,7 +29,7 @@ from inr_factory.manifest import (
     shard_path,
     write_atomically,
 )
-from inr_factory.places import Place, Remote, copy_of, fetch_file
+from inr_factory.places import Place, Remote, copy_of, fetch_file, near
 from inr_factory.spec import SirenSpec
 
 Columns = Mapping[str, NDArray[Any]]
@@ -279,6 +279,21 @@ class ShardReader:
         """The entry that a manifest should hold for this file of known size and sha256."""
         columns = {name: self.column(name) for name in ("psnr", "steps")}
         return _entry(self.key, columns, self.quarantine, size, sha256)
+
+
+def whole_shard(root: Place, key: tuple[str, int, int], spec: SirenSpec, fingerprint: str) -> ShardEntry | None:
+    """The entry of the shard (split, view, block) that lies in a set, if it is whole and that set's; None if not."""
+    path = shard_path(*key)
+    if file_size(root / path) is None:
+        return None
+    try:
+        with near(root, path) as folder:
+            shard = ShardReader.unrecorded(folder / path)
+            entry = shard.describe()
+    except (IntegrityError, FileNotFoundError):
+        return None
+    ours = shard.attributes.get("fingerprint") == fingerprint and shard.spec == spec
+    return entry if ours and entry.path == path else None
 
 
 def fetch_shards(root: Place, entries: Iterable[ShardEntry]) -> Path:

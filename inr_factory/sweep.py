@@ -25,7 +25,7 @@ from inr_factory.recipe import load_yaml
 
 MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions
 
-RESULT, LOG = "result.json", "log.txt"
+RESULT, COMMAND, LOG = "result.json", "command.json", "log.txt"
 Value = str | int | float | bool | None | list[str]
 
 
@@ -174,8 +174,15 @@ def make_run(
     if run.returncode:
         lines = (folder / LOG).read_text().strip().splitlines() or [f"exit code {run.returncode}"]
         return lines[-1]
+    write_atomically(folder / COMMAND, json.dumps(_without_out(arguments), indent=2).encode())
     write_atomically(folder / RESULT, told)
     return ""
+
+
+def _without_out(arguments: Sequence[str]) -> list[str]:
+    """What decides a run: all arguments but its folder."""
+    at = list(arguments).index("--out")
+    return [*arguments[:at], *arguments[at + 2 :]]
 
 
 def make_runs(jobs: Sequence[tuple[list[str], Path]], count: int) -> Generator[tuple[int, str], None, None]:
@@ -203,12 +210,21 @@ def make_runs(jobs: Sequence[tuple[list[str], Path]], count: int) -> Generator[t
                 run.terminate()
 
 
-def read_result(run: Run) -> dict[str, Any] | None:
-    """The figures of a run that is done."""
+def read_result(sweep: Sweep, run: Run) -> dict[str, Any] | None:
+    """The figures of a run that is done. Raises UsageError for one that was done with other settings."""
     try:
-        found: dict[str, Any] = json.loads((run.folder / RESULT).read_text())
+        found = json.loads((run.folder / RESULT).read_text())
+        figures = (found["test"]["accuracy"], found["best"]["epoch"])
     except (OSError, ValueError):
         return None
+    except (KeyError, TypeError):
+        figures = None
+    if not isinstance(found, dict) or (figures is None and found.get("test") is not None):
+        raise UsageError(f"{run.folder / RESULT} is not what a run leaves; remove it, and run again")
+    if (run.folder / COMMAND).is_file():
+        told = json.loads((run.folder / COMMAND).read_text())
+        if told != _without_out(command_of(sweep, run)):
+            raise UsageError(f"{run.folder} was run with other settings ({' '.join(told)}); take another --out")
     if found.get("test") is None:
         raise FactoryError(f"{run.folder} has no test figures; a sweep needs a set with a test split")
     return found
@@ -218,7 +234,7 @@ def rows_of(sweep: Sweep, runs: Sequence[Run]) -> list[Row]:
     """Rows of the runs that are done, in the order of the grid."""
     found: dict[tuple[str, ...], list[float]] = {}
     for run in runs:
-        if (result := read_result(run)) is not None:
+        if (result := read_result(sweep, run)) is not None:
             found.setdefault(run.row(sweep.options), []).append(float(result["test"]["accuracy"]))
     order = {name: at for at, name in enumerate(dict.fromkeys(run.row(sweep.options) for run in runs))}
     published = sweep.published
@@ -235,7 +251,7 @@ def write_tables(sweep: Sweep, runs: Sequence[Run], out: Path) -> list[Row]:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow((*columns, "test_accuracy", "val_accuracy", "best_epoch", "run"))
     for run in runs:
-        if (result := read_result(run)) is not None:
+        if (result := read_result(sweep, run)) is not None:
             best = result["best"]
             own = (result["test"]["accuracy"], best["val_accuracy"], int(best["epoch"]) + 1, run.folder.name)
             writer.writerow((*(run.values.get(name, "") for name in columns), *own))

@@ -113,7 +113,7 @@ class _Training(Run[Classifier, TrainConfig]):
         if self.config.reweigh is not None:
             assert self.examples is not None
             losses = losses_of(self.model, self.examples, self.model.device)
-            self._weights_of(len(losses)).add(losses)
+            self._weights_of(len(losses)).add(self.ranks.agreed(losses.cpu()))
 
     def _weights_of(self, count: int) -> ExampleWeights:
         if self.weights is None:

@@ -15,7 +15,7 @@ from inr_factory.manifest import Quarantined, ShardEntry, ViewKey
 from inr_factory.places import Place
 from inr_factory.quality import measure_quality
 from inr_factory.recipe import Recipe
-from inr_factory.shards import write_shard
+from inr_factory.shards import whole_shard, write_shard
 from inr_factory.signals import Signal, SignalError, Source
 from inr_factory.sources import open_source
 
@@ -83,7 +83,10 @@ class Worker:
             "field": signals[0][1].field if signals else "values",
         }
         key = (task.split, task.view, task.block)
-        return write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)
+        # Another worker, or another run, may have been faster: what lies there whole may be recorded already, and the
+        # bytes of another kind of machine are not the same.
+        there = whole_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
+        return there or write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)
 
 
 def read_signals(

@@ -207,3 +207,28 @@ def test_a_folder_knows_nothing_of_fsspec(whole, monkeypatch, tmp_path):
     monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_: pytest.fail("fsspec was asked"))
     fit_set(tiny(), tmp_path / "set", LOCAL)
     assert load_manifest(tmp_path / "set").rows == 48
+
+
+def test_a_store_that_is_down_is_no_store_without_a_set(whole, store, tmp_path, monkeypatch, capsys):
+    down = []
+
+    def info(self, path, **how):
+        if down:
+            raise ConnectionResetError("the store went away")
+        return LocalFileSystem.info(self, path, **how)
+
+    monkeypatch.setattr(FlakyStore, "info", info)
+    there = remote(whole)
+    assert (there / MANIFEST).exists()
+    assert not (there / "nothing").exists()
+    down.append(True)
+    with pytest.raises(ResourceError, match="the store failed"):
+        (there / MANIFEST).exists()
+    assert cli.run(["status", str(there)]) == 5
+    assert "the store failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["memory://", "memory:///", "file://"])
+def test_a_store_without_a_place_is_refused(text):
+    with pytest.raises(UsageError, match="no place in it"):
+        place(text)

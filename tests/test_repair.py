@@ -9,11 +9,14 @@ from test_cli import failure, outcome
 from test_factory import LOCAL, files, shards, tiny
 
 from inr_factory.audit import check_manifest, check_shards
+from inr_factory.blocks import make_plan
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.factory import Settings, fit_set
 from inr_factory.manifest import MANIFEST, ORIGIN, load_manifest, load_origin, record
 from inr_factory.merge import merge_sets
 from inr_factory.repair import SET_ASIDE, repair_set
+from inr_factory.sources import open_source
+from inr_factory.worker import Worker
 
 SHARD = "data/train-view001-00001.h5"
 
@@ -285,3 +288,57 @@ def test_what_lies_unrecorded_in_the_place_of_a_shard_is_not_written_over(parts,
     done = merge_sets(parts, out)
     assert [fault.path for fault in done.faults] == [name]
     assert (out / name).read_bytes() == b"mine"
+
+
+def test_without_its_manifest_a_set_goes_on_for_its_own_recipe_and_for_no_other(whole, copy):
+    (copy / MANIFEST).unlink()
+    with pytest.raises(UsageError, match="holds a set of another recipe .*limit"):
+        fit_set(tiny(limit=23), copy, LOCAL)
+
+    report = fit_set(tiny(), copy, LOCAL)
+
+    assert (report.made, report.missing) == (0, 0)
+    assert files(copy) == files(whole)
+
+
+def test_a_part_of_another_name_with_more_views_leaves_the_record_whole(tmp_path):
+    fit_set(tiny(views=1), tmp_path / "one", LOCAL)
+    fit_set(tiny(views=2, name="mine"), tmp_path / "two", LOCAL)
+
+    merge_sets([tmp_path / "two"], tmp_path / "one")
+
+    assert faults_of(tmp_path / "one") == []
+    assert load_manifest(tmp_path / "one").views == 2
+
+
+def test_a_set_of_a_version_with_other_settings_is_not_extended(copy):
+    alter(copy, lambda fields: fields.update(fingerprint="0" * 16 + fields["fingerprint"][16:]))
+    with pytest.raises(UsageError, match="a version whose recipes had other settings"):
+        fit_set(tiny(), copy, LOCAL)
+
+
+def test_more_views_than_can_be_read_are_refused_before_anything_is_written(whole, copy, monkeypatch):
+    monkeypatch.setattr("inr_factory.manifest.MAX_SHARDS", 50)
+    with pytest.raises(UsageError, match="ask for fewer views"):
+        fit_set(tiny(views=30), copy, LOCAL)
+    assert files(copy) == files(whole)
+
+
+def test_a_shard_that_another_made_meanwhile_stays(copy):
+    shard = copy / SHARD
+    before = shard.stat()
+    manifest = load_manifest(copy)
+    left = tuple(entry for entry in manifest.shards if entry.path != SHARD)
+    recipe = tiny()
+    worker = Worker(recipe, None, copy, "cpu", manifest.source.fingerprint)
+    view, block = 1, 1
+    task = next(
+        task for task in make_plan(recipe, open_source(recipe.source, None)).tasks(recipe.views)
+        if (task.split, task.view, task.block) == ("train", view, block)
+    )  # fmt: skip
+
+    entry = worker.make(task)
+
+    assert entry in manifest.shards
+    assert entry not in left
+    assert (shard.stat().st_ino, shard.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

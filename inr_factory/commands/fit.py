@@ -125,6 +125,6 @@ def _estimate(recipe: Recipe, out: Place, how: Settings, as_json: bool) -> None:
 
 def _part(text: str) -> tuple[int, int]:
     number, slash, parts = text.partition("/")
-    if not (slash and number.isdigit() and parts.isdigit()):
+    if not (slash and number.isdecimal() and parts.isdecimal()):
         raise UsageError(f"--shard takes i/n, for example 0/4 to 3/4, got {text!r}")
     return int(number), int(parts)

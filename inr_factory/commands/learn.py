@@ -12,7 +12,7 @@ import typer
 
 from inr_factory import terminal
 from inr_factory.canonical import Canonicalize, canonicalize
-from inr_factory.commands.options import Config, Folder, Json
+from inr_factory.commands.options import Config, Folder, Json, fetch_set_if_any
 from inr_factory.dataset import INRDataset
 from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch
@@ -22,7 +22,7 @@ from inr_factory.mixup import parse_mixup
 from inr_factory.models import Classifier, Normalizer, build_classifier
 from inr_factory.models.checkpoint import build_from_checkpoint, start_from
 from inr_factory.ranks import joined
-from inr_factory.runs import BEST, RunConfig
+from inr_factory.runs import BEST, RunConfig, device_of
 from inr_factory.training import TrainConfig
 from inr_factory.training import evaluate as evaluate_model
 from inr_factory.training import train as train_model
@@ -140,7 +140,7 @@ def train(
         meta = {
             "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
             "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
-            "views_per_object": views_per_object, "ranks": ranks.size,
+            "views_per_object": views_per_object, **({"ranks": ranks.size} if ranks.size > 1 else {}),
         }  # fmt: skip
         if init is not None:
             meta |= {"init": start_from(classifier, checkpoint_of(init)), "freeze": freeze}
@@ -182,7 +182,13 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")],
     dataset: Annotated[
         Path | None,
-        typer.Option(help="another set of the same INRs; else the one it was trained on", show_default=False),
+        typer.Option(
+            help="another set of the same INRs; else the one it was trained on",
+            show_default=False,
+            parser=str,
+            callback=fetch_set_if_any,
+            metavar="DATASET",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test")] = "test",
     views: Annotated[int, typer.Option(help="the first N views", min=1)] = 1,
@@ -219,7 +225,7 @@ def evaluate(
 
 def predict(
     run: Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")],
-    dataset: Annotated[Path, typer.Argument(help="a set of the same INRs", show_default=False, metavar="DATASET")],
+    dataset: Folder,
     split: Annotated[str, typer.Option(help="train, val or test")] = "test",
     views: Annotated[int | None, typer.Option(help="the first N views; else all", show_default=False)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
@@ -306,7 +312,7 @@ def has_split(dataset: INRDataset, split: str) -> bool:
 
 
 def loader_device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    return device_of(name)
 
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.manifest import MANIFEST, ORIGIN, Quarantined, ShardEntry, load_manifest
+from inr_factory.manifest import MANIFEST, ORIGIN, Quarantined, ShardEntry, load_manifest, write_atomically
 from inr_factory.places import Place, fetch_file, place
 from inr_factory.recipe import load_yaml
 
@@ -25,11 +25,16 @@ def fetch_set(text: str) -> Path:
         return where
     from inr_factory.shards import fetch_shards  # h5py and torch, which a folder does not need
 
-    folder = fetch_shards(where, load_manifest(where).shards)
-    for name in (MANIFEST, ORIGIN):
-        if (where / name).is_file():
-            fetch_file(where / name, folder / name)
+    manifest = load_manifest(where)
+    folder = fetch_shards(where, manifest.shards)
+    write_atomically(folder / MANIFEST, manifest.to_json().encode())  # a run may have recorded more meanwhile
+    if (where / ORIGIN).is_file():
+        fetch_file(where / ORIGIN, folder / ORIGIN)
     return folder
+
+
+def fetch_set_if_any(text: str | None) -> Path | None:
+    return None if text is None else fetch_set(text)
 
 
 Folder = Annotated[

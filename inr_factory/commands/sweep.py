@@ -39,11 +39,11 @@ def sweep(
     plan, folder = load_sweep(file), out or Path("runs") / file.stem
     folder.mkdir(parents=True, exist_ok=True)
     runs = runs_of(plan, folder)
-    open_runs = [run for run in runs if read_result(run) is None]
+    open_runs = [run for run in runs if read_result(plan, run) is None]
     terminal.say(f"{len(runs)} runs, {len(open_runs)} of them open; tables in {folder}")
     failed = []
     for number, (run, fault) in enumerate(_make(plan, open_runs, workers, address, backend), 1):
-        result = None if fault else read_result(run)
+        result = None if fault else read_result(plan, run)
         told = f"failed: {fault}" if result is None else f"test accuracy {result['test']['accuracy']:.2%}"
         terminal.say(f"{number} of {len(open_runs)}  {run.folder.name}  {told}")
         failed += [run] if fault else []
