@@ -292,7 +292,7 @@ def test_what_lies_unrecorded_in_the_place_of_a_shard_is_not_written_over(parts,
 
 def test_without_its_manifest_a_set_goes_on_for_its_own_recipe_and_for_no_other(whole, copy):
     (copy / MANIFEST).unlink()
-    with pytest.raises(UsageError, match="holds a set of another recipe .*limit"):
+    with pytest.raises(UsageError, match=r"holds a set of another recipe .*limit"):
         fit_set(tiny(limit=23), copy, LOCAL)
 
     report = fit_set(tiny(), copy, LOCAL)
