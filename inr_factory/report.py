@@ -4,7 +4,7 @@ Shape letters: H height, W width, O values of a pixel.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -101,6 +101,37 @@ def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Pat
     axis.invert_yaxis()
     axis.margins(x=0.1)
     axis.tick_params(axis="x", labelsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points (cost, mean, spread) that a line joins, each with a label of its own."""
+
+    name: str
+    points: tuple[tuple[float, float, float], ...]
+    labels: tuple[str, ...]
+
+
+def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str) -> None:
+    """Write a PNG of test accuracies in percent over what they cost, on a logarithmic scale, a line for each series."""
+    figure = Figure(figsize=(9, 5.5), dpi=130)
+    axis = figure.subplots()
+    for number, one in enumerate(series):
+        x, y, spread = zip(*one.points, strict=True)
+        color = colormaps["tab20"](number % 20)
+        axis.errorbar(
+            x, y, yerr=spread, label=one.name, color=color, marker="o", markersize=3, linewidth=1, elinewidth=0.5
+        )
+        for at, label in enumerate(one.labels):
+            axis.annotate(label, (x[at], y[at]), (3, 3), textcoords="offset points", fontsize=5, color=color)
+    axis.set_xscale("log")
+    axis.set_xlabel(cost, fontsize=8)
+    axis.set_ylabel("test accuracy, %", fontsize=8)
+    axis.tick_params(labelsize=7)
+    axis.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(heading, fontsize=9)
     figure.tight_layout(pad=0.5)
     _save(figure, path)
