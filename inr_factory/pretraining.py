@@ -17,7 +17,7 @@ from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch
 from inr_factory.models.contrastive import Contrastive, nt_xent
 from inr_factory.probes import features_of, neighbour_accuracy
-from inr_factory.runs import Loader, Run, RunConfig, TrainResult, check_finite
+from inr_factory.runs import Loader, OnStep, Run, RunConfig, TrainResult, check_finite
 
 Positives = Literal["augment", "views", "both"]
 POSITIVES: tuple[Positives, ...] = get_args(Positives)
@@ -62,6 +62,7 @@ def pretrain(
     meta: Mapping[str, Any],
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainResult:
     """Pre-train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
 
@@ -75,7 +76,7 @@ def pretrain(
     """
     if transform is None and config.positives != "views":
         raise UsageError(f"positives={config.positives} needs an augmentation; name one, or take positives=views")
-    return _Pretraining(model, loader, known, validation, transform, config, out, meta).go(on_epoch, stop)
+    return _Pretraining(model, loader, known, validation, transform, config, out, meta).go(on_epoch, stop, on_step)
 
 
 class _Pretraining(Run[Contrastive, PretrainConfig]):

@@ -5,7 +5,7 @@ small enough for all of them to be sent at once.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -35,14 +35,19 @@ class Ranks:
         """Gradients become their mean over all ranks, in place; the loss's mean is given. All ranks must call."""
         if self.size == 1:
             return loss
-        slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        bucket = torch.cat([slope.reshape(-1).float() for slope in slopes] + [loss.detach().reshape(1).float()])
+        loss = loss.detach().clone()
+        self.share([*(parameter.grad for parameter in parameters if parameter.grad is not None), loss])
+        return loss
+
+    def share(self, tensors: Sequence[Tensor]) -> None:
+        """Tensors become their mean over all ranks, in place. All ranks must call."""
+        if self.size == 1 or not tensors:
+            return
+        bucket = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
         torch.distributed.all_reduce(bucket)
         bucket /= self.size
-        parts = torch.split(bucket[:-1], [slope.numel() for slope in slopes])
-        for slope, part in zip(slopes, parts, strict=True):
-            slope.copy_(part.view_as(slope))
-        return bucket[-1]
+        for tensor, part in zip(tensors, torch.split(bucket, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
     def agreed(self, value: ValueT) -> ValueT:
         """The value of rank 0, a plain one, for all."""

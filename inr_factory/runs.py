@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -29,6 +30,9 @@ from inr_factory.models.checkpoint import load_checkpoint, save_checkpoint
 from inr_factory.ranks import Ranks
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
+
+OnStep = Callable[[int, int, int, float], None]
+"""Called after each step with the epoch, the steps of it that are made, their number, and the loss."""
 
 
 class Loader(Protocol):
@@ -200,7 +204,10 @@ class Run(Generic[ModelT, ConfigT]):
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
     def go(
-        self, on_epoch: Callable[[Mapping[str, float]], None] | None, stop: Callable[[], bool] | None
+        self,
+        on_epoch: Callable[[Mapping[str, float]], None] | None,
+        stop: Callable[[], bool] | None,
+        on_step: OnStep | None = None,
     ) -> TrainResult:
         """All that is left of the run: epochs, records, checkpoints, TensorBoard; goes on from last.pt where there is
         one. Global generators are as before afterwards."""
@@ -221,7 +228,7 @@ class Run(Generic[ModelT, ConfigT]):
                 writer = SummaryWriter(str(out / "tensorboard"))
                 stack.callback(writer.close)
             while not self.progress.finished(config):
-                self.epoch(stop)
+                self.epoch(stop, on_step if self.ranks.first else None)
                 record = self.conclude()
                 if writer is not None:
                     for name in ("train_loss", "val_loss", "val_accuracy", "lr"):
@@ -238,7 +245,7 @@ class Run(Generic[ModelT, ConfigT]):
         assert best is not None, "a run has at least one epoch"
         return TrainResult(out, best, tuple(self.progress.history), self.progress.stalled(config))
 
-    def epoch(self, stop: Callable[[], bool] | None) -> None:
+    def epoch(self, stop: Callable[[], bool] | None, on_step: OnStep | None = None) -> None:
         """The steps that are left of this epoch."""
         at, config, count = self.progress, self.config, len(self.loader)
         if at.position == 0:
@@ -252,11 +259,14 @@ class Run(Generic[ModelT, ConfigT]):
             loss = self._step(inrs, targets)
             at.step, at.position = at.step + 1, at.position + 1
             at.loss_sum, at.rows = at.loss_sum + loss * len(inrs), at.rows + len(inrs)
+            if on_step is not None:
+                on_step(at.epoch, at.position, count, loss)
             if at.position < count:
                 stopped = self._asked_to_stop(stop)
                 if stopped or (config.save_steps is not None and at.step % config.save_steps == 0):
                     now = time.perf_counter()
                     at.seconds, begin = at.seconds + now - begin, now
+                    self._share_statistics()
                     self.save_last()
                 if stopped:
                     raise PartialError(
@@ -287,6 +297,14 @@ class Run(Generic[ModelT, ConfigT]):
             self.average.update_parameters(self.model)  # type: ignore[no-untyped-call]
         return value
 
+    def _share_statistics(self) -> None:
+        """Bring the running statistics of batch norms, which each rank takes of its own batches, to their mean. A
+        running mean is linear, so it makes no difference how often."""
+        models: list[nn.Module] = [self.model] if self.average is None else [self.model, self.average]
+        for model in models:
+            norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
+            self.ranks.share([s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None])
+
     def _diverged(self, figures: str) -> NoReturn:
         at = self.progress
         kept = f"{LAST} keeps an earlier state" if (self.out / LAST).exists() else "nothing was saved yet"
@@ -297,6 +315,7 @@ class Run(Generic[ModelT, ConfigT]):
 
     def conclude(self) -> dict[str, int | float]:
         """Close an epoch with its figures on the validation split: record it, save, and give the record."""
+        self._share_statistics()
         at, judged = self.progress, self.judged
         figures = self.ranks.agreed(self.judge())
         if not math.isfinite(figures.get("val_loss", 0.0)):

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from inr_factory.ledger import Progress as FitState
@@ -147,3 +150,62 @@ class ShardProgress:
 
     def __call__(self, _: object) -> None:
         self.bar.advance(self.row)
+
+
+class RunProgress:
+    """How a training run goes: on a terminal a live table of its last epochs, the best marked, over a line of the epoch
+    at work; in a log file a line an epoch. A context manager.
+
+    `columns` are the entries of a record to show, each with its title and its format; `judge` names the one by which the
+    best is chosen, the larger the better.
+    """
+
+    SHOWN = 12
+
+    def __init__(self, epochs: int, columns: Mapping[str, tuple[str, str]], judge: str) -> None:
+        self.epochs, self.columns, self.judge = epochs, columns, judge
+        self.last: deque[Mapping[str, float]] = deque(maxlen=self.SHOWN)
+        self.best: Mapping[str, float] | None = None
+        self.started, self.first = monotonic(), -1.0
+        self.at = Text("starting", style="dim")
+        self.live = Live(console=err, refresh_per_second=4, get_renderable=self._render) if err.is_terminal else None
+
+    def __enter__(self) -> "RunProgress":
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.at = Text("")
+            self.live.stop()
+
+    def step(self, epoch: int, position: int, count: int, loss: float) -> None:
+        """After each step: how many of this epoch's are made, and the loss."""
+        done = epoch + position / count
+        if self.first < 0:
+            self.first, self.started = done, monotonic()
+        spent, made = monotonic() - self.started, done - self.first
+        left = f", {duration(spent / made * (self.epochs - done))} left" if made > 0 else ""
+        self.at = Text(f"epoch {epoch + 1} of {self.epochs}, step {position} of {count}, loss {loss:.4f}{left}", "dim")
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """After each epoch: its record."""
+        self.last.append(record)
+        if self.judge in record and (self.best is None or record[self.judge] > self.best[self.judge]):
+            self.best = record
+        if self.live is None:
+            figures = [
+                f"{title} {record[key]:{style}}" for key, (title, style) in self.columns.items() if key in record
+            ]
+            say("  ".join([f"epoch {int(record['epoch']) + 1:>3} of {self.epochs}", *figures]))
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for title in ("epoch", *(title for title, _ in self.columns.values()), ""):
+            table.add_column(title, justify="right")
+        for record in self.last:
+            cells = [f"{record[key]:{style}}" if key in record else "-" for key, (_, style) in self.columns.items()]
+            best = record is self.best
+            table.add_row(f"{int(record['epoch']) + 1}", *cells, "best" if best else "", style="bold" if best else None)
+        return Group(table, self.at) if self.last else Group(self.at)

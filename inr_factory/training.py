@@ -20,7 +20,7 @@ from inr_factory.noise import smooth_labels
 from inr_factory.perturbation import parse_perturbation
 from inr_factory.ranks import Ranks
 from inr_factory.reweighting import ExampleWeights, losses_of, parse_reweighting
-from inr_factory.runs import Loader, Run, RunConfig, TrainResult, check_finite, device_of
+from inr_factory.runs import Loader, OnStep, Run, RunConfig, TrainResult, check_finite, device_of
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C), shares that sum to 1."""
@@ -60,13 +60,14 @@ def train(
     stop: Callable[[], bool] | None = None,
     examples: Batches | None = None,
     ranks: Ranks | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainResult:
     """Train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
 
     Writes best.pt, last.pt, metrics.jsonl (one line an epoch; `seconds` are those of its training steps) and
     tensorboard/ into the folder `out`. Where last.pt is there already, goes on from it and ends, on the CPU, with the
     very weights of an uninterrupted run. `meta` is any JSON; a run goes on only under the same meta, so keep times
-    and host names out of it. `on_epoch` is given each record. `stop` is asked after each step; where it says True,
+    and host names out of it. `on_epoch` is given each record, `on_step` how far it is. `stop` is asked after each step; where it says True,
     the run is saved there and PartialError raised. `examples` are all training examples as they are, in the order of
     their rows: what `reweigh` takes losses of after each epoch. `ranks` are processes that train the model together, each
     with batches of its own; the first writes.
@@ -74,7 +75,7 @@ def train(
     Raises UsageError for batches it cannot learn from or another run's folder, FactoryError where the loss or the
     gradient is no longer finite (last.pt is then the state before), ResourceError where the device is missing.
     """
-    return _Training(model, loader, validation, config, out, meta, examples, ranks).go(on_epoch, stop)
+    return _Training(model, loader, validation, config, out, meta, examples, ranks).go(on_epoch, stop, on_step)
 
 
 class _Training(Run[Classifier, TrainConfig]):

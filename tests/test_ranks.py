@@ -62,6 +62,20 @@ def test_two_ranks_make_what_one_makes_of_both_their_batches(tmp_path):
     assert "ranks" in refused.stderr
 
 
+def test_running_statistics_are_those_of_all_ranks(tmp_path):
+    make_set(tmp_path / "set", objects={"train": 24, "val": 5, "test": 6}, views=1)
+    still = ("--epochs", "2", "--lr", "1e-12", "--model", "mlp:hidden_dim=6,dropout=0.0,batch_norm=true")
+
+    two = train(tmp_path / "set", tmp_path / "two", 2, "--batch-size", "4", *still)
+    one = train(tmp_path / "set", tmp_path / "one", 1, "--batch-size", "8", *still)
+
+    assert two.returncode == one.returncode == 0, two.stderr
+    here, there = (load_checkpoint(tmp_path / name / "last.pt")["model"] for name in ("one", "two"))
+    means = [name for name in here if name.endswith("running_mean")]
+    assert means
+    torch.testing.assert_close(there[means[0]], here[means[0]], atol=1e-5, rtol=0)
+
+
 def test_alone_nothing_is_sent():
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.full((2,), 3.0)

@@ -32,6 +32,11 @@ from inr_factory.transforms import Compose, parse_transforms
 RUN = "run.json"
 CURVES, PICTURE = "curves.png", "test.png"
 EVALUATION_BATCH = 512
+# What is shown of an epoch while it trains.
+COLUMNS = {
+    "train_loss": ("train loss", ".4f"), "val_loss": ("val loss", ".4f"), "val_accuracy": ("val accuracy", ".2%"),
+    "lr": ("lr", ".1e"), "seconds": ("seconds", ".1f"),
+}  # fmt: skip
 
 
 def train(
@@ -151,11 +156,13 @@ def train(
             together = f" by {ranks.size} ranks" if ranks.size > 1 else ""
             terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}{together}")
         out.mkdir(parents=True, exist_ok=True)
-        result = train_model(
-            classifier, loader, evaluation_loader(validation, str(place)), config, out, meta, on_epoch=_say_epoch(epochs),
-            examples=evaluation_loader(training, str(place)) if config.reweigh is not None else None,
-            ranks=ranks,
-        )  # fmt: skip
+        with terminal.RunProgress(epochs, COLUMNS, judge="val_accuracy") as told:
+            result = train_model(
+                classifier, loader, evaluation_loader(validation, str(place)), config, out, meta,
+                on_epoch=told.epoch, on_step=told.step,
+                examples=evaluation_loader(training, str(place)) if config.reweigh is not None else None,
+                ranks=ranks,
+            )  # fmt: skip
     if not ranks.first:
         return
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
@@ -335,13 +342,3 @@ def _dataset_of(folder: Path) -> Path:
         return Path(json.loads((folder / RUN).read_text())["dataset"])
     except (OSError, ValueError, KeyError):
         raise UsageError(f"{folder} does not say which set it was trained on; name it by --dataset") from None
-
-
-def _say_epoch(epochs: int) -> Any:
-    def say(record: Mapping[str, float]) -> None:
-        terminal.say(
-            f"epoch {int(record['epoch']) + 1:>3} of {epochs}  train loss {record['train_loss']:.4f}  "
-            f"val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.2%}  {record['seconds']:.1f} s"
-        )
-
-    return say

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +33,11 @@ from inr_factory.runs import BEST
 from inr_factory.transforms import Compose, parse_transforms
 
 PICTURE = "pretraining.png"
+# What is shown of an epoch while it trains.
+COLUMNS = {
+    "train_loss": ("loss", ".4f"), "val_accuracy": ("neighbours on val", ".2%"), "lr": ("lr", ".1e"),
+    "seconds": ("seconds", ".1f"),
+}  # fmt: skip
 
 
 def pretrain(
@@ -123,10 +127,11 @@ def pretrain(
     terminal.say(f"{name}, {parameters:,} parameters, positives {positives}, on {training}; run in {out}")
     first_view = INRDataset(dataset, "train", views=1, check=False)
     known = evaluation_loader(first_view, device)
-    result = pretrain_model(
-        encoder, loader, known, evaluation_loader(validation, device), transform if transform.transforms else None,
-        config, out, meta, on_epoch=_say_epoch(epochs),
-    )  # fmt: skip
+    with terminal.RunProgress(epochs, COLUMNS, judge="val_accuracy") as told:
+        result = pretrain_model(
+            encoder, loader, known, evaluation_loader(validation, device), transform if transform.transforms else None,
+            config, out, meta, on_epoch=told.epoch, on_step=told.step,
+        )  # fmt: skip
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
     start_from(encoder, out / BEST)
     encoder, untrained = encoder.to(loader_device(device)), untrained.to(loader_device(device))
@@ -171,14 +176,3 @@ def _draw(encoder: Reader, asked: INRLoader, history: Any, path: Path, heading: 
 
     features, labels = features_of(encoder, asked)
     draw_pretraining(history, plane(features), labels.tolist(), asked.dataset.classes, path, heading)
-
-
-def _say_epoch(epochs: int) -> Any:
-    def say(record: Mapping[str, float]) -> None:
-        probed = f"neighbours on val {record['val_accuracy']:.2%}  " if "val_accuracy" in record else ""
-        terminal.say(
-            f"epoch {int(record['epoch']) + 1:>3} of {epochs}  loss {record['train_loss']:.4f}  {probed}"
-            f"{record['seconds']:.1f} s"
-        )
-
-    return say
