@@ -266,7 +266,10 @@ def _num_blocks(split: str, manifest: Manifest) -> int:
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; {did_you_mean(split, SPLITS)}")
     if split not in there:
-        raise UsageError(f"{manifest.name} has no objects in split {split}; it has {', '.join(there) or 'none at all'}")
+        remedy = "" if split == "train" else f"; a set fitted with --set splits.{split}=0.1 has them"
+        raise UsageError(
+            f"{manifest.name} has no objects in split {split}; it has {', '.join(there) or 'none at all'}{remedy}"
+        )
     return manifest.splits[split].blocks
 
 
