@@ -20,7 +20,7 @@ from inr_factory.jobs import FitReport as FitReport
 from inr_factory.jobs import Settings as Settings
 from inr_factory.jobs import finished, load_set, missing_paths
 from inr_factory.ledger import Ledger, Progress, adopt
-from inr_factory.local_pool import num_cores, run_local
+from inr_factory.local_pool import end_if_starting, num_cores, run_local
 from inr_factory.manifest import (
     Manifest,
     SourceRecord,
@@ -48,6 +48,7 @@ def fit_set(
     holds another recipe's set, IntegrityError where the source is not the set's, ResourceError where disk, memory
     or a GPU do not suffice.
     """
+    end_if_starting()
     settings, started = settings or Settings(), monotonic()
     nothing_to_do = finished(recipe, out)
     if nothing_to_do is not None:
@@ -59,7 +60,7 @@ def fit_set(
     manifest = found or describe_set(recipe, source, plan)
     check_source(source, manifest.source.fingerprint, out)
     if recipe.views > manifest.views:
-        manifest = manifest.model_copy(update={"recipe": {**manifest.recipe, "views": recipe.views}})
+        manifest = manifest.with_views(recipe.views)
     tasks = _mine(plan.tasks(recipe.views), settings.part, missing_paths(manifest, recipe.views, out))
     size_of = file_sizes(out)
     lying = [task for task in tasks if size_of(task.path) is not None]

@@ -87,5 +87,4 @@ def load_set(recipe: Recipe, out: Place) -> Manifest | None:
 
 def missing_paths(manifest: Manifest, views: int, out: Place) -> set[str]:
     """Paths of the shards of the first `views` views that are not both recorded and there."""
-    asked = manifest.model_copy(update={"recipe": {**manifest.recipe, "views": views}})
-    return set(asked.missing(out))
+    return set(manifest.with_views(views).missing(out))

@@ -15,12 +15,13 @@ from time import monotonic
 from typing import Any
 
 from inr_factory.blocks import ShardTask
-from inr_factory.errors import FactoryError, ResourceError
+from inr_factory.errors import FactoryError, ResourceError, UsageError
 from inr_factory.fitting import Tally
 from inr_factory.manifest import ShardEntry
 from inr_factory.worker import Worker
 
 MAX_DEATHS = 5
+UNGUARDED = 77  # exit code of a worker that was started by a script without a guard
 
 OnProgress = Callable[[ShardTask, Tally], None]
 OnDone = Callable[[ShardTask, ShardEntry], None]
@@ -56,6 +57,12 @@ class Deaths:
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_if_starting() -> None:
+    """End a worker process that is only just reading the script that called for it, and in it calls for workers again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(UNGUARDED)
 
 
 def run_local(worker: Worker, tasks: Iterable[ShardTask], count: int, listener: Listener) -> None:
@@ -99,6 +106,11 @@ def _listen(member: "_Member", waiting: Iterator[ShardTask], listener: Listener,
         kind, content = member.pipe.recv()
     except (EOFError, OSError):
         member.process.join()
+        if member.process.exitcode == UNGUARDED:
+            raise UsageError(
+                "each worker process reads the script that calls for it, and this one makes sets as it is read; put the "
+                "call below `if __name__ == '__main__':`, or take workers=1"
+            ) from None
         deaths.add(task, f"exit code {member.process.exitcode}")
         member.restart()
         member.assign(task)

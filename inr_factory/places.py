@@ -11,15 +11,17 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inr_factory.errors import FactoryError, ResourceError, UsageError, did_you_mean
 
 PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
 RETRY_SECONDS = (0.5, 2.0)
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
@@ -85,49 +87,41 @@ class Remote:
         return {name[start:]: int(each["size"]) for name, each in found.items()}
 
     def read_bytes(self) -> bytes:
-        for pause in (*RETRY_SECONDS, None):
-            try:
-                with self._store() as (store, path):
-                    return bytes(store.cat_file(path))
-            except ResourceError:
-                if pause is None:
-                    raise
-                time.sleep(pause)
-        raise AssertionError("the last attempt gives or raises")
+        return self._again(lambda store, path: bytes(store.cat_file(path)))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
         """Put a file, again if that fails; it is there whole or as it was before."""
-        for pause in (*RETRY_SECONDS, None):
-            try:
-                with self._store() as (store, path):
-                    self._put(store, path, content)
-                return
-            except ResourceError:
-                if pause is None:
-                    raise
-                time.sleep(pause)
+        self._again(lambda store, path: self._put(store, path, content))
+
+    def _again(self, act: Callable[[Any, str], ResultT]) -> ResultT:
+        """What an act on the store gives, tried again, after a pause, while the store fails."""
+        for pause in RETRY_SECONDS:
+            with contextlib.suppress(ResourceError), self._store() as (store, path):
+                return act(store, path)
+            time.sleep(pause)
+        with self._store() as (store, path):
+            return act(store, path)
 
     def _put(self, store: Any, path: str, content: bytes) -> None:
         if self.url.partition("://")[0] in PUT_WHOLE:
             store.pipe_file(path, content)
             store.invalidate_cache()
             return  # whole; another run may have put its own since
-        else:
-            folder, _, name = path.rpartition("/")
-            temporary = f"{folder}/.{name}.{secrets.token_hex(8)}.tmp"
-            store.makedirs(folder, exist_ok=True)
-            try:
-                store.pipe_file(temporary, content)
-                if store.info(temporary)["size"] != len(content):
-                    raise OSError("only a part was written")
-                store.mv(temporary, path)
-            except BaseException:
-                with contextlib.suppress(Exception):  # it fails, and says so below
-                    store.rm_file(temporary)
-                raise
+        folder, _, name = path.rpartition("/")
+        temporary = f"{folder}/.{name}.{secrets.token_hex(8)}.tmp"
+        store.makedirs(folder, exist_ok=True)
+        try:
+            store.pipe_file(temporary, content)
+            if store.info(temporary)["size"] != len(content):
+                raise OSError("only a part was written")
+            store.mv(temporary, path)
+        except BaseException:
+            with contextlib.suppress(Exception):  # it fails, and says so below
+                store.rm_file(temporary)
+            raise
         store.invalidate_cache()
         if store.info(path)["size"] != len(content):
             raise OSError("only a part was written")

@@ -410,3 +410,17 @@ def _processes_named(name):
             except OSError:
                 continue
     return found
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from inr_factory.factory import Settings, fit_set\n"
+        "from inr_factory.recipe import load_recipe\n"
+        "recipe = load_recipe('digits', ['limit=8', 'fit.engine=none', 'shard_objects=2'])\n"
+        "fit_set(recipe, Path(__file__).parent / 'set', Settings(backend='local', workers=2))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
+    assert "if __name__ == '__main__'" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback") == 1
