@@ -7,12 +7,13 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.models import ENCODERS, Classifier, Normalizer, build_classifier, build_encoder
 from inr_factory.models.dws import DWSEncoder, DWSLayer, spaces_of
-from inr_factory.models.set_layers import AttentionStack, DeepSetsStack
+from inr_factory.models.set_layers import AttentionStack, DeepSetsStack, ReluPools, add_entries
 from inr_factory.symmetries import FlipSigns, ShiftPhases
 
 SPECS = [
@@ -151,6 +152,42 @@ def test_the_attention_stack_is_its_formula_map_by_map(num_heads: int) -> None:
             [q + torch.softmax(q @ k.mT / 6**0.5, dim=-1) @ v for q, k, v in zip(*heads, strict=True)], dim=-1
         )
         torch.testing.assert_close(mapped, A + torch.relu(A @ stack.output.weight[index] + stack.output.bias[index]))
+
+
+def test_relu_with_its_pools_and_their_gradients_are_those_of_the_plain_operations() -> None:
+    x = torch.randn(2, 4, 5, 3, dtype=torch.float64, requires_grad=True)
+    slopes = [torch.randn(shape, dtype=torch.float64) for shape in ((2, 4, 5, 3), (2, 4, 3), (2, 5, 3))]
+    y = F.relu(x)
+    plain = (y, y.max(2).values, y.max(1).values)
+
+    ours = ReluPools.apply(x)[:3]
+
+    for expected, got in zip(plain, ours, strict=True):
+        torch.testing.assert_close(got, expected)
+    (expected,), (got,) = (
+        torch.autograd.grad([(part * slope).sum() for part, slope in zip(parts, slopes, strict=True)], x)
+        for parts in (plain, ours)
+    )
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float64,) * 4, (torch.float32, torch.float32, torch.bfloat16, torch.bfloat16)]
+)
+def test_entries_are_their_map_with_rows_and_columns_added(dtypes: tuple[torch.dtype, ...]) -> None:
+    shapes = ((2, 4, 5, 3), (3, 6), (2, 4, 6), (2, 5, 6))
+    parts = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape, dtype in zip(shapes, dtypes, strict=True)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=len(set(dtypes)) > 1):
+        x, weight, rows, columns = parts
+        expected = x @ weight + rows[:, :, None] + columns[:, None]
+
+        got = add_entries(x, weight, rows, columns)
+
+    torch.testing.assert_close(got, expected)
+    slope = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((result * slope).sum(), parts) for result in (expected, got)]
+    for plain, ours in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain)
 
 
 @pytest.mark.parametrize("index", range(8))

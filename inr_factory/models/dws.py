@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.models.encoder import Encoder, check_batch_norm, check_options
-from inr_factory.models.set_layers import AttentionStack, DeepSetsStack, LinearStack, max_pool
+from inr_factory.models.set_layers import AttentionStack, DeepSetsStack, LinearStack, ReluPools, add_entries, max_pool
 
 SetLayer = Literal["attention", "deepsets"]
 
@@ -120,10 +120,13 @@ class DWSLayer(nn.Module):
             {str(m.target): LinearStack(1, inputs, outputs, scale=self.scale / 4) for m in inside if m.axis is None}
         )
 
-    def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        sources: dict[Place, Tensor] = {}
-        for index, (space, x) in enumerate(zip(self.spaces, tensors, strict=True)):
-            sources |= {(index, axis): values for axis, values in _reductions(space, x).items()}
+    def forward(
+        self, tensors: Sequence[Tensor], reduced: Sequence[Mapping[int | None, Tensor]] | None = None
+    ) -> list[Tensor]:
+        """`reduced` are the tensors' `_reductions`, where they are known."""
+        if reduced is None:
+            reduced = [_reductions(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
+        sources = {(index, axis): values for index, own in enumerate(reduced) for axis, values in own.items()}
         sums: dict[Place, Tensor] = {}
         for maps in (self.set_maps, self.pool_maps, self.row_maps, self.total_maps):
             for place, values in maps(sources):
@@ -138,9 +141,10 @@ class DWSLayer(nn.Module):
             elif len(along) == 1:
                 results.append(along[0] + total[:, None])
             else:
-                rows = along[0] + total[:, None]
-                entries = self.entry_maps[str(index)](x.unsqueeze(0)).squeeze(0)
-                results.append(entries + rows[:, :, None] + along[1][:, None])
+                entries = self.entry_maps[str(index)]
+                assert isinstance(entries, LinearStack)
+                weight, bias = entries.parts(0)
+                results.append(add_entries(x, weight, along[0] + (total + bias)[:, None], along[1]))
         return results
 
 
@@ -215,9 +219,18 @@ class DWSEncoder(Encoder):
         tensors: list[Tensor] = self.layers[0](_lift(inrs))
         for index, layer in enumerate(self.layers[1:]):
             tensors = self.norms[index](tensors) if len(self.norms) else tensors
-            tensors = layer([self.dropout(F.relu(x)) for x in tensors])
-        pools = [_reductions(space, F.relu(x))[None] for space, x in zip(self.spaces, tensors, strict=True)]
+            active = [self._activated(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
+            tensors = layer([x for x, _ in active], [reduced for _, reduced in active])
+        pools = [F.relu(_pool(x)) for x in tensors]
         return torch.cat([self.dropout(pool) for pool in pools], dim=1)
+
+    def _activated(self, space: Space, x: Tensor) -> tuple[Tensor, dict[int | None, Tensor]]:
+        """x after ReLU and dropout, and its reductions."""
+        if len(space.axes) < 2 or (self.training and self.dropout.p > 0):
+            x = self.dropout(F.relu(x))
+            return x, _reductions(space, x)
+        x, rows, columns, *_ = ReluPools.apply(x)  # type: ignore[no-untyped-call]
+        return x, {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=1)}
 
 
 def _lift(inrs: INRBatch) -> list[Tensor]:
@@ -232,6 +245,11 @@ def _lift(inrs: INRBatch) -> list[Tensor]:
         else:
             tensors += [W.unsqueeze(-1), b.unsqueeze(-1)]  # (N, d, d, 1), (N, d, 1)
     return tensors
+
+
+def _pool(x: Tensor) -> Tensor:
+    """(N, F): the largest values of x (N, ..., F) over all entries of each INR."""
+    return x if x.dim() == 2 else max_pool(x.flatten(1, -2), dim=1)
 
 
 def _reductions(space: Space, x: Tensor) -> dict[int | None, Tensor]:
