@@ -322,13 +322,13 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
     """Every key that a recipe may hold, sections too, dotted."""
     keys: list[str] = []
     for name, entry in model.model_fields.items():
         for kind in get_args(entry.annotation) or (entry.annotation,):  # a section may be one of several
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += _keys(kind, f"{prefix}{name}.")
+                keys += recipe_keys(kind, f"{prefix}{name}.")
         keys.append(prefix + name)
     return list(dict.fromkeys(keys))
 
@@ -344,11 +344,11 @@ def _explain(error: ValidationError) -> str:
     if first["loc"][:1] == ("limit",) and isinstance(first["input"], Mapping):  # not a number, so a Limit was meant
         first = next(fault for fault in others if "Limit" in fault["loc"])
     where = [str(part) for part in first["loc"] if part != "Limit"]
-    known_keys = _keys()
+    known_keys = recipe_keys()
     if where[:1] == ["source"] and len(where) > 1:
         collection = where.pop(1)  # by which pydantic names the section that it was
         own = ImageSource if collection in _collections(ImageSource) else ShapeSource
-        known_keys = [key for key in known_keys if not key.startswith("source.")] + _keys(own, "source.")
+        known_keys = [key for key in known_keys if not key.startswith("source.")] + recipe_keys(own, "source.")
     key = ".".join(part for part in where if not part.startswith(("constrained", "function", "tuple")))
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         key += ".collection"

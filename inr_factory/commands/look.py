@@ -69,7 +69,7 @@ def status(
         )
         shown = [[cell if cell is not None else "-" for cell in row] for row in table]
         terminal.tell_table(columns, shown)
-    say_quarantine(terminal.say, list(manifest.quarantine), most=10**9 if quarantine else 5)
+    say_quarantine(terminal.warn, list(manifest.quarantine), most=10**9 if quarantine else 5)
     if missing:
         raise PartialError(f"{len(missing):,} shards are missing; inr-factory fit with the set's recipe makes them")
 
@@ -114,12 +114,12 @@ def verify(
             terminal.tell(line)
     if faults:
         for fault in faults:
-            terminal.say(f"fault: {fault.reason}")
+            terminal.warn(f"fault: {fault.reason}")
         raise IntegrityError(
             f"{len(faults)} {plural(len(faults), 'fault')} in {dataset}: {', '.join(f.path for f in faults[:3])}"
         )
     if missing:
-        terminal.say(f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them")
+        terminal.warn(f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them")
 
 
 def show(
