@@ -54,31 +54,25 @@ def tell_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
     """A table on stdout; cells that are numbers are set to the right.
 
     A file or a pipe gets each row in one line. On a terminal that is too narrow cells are folded, and where not even
-    their longest words stand side by side, each row becomes a few lines of `column  cell`. Nothing is cut.
+    their longest words stand side by side, each row becomes a few lines of `column: cell`. Nothing is cut.
     """
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     for at, column in enumerate(columns):
         cells = [str(row[at]) for row in rows if row[at] != "-"]
         numeric = bool(cells) and all(cell.lstrip("-")[:1].isdigit() for cell in cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+        longest = max((len(word) for text in (column, *(row[at] for row in texts)) for word in text.split()), default=0)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", min_width=longest)
     for row in texts:
         table.add_row(*row)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    if table.__rich_measure__(console, console.options.update(width=PIPE_WIDTH)).minimum <= console.width:
+    if console.measure(table, options=console.options.update(width=PIPE_WIDTH)).minimum <= console.width:
         console.print(table)
         return
     if title:
         console.print(title)
-    name_width = max(map(len, columns))
     for row in texts:
-        records = Table(box=None, pad_edge=False, show_header=False)
-        records.add_column(min_width=min(name_width, console.width // 2), overflow="fold")
-        records.add_column(overflow="fold")
-        for column, text in zip(columns, row, strict=True):
-            records.add_row(column, text)
-        console.print(records)
-        console.print()
+        console.print(*(f"{column}: {text}" for column, text in zip(columns, row, strict=True)), "", sep="\n")
 
 
 def rate(inrs: float, seconds: float) -> str:
