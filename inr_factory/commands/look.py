@@ -150,6 +150,8 @@ def show(
     manifest = load_manifest(dataset)
     picture = picture or dataset / "preview.png"
     is_shapes = manifest.siren_spec.in_dim == 3
+    if manifest.siren_spec.in_dim not in (2, 3):
+        raise UsageError(f"show draws images and shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
     if meshes is not None and not is_shapes:
         raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
     chosen = choose_views(dataset, manifest, count, split, objects or [])
