@@ -114,8 +114,9 @@ def test_the_command_line_says_that_such_a_set_is_made_in_python(textures, tmp_p
 
 
 def test_what_is_neither_image_nor_shape_is_not_drawn(tmp_path, capsys):
-    from inr_factory.inr import SirenSpec
     from small_sets import make_set
+
+    from inr_factory.inr import SirenSpec
 
     make_set(tmp_path, SirenSpec(1, 1, hidden_dim=4))
     assert run(["show", str(tmp_path)]) == 2
