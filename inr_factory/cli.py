@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, NoReturn
 
 import typer
@@ -44,8 +45,9 @@ VERBS = {
 # Under which heading of the first help screen each verb stands.
 PANELS = {
     **dict.fromkeys(("fit", "repair", "merge", "align"), "Make"),
-    **dict.fromkeys(("status", "verify", "show", "augment_report"), "Look"),
+    **dict.fromkeys(("status", "verify", "show", "report", "compare", "augment_report"), "Look"),
     **dict.fromkeys(("train", "evaluate", "predict", "pretrain", "sweep"), "Learn"),
+    **dict.fromkeys(("import", "export", "card", "push"), "Share"),
     **dict.fromkeys(("recipes", "doctor", "benchmark"), "This program"),
 }
 
@@ -61,12 +63,13 @@ def program(loaded: Collection[str] = VERBS, described: Collection[str] = ()) ->
     )
     app.callback()(_everywhere)
     for verb, room in VERBS.items():
+        name = f"{verb}_" if iskeyword(verb) else verb
         if verb in loaded:
-            function = getattr(import_module(f"inr_factory.commands.{room}"), verb)
+            function = getattr(import_module(f"inr_factory.commands.{room}"), name)
         else:
-            function = signature_of(room, verb, parameters=verb in described)
+            function = signature_of(room, name, parameters=verb in described)
         offer_words(function)
-        app.command(rich_help_panel=PANELS.get(verb))(function)
+        app.command(verb.replace("_", "-"), rich_help_panel=PANELS.get(verb))(function)
     return app
 
 

@@ -48,7 +48,18 @@ def test_without_parameters_a_verb_has_its_help_alone(real):
         assert parameters == []
 
 
-def test_what_comes_from_heavy_modules_stands_for_none(tmp_path, monkeypatch):
+def test_a_verb_whose_options_need_a_heavy_module_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "machine.py").write_text(
+        "from typing import Annotated\nimport typer\nfrom inr_factory.transforms import TRANSFORMS\n"
+        "KNOWN = ', '.join(TRANSFORMS)\ndef recipes(name: Annotated[str, typer.Option(help=KNOWN)]) -> None: ...\n"
+    )
+    monkeypatch.setattr(signatures, "__file__", str(tmp_path / "signatures.py"))
+    from inr_factory.commands.machine import recipes
+
+    assert signature_of("machine", "recipes") is recipes
+
+
+def test_callbacks_from_heavy_modules_stand_for_none(tmp_path, monkeypatch):
     (tmp_path / "room.py").write_text(
         "from typing import Annotated\nimport torch\nimport typer\nfrom nowhere import check\n"
         "Name = Annotated[str, typer.Option(callback=check)]\n"

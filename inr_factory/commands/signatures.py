@@ -9,13 +9,15 @@ from typing import Any
 
 # Modules that the options of a verb are made from; they load in half a second, where torch alone takes three.
 LIGHT = ("collections.abc", "pathlib", "typing", "typer", "inr_factory.commands.options")
+UNCALLED = ("callback", "parser")
 
 
 def signature_of(room: str, verb: str, parameters: bool = True) -> Callable[..., None]:
     """A function with the parameters and the docstring of a verb of inr_factory/commands/ROOM.py, that does nothing.
 
-    Without `parameters` it has the docstring alone, for which nothing is loaded. Names in the parameters that come from other modules than LIGHT (callbacks, parsers) stand for None: help and
-    completion do not call them.
+    Without `parameters` it has the docstring alone, for which nothing is loaded. Callbacks and parsers, which neither help
+    nor completion calls, stand for None. Where the parameters need anything else of other modules than LIGHT, the room
+    is loaded and the verb itself is given.
     """
     body = ast.parse(Path(__file__).with_name(f"{room}.py").read_text(encoding="utf-8")).body
     function = next(node for node in body if isinstance(node, ast.FunctionDef) and node.name == verb)
@@ -28,7 +30,12 @@ def signature_of(room: str, verb: str, parameters: bool = True) -> Callable[...,
     for node in aliases:
         needed |= _names(node.value)
     defined = known.keys() | vars(builtins).keys() | {name for node in aliases for name in _targets(node)}
-    known |= dict.fromkeys(needed - defined)
+    parts = [part for node in (function.args, *aliases) for part in ast.walk(node)]
+    calls = [part.value for part in parts if isinstance(part, ast.keyword) and part.arg in UNCALLED]
+    uncalled = {name for call in calls for name in _names(call)} - defined
+    if needed - defined - uncalled:
+        return getattr(import_module(f"inr_factory.commands.{room}"), verb)  # type: ignore[no-any-return]
+    known |= dict.fromkeys(uncalled)
     exec(compile(ast.Module([*aliases, function], []), f"{room}.{verb}", "exec"), known)
     return known[verb]  # type: ignore[no-any-return]
 
