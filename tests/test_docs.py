@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from inr_factory.cli import run
+from inr_factory.cli import VERBS, run
 from inr_factory.local_pool import run_local
 from inr_factory.recipe import recipe_folder
 
@@ -144,6 +144,12 @@ def test_most_pages_have_blocks_that_run():
     running = {block.page for block in BLOCKS if not block.reason and block.kind != "yaml"}
     expected = {"README.md", *(f"docs/{name}.md" for name in ("index", "own", "loading", "format", "reproducibility"))}
     assert expected <= running
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_stands_in_the_readme(verb):
+    rows = [line.split("|")[1] for line in PAGES["README.md"].read_text().splitlines() if line.startswith("| `")]
+    assert re.search(rf"`{verb.replace('_', '-')}\b", " ".join(rows)), f"add {verb} to the README's table of verbs"
 
 
 @pytest.mark.parametrize("page", PAGES)
