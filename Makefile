@@ -1,5 +1,5 @@
-# `make demo`: make a data set from real images and learn from it. `make test`: pass the tests.
-# Both set up .venv first, if it is missing or older than what it was made from.
+# `make demo`: make a data set from real images and learn from it. `make test`: pass the tests. `make docs`: the site.
+# All set up .venv first, if it is missing or older than what it was made from.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,7 +23,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 docs: .venv/installed
-	$(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv site $(DEMO) runs/demo
