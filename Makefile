@@ -1,12 +1,12 @@
-# `make demo`: make a data set from real images and learn from it. `make test`: pass the tests.
-# Both set up .venv first, if it is missing or older than what it was made from.
+# `make demo`: make a data set from real images and learn from it. `make test`: pass the tests. `make docs`: the site.
+# All set up .venv first, if it is missing or older than what it was made from.
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := inrs/demo
 SOURCES := inr_factory/fitting/fused.c inr_factory/moves.c inr_factory/assignments.c
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/compiled
 	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
@@ -22,8 +22,11 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv $(DEMO) runs/demo
+	rm -rf .venv site $(DEMO) runs/demo
 
 .venv/installed: pyproject.toml constraints.txt hatch_build.py $(SOURCES)
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"

@@ -29,7 +29,7 @@ from inr_factory.manifest import (
     sweep,
 )
 from inr_factory.places import Place, Remote
-from inr_factory.recipe import Recipe
+from inr_factory.recipe import OwnSource, Recipe
 from inr_factory.run_log import RunLog
 from inr_factory.signals import Source
 from inr_factory.sources import open_source
@@ -39,9 +39,15 @@ PROBE_INRS, PROBE_SECONDS = 16, 8.0
 
 
 def fit_set(
-    recipe: Recipe, out: Place, settings: Settings | None = None, on_progress: Callable[[Progress], None] | None = None
+    recipe: Recipe,
+    out: Place,
+    settings: Settings | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    source: Source | None = None,
 ) -> FitReport:
     """Make the set of a recipe in folder `out`, or what is missing of it.
+
+    A `source` of your own goes with a recipe of collection own: its objects are fitted. Workers get a pickled copy.
 
     What is complete and recorded stays untouched; a shard that lies there unrecorded is adopted if it is whole.
     What was made is recorded also when the run ends by an error or an interruption. Raises UsageError where `out`
@@ -50,12 +56,16 @@ def fit_set(
     """
     end_if_starting()
     settings, started = settings or Settings(), monotonic()
+    if source is not None and not isinstance(recipe.source, OwnSource):
+        raise UsageError(
+            f"a Source of your own goes with source: {{collection: own}}, this recipe's is {recipe.source.collection}"
+        )
     nothing_to_do = finished(recipe, out)
     if nothing_to_do is not None:
         return nothing_to_do
     found = load_set(recipe, out)
     device = _device_of(settings)
-    source = open_source(recipe.source, settings.data_root)
+    own, source = source, source or open_source(recipe.source, settings.data_root)
     plan = make_plan(recipe, source)
     manifest = found or describe_set(recipe, source, plan)
     check_source(source, manifest.source.fingerprint, out)
@@ -72,7 +82,7 @@ def fit_set(
     log = RunLog(out, settings.part, **_facts(settings, device), views=recipe.views, shards=len(tasks))
     broken = {task.path for task in lying} - whole
     run = Ledger(out, manifest, plan, tasks, broken, log, on_progress)
-    worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint)
+    worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint, own)
     ending = "stopped"
     try:
         if tasks and settings.backend == "local":

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr import INRBatch
-from inr_factory.manifest import Manifest, ShardEntry
+from inr_factory.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.report import Reconstruction
 from inr_factory.shards import ShardReader
 from inr_factory.signals import SignalError, Source, pixel_grid
@@ -20,8 +20,10 @@ def choose_views(
 ) -> list[tuple[ShardEntry, int]]:
     """(shard, row) of the INRs to show: all views of the objects named, else `count` spread evenly over the first view.
 
-    Raises UsageError for an empty set or split and for an object that the set does not have.
+    Raises UsageError for an empty set or split, a split that there is not, and for an object that the set does not have.
     """
+    if split not in (None, *SPLITS):
+        raise UsageError(f"unknown split {split!r}; {did_you_mean(split, SPLITS)}")
     entries = [entry for entry in manifest.shards if split in (None, entry.split) and entry.rows]
     if not entries:
         raise UsageError(

@@ -81,6 +81,15 @@ class ShapeSource(Section):
         return self
 
 
+class OwnSource(Section):
+    """Objects of a Source that is written in Python and handed to `fit_set`: no recipe can say where its code lies."""
+
+    collection: Literal["own"]
+
+
+SOURCES = (ImageSource, ShapeSource, OwnSource)
+
+
 class SpecConfig(Section):
     """The SIREN to fit; its input and output dimensions come from the source."""
 
@@ -160,7 +169,7 @@ class Recipe(Section):
     can be given more of them. `limit` takes so many objects in all, shared among the splits, or so many of each."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    source: Annotated[ImageSource | ShapeSource, Field(discriminator="collection")]
+    source: Annotated[ImageSource | ShapeSource | OwnSource, Field(discriminator="collection")]
     views: int = Field(default=1, ge=1, le=10_000)
     limit: Annotated[int, Field(ge=1)] | Limit | None = None
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -322,13 +331,13 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
     """Every key that a recipe may hold, sections too, dotted."""
     keys: list[str] = []
     for name, entry in model.model_fields.items():
         for kind in get_args(entry.annotation) or (entry.annotation,):  # a section may be one of several
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += _keys(kind, f"{prefix}{name}.")
+                keys += recipe_keys(kind, f"{prefix}{name}.")
         keys.append(prefix + name)
     return list(dict.fromkeys(keys))
 
@@ -344,17 +353,17 @@ def _explain(error: ValidationError) -> str:
     if first["loc"][:1] == ("limit",) and isinstance(first["input"], Mapping):  # not a number, so a Limit was meant
         first = next(fault for fault in others if "Limit" in fault["loc"])
     where = [str(part) for part in first["loc"] if part != "Limit"]
-    known_keys = _keys()
+    known_keys = recipe_keys()
     if where[:1] == ["source"] and len(where) > 1:
         collection = where.pop(1)  # by which pydantic names the section that it was
-        own = ImageSource if collection in _collections(ImageSource) else ShapeSource
-        known_keys = [key for key in known_keys if not key.startswith("source.")] + _keys(own, "source.")
+        own = next(source for source in SOURCES if collection in _collections(source))
+        known_keys = [key for key in known_keys if not key.startswith("source.")] + recipe_keys(own, "source.")
     key = ".".join(part for part in where if not part.startswith(("constrained", "function", "tuple")))
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         key += ".collection"
         if "collection" not in first["input"]:
             return f"the key {key!r} is missing"
-        known = [tag for source in (ImageSource, ShapeSource) for tag in _collections(source)]
+        known = [tag for source in SOURCES for tag in _collections(source)]
         word = first["input"]["collection"]
         return f"{key}: unknown value {_short(word)}; {did_you_mean(str(word)[:100], known)}"
     if first["type"] == "value_error":

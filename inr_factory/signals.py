@@ -71,7 +71,7 @@ class Item:
 
 
 class Source(Protocol):
-    """A collection of objects that INRs are fitted to. Write your own in a few lines; see images.py for examples.
+    """A collection of objects that INRs are fitted to. Write your own in thirty lines: see examples/own_source.py.
 
     `fingerprint` changes whenever the content may have changed. `signal(index, view)` gives the signal of `items[index]`
     for a view (most sources give the same for all) or raises SignalError with the reason why there is none.

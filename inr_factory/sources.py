@@ -1,16 +1,23 @@
 """Sources: opens the collection that a recipe names, images or shapes."""
 
+from inr_factory.errors import UsageError
 from inr_factory.places import Place, Remote, fetch_tree
-from inr_factory.recipe import ImageSource, ShapeSource
+from inr_factory.recipe import ImageSource, OwnSource, ShapeSource
 from inr_factory.signals import Source
 
 
-def open_source(config: ImageSource | ShapeSource, data_root: Place | None = None) -> Source:
+def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Place | None = None) -> Source:
     """The collection, its files looked for below `data_root` (default: $INR_FACTORY_DATA, else ./data).
 
-    Files of a store are copied to this machine, once. Cheap enough that each process of a cluster opens its own. UsageError where the data are not to be had,
-    IntegrityError where a file of an official set is damaged, each naming the place.
+    Files of a store are copied to this machine, once. Cheap enough that each process of a cluster opens its own.
+    UsageError where the data are not to be had, or are those of a Source of somebody's own, IntegrityError where a
+    file of an official set is damaged, each naming the place.
     """
+    if isinstance(config, OwnSource):
+        raise UsageError(
+            "a set of collection own was made of a Source written in Python, which no recipe can open; go on with it "
+            "from there: fit_set(recipe, out, source=...)"
+        )
     if isinstance(data_root, Remote):
         data_root = fetch_tree(data_root)
     if isinstance(config, ShapeSource):

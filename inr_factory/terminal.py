@@ -1,6 +1,7 @@
 """Terminal: progress on stderr, results on stdout, as tables for people or JSON for programs."""
 
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,28 @@ if TYPE_CHECKING:
 
 err = Console(stderr=True, highlight=False)
 LINE_SECONDS = 10.0
+PIPE_WIDTH = 10_000  # characters; a file or a pipe has no width of its own
+
+
+def be_quiet(quiet: bool) -> None:
+    """Leave out all progress and remarks from now on: results and what is wrong are still said. Or say all again."""
+    err.quiet = quiet
+
+
+def has_bars() -> bool:
+    """Whether stderr can show a bar that moves. Colours may be asked for in a file, too; bars make no sense there."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown") and not err.quiet
 
 
 def say(line: str) -> None:
     """A line of progress or a remark, on stderr."""
     err.print(line, markup=False, soft_wrap=True)
+
+
+def warn(line: str) -> None:
+    """What is wrong, on stderr, also where all should be quiet."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def tell(text: str) -> None:
@@ -36,16 +54,28 @@ def tell_json(result: Mapping[str, Any] | Sequence[Any], indent: int | None = 2)
 
 
 def tell_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """A table on stdout; cells that are numbers are set to the right."""
+    """A table on stdout; cells that are numbers are set to the right.
+
+    A file or a pipe gets each row in one line. On a terminal that is too narrow cells are folded, and where not even
+    their longest words stand side by side, each row becomes a few lines of `column: cell`. Nothing is cut.
+    """
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     for at, column in enumerate(columns):
         cells = [str(row[at]) for row in rows if row[at] != "-"]
         numeric = bool(cells) and all(cell.lstrip("-")[:1].isdigit() for cell in cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row])
-    width = None if sys.stdout.isatty() else 160  # a file or a pipe has no width of its own
-    Console(highlight=False, markup=False, width=width).print(table)
+        longest = max((len(word) for text in (column, *(row[at] for row in texts)) for word in text.split()), default=0)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", min_width=longest)
+    for row in texts:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    if console.measure(table, options=console.options.update(width=PIPE_WIDTH)).minimum <= console.width:
+        console.print(table)
+        return
+    if title:
+        console.print(title)
+    for row in texts:
+        console.print(*(f"{column}: {text}" for column, text in zip(columns, row, strict=True)), "", sep="\n")
 
 
 def rate(inrs: float, seconds: float) -> str:
@@ -72,7 +102,7 @@ class FitProgress:
         self.bar = Progress(
             TextColumn(f"fit {name}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("INRs  {task.fields[rate]}"),
             TextColumn("{task.fields[psnr]}"), TimeRemainingColumn(compact=True), console=err, expand=True,
-            disable=not err.is_terminal,
+            disable=not has_bars(),
         )  # fmt: skip
         self.row = self.bar.add_task("", total=None, rate="starting", psnr="")
 
@@ -93,7 +123,7 @@ class FitProgress:
         pace = rate(done, seconds) if done else "starting"
         psnr = f"{state.mean_psnr:.1f} dB" if state.mean_psnr is not None else ""
         self.bar.update(self.row, total=state.inrs, completed=done, rate=pace, psnr=psnr)
-        if not err.is_terminal and monotonic() >= self.due:
+        if not has_bars() and monotonic() >= self.due:
             self.due = monotonic() + LINE_SECONDS
             left = f"{duration(self._seconds_left(state.inrs, done, seconds))} left" if done else ""
             say(", ".join(filter(None, [f"{done:,} of {state.inrs:,} INRs", pace, psnr, left])))
@@ -111,7 +141,7 @@ class SetProgress:
     def __init__(self, name: str) -> None:
         self.bar = Progress(
             TextColumn(name), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("INRs  {task.fields[rest]}"),
-            console=err, expand=True, disable=not err.is_terminal,
+            console=err, expand=True, disable=not has_bars(),
         )  # fmt: skip
         self.row = self.bar.add_task("", total=None, rest="")
 
@@ -127,7 +157,7 @@ class SetProgress:
         left = f"{duration(seconds)} left" if seconds else ""
         facts = ", ".join(filter(None, [pace if done < total else "", left, rest]))
         self.bar.update(self.row, total=total, completed=done, rest=facts)
-        if not err.is_terminal:
+        if not has_bars():
             say(f"{done:,} of {total:,} INRs, {facts}")
 
 
@@ -137,7 +167,7 @@ class ShardProgress:
     def __init__(self, what: str, total: int) -> None:
         self.bar = Progress(
             TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("shards"),
-            TimeRemainingColumn(compact=True), console=err, expand=True, transient=True, disable=not err.is_terminal,
+            TimeRemainingColumn(compact=True), console=err, expand=True, transient=True, disable=not has_bars(),
         )  # fmt: skip
         self.row = self.bar.add_task("", total=total)
 
@@ -168,7 +198,7 @@ class RunProgress:
         self.best: Mapping[str, float] | None = None
         self.started, self.first = monotonic(), -1.0
         self.at = Text("starting", style="dim")
-        self.live = Live(console=err, refresh_per_second=4, get_renderable=self._render) if err.is_terminal else None
+        self.live = Live(console=err, refresh_per_second=4, get_renderable=self._render) if has_bars() else None
 
     def __enter__(self) -> "RunProgress":
         if self.live is not None:

@@ -24,7 +24,8 @@ from inr_factory.sources import open_source
 class Worker:
     """Makes shards of one set. Opens its source at the first of them, so that it can be sent to where it works.
 
-    `source_fingerprint` is what the manifest says of the source: another machine must see the same.
+    `source_fingerprint` is what the manifest says of the source: another machine must see the same. `own` is a Source
+    that no recipe opens; it is pickled with the worker.
     """
 
     recipe: Recipe
@@ -32,10 +33,11 @@ class Worker:
     out: Place
     device: str
     source_fingerprint: str
+    own: Source | None = None
 
     @cached_property
     def source(self) -> Source:
-        source = open_source(self.recipe.source, self.data_root)
+        source = self.own or open_source(self.recipe.source, self.data_root)
         check_source(source, self.source_fingerprint, self.out)
         return source
 

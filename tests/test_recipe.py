@@ -265,7 +265,7 @@ def test_every_section_forbids_unknown_keys_and_changes():
     parts = [part for section in sections for part in (get_args(section) or [section])]
     models = [Recipe, *[part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]]
 
-    assert len(models) == 7
+    assert len(models) == 8
     for model in models:
         assert model.model_config["frozen"]
         assert model.model_config["extra"] == "forbid"

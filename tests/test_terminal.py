@@ -1,6 +1,7 @@
 """Terminal: what progress says off a terminal, where there is no bar."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -86,6 +87,7 @@ def test_a_log_gets_a_line_for_each_epoch(capfd):
 def test_a_terminal_gets_a_table_with_the_best_epoch_marked_and_the_step_at_work(monkeypatch):
     console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
     monkeypatch.setattr(terminal, "err", console)
+    monkeypatch.setattr(terminal, "has_bars", lambda: True)
     with terminal.RunProgress(4, COLUMNS, judge="val_accuracy") as progress:
         for record in RECORDS:
             progress.epoch(record)
@@ -96,3 +98,79 @@ def test_a_terminal_gets_a_table_with_the_best_epoch_marked_and_the_step_at_work
     rows = [line.split() for line in shown.splitlines() if line.strip()[:1].isdigit()]
     assert ["2", "1.00", "60.0%", "best"] in rows
     assert ["3", "1.00", "40.0%"] in rows
+
+
+@pytest.fixture
+def screen(monkeypatch, capsys):
+    """What a table looks like on a terminal of so many columns."""
+
+    def show(width, *table, **more):
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("TERM", "xterm")
+        terminal.tell_table(*table, **more)
+        return re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+
+    return show
+
+
+WIDE = (["name", "what it is about", "count"], [("alpha", "some words that are long enough", 1234567)])
+
+
+def test_a_pipe_gets_every_row_in_one_line_however_wide(capsys):
+    terminal.tell_table(["name", "about"], [("a", "word " * 100 + "end")])
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["about", "end"]
+
+
+@pytest.mark.parametrize("width", [80, 40, 30, 18, 8])
+def test_a_narrow_terminal_folds_and_cuts_nothing(screen, width):
+    lines = screen(width, *WIDE, title="all of them").splitlines()
+    assert max(map(len, lines)) <= width
+    text = "".join("".join(lines).split())
+    assert [part for part in ("all", "name", "alpha", "about", "enough", "1,234,567") if part not in text] == []
+    assert "…" not in text
+
+
+def test_where_words_do_not_fit_side_by_side_each_row_is_a_list(screen):
+    assert screen(22, *WIDE).splitlines()[0].split() == ["name:", "alpha"]
+    assert screen(60, *WIDE).splitlines()[0].split() == ["name", "what", "it", "is", "about", "count"]
+
+
+@pytest.fixture
+def quiet():
+    terminal.be_quiet(True)
+    yield
+    terminal.be_quiet(False)
+
+
+def test_quiet_leaves_out_progress_and_remarks_but_not_faults(hasty, quiet, capfd):
+    with terminal.FitProgress("digits") as progress:
+        progress(Progress(inrs=1000, notes=["a worker died"]))
+    terminal.say("a remark")
+    terminal.warn("a fault")
+    terminal.tell("a result")
+    assert capfd.readouterr() == ("a result\n", "a fault\n")
+
+
+@pytest.mark.parametrize(
+    ("tty", "variables", "moves"),
+    [(True, {"TERM": "xterm"}, True), (True, {"TERM": "dumb"}, False), (False, {"FORCE_COLOR": "1"}, False)],
+)
+def test_bars_move_on_terminals_that_can_alone(monkeypatch, tty, variables, moves):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: tty, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert terminal.has_bars() is moves
+
+
+@pytest.mark.parametrize(
+    ("variables", "escapes"),
+    [({"FORCE_COLOR": "1", "TERM": "xterm"}, True), ({}, False), ({"NO_COLOR": "1", "TERM": "dumb"}, False)],
+)
+def test_colours_are_used_when_asked_for_and_never_by_default_in_a_pipe(monkeypatch, capsys, variables, escapes):
+    for name in ("FORCE_COLOR", "NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    terminal.tell_table(["name"], [("a",)])
+    assert ("\x1b[" in capsys.readouterr().out) is escapes

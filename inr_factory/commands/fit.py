@@ -83,14 +83,14 @@ def fit(
             f"{out}: made {report.inrs:,} INRs in {report.made:,} {plural(report.made, 'shard')}{kept} in {took}{rate}"
         )
         terminal.tell(f"median of the shards {median_psnr(asked)} dB; {len(quarantined)} in quarantine")
-    say_quarantine(terminal.say, quarantined)
+    say_quarantine(terminal.warn, quarantined)
     if report.missing and how.part[1] > 1:
         terminal.say(f"{report.missing} shards are other parts' work")
     elif report.missing:
         raise PartialError(f"{report.missing} shards are still missing; run the same command again")
     if share > resolved.quarantine_threshold:
         limit_share = resolved.quarantine_threshold
-        terminal.say(f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {limit_share:.1%}")
+        terminal.warn(f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {limit_share:.1%}")
         raise typer.Exit(QUARANTINED)
 
 

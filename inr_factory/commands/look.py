@@ -69,7 +69,7 @@ def status(
         )
         shown = [[cell if cell is not None else "-" for cell in row] for row in table]
         terminal.tell_table(columns, shown)
-    say_quarantine(terminal.say, list(manifest.quarantine), most=10**9 if quarantine else 5)
+    say_quarantine(terminal.warn, list(manifest.quarantine), most=10**9 if quarantine else 5)
     if missing:
         raise PartialError(f"{len(missing):,} shards are missing; inr-factory fit with the set's recipe makes them")
 
@@ -114,12 +114,12 @@ def verify(
             terminal.tell(line)
     if faults:
         for fault in faults:
-            terminal.say(f"fault: {fault.reason}")
+            terminal.warn(f"fault: {fault.reason}")
         raise IntegrityError(
             f"{len(faults)} {plural(len(faults), 'fault')} in {dataset}: {', '.join(f.path for f in faults[:3])}"
         )
     if missing:
-        terminal.say(f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them")
+        terminal.warn(f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them")
 
 
 def show(
@@ -150,6 +150,8 @@ def show(
     manifest = load_manifest(dataset)
     picture = picture or dataset / "preview.png"
     is_shapes = manifest.siren_spec.in_dim == 3
+    if manifest.siren_spec.in_dim not in (2, 3):
+        raise UsageError(f"show draws images and shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
     if meshes is not None and not is_shapes:
         raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
     chosen = choose_views(dataset, manifest, count, split, objects or [])

@@ -34,14 +34,15 @@ def doctor(
     out: Annotated[Path, typer.Option(help="where data sets will be written")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Say whether this machine is ready: versions, cores, GPU, Ray, disk. Exit code 5 if something will not work."""
+    """Say whether this machine is ready: versions, cores, GPU, Ray, disk, and what to do. Exit code 5 if something will not work."""
     from inr_factory.doctor import examine
 
     findings = examine(out)
     if as_json:
-        terminal.tell_json([vars(finding) for finding in findings])
+        terminal.tell_json([vars(f) | {"remedy": None if f.good else f.remedy} for f in findings])
     else:
         marks = {True: "ok", False: "FAULT", None: "note"}
-        terminal.tell_table(["", "what", "found"], [(marks[f.good], f.what, f.found) for f in findings])
+        rows = [(marks[f.good], f.what, f.found if f.good else f"{f.found}; {f.remedy}") for f in findings]
+        terminal.tell_table(["", "what", "found"], rows)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(5)

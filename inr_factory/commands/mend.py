@@ -72,7 +72,7 @@ def repair(
             f"{done.recorded} {plural(done.recorded, 'shard')} recorded anew, {done.made} fitted again"
         )
     for fault in done.faults:
-        terminal.say(f"fault: {fault.reason}")
+        terminal.warn(f"fault: {fault.reason}")
     if done.missing:
         why = done.obstacle or "fitting was not asked for"
         raise PartialError(f"{done.missing} {plural(done.missing, 'shard')} of {dataset} are still missing: {why}")
@@ -112,11 +112,11 @@ def merge(
         terminal.tell(f"{out}: {done.taken:,} {plural(done.taken, 'shard')} brought in, {done.there:,} were there")
     if done.differing:
         first = ", ".join(done.differing[:3])
-        terminal.say(
+        terminal.warn(
             f"parts differ in {len(done.differing)} shards ({first}); those of the first part named were taken"
         )
     for fault in done.faults:
-        terminal.say(f"fault: {fault.reason}")
+        terminal.warn(f"fault: {fault.reason}")
     if done.faults:
         raise IntegrityError(f"{len(done.faults)} {plural(len(done.faults), 'fault')}; what is whole has been merged")
     if done.missing:

@@ -71,7 +71,12 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     fields = load_yaml(path, f"--config {path}")
     if not isinstance(fields, dict):
         raise UsageError(f"--config {path} must be a mapping of options to values, got {type(fields).__name__}")
-    known = {parameter.name for parameter in context.command.params if parameter.name} - {"dataset", "config_file"}
+    known = {parameter.name for parameter in context.command.params if parameter.name} - {
+        "dataset",
+        "config_file",
+        "quiet",
+        "debug",
+    }
     options = {str(key).replace("-", "_"): value for key, value in fields.items()}
     for name in options:
         if name not in known:

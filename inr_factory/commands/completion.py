@@ -1,0 +1,68 @@
+"""Completion: the words that a shell offers for the options and arguments of the verbs, by the name of the parameter.
+
+Whoever presses Tab waits: words that other rooms have are named here again, or their rooms loaded when they are asked for.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+# A test holds them to be the same as those of the rooms that have them.
+MODELS = ("dws", "mlp", "ng_gnn", "ng_t", "scalegmn")
+TRANSFORMS = (
+    "brightness", "canonical", "contrast", "dropout", "flip", "invert", "mix_channels", "multiplicative_noise",
+    "noise", "permute", "phase", "quantile_dropout", "reflect", "rotate2d", "rotate3d", "scale", "scale_relu",
+    "translate",
+)  # fmt: skip
+MATCHES = ("permutation", "signed", "phase")
+SPLITS = ("train", "val", "test")
+BENCHMARKS = ("align", "augment", "fit", "load", "mixup", "pipeline", "read")
+
+
+def _recipes() -> Iterable[str]:
+    from inr_factory.recipe import builtin_recipes
+
+    return builtin_recipes()
+
+
+def _settings() -> list[str]:
+    """`key=` of every value, not section, that a recipe may hold."""
+    from inr_factory.recipe import recipe_keys
+
+    keys = recipe_keys()
+    return [f"{key}=" for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
+
+
+WORDS: dict[str, Callable[[], Iterable[str]]] = {
+    "recipe": _recipes,
+    "recipes.name": _recipes,
+    "settings": _settings,
+    "model": lambda: MODELS,
+    "augment": lambda: TRANSFORMS,
+    "mixup": lambda: ("mixup",),
+    "match": lambda: MATCHES,
+    "split": lambda: SPLITS,
+    "benchmark.what": lambda: BENCHMARKS,
+    "backend": lambda: ("ray", "local"),
+    "device": lambda: ("auto", "cpu", "cuda"),
+    "schedule": lambda: ("constant", "cosine"),
+    "positives": lambda: ("augment", "views", "both"),
+    "perturb": lambda: ("asam", "damp", "wat"),
+    "reweigh": lambda: ("mr",),
+}
+
+
+def offer_words(verb: Callable[..., Any]) -> None:
+    """Let the parameters of a verb that are in WORDS, as NAME or VERB.NAME, offer them. At others shells offer files."""
+    for parameter in inspect.signature(verb).parameters.values():
+        words = WORDS.get(f"{verb.__name__}.{parameter.name}", WORDS.get(parameter.name))
+        for about in get_args(parameter.annotation)[1:]:
+            if words is not None and hasattr(about, "autocompletion"):
+                about.autocompletion = _offer(words)
+
+
+def _offer(words: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words() if word.startswith(incomplete)]
+
+    return complete
