@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import typer
@@ -31,6 +32,8 @@ VERBS = {
     "pretrain": "pretrain",
     "sweep": "sweep",
     **dict.fromkeys(("align", "augment_report"), "weights"),
+    **dict.fromkeys(("import", "export"), "exchange"),
+    "compare": "compare",
     **dict.fromkeys(("recipes", "doctor"), "machine"),
     "benchmark": "benchmark",
 }
@@ -46,7 +49,9 @@ def program(verbs: Iterable[str] = VERBS) -> typer.Typer:
     )
     app.callback()(lambda: None)  # without one, a single verb would be the whole program
     for verb in verbs:
-        app.command()(getattr(import_module(f"inr_factory.commands.{VERBS[verb]}"), verb))
+        function = f"{verb}_" if iskeyword(verb) else verb
+        room = import_module(f"inr_factory.commands.{VERBS[verb]}")
+        app.command(verb.replace("_", "-"))(getattr(room, function))
     return app
 
 
