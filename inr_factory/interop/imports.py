@@ -195,6 +195,8 @@ class _Foreign:
             self.remarks.append(
                 f"taken as {self.convention.name}: {self.convention}; --source RECIPE checks it by rendering"
             )
+        # Nothing is written before it is clear that the numbers can be turned into ours.
+        to_ours(_batch(contents, [first], self.dims, self.convention), self.convention)
 
     def _convention(self) -> Convention:
         """What the options say, else the files themselves, else the format's own convention."""

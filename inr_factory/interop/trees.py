@@ -276,7 +276,7 @@ class ImplicitZoo(Tree):
     def unpack(self, saved: Any, member: Member) -> tuple[Layers, int | None]:
         if not isinstance(saved, Mapping) or "params" not in saved:
             raise ValueError("it has no params")
-        number = int(member.object_id.rpartition("/")[2])
+        number = int(Path(member.path).name.partition("_")[0])
         if int(saved.get("image_idx", number)) != number:
             raise ValueError(f"it is of image {saved['image_idx']}, its name says {number}")
         return layers_of(saved["params"]), None
