@@ -33,8 +33,11 @@ class Spreads:
         pairs = ((self.weights, other.weights), (self.biases, other.biases))
         return Spreads(*(tuple(a / b for a, b in zip(mine, theirs, strict=True)) for mine, theirs in pairs))
 
-    def typical_factor(self, other: "Spreads") -> float:
-        """exp of the root mean square of the logarithms of all ratios: 1 for the same spreads, 1.2 for 20 % off."""
+    def typical_factor(self, other: "Spreads") -> float | None:
+        """exp of the root mean square of the logarithms of all ratios: 1 for the same spreads, 1.2 for 20 % off; None
+        where one of the numbers is 0, as of biases that no fit has moved."""
+        if 0 in (*self.weights, *self.biases, *other.weights, *other.biases):
+            return None
         ratios = self.ratios(other)
         return float(np.exp(np.sqrt(np.mean(np.log([*ratios.weights, *ratios.biases]) ** 2))))
 
@@ -88,7 +91,7 @@ def portray(root: Place, split: str = "train", count: int = 2000) -> Portrait:
     chosen = np.unique(np.linspace(0, len(data) - 1, count).round().astype(int))
     inrs = INRBatch.from_flat(data.spec, data.gather(chosen)[0])
     objects = data.objects
-    partners = np.roll(chosen, len(chosen) // 2)
+    partners = np.roll(chosen, 1)  # rows come view by view, so that neighbours are different objects
     apart = objects[chosen] != objects[partners]
     known = data.psnr[np.isfinite(data.psnr)]
     return Portrait(

@@ -143,6 +143,8 @@ def _choose_convention(
     if spec.activation == "sine" and spec.omega_0 == wanted.omega_0 and _reaches(root, entries, wanted):
         return wanted, []
     why = f"the set ({ours}) cannot be written as {name} ({wanted}) without rounding"
+    if spec.omega_0 != wanted.omega_0:
+        why = f"the set has omega_0 {spec.omega_0:g}, and convention {name} {wanted.omega_0:g}"
     if asked is not None:
         raise UsageError(f"{why}; give --convention inr-factory to write its weights as they are")
     return ours, [f"{why}: its weights stand as they are, and {SIDECAR} says what they mean"]

@@ -3,6 +3,7 @@
 Shape letters: V nodes (neurons, inputs too), E edges (weights).
 """
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -20,10 +21,13 @@ def to_pyg(inrs: INRBatch, labels: Sequence[int] | None = None) -> list[Any]:
     inputs; y (1,) the label, where labels are given. A batch of them is a Batch as any other. Raises UsageError
     where torch_geometric is not installed.
     """
-    try:
-        from torch_geometric.data import Data
-    except ImportError:
-        raise UsageError("graphs need torch-geometric; install inr-factory[pyg]") from None
+    with warnings.catch_warnings():
+        # torch_geometric 2.8 calls torch.jit.script as it is imported, which torch 2.13 warns of.
+        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        try:
+            from torch_geometric.data import Data
+        except ImportError:
+            raise UsageError("graphs need torch-geometric; install inr-factory[pyg]") from None
     dims = [inrs.spec.in_dim, *(outputs for outputs, _ in inrs.spec.layer_shapes)]
     begins = torch.tensor([0, *dims]).cumsum(0).tolist()
     edges = [
