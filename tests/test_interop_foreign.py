@@ -105,10 +105,10 @@ def test_links_out_of_the_set_are_refused(fmnist, tmp_path):
         import_set(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
 
 
-def test_a_sidecar_cannot_lead_out_of_its_folder(fmnist, tmp_path):
-    (fmnist / FIRST).rename(tmp_path / "secret.pth")
+@pytest.mark.parametrize("way", ["../secret.pth", "fmnist_inrs/../fmnist_inrs/train/model_1.pth", "/etc/hosts"])
+def test_a_sidecar_cannot_lead_out_of_its_folder(fmnist, tmp_path, way):
     text = (fmnist / SIDECAR).read_text()
-    (fmnist / SIDECAR).write_text(text.replace(FIRST, "../secret.pth"))
+    (fmnist / SIDECAR).write_text(text.replace(FIRST, way))
     with pytest.raises(IntegrityError, match=r"leads out of"):
         import_set(fmnist, "dwsnets-fmnist", tmp_path / "back", ImportOptions())
 

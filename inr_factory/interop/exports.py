@@ -16,6 +16,7 @@ from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr import INRBatch
 from inr_factory.interop.conventions import CONVENTIONS, Convention, from_ours
 from inr_factory.interop.members import Format, Outgoing, natural
+from inr_factory.interop.peer_statistics import Statistics
 from inr_factory.interop.sidecar import SIDECAR, Sidecar, Written, export_of, identity_of, load_sidecar
 from inr_factory.interop.tables import TABLES
 from inr_factory.interop.trees import TREES
@@ -77,17 +78,21 @@ def export_set(
     head = _head(root, manifest, entries, chosen)
     with _appearing(out) as folder:
         exported, placed = [], list[tuple[Outgoing, str]]()
+        statistics = Statistics(manifest.siren_spec)
         for entry in entries:
             shard = ShardReader(root, entry)
             rows = rows_of[entry.path]
             columns = {column: np.array(shard.column(column)) for column in shard.column_names}
             inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
-            places = format_.write(folder, rows, _in_terms(inrs, chosen), columns, head)
+            theirs = _in_terms(inrs, chosen)
+            places = format_.write(folder, rows, theirs, columns, head)
+            if entry.split == "train":
+                statistics.add(theirs)
             placed += [(row, path) for row, (path, _) in zip(rows, places, strict=True)]
             exported.append(export_of(shard, entry.sha256, places))
             if on_shard is not None:
                 on_shard(entry)
-        format_.finish(folder, out.name, placed, manifest.siren_spec)
+        format_.finish(folder, out.name, placed, statistics)
         sidecar = Sidecar(
             format=name,
             convention=Written.of(chosen),

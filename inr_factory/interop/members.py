@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
 from inr_factory.inr import INRBatch
+from inr_factory.interop.peer_statistics import Statistics
 from inr_factory.interop.state_dicts import Layers
-from inr_factory.spec import SirenSpec
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,9 @@ class Format(Protocol):
         """Write the rows of one shard into the folder; the file of each, and the row in it."""
         ...
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], spec: SirenSpec) -> None:
-        """Write what stands beside the INRs. `name` is what the folder will be called."""
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
+        """Write what stands beside the INRs. `name` is what the folder will be called; the statistics are of its
+        training split, in the terms in which the weights were written."""
         ...
 
 

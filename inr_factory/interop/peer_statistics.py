@@ -9,23 +9,26 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from inr_factory.interop.state_dicts import Layers
+from inr_factory.inr import INRBatch
+from inr_factory.spec import SirenSpec
 
 
 @dataclass
 class Statistics:
     """Running sums over the INRs of a training split."""
 
+    spec: SirenSpec
     count: int = 0
     sums: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def add(self, layers: Layers) -> None:
-        for kind, tensors in (("weights", layers.weights), ("biases", layers.biases)):
+    def add(self, inrs: INRBatch) -> None:
+        for kind, tensors in (("weights", inrs.weights), ("biases", inrs.biases)):
             values = [tensor.double().mT if kind == "weights" else tensor.double() for tensor in tensors]
             for power in (1, 2):
                 before = self.sums.get(f"{kind}{power}", [torch.zeros(())] * len(values))
-                self.sums[f"{kind}{power}"] = [total + v**power for total, v in zip(before, values, strict=True)]
-        self.count += 1
+                added = [(v**power).sum(dim=0) for v in values]
+                self.sums[f"{kind}{power}"] = [total + more for total, more in zip(before, added, strict=True)]
+        self.count += len(inrs)
 
     def fields(self) -> dict[str, dict[str, list[Tensor]]]:
         """Means and unbiased standard deviations, float32."""

@@ -25,6 +25,7 @@ from inr_factory.interop.foreign_tables import (
     safetensors_bytes,
 )
 from inr_factory.interop.members import Contents, Hints, Listed, Member, Outgoing, inside, one_line
+from inr_factory.interop.peer_statistics import Statistics
 from inr_factory.interop.splits import load_splits
 from inr_factory.interop.state_dicts import Layers, check_layers
 from inr_factory.manifest import SPLITS
@@ -96,7 +97,7 @@ class OwnTable:
             file.write(self.to_bytes(table))
         return [(name, at) for at in range(len(rows))]
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], spec: SirenSpec) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
         """Nothing stands beside them."""
 
 
@@ -231,7 +232,8 @@ class FitANef:
             file.write(hdf5_bytes(content, {"param_config": json.dumps(config)}))
         return [(name, at) for at in range(len(rows))]
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], spec: SirenSpec) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
+        spec = statistics.spec
         params = {
             "output_dim": spec.out_dim, "hidden_dim": spec.hidden_dim, "num_layers": spec.num_hidden + 1,
             "omega_0": spec.omega_0,

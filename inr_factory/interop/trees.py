@@ -121,17 +121,12 @@ class Tree:
             places.append((place, 0))
         return places
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], spec: SirenSpec) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
         prefix = f"{name}/" if self.flat_splits else ""
         listed = [(row.split, path, row.label) for row, path in rows]
         (folder / "splits.json").write_bytes(splits_json(listed, self.flat_splits, prefix))
-        if self.has_statistics:
-            statistics = Statistics()
-            training = [path for row, path in rows if row.split == "train"]
-            for path in training:
-                statistics.add(layers_of({k: v for k, v in load_plain(folder / path).items() if k != "label"}))
-            if training:
-                (folder / "statistics.pth").write_bytes(statistics.to_bytes())
+        if self.has_statistics and statistics.count:
+            (folder / "statistics.pth").write_bytes(statistics.to_bytes())
 
 
 def official(part: str, number: int) -> str:
@@ -326,7 +321,7 @@ class Inr2Vec(Tree):
         flat = torch.cat([tensor.flatten() for tensor in state.values()]).numpy()
         return hdf5_bytes({"params": flat, "class_id": np.array(row.label)})
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], spec: SirenSpec) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
         """Its folders are its splits."""
 
 
