@@ -137,6 +137,14 @@ def test_what_the_files_do_not_say_is_asked_for(root, tmp_path):
     assert not (tmp_path / "back").exists()
 
 
+def test_a_set_that_came_back_with_its_sidecar_can_be_given_more_views(digits, tmp_path):
+    export_set(digits, "parquet", tmp_path / "out")
+    import_set(tmp_path / "out", "parquet", tmp_path / "back", ImportOptions())
+    recipe = load_recipe("digits", [*DIGITS, "views=2"])
+    report = fit_set(recipe, tmp_path / "back", Settings(backend="local", workers=1))
+    assert (report.made, report.missing) == (len(load_manifest(digits).shards), 0)
+
+
 # What the numbers mean.
 
 
@@ -304,12 +312,14 @@ def test_views_that_only_training_objects_have_leave_the_other_splits_empty(root
 # Is the convention the right one?
 
 
+DIGITS = ["limit=16", "spec.hidden_dim=16", "fit.optimizer=sprint"]
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """Sixteen scans, well fitted, one view."""
     path = tmp_path_factory.mktemp("digits") / "set"
-    settings = ["limit=16", "views=1", "spec.hidden_dim=16", "fit.optimizer=sprint"]
-    fit_set(load_recipe("digits", settings), path, Settings(backend="local", workers=1))
+    fit_set(load_recipe("digits", [*DIGITS, "views=1"]), path, Settings(backend="local", workers=1))
     return path
 
 

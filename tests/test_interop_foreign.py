@@ -165,6 +165,29 @@ def test_without_splits_the_official_parts_are_the_splits(fmnist, tmp_path):
     assert {split: part.objects for split, part in report.manifest.splits.items()} == {"train": 5, "test": 2}
 
 
+def test_an_inr_that_is_there_twice_is_refused(fmnist, tmp_path):
+    (fmnist / "splits.json").unlink()
+    (fmnist / "again/train").mkdir(parents=True)
+    (fmnist / "again/train/model_1.pth").write_bytes((fmnist / FIRST).read_bytes())
+    with pytest.raises(IntegrityError, match=r"are both view 0 of train/00001"):
+        import_set(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+
+
+def test_views_with_gaps_and_objects_in_two_splits_are_refused(tmp_path):
+    make_set(tmp_path / "views", SPEC_30, views=3, objects={"train": 3})
+    export_set(tmp_path / "views", "nfn", tmp_path / "out")
+    for path in (tmp_path / "out").glob("randinit_smaller_aug0_*/net*.pth"):
+        path.unlink()
+    with pytest.raises(IntegrityError, match=r"have gaps"):
+        import_set(tmp_path / "out", "nfn", tmp_path / "back", replace(BARE, hints=Hints(allow_missing=True)))
+    export_set(tmp_path / "views", "multiview", tmp_path / "out2")
+    fields = json.loads((tmp_path / "out2/splits.json").read_text())
+    last = fields["train"].pop()
+    (tmp_path / "out2/splits.json").write_text(json.dumps({**fields, "val": [last]}))
+    with pytest.raises(IntegrityError, match=r"is in split val and train"):
+        import_set(tmp_path / "out2", "multiview", tmp_path / "back", BARE)
+
+
 def test_labels_that_only_some_files_say_are_refused_and_none_at_all_are_told(fmnist, tmp_path):
     (fmnist / "splits.json").unlink()
     alter(fmnist / FIRST, lambda state: {name: v for name, v in state.items() if name != "label"})

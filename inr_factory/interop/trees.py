@@ -31,8 +31,7 @@ MAX_INR_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Tree:
-    """One file an INR. A layout says what a path means (`member`, None for other files), where an INR goes (`place`),
-    and what its file holds beside the weights (`extras`)."""
+    """One file an INR. A layout says what a path means (`member`, None for other files) and where an INR goes (`place`)."""
 
     name: ClassVar[str]
     convention: ClassVar[str] = "dwsnets"
@@ -43,15 +42,13 @@ class Tree:
     names: ClassVar[str] = "seq"
     has_statistics: ClassVar[bool] = False
     flat_splits: ClassVar[bool] = False
+    label_inside: ClassVar[bool] = False
 
     def member(self, parts: tuple[str, ...]) -> Member | None:
         raise NotImplementedError
 
     def place(self, row: Outgoing, spec: SirenSpec) -> str:
         raise NotImplementedError
-
-    def extras(self, row: Outgoing) -> dict[str, Any]:
-        return {}
 
     def arrange(self, root: Path, members: list[Member]) -> list[Member]:
         """What no path says by itself."""
@@ -100,7 +97,7 @@ class Tree:
 
     def pack(self, state: dict[str, Tensor], row: Outgoing) -> bytes:
         buffer = io.BytesIO()
-        torch.save({**state, **self.extras(row)}, buffer)
+        torch.save({**state, "label": row.label} if self.label_inside else state, buffer)
         return buffer.getvalue()
 
     def write(
@@ -154,6 +151,7 @@ class DwsnetsMnist(Tree):
 
 class DwsnetsFmnist(Tree):
     name = "dwsnets-fmnist"
+    label_inside = True
     lacks = "views, omega_0, output offset, coordinate order, PSNR"
     one_view = True
     tail = 2
@@ -168,12 +166,10 @@ class DwsnetsFmnist(Tree):
     def place(self, row: Outgoing, spec: SirenSpec) -> str:
         return f"fmnist_inrs/{row.part}/model_{row.number}.pth"
 
-    def extras(self, row: Outgoing) -> dict[str, Any]:
-        return {"label": row.label}
-
 
 class MultiView(Tree):
     name = "multiview"
+    label_inside = True
     lacks = "omega_0, output offset, coordinate order, PSNR"
     tail = 3
     has_statistics = True
@@ -197,9 +193,6 @@ class MultiView(Tree):
 
     def place(self, row: Outgoing, spec: SirenSpec) -> str:
         return f"view_{row.view:03d}/{row.part}/model_{row.number}.pth"
-
-    def extras(self, row: Outgoing) -> dict[str, Any]:
-        return {"label": row.label}
 
 
 class Nfn(Tree):
