@@ -241,7 +241,7 @@ def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]],
         axis.set_xticks(range(layers), [f"layer {layer}" for layer in range(layers)], fontsize=8)
         axis.set_yscale("log")
         axis.set_title(("weights", "biases")[kind], fontsize=9)
-        axis.tick_params(labelsize=8)
+        axis.tick_params(which="both", labelsize=8)
     axis.legend(fontsize=7)
     figure.suptitle(heading, fontsize=9)
     figure.tight_layout(pad=0.5)

@@ -17,7 +17,8 @@ from inr_factory.factory import Settings, fit_set
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.interop.conventions import CONVENTIONS, TARGETS, convention_of, from_ours, to_ours
 from inr_factory.interop.exports import FORMATS, export_set
-from inr_factory.interop.imports import ImportOptions, import_set
+from inr_factory.interop.import_options import ImportOptions
+from inr_factory.interop.imports import import_set
 from inr_factory.interop.members import Hints
 from inr_factory.interop.pyg import to_pyg
 from inr_factory.interop.sidecar import SIDECAR

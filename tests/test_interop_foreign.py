@@ -14,9 +14,10 @@ from small_sets import SPEC, make_set
 
 from inr_factory.cli import run
 from inr_factory.errors import FactoryError, IntegrityError, UsageError
-from inr_factory.interop import exports, imports
+from inr_factory.interop import exports, foreign_set
 from inr_factory.interop.exports import export_set
-from inr_factory.interop.imports import ImportOptions, import_set
+from inr_factory.interop.import_options import ImportOptions
+from inr_factory.interop.imports import import_set
 from inr_factory.interop.members import Hints
 from inr_factory.interop.sidecar import SIDECAR
 from inr_factory.manifest import MANIFEST, load_manifest
@@ -335,7 +336,7 @@ def test_an_import_that_was_cut_short_goes_on(root, tmp_path, monkeypatch):
     export_set(root, "dwsnets-fmnist", tmp_path / "out")
     options = replace(BARE, shard_objects=2)
     whole = import_set(tmp_path / "out", "dwsnets-fmnist", tmp_path / "whole", options).manifest
-    write, calls = imports.write_shard, []
+    write, calls = foreign_set.write_shard, []
 
     def die(*arguments: object) -> object:
         calls.append(1)
@@ -343,7 +344,7 @@ def test_an_import_that_was_cut_short_goes_on(root, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return write(*arguments)
 
-    monkeypatch.setattr(imports, "write_shard", die)
+    monkeypatch.setattr(foreign_set, "write_shard", die)
     with pytest.raises(KeyboardInterrupt):
         import_set(tmp_path / "out", "dwsnets-fmnist", tmp_path / "parts", options)
     assert len(load_manifest(tmp_path / "parts").shards) == 2

@@ -34,7 +34,7 @@ MAKE = {
     "blocks", "worker", "ahead", "crew", "driver", "local_pool", "ray_pool", "ledger", "run_log", "factory", "jobs", "repair", "merge", "audit", "gallery", "shape_gallery", "shading",
     "interop", "interop.conventions", "interop.state_dicts", "interop.pyg", "interop.members", "interop.splits",
     "interop.trees", "interop.tables", "interop.foreign_hdf5", "interop.foreign_tables", "interop.peer_statistics",
-    "interop.sidecar", "interop.exports", "interop.imports", "interop.listing", "interop.rendering_check",
+    "interop.sidecar", "interop.layouts", "interop.import_options", "interop.foreign_set", "interop.exports", "interop.imports", "interop.listing", "interop.rendering_check",
     "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts", "fitting.scope",
     "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
 }  # fmt: skip

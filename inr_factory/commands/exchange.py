@@ -11,7 +11,8 @@ from inr_factory import terminal
 from inr_factory.commands.options import DataRoot, Folder, Json, plural
 from inr_factory.errors import UsageError
 from inr_factory.interop.exports import FORMATS, export_set
-from inr_factory.interop.imports import ImportOptions, import_set
+from inr_factory.interop.import_options import ImportOptions
+from inr_factory.interop.imports import import_set
 from inr_factory.interop.members import Hints
 from inr_factory.manifest import load_manifest
 from inr_factory.recipe import load_recipe

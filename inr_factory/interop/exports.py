@@ -15,11 +15,11 @@ import torch
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr import INRBatch
 from inr_factory.interop.conventions import CONVENTIONS, Convention, from_ours
+from inr_factory.interop.layouts import TREES
 from inr_factory.interop.members import Format, Outgoing, natural
 from inr_factory.interop.peer_statistics import Statistics
 from inr_factory.interop.sidecar import SIDECAR, Sidecar, Written, export_of, identity_of, load_sidecar
 from inr_factory.interop.tables import TABLES
-from inr_factory.interop.trees import TREES
 from inr_factory.manifest import SPLITS, Manifest, ShardEntry, load_manifest, writer_alive, writer_name
 from inr_factory.shards import ShardReader
 
@@ -148,7 +148,9 @@ def _choose_convention(
     if spec.activation == "sine" and spec.omega_0 == wanted.omega_0 and _reaches(root, entries, wanted):
         return wanted, []
     why = f"the set ({ours}) cannot be written as {name} ({wanted}) without rounding"
-    if spec.omega_0 != wanted.omega_0:
+    if spec.activation != "sine":
+        why = f"the set has INRs of {spec.activation}, and convention {name} sines"
+    elif spec.omega_0 != wanted.omega_0:
         why = f"the set has omega_0 {spec.omega_0:g}, and convention {name} {wanted.omega_0:g}"
     if asked is not None:
         raise UsageError(f"{why}; give --convention inr-factory to write its weights as they are")
