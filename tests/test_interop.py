@@ -242,6 +242,20 @@ def test_dwsnets_files_are_as_their_code_reads_them(root, tmp_path):
     assert (tmp_path / "mnist/mnist_png_testing_1_1/checkpoints/model_final.pth").is_file()
 
 
+def test_files_of_nfn_implicit_zoo_and_inr2vec_are_as_their_code_reads_them(root, tmp_path):
+    for name in ("nfn", "implicit-zoo", "inr2vec"):
+        exported(root, name, tmp_path / name)
+    state = torch.load(tmp_path / "nfn/randinit_smaller_aug0_2s/net2.pth", weights_only=True)
+    stems = ["net.0.linear", "net.1.linear", "net.2"]
+    assert [*state] == [f"{stem}.{kind}" for stem in stems for kind in ("weight", "bias")]
+    found = torch.load(tmp_path / "implicit-zoo/train/ckpts/02/000002_0000003.ckpt", weights_only=True)
+    assert (found["image_idx"], [*found["params"]][0]) == (2, "seq.0.weight")
+    _, weights, labels = read(root, "train")
+    with h5py.File(tmp_path / "inr2vec/train/2.h5") as file:
+        assert (file["params"][:] == weights[2].numpy()).all()
+        assert int(file["class_id"][()]) == int(labels[2])
+
+
 @needs_peers
 def test_statistics_and_splits_have_the_structure_of_the_peers_files(root, tmp_path):
     exported(root, "dwsnets-mnist", tmp_path / "out")
