@@ -249,7 +249,7 @@ def test_files_of_nfn_implicit_zoo_and_inr2vec_are_as_their_code_reads_them(root
     stems = ["net.0.linear", "net.1.linear", "net.2"]
     assert [*state] == [f"{stem}.{kind}" for stem in stems for kind in ("weight", "bias")]
     found = torch.load(tmp_path / "implicit-zoo/train/ckpts/02/000002_0000003.ckpt", weights_only=True)
-    assert (found["image_idx"], [*found["params"]][0]) == (2, "seq.0.weight")
+    assert (found["image_idx"], next(iter(found["params"]))) == (2, "seq.0.weight")
     _, weights, labels = read(root, "train")
     with h5py.File(tmp_path / "inr2vec/train/2.h5") as file:
         assert (file["params"][:] == weights[2].numpy()).all()
