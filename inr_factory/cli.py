@@ -37,6 +37,8 @@ VERBS = {
     "pretrain": "pretrain",
     "sweep": "sweep",
     **dict.fromkeys(("align", "augment_report"), "weights"),
+    **dict.fromkeys(("import", "export"), "exchange"),
+    "compare": "compare",
     **dict.fromkeys(("recipes", "doctor"), "machine"),
     "benchmark": "benchmark",
 }

@@ -68,6 +68,10 @@ def load_set(recipe: Recipe, out: Place) -> Manifest | None:
     manifest = load_manifest(out) if (out / MANIFEST).exists() else load_origin(out)
     if manifest is None:
         return None
+    if manifest.derived is not None and manifest.derived.how.startswith("import:"):
+        raise UsageError(
+            f"{out} was imported ({manifest.derived.how.removeprefix('import:')}) and cannot be fitted further; choose another --out"
+        )
     if manifest.derived is not None:
         raise UsageError(
             f"{out} is a copy ({manifest.derived.how}); fit the set it was made from, or choose another --out"

@@ -258,3 +258,22 @@ def draw_grid(rows: Sequence[tuple[str, NDArray[np.float32]]], path: Path, headi
     figure.suptitle(heading, fontsize=9)
     figure.tight_layout(pad=0.4, rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
     _save(figure, path)
+
+
+def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path, heading: str) -> None:
+    """Write a PNG of bars, a group a layer: the spreads of weights and of biases of each set, on a logarithmic axis."""
+    figure = Figure(figsize=(8, 3.2), dpi=130)
+    for kind, axis in enumerate(figure.subplots(1, 2, sharey=True)):
+        width = 0.8 / len(spreads)
+        for at, (name, values) in enumerate(spreads.items()):
+            places = [layer + (at - (len(spreads) - 1) / 2) * width for layer in range(len(values[kind]))]
+            axis.bar(places, values[kind], width, label=name)
+        layers = max(len(values[kind]) for values in spreads.values())
+        axis.set_xticks(range(layers), [f"layer {layer}" for layer in range(layers)], fontsize=8)
+        axis.set_yscale("log")
+        axis.set_title(("weights", "biases")[kind], fontsize=9)
+        axis.tick_params(which="both", labelsize=8)
+    axis.legend(fontsize=7)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)

@@ -85,8 +85,7 @@ def write_shard(
     Raises ResourceError where the disk is full.
     """
     split, view, block = key
-    typed = {name: _on_disk(name, column) for name, column in columns.items()}
-    typed["checksum"] = row_checksums(typed)
+    typed = typed_columns(columns)
     parameters = _parameters(spec)
     facts: dict[str, str | int] = {
         "format_version": FORMAT_VERSION,
@@ -107,6 +106,12 @@ def write_shard(
     return _entry(key, typed, quarantine, len(image), hashlib.sha256(image).hexdigest())
 
 
+def typed_columns(columns: Columns) -> dict[str, NDArray[Any]]:
+    """Columns with the types that they have on disk, and their checksums."""
+    typed = {name: _on_disk(name, column) for name, column in columns.items()}
+    return typed | {"checksum": row_checksums(typed)}
+
+
 def _image(columns: Columns, attributes: Mapping[str, str | int]) -> bytes:
     """The bytes of a shard, a function of what is in it alone."""
     with h5py.File.in_memory(libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=4096) as file:
@@ -122,15 +127,17 @@ def _image(columns: Columns, attributes: Mapping[str, str | int]) -> bytes:
 def _entry(
     key: tuple[str, int, int], columns: Columns, quarantine: Sequence[Quarantined], size: int, sha256: str
 ) -> ShardEntry:
+    """What is not known of an imported INR (PSNR NaN, steps -1) is left out of the summaries."""
     split, view, block = key
-    psnr = np.asarray(columns["psnr"], dtype=np.float64)
+    psnr, steps = np.asarray(columns["psnr"], dtype=np.float64), columns["steps"]
+    rows, psnr, steps = psnr.size, psnr[~np.isnan(psnr)], steps[steps >= 0]
     summary = None
     if psnr.size:
         mean, median, low = float(psnr.mean()), float(np.median(psnr)), float(psnr.min())
         summary = PSNRSummary(mean=round(mean, 3), median=round(median, 3), min=round(low, 3))
     return ShardEntry(
-        path=shard_path(split, view, block), split=split, view=view, block=block, rows=psnr.size, bytes=size,
-        sha256=sha256, psnr=summary, mean_steps=round(float(columns["steps"].mean()), 1) if psnr.size else None,
+        path=shard_path(split, view, block), split=split, view=view, block=block, rows=rows, bytes=size,
+        sha256=sha256, psnr=summary, mean_steps=round(float(steps.mean()), 1) if steps.size else None,
         quarantine=tuple(quarantine),
     )  # fmt: skip
 
@@ -345,22 +352,8 @@ def _read_layout(path: Path) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, 
     columns: dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]] = {}
     with h5py.File(path, "r", locking=False) as file:
         for name in file:
-            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"{name} is a link to elsewhere")
-            data = file[name]
-            if not isinstance(data, h5py.Dataset):
-                raise ValueError(f"{name} is not a data set")
-            layout = data.id.get_create_plist()
-            plain = layout.get_layout() == h5py.h5d.CONTIGUOUS and layout.get_nfilters() == 0
-            if not plain or layout.get_external_count() or data.is_virtual:
-                raise ValueError(f"{name} is not stored plainly (chunks, filters, external or virtual storage)")
-            if data.dtype.kind not in "iufS" or h5py.check_vlen_dtype(data.dtype) is not None:
-                raise ValueError(f"{name} has the type {data.dtype}")
-            offset = data.id.get_offset()
-            nbytes = data.dtype.itemsize * int(np.prod(data.shape, dtype=object))
-            if nbytes and (offset is None or offset + nbytes > size):
-                raise ValueError(f"{name} claims {nbytes:,} bytes, the file has {size:,}")
-            columns[name] = (np.dtype(data.dtype.str), tuple(map(int, data.shape)), offset)
+            data = own_data(file, name)
+            columns[name] = (np.dtype(data.dtype.str), tuple(map(int, data.shape)), plain_offset(name, data, size))
         if len({shape[:1] for _, shape, _ in columns.values()}) > 1:
             raise ValueError("its columns differ in length")
         attributes = {name: _attribute(file, name) for name in file.attrs}
@@ -368,6 +361,34 @@ def _read_layout(path: Path) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, 
     if version != FORMAT_VERSION:
         raise ValueError(f"it has format version {version}, this program reads {FORMAT_VERSION}")
     return columns, attributes
+
+
+def own_data(file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set of the file itself; ValueError for a link to elsewhere, or a group."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link to elsewhere")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset):
+        raise ValueError(f"{name} is not a data set")
+    return data
+
+
+def plain_offset(name: str, data: h5py.Dataset, size: int) -> int | None:
+    """Where the bytes of a data set begin in its file of so many bytes, None if it has none.
+
+    ValueError unless it is stored plainly, of numbers or text of fixed length, and no larger than the file.
+    """
+    layout = data.id.get_create_plist()
+    plain = layout.get_layout() == h5py.h5d.CONTIGUOUS and layout.get_nfilters() == 0
+    if not plain or layout.get_external_count() or data.is_virtual:
+        raise ValueError(f"{name} is not stored plainly (chunks, filters, external or virtual storage)")
+    if data.dtype.kind not in "iufS" or h5py.check_vlen_dtype(data.dtype) is not None:
+        raise ValueError(f"{name} has the type {data.dtype}")
+    offset: int | None = data.id.get_offset()
+    nbytes = data.dtype.itemsize * int(np.prod(data.shape, dtype=object))
+    if nbytes and (offset is None or offset + nbytes > size):
+        raise ValueError(f"{name} claims {nbytes:,} bytes, the file has {size:,}")
+    return offset
 
 
 def _put_attribute(file: h5py.File, name: str, value: str | int) -> None:

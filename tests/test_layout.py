@@ -13,17 +13,33 @@ ROOMS = {
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {"inr", "spec", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled", "places"}
+HALL = {
+    "inr",
+    "spec",
+    "signals",
+    "recipe",
+    "manifest",
+    "shards",
+    "errors",
+    "metrics",
+    "options",
+    "compiled",
+    "places",
+    "torch_files",
+}
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
     "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
     "blocks", "worker", "ahead", "crew", "driver", "local_pool", "ray_pool", "ledger", "run_log", "factory", "jobs", "repair", "merge", "audit", "gallery", "shape_gallery", "shading",
+    "interop", "interop.conventions", "interop.state_dicts", "interop.pyg", "interop.members", "interop.splits",
+    "interop.trees", "interop.tables", "interop.foreign_hdf5", "interop.foreign_tables", "interop.peer_statistics",
+    "interop.sidecar", "interop.layouts", "interop.import_options", "interop.foreign_set", "interop.exports", "interop.imports", "interop.listing", "interop.rendering_check",
     "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts", "fitting.scope",
     "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
 }  # fmt: skip
 LEARN = {
-    "aligned_copy", "augment_report",
+    "aligned_copy", "augment_report", "comparison",
     "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
     "moves", "assignments", "alignment", "mixup", "training", "runs", "pretraining", "probes", "perturbation",
     "reweighting", "label_noise", "ranks",
@@ -33,7 +49,10 @@ LEARN = {
 FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "__init__"}
 
 HOMES = {
-    "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival
+    "h5py": {"shards", "point_blocks", "interop.foreign_hdf5", "benchmarks"},  # there as a rival
+    "safetensors": {"interop.foreign_tables"},
+    "pyarrow": {"interop.foreign_tables"},
+    "torch_geometric": {"interop.pyg"},
     "ray": {"ray_pool"},
     "fsspec": {"places"},
     "scipy": {"alignment", "benchmarks"},

@@ -94,6 +94,11 @@ def verify(
     lines = [f"{len(manifest.shards) - len(bad):,} of {len(manifest.shards):,} shards are whole"]
     result: dict[str, Any] = {"shards": len(manifest.shards), "inrs": manifest.rows}
     if render and not faults:
+        if "source" not in manifest.recipe:
+            raise UsageError(
+                f"{dataset} does not say which collection its objects are of, so nothing can be compared; import it again "
+                "with --source"
+            )
         recipe = check_recipe(manifest.recipe, origin=f"of {dataset}")
         source = open_source(recipe.source, data_root)
         check_source(source, manifest.source.fingerprint, dataset)

@@ -2,20 +2,19 @@
 
 import hashlib
 import io
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.manifest import write_atomically
 from inr_factory.models import Classifier, Reader
+from inr_factory.torch_files import LOAD_ERRORS, count_numbers, load_plain
 
 CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1
@@ -42,12 +41,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
     try:
-        _check_archive(path)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, LookupError, ValueError, TypeError,
-        AttributeError, OverflowError,
-    ) as error:  # fmt: skip
+        saved = load_plain(path)
+    except LOAD_ERRORS as error:
         reason = str(error).partition("\n")[0][:100]
         raise IntegrityError(f"{path} is truncated or is not a checkpoint ({reason}); train again") from None
     if not isinstance(saved, dict) or saved.get("kind") != CHECKPOINT_KIND:
@@ -58,23 +53,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "train again, or install a newer inr-factory"
         )
     return saved
-
-
-def _check_archive(path: Path) -> None:
-    """ValueError unless the file is as torch.save writes it: an archive whose members are not packed, so that reading
-    takes no more memory than the file has bytes."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-                raise ValueError(f"{member.filename} is packed")
-
-
-def _count(state: Mapping[str, Tensor]) -> int:
-    """How many numbers a state has. ValueError for a tensor that claims more than is stored for it."""
-    for name, tensor in state.items():
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise ValueError(f"{name} claims {tensor.numel()} numbers and has fewer")
-    return sum(tensor.numel() for tensor in state.values())
 
 
 @contextmanager
@@ -105,7 +83,7 @@ def build_from_checkpoint(path: Path) -> Classifier:
     if "contrastive" in saved:
         raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")
     try:
-        with _at_most(_count(saved["model"])):
+        with _at_most(count_numbers(saved["model"])):
             model = Classifier.from_description(saved["classifier"])
         model.load_state_dict(saved["model"])
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:

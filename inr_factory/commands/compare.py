@@ -1,0 +1,72 @@
+"""`compare`: two sets beside each other, or a set and a published corpus."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inr_factory import terminal
+from inr_factory.commands.options import Json, fetch_set
+from inr_factory.comparison import (
+    PUBLISHED,
+    PUBLISHED_SPEC,
+    Portrait,
+    columns_of,
+    portray,
+    published,
+    spec_differences,
+)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="folder or URL of a set", show_default=False, metavar="A")],
+    b: Annotated[
+        str, typer.Argument(help=f"another set, or {' or '.join(PUBLISHED)}", show_default=False, metavar="B")
+    ],
+    split: Annotated[str, typer.Option(help="train, val or test")] = "train",
+    count: Annotated[int, typer.Option(help="how many INRs of each are measured, at most", min=2)] = 2000,
+    picture: Annotated[
+        Path | None, typer.Option("--out", help="PNG to write; else A/compare.png", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Set the spread of each layer, distances between INRs, PSNRs and specs of two sets side by side."""
+    from inr_factory.report import draw_spreads
+
+    portraits = {"A": _portray(a, split, count), "B": _portray(b, split, count)}
+    dims = [portrait.spec.layer_shapes for portrait in portraits.values()]
+    if b not in PUBLISHED and all(shapes == PUBLISHED_SPEC.layer_shapes for shapes in dims):
+        portraits |= {name: published(name) for name in PUBLISHED}
+    differences = spec_differences(portraits["A"].spec, portraits["B"].spec)
+    where = {"A": a, "B": b}
+    titles = {key: f"{key}: {portrait.name}" if key in where else key for key, portrait in portraits.items()}
+    lines = columns_of(portraits)
+    alike = dims[0] == dims[1]
+    factor = portraits["A"].spreads.typical_factor(portraits["B"].spreads) if alike else None
+    path = picture or fetch_set(a) / "compare.png"
+    spreads = {titles[key]: (p.spreads.weights, p.spreads.biases) for key, p in portraits.items()}
+    draw_spreads(spreads, path, "standard deviation of each layer over INRs")
+    if as_json:
+        terminal.tell_json({
+            "sets": {key: {"path": where.get(key, key), "name": p.name, "spec": p.spec.to_dict(), "inrs": p.inrs}
+                     for key, p in portraits.items()},
+            "lines": {name: dict(zip(portraits, values, strict=True)) for name, values in lines},
+            "typical_factor": factor, "spec_differences": {k: list(v) for k, v in differences.items()},
+            "picture": str(path),
+        })  # fmt: skip
+        return
+    rows = [[name, *("-" if value is None else _cell(name, value) for value in values)] for name, values in lines]
+    terminal.tell_table(["", *titles.values()], rows)
+    if factor is not None:
+        terminal.tell(f"\nthe spreads of A and B differ by a factor of {factor:.2f}, typically")
+    for name, (mine, theirs) in differences.items():
+        terminal.tell(f"{name}: {mine} in A, {theirs} in B")
+    terminal.tell(f"picture: {path}")
+
+
+def _portray(where: str, split: str, count: int) -> Portrait:
+    return published(where) if where in PUBLISHED else portray(fetch_set(where), split, count)
+
+
+def _cell(name: str, value: float) -> str:
+    return f"{value:.4f}" if name.startswith("std") else f"{value:.2f}"

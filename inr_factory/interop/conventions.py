@@ -1,0 +1,212 @@
+"""Conventions: what the numbers in other projects' files mean, and the exact way from them to ours and back.
+
+Their files say neither omega_0 nor the offset of the output, the order of the coordinates or the range of the targets. In
+theirs, as in ours, a hidden layer computes sin(omega_0 (W x + b)). Shape letters: N INRs, I inputs and O outputs of a layer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.inr import INRBatch
+from inr_factory.interop.state_dicts import spec_of
+from inr_factory.spec import SirenSpec, Start
+
+Order = Literal["xy", "rowcol"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The range that INRs were fitted in: our value = theirs * std + mean, one number a channel, or one for all.
+
+    `raw`: not known, or not values of an image; they are kept as they are.
+    """
+
+    name: str
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @property
+    def raw(self) -> bool:
+        return self.name == "raw"
+
+    @property
+    def changes(self) -> bool:
+        return any(self.mean) or any(value != 1 for value in self.std)
+
+
+# imagenet: of Implicit-Zoo's configuration. cifar10, mnist: of fit-a-nef's image_dataset/utils.py.
+TARGETS = {
+    targets.name: targets
+    for targets in (
+        Targets("unit"),
+        Targets("signed", (0.5,), (0.5,)),
+        Targets("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        Targets("cifar10", (0.49186882, 0.48265392, 0.44717726), (0.24697122, 0.24338895, 0.2615926)),
+        Targets("mnist", (0.13066047,), (0.30810782,)),
+        Targets("raw"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Convention:
+    """`output_bias` is what their code adds to the last layer's result; None where it has to be asked for.
+
+    `order` is that of the inputs: (x, y) = (column, row), or (row, column). `start` is the kind of start values.
+    """
+
+    name: str
+    omega_0: float | None = 30.0
+    output_bias: float | None = 0.0
+    order: Order = "xy"
+    targets: Targets | None = TARGETS["unit"]
+    start: Start = "siren"
+
+    def __str__(self) -> str:
+        targets = self.targets.name if self.targets else "?"
+        return f"omega_0 {self.omega_0:g}, output {self.output_bias:+g}, {self.order}, targets {targets}"
+
+    def spec(self, dims: Sequence[int]) -> SirenSpec:
+        """The spec of their INRs of these dims, in their terms. ValueError as `spec_of` raises it."""
+        assert self.omega_0 is not None, "a convention is complete before INRs are read"
+        assert self.output_bias is not None, "a convention is complete before INRs are read"
+        return spec_of(dims, self.omega_0, self.output_bias, self.start)
+
+    @property
+    def our_bias(self) -> float:
+        """The output_bias of the spec that their INRs get: theirs, or for another range of targets the middle of ours."""
+        return float(self.output_bias or 0) if self.targets is None or not self.targets.changes else 0.5
+
+
+CONVENTIONS = {
+    convention.name: convention
+    for convention in (
+        Convention("inr-factory", None, None),
+        Convention("dwsnets", output_bias=0.5, start="dwsnets"),
+        Convention("siren", None, order="rowcol", targets=TARGETS["signed"]),
+        Convention("nfn", order="rowcol", targets=TARGETS["signed"]),
+        Convention("implicit-zoo", targets=TARGETS["imagenet"], start="dwsnets"),
+        Convention("fit-a-nef", None, targets=None),
+        Convention("inr2vec", targets=TARGETS["raw"]),
+    )
+}
+
+
+def convention_of(
+    name: str,
+    omega_0: float | None = None,
+    output_bias: float | None = None,
+    order: str | None = None,
+    targets: str | None = None,
+) -> Convention:
+    """The named convention, with what is given in its place. UsageError where the result still lacks something."""
+    if name not in CONVENTIONS:
+        raise UsageError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
+    convention = CONVENTIONS[name]
+    if order is not None and order not in ("xy", "rowcol"):
+        raise UsageError(f"--order must be xy or rowcol, got {order!r}")
+    convention = replace(
+        convention,
+        omega_0=convention.omega_0 if omega_0 is None else omega_0,
+        output_bias=convention.output_bias if output_bias is None else output_bias,
+        order=convention.order if order is None else order,  # type: ignore[arg-type]
+        targets=convention.targets if targets is None else targets_of(targets),
+    )
+    lacking = {
+        "--omega-0": convention.omega_0,
+        "--output-bias": convention.output_bias,
+        "--targets": convention.targets,
+    }
+    missing = [option for option, value in lacking.items() if value is None]
+    if missing:
+        raise UsageError(
+            f"the files do not say {' and '.join(missing)} and convention {name} does not imply it; give {missing[0]}"
+        )
+    return convention
+
+
+def targets_of(text: str) -> Targets:
+    """Targets by name, or as MEAN/STD with one number a channel: 0.49,0.48,0.45/0.25,0.24,0.26."""
+    if text in TARGETS:
+        return TARGETS[text]
+    if "/" not in text:
+        raise UsageError(
+            f"unknown --targets {text!r}; {did_you_mean(text, TARGETS)}, or MEAN/STD, one number a channel"
+        )
+    try:
+        mean, std = (tuple(float(part) for part in side.split(",")) for side in text.split("/"))
+    except ValueError:
+        raise UsageError(f"--targets takes MEAN/STD, one number a channel, got {text!r}") from None
+    if (
+        len(mean) != len(std)
+        or not all(math.isfinite(value) for value in mean)
+        or not all(0 < s < math.inf for s in std)
+    ):
+        raise UsageError(f"--targets needs as many means as positive standard deviations, got {text!r}")
+    return Targets(text, mean, std)
+
+
+def to_ours(theirs: INRBatch, convention: Convention) -> INRBatch:
+    """The same functions in our terms: (x, y) inputs, values in [0, 1]; weights and biases float32.
+
+    `theirs` has their output_bias in its spec. Columns of W_0 are swapped exactly. Another range of targets goes through
+    the last layer, computed in float64 and rounded once: [-1, 1] exactly so, since 1/2 is a power of two.
+    """
+    weights, biases = list(theirs.weights), list(theirs.biases)
+    if convention.order == "rowcol":
+        weights[0] = _swapped(weights[0])
+    if convention.targets is not None and convention.targets.changes:
+        mean, std = _channels(convention.targets, theirs.spec)
+        weights[-1] = (weights[-1].double() * std[:, None]).float()
+        biases[-1] = ((biases[-1].double() + theirs.spec.output_bias) * std + mean - convention.our_bias).float()
+    spec = replace(theirs.spec, output_bias=convention.our_bias)
+    return INRBatch(spec, tuple(weights), tuple(biases))
+
+
+def from_ours(ours: INRBatch, convention: Convention) -> INRBatch | None:
+    """The same functions in their terms; None where the way back would not give the same bits."""
+    spec = ours.spec
+    if convention.omega_0 != spec.omega_0 or (convention.order == "rowcol" and spec.in_dim != 2):
+        return None
+    weights, biases = list(ours.weights), list(ours.biases)
+    if convention.order == "rowcol":
+        weights[0] = _swapped(weights[0])
+    if convention.targets is not None and convention.targets.changes:
+        if len(convention.targets.mean) not in (1, spec.out_dim):
+            return None
+        mean, std = _channels(convention.targets, spec)
+        weights[-1] = (weights[-1].double() / std[:, None]).float()
+        biases[-1] = (
+            (biases[-1].double() + spec.output_bias - mean) / std - float(convention.output_bias or 0)
+        ).float()
+    theirs = INRBatch(replace(spec, output_bias=float(convention.output_bias or 0)), tuple(weights), tuple(biases))
+    back = to_ours(theirs, convention)
+    same = back.spec.output_bias == spec.output_bias and torch.equal(
+        back.flatten().view(torch.int32), ours.flatten().view(torch.int32)
+    )
+    return theirs if same else None
+
+
+def _swapped(W: Tensor) -> Tensor:
+    """W_0 (N, O, 2) with its two columns in the other order."""
+    if W.shape[-1] != 2:
+        raise UsageError(
+            f"the order of coordinates is of INRs with 2 inputs, these have {W.shape[-1]}; give --order xy"
+        )
+    return W.flip(-1).contiguous()
+
+
+def _channels(targets: Targets, spec: SirenSpec) -> tuple[Tensor, Tensor]:
+    """Mean and std (O,) float64."""
+    if len(targets.mean) not in (1, spec.out_dim):
+        raise UsageError(
+            f"targets {targets.name} are of {len(targets.mean)} channels, the INRs have {spec.out_dim}; give --targets"
+        )
+    mean, std = (torch.tensor(side, dtype=torch.float64).expand(spec.out_dim) for side in (targets.mean, targets.std))
+    return mean, std

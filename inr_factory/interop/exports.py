@@ -1,0 +1,237 @@
+"""Exports: a set of ours in another project's format, whole or not at all, with a sidecar that says the rest."""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.inr import INRBatch
+from inr_factory.interop.conventions import CONVENTIONS, Convention, from_ours
+from inr_factory.interop.layouts import TREES
+from inr_factory.interop.members import Format, Outgoing, natural
+from inr_factory.interop.peer_statistics import Statistics
+from inr_factory.interop.sidecar import SIDECAR, Sidecar, Written, export_of, identity_of, load_sidecar
+from inr_factory.interop.tables import TABLES
+from inr_factory.manifest import SPLITS, Manifest, ShardEntry, load_manifest, writer_alive, writer_name
+from inr_factory.shards import ShardReader
+
+ALL: tuple[Format, ...] = (*TREES, *TABLES)
+FORMATS: Mapping[str, Format] = {each.name: each for each in ALL}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was done: INRs and files written (0 where the same export was there), and what the user should know."""
+
+    inrs: int
+    files: int
+    convention: str
+    remarks: tuple[str, ...]
+
+
+def format_of(name: str) -> Format:
+    if name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}; {did_you_mean(name, FORMATS)}")
+    return FORMATS[name]
+
+
+def export_set(
+    root: Path,
+    name: str,
+    out: Path,
+    convention: str | None = None,
+    views: int | None = None,
+    on_shard: Callable[[ShardEntry], None] | None = None,
+) -> ExportReport:
+    """Write the set in folder root into folder out, in the format of that name.
+
+    The weights follow `convention`; None takes the format's own where the way back gives the same bits, else ours, and
+    says so. All is written into a hidden folder beside, which gets its name when it is whole; folders that killed
+    exports left there are removed. Raises UsageError for a set with missing shards, several views where the format
+    holds one, a convention that cannot be reached without rounding, or an out that holds something else.
+    """
+    format_ = format_of(name)
+    manifest = load_manifest(root)
+    manifest = manifest.with_views(_count_views(manifest, views))
+    entries = [entry for entry in manifest.shards if entry.view < manifest.views]
+    missing = manifest.missing(root)
+    if missing:
+        raise UsageError(
+            f"{root} lacks {len(missing):,} shards ({missing[0]}); fit them first, or export fewer --views"
+        )
+    if format_.one_view and manifest.views > 1:
+        raise UsageError(f"{name} holds one view of an object, the set has {manifest.views}; give --views 1")
+    chosen, remarks = _choose_convention(root, manifest, entries, format_, convention)
+    identity = identity_of(name, Written.of(chosen), manifest, [entry.sha256 for entry in entries])
+    if out.exists():
+        _check_same(out, identity)
+        return ExportReport(0, 0, str(chosen), ())
+    rows_of = number_rows(root, manifest, entries)
+    head = _head(root, manifest, entries, chosen)
+    with _appearing(out) as folder:
+        exported, placed = [], list[tuple[Outgoing, str]]()
+        statistics = Statistics(manifest.siren_spec)
+        for entry in entries:
+            shard = ShardReader(root, entry)
+            rows = rows_of[entry.path]
+            columns = {column: np.array(shard.column(column)) for column in shard.column_names}
+            inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
+            theirs = _in_terms(inrs, chosen)
+            places = format_.write(folder, rows, theirs, columns, head)
+            if entry.split == "train":
+                statistics.add(theirs)
+            placed += [(row, path) for row, (path, _) in zip(rows, places, strict=True)]
+            exported.append(export_of(shard, entry.sha256, places))
+            if on_shard is not None:
+                on_shard(entry)
+        format_.finish(folder, out.name, placed, statistics)
+        sidecar = Sidecar(
+            format=name,
+            convention=Written.of(chosen),
+            manifest=manifest.head,
+            identity=identity,
+            shards=tuple(exported),
+        )
+        (folder / SIDECAR).write_bytes(sidecar.to_bytes())
+        files = sum(path.is_file() for path in folder.rglob("*"))
+    return ExportReport(len(placed), files, str(chosen), (*remarks, f"beside {SIDECAR}, {name} lacks {format_.lacks}"))
+
+
+def _head(root: Path, manifest: Manifest, entries: list[ShardEntry], convention: Convention) -> dict[str, Any]:
+    """What formats that can describe themselves say of the set."""
+    field = next((ShardReader(root, entry, check=False).attributes.get("field") for entry in entries), None)
+    source = manifest.source.model_dump(mode="json")
+    written = Written.of(convention).model_dump(mode="json")
+    return {
+        "name": manifest.name, "classes": list(manifest.classes), "source": source, "field": field or "values",
+        "convention": written,
+    }  # fmt: skip
+
+
+def our_convention(manifest: Manifest) -> Convention:
+    """The convention of a set of ours: its weights as they are."""
+    spec = manifest.siren_spec
+    return replace(CONVENTIONS["inr-factory"], omega_0=spec.omega_0, output_bias=spec.output_bias, start=spec.start)
+
+
+def _count_views(manifest: Manifest, views: int | None) -> int:
+    if views is not None and not 1 <= views <= manifest.views:
+        raise UsageError(f"{manifest.name} has {manifest.views} views, --views {views} was asked for")
+    return views or manifest.views
+
+
+def _choose_convention(
+    root: Path, manifest: Manifest, entries: list[ShardEntry], format_: Format, asked: str | None
+) -> tuple[Convention, list[str]]:
+    """The convention in which the weights are written, and why it is not the format's own."""
+    ours = our_convention(manifest)
+    name = asked or format_.convention
+    if name not in CONVENTIONS:
+        raise UsageError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
+    theirs = CONVENTIONS[name]
+    if name == ours.name or theirs.targets is None or theirs.targets.raw:
+        return ours, []
+    spec = manifest.siren_spec
+    wanted = replace(
+        theirs,
+        omega_0=spec.omega_0 if theirs.omega_0 is None else theirs.omega_0,
+        output_bias=spec.output_bias if theirs.output_bias is None else theirs.output_bias,
+    )
+    if spec.activation == "sine" and spec.omega_0 == wanted.omega_0 and _reaches(root, entries, wanted):
+        return wanted, []
+    why = f"the set ({ours}) cannot be written as {name} ({wanted}) without rounding"
+    if spec.activation != "sine":
+        why = f"the set has INRs of {spec.activation}, and convention {name} sines"
+    elif spec.omega_0 != wanted.omega_0:
+        why = f"the set has omega_0 {spec.omega_0:g}, and convention {name} {wanted.omega_0:g}"
+    if asked is not None:
+        raise UsageError(f"{why}; give --convention inr-factory to write its weights as they are")
+    return ours, [f"{why}: its weights stand as they are, and {SIDECAR} says what they mean"]
+
+
+def _reaches(root: Path, entries: list[ShardEntry], convention: Convention) -> bool:
+    """Whether every INR has its bits again after going to a convention and back."""
+    shards = (ShardReader(root, entry, check=False) for entry in entries)
+    batches = (INRBatch.from_flat(s.spec, torch.from_numpy(np.array(s.column("weights")))) for s in shards)
+    return all(from_ours(batch, convention) is not None for batch in batches)
+
+
+def _in_terms(inrs: INRBatch, convention: Convention) -> INRBatch:
+    if convention.name == "inr-factory":
+        return inrs
+    theirs = from_ours(inrs, convention)
+    assert theirs is not None  # all were tried before
+    return theirs
+
+
+def number_rows(root: Path, manifest: Manifest, entries: list[ShardEntry]) -> dict[str, list[Outgoing]]:
+    """For each shard its rows as they go out. Objects named train/N and test/N have these official numbers; others
+    are counted: train, then val, and test by itself."""
+    splits: dict[str, dict[str, None]] = {split: {} for split in SPLITS}
+    shards = {entry.path: ShardReader(root, entry, check=False) for entry in entries}
+    ids = {path: shard.object_ids for path, shard in shards.items()}
+    for entry in entries:
+        splits[entry.split].update(dict.fromkeys(ids[entry.path]))
+    ordered = {split: sorted(names, key=natural) for split, names in splits.items()}
+    positions = {name: at for names in ordered.values() for at, name in enumerate(names)}
+    numbers = {name: _official_number(name) for names in ordered.values() for name in names}
+    if any(number is None for number in numbers.values()):
+        training = [*ordered["train"], *ordered["val"]]
+        numbers = {name: ("train", at) for at, name in enumerate(training)}
+        numbers |= {name: ("test", at) for at, name in enumerate(ordered["test"])}
+    rows: dict[str, list[Outgoing]] = {}
+    for entry in entries:
+        labels = shards[entry.path].column("label").tolist()
+        rows[entry.path] = []
+        for name, label in zip(ids[entry.path], labels, strict=True):
+            number = numbers[name]
+            assert number is not None
+            rows[entry.path].append(Outgoing(name, entry.split, entry.view, label, *number, positions[name]))
+    return rows
+
+
+def _official_number(object_id: str) -> tuple[str, int] | None:
+    found = re.fullmatch(r"(train|test)/(\d{1,9})", object_id)
+    return (found[1], int(found[2])) if found else None
+
+
+def _check_same(out: Path, identity: str) -> None:
+    sidecar = load_sidecar(out) if out.is_dir() else None
+    if sidecar is None or sidecar.identity != identity:
+        raise UsageError(f"{out} is there and is not this export; choose another --out")
+
+
+@contextlib.contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out` that gets its name at the end; it is removed if anything fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path in out.parent.glob(f".{out.name}.*.export"):
+        writer = path.name.removeprefix(f".{out.name}.").removesuffix(".export")
+        if re.fullmatch(r"\w+-\d{1,9}", writer) and writer_alive(writer) is False:
+            shutil.rmtree(path)
+    folder = out.with_name(f".{out.name}.{writer_name()}.export")
+    folder.mkdir()
+    try:
+        yield folder
+        _sync(folder / SIDECAR)
+        _sync(folder)
+        os.rename(folder, out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,80 @@
+"""Foreign HDF5: files of fit-a-nef and inr2vec, read with suspicion and written as their code writes them.
+
+Shape letters: N INRs, D parameters of one INR.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_factory.errors import IntegrityError
+from inr_factory.interop.members import one_line
+from inr_factory.shards import own_data, plain_offset
+
+MAX_CONFIG_BYTES = 1_000_000
+
+
+def read_hdf5(path: Path, text: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """All data sets of a file, as arrays; those named `text` hold one string. IntegrityError for links, groups, chunks,
+    filters, external or virtual storage, and for data sets that claim more than the file has."""
+    size = path.stat().st_size
+    found: dict[str, Any] = {}
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            for name in file:
+                data = own_data(file, name)
+                if name in skip:
+                    continue
+                if name in text:
+                    found[name] = _one_string(name, data)
+                else:
+                    plain_offset(name, data, size)
+                    found[name] = np.asarray(data[()])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise IntegrityError(f"{path.name} is not an HDF5 file as expected: {one_line(error)}") from None
+    return found
+
+
+def _one_string(name: str, data: h5py.Dataset) -> str:
+    if data.shape != (1,) or data.is_virtual or data.id.get_create_plist().get_external_count():
+        raise ValueError(f"{name} has the shape {data.shape}, expected one string")
+    if h5py.check_string_dtype(data.dtype) is None:
+        raise ValueError(f"{name} has the type {data.dtype}, expected a string")
+    value = data[0]
+    content = value if isinstance(value, bytes) else str(value).encode()
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ValueError(f"{name} has {len(content):,} bytes")
+    return content.decode()
+
+
+def hdf5_bytes(columns: Mapping[str, NDArray[Any]], text: Mapping[str, str] | None = None) -> bytes:
+    """A file with these data sets, contiguous, and these strings, each a data set of one string of variable length."""
+    with h5py.File.in_memory() as file:
+        for name, column in columns.items():
+            if column.dtype == object:
+                encoded = [str(value).encode() for value in column]
+                column = np.array(encoded, dtype=h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
+            file.create_dataset(name, data=column)
+        for name, value in (text or {}).items():
+            file.create_dataset(name, (1,), dtype=h5py.string_dtype())[0] = value
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def parameters_of(path: Path, config: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each tensor that a `param_config` lists. IntegrityError where it is something else."""
+    try:
+        named = [(str(name), tuple(int(side) for side in shape)) for name, shape in json.loads(config)]
+        if not named or any(side < 1 for _, shape in named for side in shape):
+            raise ValueError("it lists no tensor, or one without numbers")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise IntegrityError(
+            f"{path.name}: param_config is not a list of names and shapes: {one_line(error)}"
+        ) from None
+    return named

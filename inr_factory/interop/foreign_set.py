@@ -1,0 +1,260 @@
+"""Foreign sets: what lies in a folder in another project's format, with nothing but its files to say what it is.
+
+What they do not say is asked for or taken from a convention, and checked by rendering where the source is at hand.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.audit import mean_squared_errors
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.inr import INRBatch
+from inr_factory.interop.conventions import Convention, convention_of, to_ours
+from inr_factory.interop.import_options import ImportOptions, ImportReport, batch_of, begin_set
+from inr_factory.interop.listing import ImportPlan, ShardKey, fingerprint_of, plan_import
+from inr_factory.interop.members import Contents, Format, Member
+from inr_factory.interop.rendering_check import FLOOR_DB, NUM_CHECKED, Verdict, try_conventions
+from inr_factory.interop.sidecar import Written
+from inr_factory.manifest import Derived, Manifest, ShardEntry, SourceRecord, record, shard_path
+from inr_factory.metrics import psnr
+from inr_factory.recipe import FitConfig, SpecConfig
+from inr_factory.shards import write_shard
+from inr_factory.signals import Signal, SignalError, Source
+from inr_factory.sources import open_source
+from inr_factory.spec import SirenSpec
+
+NOT_KNOWN = "psnr and loss nan, seed, steps and status -1: not known"
+
+
+class ForeignSet:
+    """An import without a sidecar: what is found below a folder, and what is known of it."""
+
+    def __init__(self, root: Path, format_: Format, options: ImportOptions) -> None:
+        self.root, self.format, self.options = root, format_, options
+        listed = format_.find(root, options.hints)
+        if not listed.members:
+            raise UsageError(f"{root} has no INR of format {format_.name} that a split names")
+        self.head, self.remarks = dict(listed.head or {}), list(listed.remarks)
+        self.plan: ImportPlan = plan_import(listed.members, options.shard_objects)
+        self.convention = self._convention()
+        first = self.plan.members[0]
+        contents = self._read([first])
+        self.dims = options.hints.dims or contents.layers[0].dims
+        self.source = self._source()
+        self.labelled = first.label is not None or contents.labels[0] is not None or self.source is not None
+        self.verdict: Verdict | None = None
+        if self.source is not None and not options.unchecked:
+            self._check_convention(self.source)
+        elif self.source is None:
+            self.remarks.append(
+                f"taken as {self.convention.name}: {self.convention}; --source RECIPE checks it by rendering"
+            )
+        # Nothing is written before it is clear that the numbers can be turned into ours.
+        to_ours(batch_of(contents, [first], self.dims, self.convention), self.convention)
+
+    def _convention(self) -> Convention:
+        """What the options say, else the files themselves, else the format's own convention."""
+        options = self.options
+        said = self.head.get("convention")
+        try:
+            if said is not None and options.convention is None:
+                told = Written.model_validate(said).convention
+                omega_0 = told.omega_0 if options.omega_0 is None else options.omega_0
+                output_bias = told.output_bias if options.output_bias is None else options.output_bias
+                chosen = replace(told, omega_0=omega_0, output_bias=output_bias, start=self.head["spec"]["start"])
+                if options.order is None and options.targets is None:
+                    return chosen
+            omega_0 = self.head.get("omega_0") if options.omega_0 is None else options.omega_0
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"the files in {self.root} do not say what they hold: {error}"[:300]) from None
+        name = options.convention or self.format.convention
+        return convention_of(name, omega_0, options.output_bias, options.order, options.targets)
+
+    def _read(self, members: Sequence[Member]) -> Contents:
+        return self.format.read(self.root, members, self.options.hints)
+
+    def _source(self) -> Source | None:
+        """The collection of the objects. IntegrityError where it lacks one of them."""
+        recipe = self.options.source
+        if recipe is None:
+            return None
+        source = open_source(recipe.source, self.options.data_root)
+        if (source.in_dim, source.out_dim) != (self.dims[0], self.dims[-1]):
+            raise UsageError(
+                f"{source.name} gives {source.in_dim} inputs and {source.out_dim} outputs, the INRs have {self.dims[0]} and "
+                f"{self.dims[-1]}; name another --source"
+            )
+        self.index_of = {item.object_id: at for at, item in enumerate(source.items)}
+        unknown = [member for member in self.plan.members if member.object_id not in self.index_of]
+        if unknown:
+            raise IntegrityError(
+                f"{source.name} lacks {len(unknown):,} of the objects, first {unknown[0].object_id} ({unknown[0].path}); "
+                "name the recipe that these were made of, or leave --source out"
+            )
+        return source
+
+    def _signal(self, source: Source, object_id: str) -> Signal:
+        try:
+            return source.signal(self.index_of[object_id])
+        except SignalError as error:
+            raise IntegrityError(f"{object_id} cannot be read from {source.name}: {error}") from None
+
+    def _check_convention(self, source: Source) -> None:
+        """Render some INRs; take the convention that fits where none was asked for, refuse where none does."""
+        if self.convention.targets is not None and self.convention.targets.raw:
+            self.remarks.append("raw values cannot be compared with the source: not checked")
+            return
+        members = self.plan.members
+        chosen = [members[at] for at in np.unique(np.linspace(0, len(members) - 1, NUM_CHECKED).round().astype(int))]
+        contents = self._read(chosen)
+        batch_of(contents, chosen, self.dims, self.convention)
+        signals = [self._signal(source, member.object_id) for member in chosen]
+        verdict = try_conventions(contents.layers, signals, self.convention)
+        self.verdict = verdict
+        if verdict.fits:
+            return
+        told = f"{verdict.asked} gives {verdict.asked_db:.1f} dB"
+        if not verdict.any_fits:
+            raise IntegrityError(
+                f"no convention shows the images of {source.name}: {told}, the best of all tried {verdict.best_db:.1f} dB, below "
+                f"{FLOOR_DB:g}; are these INRs of other objects? --unchecked imports them all the same"
+            )
+        if self.options.says_convention:
+            raise IntegrityError(
+                f"{told}, but {verdict.best} gives {verdict.best_db:.1f}; leave the convention to the check, or give --unchecked"
+            )
+        self.remarks.append(f"{told}; taken as {verdict.best}, which fits best: {verdict.best_db:.1f} dB")
+        self.convention = verdict.best
+
+    @property
+    def spec(self) -> SirenSpec:
+        activation = self.head.get("spec", {}).get("activation", "sine")
+        return replace(self.convention.spec(self.dims), output_bias=self.convention.our_bias, activation=activation)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        asked = self.options.classes
+        if isinstance(asked, tuple):
+            return asked
+        if not self.labelled:
+            return ("unlabelled",)
+        if self.source is not None and asked is None:
+            return self.source.classes
+        if "classes" in self.head and asked is None:
+            return tuple(map(str, self.head["classes"]))
+        known = [member.label for member in self.plan.members if member.label is not None]
+        count = asked or max(40 if self.format.name == "inr2vec" else 10, max(known, default=0) + 1)
+        return tuple(map(str, range(count)))
+
+    def manifest(self, out: Path) -> Manifest:
+        """The head of the set. Its recipe names the source, if that is at hand, and no way to fit."""
+        options, spec, convention = self.options, self.spec, self.convention
+        written = Written.of(convention)
+        facts = {
+            "format": self.format.name, "spec": spec.to_dict(), "convention": written.model_dump(mode="json"),
+            "classes": self.classes, "shard_objects": options.shard_objects, "size": options.size,
+            "source": self.source.fingerprint if self.source else None,
+        }  # fmt: skip
+        digest = fingerprint_of(self.root, self.plan.members, facts)
+        recipe: dict[str, Any] = {"views": self.plan.views}
+        origin = SourceRecord(name=self.format.name, version="imported", licence="not known", fingerprint=digest)
+        if "source" in self.head and self.source is None:
+            origin = SourceRecord.model_validate(self.head["source"])
+        if options.source is not None and self.source is not None:
+            sections = {"spec": _spec_section(spec), "fit": FitConfig(engine="none"), "views": self.plan.views}
+            recipe = options.source.model_copy(update=sections).model_dump(mode="json")
+            origin = SourceRecord(
+                name=self.source.name, version=self.source.version, licence=self.source.licence,
+                fingerprint=self.source.fingerprint,
+            )  # fmt: skip
+        return Manifest(
+            name=out.name, spec=spec.to_dict(), recipe=recipe, fingerprint=digest, source=origin, classes=self.classes,
+            splits=dict(self.plan.splits), software={"inr-factory": metadata.version("inr-factory")},
+            derived=Derived(of=digest, how=f"import:{self.format.name}, {convention.name}: {convention}"),
+        )  # fmt: skip
+
+    def make(self, out: Path, on_shard: Callable[[ShardEntry], None] | None) -> ImportReport:
+        manifest = self.manifest(out)
+        there = begin_set(out, manifest)
+        missing, made = set(there.missing(out)), 0
+        for key, members in self.plan.shards.items():
+            if shard_path(*key) not in missing:
+                continue
+            entry = self._write(out, manifest, key, members)
+            there, made = record(out, there.head, [entry]), made + 1
+            if on_shard is not None:
+                on_shard(entry)
+        remarks = list(self.remarks)
+        if not self.labelled:
+            remarks.append("the files say no labels: all INRs are of one class, unlabelled")
+        return ImportReport(there, made, tuple(remarks), self.verdict)
+
+    def _write(self, out: Path, manifest: Manifest, key: ShardKey, members: Sequence[Member]) -> ShardEntry:
+        contents = self._read(members) if members else Contents([], [])
+        inrs = to_ours(batch_of(contents, members, self.dims, self.convention), self.convention)
+        inrs = INRBatch(self.spec, inrs.weights, inrs.biases)
+        labels = [self._label(member, read) for member, read in zip(members, contents.labels, strict=True)]
+        count = len(members)
+        columns = {
+            "psnr": np.full(count, np.nan), "loss": np.full(count, np.nan), "seed": np.full(count, -1),
+            "steps": np.full(count, -1), "status": np.full(count, -1),
+            **self._size(count), **contents.columns, **self._measured(inrs, members),
+            "weights": inrs.flatten().numpy(), "label": np.array(labels, dtype=np.int32),
+            "object_id": np.array([member.object_id for member in members], dtype=object),
+            "view": np.full(count, key[1]),
+        }  # fmt: skip
+        assert manifest.derived is not None
+        attributes = {
+            "fingerprint": manifest.fingerprint, "engine": "imported", "imported": NOT_KNOWN, "derived": manifest.derived.how,
+            "field": str(self.head.get("field", "values")),
+        }  # fmt: skip
+        return write_shard(out, key, self.spec, columns, (), attributes)
+
+    def _label(self, member: Member, read: int | None) -> int:
+        """The label by layout, splits, file and source, which must agree."""
+        said = [label for label in (member.label, read) if label is not None]
+        if self.source is not None:
+            said.append(self.source.items[self.index_of[member.object_id]].label)
+        if not self.labelled and not said:
+            return 0
+        if not said:
+            raise IntegrityError(f"{member.path} says no label, the others do; give --splits with labels, or --source")
+        if len(set(said)) > 1:
+            raise IntegrityError(
+                f"{member.path} has the labels {' and '.join(map(str, said))}; are these other objects?"
+            )
+        if not 0 <= said[0] < len(self.classes):
+            raise IntegrityError(
+                f"{member.path} has label {said[0]}, the set {len(self.classes)} classes; give --classes"
+            )
+        return said[0]
+
+    def _size(self, count: int) -> dict[str, NDArray[Any]]:
+        """Height and width of images: as asked, else those of MNIST or CIFAR-10; of shapes nothing."""
+        if self.dims[0] != 2:
+            return {}
+        side = 28 if self.dims[-1] == 1 else 32
+        height, width = self.options.size or (side, side)
+        return {"height": np.full(count, height), "width": np.full(count, width)}
+
+    def _measured(self, inrs: INRBatch, members: Sequence[Member]) -> dict[str, NDArray[Any]]:
+        """Loss, PSNR and facts of the source, where it is at hand."""
+        if self.source is None or not members or (self.convention.targets and self.convention.targets.raw):
+            return {}
+        signals = [self._signal(self.source, member.object_id) for member in members]
+        loss = mean_squared_errors(inrs, signals)
+        peak = torch.tensor([signal.peak for signal in signals])
+        facts = {name: np.array([signal.facts[name] for signal in signals]) for name in signals[0].facts}
+        return {**facts, "loss": loss.numpy(), "psnr": psnr(loss.clamp(min=1e-20), peak).numpy()}
+
+
+def _spec_section(spec: SirenSpec) -> SpecConfig:
+    fields = spec.to_dict()
+    return SpecConfig(**{name: fields[name] for name in SpecConfig.model_fields})

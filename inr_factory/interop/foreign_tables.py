@@ -1,0 +1,151 @@
+"""Foreign tables: safetensors and parquet files of many INRs, whose libraries only this module imports (extra `exchange`).
+
+A file holds the flat weights (N, D) of N INRs, further columns (N,), and a head: JSON that says what they are.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.inr import INRBatch
+from inr_factory.interop.members import one_line
+from inr_factory.spec import SirenSpec
+
+HEAD = "inr_factory"
+MAX_HEAD_BYTES = 32 * 2**20
+
+
+class Table(NamedTuple):
+    """What a file holds: its head, weights (N, D) float32, and columns (N,) by name."""
+
+    head: dict[str, Any]
+    weights: NDArray[np.float32]
+    columns: dict[str, NDArray[Any]]
+
+
+def _needs(package: str) -> UsageError:
+    return UsageError(f"this format needs {package}; install inr-factory[exchange]")
+
+
+def safetensors_bytes(table: Table) -> bytes:
+    """A tensor a layer, `layers.0.weight` (N, O, I), as safetensors users expect; columns as `columns.NAME`."""
+    try:
+        from safetensors.torch import save
+    except ImportError:
+        raise _needs("safetensors") from None
+    spec = SirenSpec.from_dict(table.head["spec"])
+    inrs = INRBatch.from_flat(spec, torch.from_numpy(table.weights))
+    stacked = [tensor for pair in zip(inrs.weights, inrs.biases, strict=True) for tensor in pair]
+    tensors = {name: part.contiguous() for (name, _), part in zip(spec.parameter_shapes, stacked, strict=True)}
+    text = {name: [str(value) for value in column] for name, column in table.columns.items() if column.dtype == object}
+    numbers = {name: column for name, column in table.columns.items() if name not in text}
+    tensors |= {f"columns.{name}": torch.from_numpy(np.ascontiguousarray(column)) for name, column in numbers.items()}
+    content: bytes = save(tensors, {HEAD: json.dumps(table.head), "text": json.dumps(text)})
+    return content
+
+
+def read_safetensors(path: Path, weights: bool = True) -> Table:
+    """The file; without `weights` only head and columns. The library checks that offsets lie inside the file."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise _needs("safetensors") from None
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+            head = _head(said.get(HEAD))
+            spec = SirenSpec.from_dict(head["spec"])
+            columns = {
+                name.removeprefix("columns."): file.get_tensor(name).numpy()
+                for name in file.keys()  # noqa: SIM118 - not a mapping
+                if name.startswith("columns.")
+            }
+            text = json.loads(said.get("text", "{}"))
+            columns |= {name: np.array(values, dtype=object) for name, values in text.items()}
+            rows = file.get_slice(spec.parameter_shapes[0][0]).get_shape()[0]
+            parts = []
+            for name, shape in spec.parameter_shapes:
+                if file.get_slice(name).get_shape() != [rows, *shape]:
+                    raise ValueError(f"{name} has the shape {file.get_slice(name).get_shape()}, not {[rows, *shape]}")
+                if weights:
+                    parts.append(file.get_tensor(name).reshape(rows, -1))
+            flat = torch.cat(parts, dim=1) if weights else torch.empty(rows, 0)
+            if flat.dtype != torch.float32:
+                raise ValueError(f"its weights are {flat.dtype}, expected float32")
+        return _checked(Table(head, flat.numpy(), columns), rows)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"{path.name} is not a safetensors file of INRs: {one_line(error)}") from None
+
+
+def parquet_bytes(table: Table) -> bytes:
+    """A row an INR: the list `weights` and the columns; uncompressed, since fitted weights do not compress."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise _needs("pyarrow") from None
+    flat = pa.array(table.weights.reshape(-1))
+    arrays = {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}
+    arrays |= {name: pa.array(list(c) if c.dtype == object else c) for name, c in table.columns.items()}
+    sink = pa.BufferOutputStream()
+    whole = pa.table(arrays).replace_schema_metadata({HEAD: json.dumps(table.head)})
+    parquet.write_table(whole, sink, compression="NONE", use_dictionary=False)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def read_parquet(path: Path, weights: bool = True) -> Table:
+    """The file; without `weights` only head and columns. Refused if its weights claim more than the file has."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise _needs("pyarrow") from None
+    try:
+        file = parquet.ParquetFile(path)
+        head = _head((file.schema_arrow.metadata or {}).get(HEAD.encode()))
+        spec, rows = SirenSpec.from_dict(head["spec"]), file.metadata.num_rows
+        if 4 * rows * spec.num_parameters > path.stat().st_size:
+            raise ValueError(f"it claims {rows:,} INRs, more than its bytes can hold")
+        chosen = [name for name in file.schema_arrow.names if weights or name != "weights"]
+        whole = file.read(columns=chosen)
+        columns = {name: _numpy(whole.column(name)) for name in chosen if name != "weights"}
+        flat = np.empty((rows, 0), dtype=np.float32)
+        if weights:
+            values = whole.column("weights").combine_chunks().flatten()
+            if values.type != pa.float32():
+                raise ValueError(f"its weights are {values.type}, expected float32")
+            flat = values.to_numpy().reshape(rows, spec.num_parameters).copy()
+        return _checked(Table(head, flat, columns), rows)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"{path.name} is not a parquet file of INRs: {one_line(error)}") from None
+
+
+def _numpy(column: Any) -> NDArray[Any]:
+    values: NDArray[Any] = column.to_numpy()
+    return values
+
+
+def _head(text: str | bytes | None) -> dict[str, Any]:
+    if text is None:
+        raise ValueError(f"it has no {HEAD} head; only files that inr-factory export wrote say what their weights are")
+    if len(text) > MAX_HEAD_BYTES:
+        raise ValueError(f"its head has {len(text):,} bytes")
+    head = json.loads(text)
+    if not isinstance(head, dict):
+        raise ValueError("its head is no mapping")
+    return head
+
+
+def _checked(table: Table, rows: int) -> Table:
+    for name, column in table.columns.items():
+        if column.shape != (rows,):
+            raise ValueError(f"column {name} has the shape {column.shape}, expected {rows} values")
+    if not np.isfinite(table.weights).all():
+        raise ValueError("it has weights that are NaN or infinite")
+    return table

@@ -1,0 +1,71 @@
+"""Rendering check: is a convention the right one? Some INRs are rendered by it and compared with their images.
+
+Shape letters: N INRs, P points, O values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from inr_factory.audit import mean_squared_errors
+from inr_factory.errors import FactoryError
+from inr_factory.interop.conventions import TARGETS, Convention, to_ours
+from inr_factory.interop.state_dicts import Layers, stack_layers
+from inr_factory.metrics import psnr
+from inr_factory.signals import Signal
+
+# Below this an INR does not show its image, or barely; a wrong convention gives 5 to 12 dB.
+FLOOR_DB = 15.0
+MARGIN_DB = 3.0
+NUM_CHECKED = 32
+OMEGAS = (30.0, 1.0, 8.0, 10.0, 15.0, 20.0, 60.0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The convention asked for and its median PSNR in dB, and the one that fits best of all tried."""
+
+    asked: Convention
+    asked_db: float
+    best: Convention
+    best_db: float
+
+    @property
+    def fits(self) -> bool:
+        """The one asked for shows the images, and no other does so clearly better."""
+        return self.asked_db >= FLOOR_DB and self.best_db - self.asked_db <= MARGIN_DB
+
+    @property
+    def any_fits(self) -> bool:
+        return self.best_db >= FLOOR_DB
+
+
+def try_conventions(layers: Sequence[Layers], signals: Sequence[Signal], asked: Convention) -> Verdict:
+    """Render INRs by the convention asked for and all plausible others: both orders of coordinates, known ranges of
+    targets, output offsets and omega_0s."""
+    scores = {convention: median_db(layers, signals, convention) for convention in _plausible(asked)}
+    # Of those that do the same, the one that says the least else: the first.
+    best = max(scores, key=lambda convention: scores[convention])
+    return Verdict(asked, scores[asked], best, scores[best])
+
+
+def median_db(layers: Sequence[Layers], signals: Sequence[Signal], convention: Convention) -> float:
+    """Median PSNR in dB; -inf for a convention that these INRs cannot have."""
+    try:
+        inrs = to_ours(stack_layers(convention.spec(layers[0].dims), layers), convention)
+    except FactoryError:
+        return float("-inf")
+    return float(psnr(mean_squared_errors(inrs, list(signals)).clamp(min=1e-20)).median())
+
+
+def _plausible(asked: Convention) -> list[Convention]:
+    biases = dict.fromkeys((asked.output_bias, 0.0, 0.5))
+    ranges = dict.fromkeys((asked.targets, *(targets for targets in TARGETS.values() if not targets.raw)))
+    orders = dict.fromkeys((asked.order, "xy", "rowcol"))
+    shapes = [
+        replace(asked, order=order, targets=targets, output_bias=bias)  # type: ignore[arg-type]
+        for order in orders
+        for targets in ranges
+        for bias in biases
+    ]
+    others = [replace(asked, omega_0=omega_0) for omega_0 in OMEGAS]
+    return list(dict.fromkeys([asked, *shapes, *others]))

@@ -1,0 +1,165 @@
+"""Sidecar: the JSON beside an export that says all that its format cannot: spec, conventions, names, splits, PSNRs.
+
+With it an export comes back as the very set that it was; each row must fit the checksum that it had in its shard.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.interop.conventions import Convention, Targets
+from inr_factory.interop.members import inside, one_line
+from inr_factory.manifest import Manifest, Quarantined, Record
+from inr_factory.shards import ShardReader
+
+SIDECAR = "inr_factory.json"
+KIND, VERSION = "inr-factory export", 1
+MAX_SIDECAR_BYTES = 2**30
+
+# Written anew with every shard; all other attributes are kept.
+OWN_ATTRIBUTES = {
+    "format_version", "split", "view", "block", "spec", "parameters", "conventions", "quarantine", "attributes_checksum",
+}  # fmt: skip
+
+
+class Column(Record):
+    """A column of a shard: its type on disk, and its values; None stands for NaN."""
+
+    type: str
+    values: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, column: NDArray[Any]) -> "Column":
+        if column.dtype.kind in "SO":
+            return cls(
+                type="text", values=tuple(v.decode() if isinstance(v, bytes) else str(v) for v in column.tolist())
+            )
+        values = tuple(None if value != value else value for value in column.tolist())
+        return cls(type=column.dtype.str, values=values)
+
+    def array(self) -> NDArray[Any]:
+        if self.type == "text":
+            return np.array([str(value) for value in self.values], dtype=object)
+        return np.array([np.nan if value is None else value for value in self.values], dtype=np.dtype(self.type))
+
+
+class Exported(Record):
+    """One shard of the set: its columns but for the weights, and in which file, which row of it, each INR lies."""
+
+    split: str
+    view: int
+    block: int
+    sha256: str
+    attributes: dict[str, str | int]
+    quarantine: tuple[Quarantined, ...]
+    columns: dict[str, Column]
+    files: tuple[str, ...]
+    rows: tuple[int, ...]
+
+
+class Written(Record):
+    """The convention that the files' numbers follow; see conventions.py."""
+
+    name: str
+    omega_0: float
+    output_bias: float
+    order: str
+    targets: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, convention: Convention) -> "Written":
+        assert convention.targets is not None, "a convention is complete before it is written down"
+        assert convention.omega_0 is not None, "a convention is complete before it is written down"
+        assert convention.output_bias is not None, "a convention is complete before it is written down"
+        return cls(
+            name=convention.name, omega_0=convention.omega_0, output_bias=convention.output_bias, order=convention.order,
+            targets=convention.targets.name, mean=convention.targets.mean, std=convention.targets.std,
+        )  # fmt: skip
+
+    @property
+    def convention(self) -> Convention:
+        targets = Targets(self.targets, self.mean, self.std)
+        return Convention(self.name, self.omega_0, self.output_bias, self.order, targets)  # type: ignore[arg-type]
+
+
+class Sidecar(Record):
+    """All of an export but its weights. `identity` stands for what was exported and how, but for rows and files."""
+
+    kind: str = KIND
+    version: int = VERSION
+    format: str
+    convention: Written
+    manifest: Manifest
+    identity: str
+    shards: tuple[Exported, ...]
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps(self.model_dump(mode="json"), separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def identity_of(format_name: str, convention: Written, manifest: Manifest, sha256s: Sequence[str]) -> str:
+    """16 hex digits over format, convention, the set's head and its shards."""
+    facts = [format_name, convention.model_dump(mode="json"), manifest.head.model_dump(mode="json"), list(sha256s)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def export_of(shard: ShardReader, sha256: str, places: Sequence[tuple[str, int]]) -> Exported:
+    """What the sidecar says of a shard whose rows went to these places."""
+    columns = {
+        name: Column.of(np.asarray(shard.column(name)))
+        for name in shard.column_names
+        if name not in ("weights", "object_id")
+    }
+    columns["object_id"] = Column.of(np.array(shard.object_ids, dtype=object))
+    kept = {name: value for name, value in shard.attributes.items() if name not in OWN_ATTRIBUTES}
+    split, view, block = shard.key
+    return Exported(
+        split=split, view=view, block=block, sha256=sha256, attributes=kept, quarantine=shard.quarantine, columns=columns,
+        files=tuple(path for path, _ in places), rows=tuple(row for _, row in places),
+    )  # fmt: skip
+
+
+def load_sidecar(root: Path) -> Sidecar | None:
+    """The sidecar in an export's folder; None where there is none. IntegrityError where it is damaged or contradicts
+    itself, UsageError where it is of a later version."""
+    if not (root / SIDECAR).exists():
+        return None
+    path = inside(root, SIDECAR, MAX_SIDECAR_BYTES)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict) or fields.get("kind") != KIND:
+            raise ValueError("it is not of an export")
+        if fields.get("version") != VERSION:
+            raise UsageError(
+                f"{path} has version {fields.get('version')}, this program reads {VERSION}; install a newer one"
+            )
+        sidecar = Sidecar.model_validate(fields)
+        _ = sidecar.manifest.siren_spec
+        sidecar.manifest.check_size()
+        for shard in sidecar.shards:
+            lengths = {len(column.values) for column in shard.columns.values()} | {len(shard.files), len(shard.rows)}
+            if len(lengths) != 1 or "checksum" not in shard.columns:
+                raise ValueError(
+                    f"the columns of {shard.split}, view {shard.view}, block {shard.block} differ in length"
+                )
+        hashes = [shard.sha256 for shard in sidecar.shards]
+        if identity_of(sidecar.format, sidecar.convention, sidecar.manifest, hashes) != sidecar.identity:
+            raise ValueError("it says something else than what was exported")
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise IntegrityError(f"{path} is damaged at {reason[:200]}; --no-sidecar goes without it") from None
+    except UsageError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{path} is damaged: {one_line(error)}; --no-sidecar goes without it") from None
+    return sidecar
