@@ -26,6 +26,7 @@ INTERRUPTED = 130
 VERBS = {
     "fit": "fit",
     **dict.fromkeys(("status", "verify", "show"), "look"),
+    "report": "report",
     **dict.fromkeys(("repair", "merge"), "mend"),
     **dict.fromkeys(("train", "evaluate", "predict"), "learn"),
     "pretrain": "pretrain",
