@@ -30,7 +30,7 @@ LEARN = {
     "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
     "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
-FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "__init__"}
+FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "page", "card", "hub", "__init__"}
 
 HOMES = {
     "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival
@@ -45,6 +45,9 @@ HOMES = {
     "triton": {"fitting.fused_kernel"},
     "skimage": {"shape_metrics"},
     "matplotlib": {"report"},
+    "jinja2": {"page"},
+    "markupsafe": {"page"},
+    "huggingface_hub": {"hub"},
     "yaml": {"recipe", "commands"},
     "typer": {"cli", "commands"},
     "rich": {"terminal"},

@@ -95,7 +95,8 @@ def _about(root: Path, manifest: Manifest, present: list[ShardEntry], missing: l
         "parts": summary.parts(manifest, present),
         "objects": sum(split.objects for split in manifest.splits.values()),
         "missing": missing,
-        "settings": summary.settings(manifest),
+        "source_settings": summary.settings(manifest, "source"),
+        "fit_settings": summary.settings(manifest, "fit"),
         "mean_steps": sum(mean * count for mean, count in steps) / sum(count for _, count in steps) if steps else None,
         "runs": runs[-summary.MOST_RUNS :],
         "older_runs": max(0, len(runs) - summary.MOST_RUNS),
@@ -116,7 +117,7 @@ def _quality(manifest: Manifest, rows: Rows, present: list[ShardEntry]) -> dict[
         if len(finite):
             title, unit = words[name]
             label = f"{title} of {len(finite):,} INRs, median {charts.digits(float(np.median(finite)))} {unit}".strip()
-            chart = charts.histogram({"all": finite}, charts.nice_range(finite), label, unit, (420, 130), bins=48)
+            chart = charts.histogram({"all": finite}, charts.nice_range(finite), label, unit, (420, 130), ticks=True)
             ends = [float(np.quantile(finite, share)) for share in (0.0, 0.01, 0.5, 1.0)]
             overall.append({"title": title, "unit": unit, "chart": chart, "ends": ends})
     title, unit = words[rows.measure]
@@ -210,4 +211,4 @@ def _distance_chart(name: str, same: Any, different: Any, top: float) -> Any:
         f"{np.median(different):.2f} between different objects"
     )
     groups = {"one object": same, "different objects": different}
-    return charts.histogram(groups, (0.0, top), label, "", (300, 130), bins=52)
+    return charts.histogram(groups, (0.0, top), label, "", (300, 130), ticks=True)

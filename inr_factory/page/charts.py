@@ -55,21 +55,29 @@ def nice_range(values: Floats) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
+def round_numbers(low: float, high: float, most: int = 6) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten from low to high, as many as fit."""
+    step = (high - low) / most
+    power = 10.0 ** np.floor(np.log10(step))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step)
+    return [float(f"{at * step:.10g}") for at in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
+
+
 def histogram(
     groups: Mapping[str, Floats],
     span: tuple[float, float],
     label: str,
     unit: str,
     size: tuple[int, int] = (240, 96),
-    bins: int = 32,
-    marks: bool = True,
+    ticks: bool = False,
 ) -> Markup:
-    """Histograms of one or two groups on one axis; each in shares of its own tallest bar where there are two.
+    """Histograms of one or two groups on one axis, each as tall as its tallest bar; a line at each median.
 
-    Values beyond the span are counted in its first and last bar; `marks` sets a line at each median.
+    Values beyond the span are counted in its first and last bar. `ticks` sets round numbers between its ends.
     """
     width, height = size
     low, high = span
+    bins = int(np.clip(2 * np.sqrt(max(map(len, groups.values()))), 10, width // 8))
     left, right, bottom, room = 6, width - 6, height - 18, height - 18 - 6
     body = []
     counted = {
@@ -79,12 +87,18 @@ def histogram(
     for at, (name, counts) in enumerate(counted.items()):
         body.append(f'<path class="bars g{at}" d="{_steps(counts, left, right, bottom, room, int(counts.max()))}"/>')
         middle = groups[name][np.isfinite(groups[name])]
-        if marks and len(middle):
+        if len(middle):
             x = left + (right - left) * float(np.clip((np.median(middle) - low) / (high - low), 0, 1))
             body.append(f'<path class="median g{at}" d="M{x:.1f} {bottom:.1f}V4"/>')
     body.append(f'<path class="axis" d="M{left} {bottom}H{right}"/>')
-    body.append(_text(left, height - 5, digits(low), "start"))
-    body.append(_text(right, height - 5, f"{digits(high)} {unit}".strip(), "end"))
+    if ticks:
+        for tick in round_numbers(low, high):
+            x = left + (right - left) * (tick - low) / (high - low)
+            body.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
+            body.append(_text(x, height - 3, f"{tick:g} {unit}".strip()))
+    else:
+        body.append(_text(left, height - 5, digits(low), "start"))
+        body.append(_text(right, height - 5, f"{digits(high)} {unit}".strip(), "end"))
     return _svg(width, height, label, "".join(body))
 
 

@@ -113,7 +113,7 @@ def _shape_facts(one: ShownShape) -> Iterator[tuple[str, str]]:
         yield "IoU", f"{one.quality['iou']:.3f}"
     yield "", f"{one.psnr:.1f} dB"
     if np.isfinite(one.chamfer):
-        yield "chamfer", f"{one.chamfer / one.scale:.4f}"
+        yield "surfaces", f"{one.chamfer / one.scale:.4f} apart"
     if not len(one.surface.faces):
         yield "", "no surface: it crosses its level nowhere"
     if one.remark:

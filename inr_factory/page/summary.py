@@ -63,7 +63,7 @@ def read_runs(root: Path) -> list[Run]:
             continue
         start, end = starts[0], next((line for line in lines if line.get("event") == "end"), {})
         workers = start.get("workers")
-        how = [start.get("backend"), start.get("device"), f"{workers} workers" if workers else None]
+        how = [start.get("backend"), start.get("device"), f"{workers} {'worker' if workers == 1 else 'workers'}" if workers else None]
         deaths = sum(line.get("event") == "death" for line in lines)
         how += [f"{deaths} workers died" if deaths else None]
         made, seconds = end.get("made"), end.get("seconds")
@@ -97,12 +97,13 @@ def inrs_per_second(runs: Sequence[Run], manifest: Manifest) -> float | None:
     return manifest.rows / seconds if whole and seconds > 0 and made == len(manifest.shards) else None
 
 
-def settings(manifest: Manifest) -> list[tuple[str, str]]:
-    """The recipe's settings of fit and source that are not left open, as words."""
-    shown = []
-    for section in ("source", "fit"):
-        fields = manifest.recipe.get(section)
-        for name, value in (fields if isinstance(fields, dict) else {}).items():
-            if value is not None and name not in ("max_pixels", "max_points", "max_bytes", "max_faces"):
-                shown.append((f"{section}.{name}", json.dumps(value) if isinstance(value, list | dict) else str(value)))
-    return shown
+def settings(manifest: Manifest, section: str) -> list[tuple[str, str]]:
+    """The recipe's settings of "fit" or "source" that are not left open, but for bounds of what is read, as words."""
+    fields = manifest.recipe.get(section)
+    shown = {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else {}
+    bounds = ("collection", "max_pixels", "max_points", "max_bytes", "max_faces")
+    return [
+        (name, json.dumps(value) if isinstance(value, list | dict) else str(value))
+        for name, value in shown.items()
+        if name not in bounds
+    ]
