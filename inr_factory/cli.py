@@ -27,6 +27,7 @@ VERBS = {
     "fit": "fit",
     **dict.fromkeys(("status", "verify", "show"), "look"),
     "report": "report",
+    **dict.fromkeys(("card", "push"), "share"),
     **dict.fromkeys(("repair", "merge"), "mend"),
     **dict.fromkeys(("train", "evaluate", "predict"), "learn"),
     "pretrain": "pretrain",

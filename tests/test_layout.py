@@ -13,7 +13,21 @@ ROOMS = {
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {"inr", "spec", "signals", "recipe", "manifest", "shards", "errors", "metrics", "options", "compiled", "places"}
+HALL = {
+    "inr",
+    "spec",
+    "signals",
+    "recipe",
+    "manifest",
+    "shards",
+    "errors",
+    "metrics",
+    "options",
+    "compiled",
+    "places",
+    "card",
+    "croissant",
+}
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
     "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
@@ -30,7 +44,7 @@ LEARN = {
     "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
     "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
-FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "page", "card", "hub", "__init__"}
+FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "page", "hub", "__init__"}
 
 HOMES = {
     "h5py": {"shards", "point_blocks", "benchmarks"},  # there as a rival

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inr_factory.card import BESIDE, Card
 from inr_factory.errors import FactoryError, UsageError, did_you_mean
 from inr_factory.manifest import MANIFEST, ORIGIN, Manifest, Quarantined, ShardEntry, load_manifest, write_atomically
 from inr_factory.places import Place, fetch_file, place
@@ -113,6 +114,12 @@ def median_psnr(entries: Sequence[ShardEntry]) -> float | None:
 
 def plural(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
+
+
+def say_edited(say: Callable[[str], None], card: Card) -> None:
+    """Tell of files of a card that are the user's own."""
+    for name in card.edited:
+        say(f"{name} is not as inr-factory wrote it and stays; what it would write now is in {BESIDE[name]}")
 
 
 def say_quarantine(say: Callable[[str], None], rows: Sequence[Quarantined], most: int = 5) -> None:

@@ -110,7 +110,12 @@ def _about(root: Path, manifest: Manifest, present: list[ShardEntry], missing: l
 def _quality(manifest: Manifest, rows: Rows, present: list[ShardEntry]) -> dict[str, Any]:
     """Histograms: of all INRs for each measure, and of each class for the one that tells most."""
     known = {"psnr": rows.psnr, **rows.quality}
-    words = {"psnr": ("PSNR", "dB"), "iou": ("IoU", ""), "distance_error": ("distance error", ""), "chamfer": ("chamfer", "")}
+    words = {
+        "psnr": ("PSNR", "dB"),
+        "iou": ("IoU", ""),
+        "distance_error": ("distance error", ""),
+        "chamfer": ("chamfer", ""),
+    }
     overall = []
     for name, values in known.items():
         finite = values[np.isfinite(values)]
@@ -128,7 +133,9 @@ def _quality(manifest: Manifest, rows: Rows, present: list[ShardEntry]) -> dict[
         if len(values):
             middle = float(np.median(values))
             name = manifest.classes[label]
-            words_for = f"{title} of {len(values):,} INRs of class {name}, median {charts.digits(middle)} {unit}".strip()
+            words_for = (
+                f"{title} of {len(values):,} INRs of class {name}, median {charts.digits(middle)} {unit}".strip()
+            )
             chart = charts.histogram({name: values}, span, words_for, unit)
             by_class.append({"name": name, "count": len(values), "median": middle, "chart": chart})
     lowest = sorted(by_class, key=lambda each: each["median"])[:MOST_CLASSES]

@@ -121,7 +121,9 @@ def scatter(places: Floats, labels: NDArray[np.integer], colors: Sequence[tuple[
     for number, name, kind in reversed(colors):
         points = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in at[labels == number])
         if points:
-            body.append(f'<path class="points {kind}" data-class="{number}" d="{points}"><title>{escape(name)}</title></path>')
+            body.append(
+                f'<path class="points {kind}" data-class="{number}" d="{points}"><title>{escape(name)}</title></path>'
+            )
     return _svg(side, side, label, "".join(body))
 
 

@@ -69,7 +69,9 @@ def images(root: Path, manifest: Manifest, places: Places, source: Source | None
 
 def _shown(shard: ShardReader, row: int, manifest: Manifest, facts: Any, pictures: Any) -> Shown:
     name = bytes(shard.column("object_id")[row]).decode()
-    return Shown(name, manifest.classes[int(shard.column("label")[row])], int(shard.column("view")[row]), facts, pictures)
+    return Shown(
+        name, manifest.classes[int(shard.column("label")[row])], int(shard.column("view")[row]), facts, pictures
+    )
 
 
 def _smaller(image: Image) -> Image:

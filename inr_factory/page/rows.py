@@ -82,8 +82,10 @@ def worst_and_ordinary(root: Path, rows: Rows, worst: int, ordinary: int) -> tup
     order = np.lexsort((np.arange(len(rows)), np.nan_to_num(rows.measured, nan=-np.inf)))
     seen: set[str] = set()
     first = _new_objects(root, rows, order, worst, seen)
-    ends = (0.1 * (len(order) - 1), 0.9 * (len(order) - 1)) if len(order) else (0, -1)
-    spread = order[np.unique(np.linspace(*ends, ordinary).round().astype(int))] if len(order) else order
+    last = max(0, len(order) - 1)
+    spread = (
+        order[np.unique(np.linspace(0.1 * last, 0.9 * last, ordinary).round().astype(int))] if len(order) else order
+    )
     return rows.places(first), rows.places(_new_objects(root, rows, spread, ordinary, seen))
 
 

@@ -63,7 +63,11 @@ def read_runs(root: Path) -> list[Run]:
             continue
         start, end = starts[0], next((line for line in lines if line.get("event") == "end"), {})
         workers = start.get("workers")
-        how = [start.get("backend"), start.get("device"), f"{workers} {'worker' if workers == 1 else 'workers'}" if workers else None]
+        how = [
+            start.get("backend"),
+            start.get("device"),
+            f"{workers} {'worker' if workers == 1 else 'workers'}" if workers else None,
+        ]
         deaths = sum(line.get("event") == "death" for line in lines)
         how += [f"{deaths} workers died" if deaths else None]
         made, seconds = end.get("made"), end.get("seconds")

@@ -47,7 +47,9 @@ def layer_statistics(inrs: INRBatch) -> list[Layer]:
             known = {corpus: spreads[kind][number] for corpus, spreads in PUBLISHED.items()} if comparable else {}
             values = tensor.double()
             std = float(values.std(correction=0))
-            layers.append(Layer(f"layer {number + 1}, {what}", tuple(tensor.shape[1:]), float(values.mean()), std, known))
+            layers.append(
+                Layer(f"layer {number + 1}, {what}", tuple(tensor.shape[1:]), float(values.mean()), std, known)
+            )
     return layers
 
 
