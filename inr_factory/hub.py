@@ -4,6 +4,7 @@ $HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) says who asks.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ def push_set(
     hub = _library()
     if hub.get_token() is None:
         raise UsageError("no token for the hub; set HF_TOKEN to one that may write, or run: hf auth login")
+    if not sys.stderr.isatty():
+        hub.utils.disable_progress_bars()
     check_whole(root, manifest, on_shard)
     keep_card(root, manifest)
     api = hub.HfApi(library_name="inr-factory")
@@ -117,7 +120,7 @@ def _told(repo: str) -> Iterator[None]:
     except FactoryError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split())[:300]
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403, 404) or (status is None and isinstance(error, ValueError)):
             raise UsageError(f"the hub refuses {repo}: {reason}; check its name and what the token may do") from error
