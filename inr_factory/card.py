@@ -65,7 +65,7 @@ def keep_card(root: Place, manifest: Manifest) -> Card:
     columns = _columns(root, manifest)
     texts = {
         CROISSANT: _sealed(
-            croissant(manifest, columns, _abstract(manifest), f"{manifest.fingerprint}; {_mark(record)}")
+            croissant(manifest, columns, _abstract(manifest), f"{manifest.fingerprint}; {_mark(record)}{'0' * 16}")
         ),
         README: _sealed(_readme(manifest, columns, record)),
     }
@@ -237,9 +237,12 @@ def _snippets(manifest: Manifest) -> str:
     spec = manifest.siren_spec
     act = "np.sin(spec['omega_0'] * x)" if spec.activation == "sine" else "np.maximum(x, 0)"
     return f"""```python
+from pathlib import Path
+
 from datasets import load_dataset
 
-rows = load_dataset(".", split="{"validation" if split == "val" else split}")  # the set's folder, or the name of its repository
+here = str(Path.cwd())  # the set's folder; or the name of its repository on a hub
+rows = load_dataset(here, split="{"validation" if split == "val" else split}")
 rows[0]["object_id"], rows[0]["label"], rows[0]["psnr"]
 ```
 

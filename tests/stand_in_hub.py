@@ -102,11 +102,18 @@ class StandInHub:
             return (409 if there else 200), {}
         files = self.repos[repo][branch]
         if verb == "preupload":
-            modes = [(each["path"], "lfs" if each["path"].endswith(".h5") else "regular") for each in json.loads(body)["files"]]
+            modes = [
+                (each["path"], "lfs" if each["path"].endswith(".h5") else "regular")
+                for each in json.loads(body)["files"]
+            ]
             return 200, {"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]}
         if verb == "tree":
             inside = {name: content for name, content in files.items() if name.startswith(f"{folder}/")}
-            return (200, [_entry(name, content) for name, content in inside.items()]) if inside else (404, {"error": "no entry"})
+            return (
+                (200, [_entry(name, content) for name, content in inside.items()])
+                if inside
+                else (404, {"error": "no entry"})
+            )
         return self._commit(repo, branch, body)
 
     def _take(self, digest: str, body: bytes) -> tuple[int, Any]:
@@ -118,7 +125,9 @@ class StandInHub:
         return 200, {}
 
     def _batch(self, asked: dict[str, Any]) -> dict[str, Any]:
-        actions = {} if asked["oid"] in self.big else {"actions": {"upload": {"href": f"{self.url}/big/{asked['oid']}"}}}
+        actions = (
+            {} if asked["oid"] in self.big else {"actions": {"upload": {"href": f"{self.url}/big/{asked['oid']}"}}}
+        )
         return {"oid": asked["oid"], "size": asked["size"], **actions}
 
     def _commit(self, repo: str, branch: str, body: bytes) -> tuple[int, Any]:
