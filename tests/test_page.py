@@ -81,7 +81,8 @@ def test_the_page_of_a_set_has_all_its_parts(digits):
 def test_it_needs_nothing_from_elsewhere(digits):
     text = report(digits)
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", text)
-    assert "http" not in text
+    assert "http:" not in text
+    assert "https:" not in text
     assert not re.search(r"url\((?!data:)", text.replace("url(--", ""))
     assert "default-src 'none'" in text
 
@@ -315,7 +316,7 @@ def test_a_shaded_surface_is_clear_where_there_is_none():
 
 def test_a_damaged_png_would_be_seen():
     with pytest.raises((zlib.error, OSError, SyntaxError)):
-        unpack(png.image_uri(np.zeros((4, 4, 1)))[:-24])
+        unpack(png.image_uri(np.zeros((4, 4, 1)))[:-40])
 
 
 def test_large_images_are_made_smaller_by_means():
@@ -389,7 +390,7 @@ def test_one_class_and_an_empty_split(tmp_path):
     make_set(tmp_path / "set", classes=("only",), objects={"train": 6, "val": 0})
     seen = words(report(tmp_path / "set"))
     assert "in 1 class," in seen
-    assert "only 43.8 dB 18 INRs" in seen
+    assert "only 41.2 dB 18 INRs" in seen
 
 
 def test_a_set_in_which_all_is_in_quarantine(tmp_path):
@@ -459,7 +460,8 @@ def test_a_pace_is_not_told_where_logs_do_not_stand_for_every_shard(root):
 
 def test_logs_that_are_cut_short_or_strange_are_passed_over(root):
     write_log(root, "1", START)
-    (root / LOG_FOLDER / "1.log").open("a").write('{"event": "en')
+    whole = (root / LOG_FOLDER / "1.log").read_text()
+    (root / LOG_FOLDER / "1.log").write_text(whole + '{"event": "en')
     write_log(root, "2", ["a list"], 7)
     (root / LOG_FOLDER / "3.log").write_bytes(b"\xff\xfe")
     assert [run.ending for run in summary.read_runs(root)] == ["no end recorded"]

@@ -21,6 +21,7 @@ MOST_SHARDS = 400  # whose columns are read
 MOST_PAIRS = 400  # objects whose weights are read, of two views each
 MOST_NUMBERS = 2**24  # parameters in memory, 64 MB
 MOST_GROUPS = 16  # blocks of objects that they come from
+MOST_STEPS = 1000  # in search of an object that has not been shown
 
 Places = Sequence[tuple[ShardEntry, int]]
 
@@ -48,7 +49,7 @@ class Rows:
     def measured(self) -> NDArray[np.float64]:
         return self.quality.get(self.measure, self.psnr)
 
-    def places(self, numbers: NDArray[np.int64]) -> list[tuple[ShardEntry, int]]:
+    def places(self, numbers: NDArray[np.integer]) -> list[tuple[ShardEntry, int]]:
         return [(self.entries[self.shard[at]], int(self.row[at])) for at in numbers]
 
 
@@ -78,29 +79,30 @@ def _joined(shards: Sequence[ShardReader], name: str, kind: type) -> NDArray[Any
 
 
 def worst_and_ordinary(root: Path, rows: Rows, worst: int, ordinary: int) -> tuple[Places, Places]:
-    """The worst INRs, one an object, the worst first; and others from the 10th to the 90th percentile."""
+    """The worst INRs, the worst first; and others from the 10th to the 90th percentile. No object comes twice."""
     order = np.lexsort((np.arange(len(rows)), np.nan_to_num(rows.measured, nan=-np.inf)))
-    seen: set[str] = set()
-    first = _new_objects(root, rows, order, worst, seen)
-    last = max(0, len(order) - 1)
-    spread = (
-        order[np.unique(np.linspace(0.1 * last, 0.9 * last, ordinary).round().astype(int))] if len(order) else order
-    )
-    return rows.places(first), rows.places(_new_objects(root, rows, spread, ordinary, seen))
+    shards: dict[int, ShardReader] = {}
+    seen: set[bytes] = set()
 
+    def next_new(start: int) -> int | None:
+        """The first place in the order from `start` on whose object has not been seen."""
+        for place in range(start, min(start + MOST_STEPS, len(order))):
+            number = int(rows.shard[order[place]])
+            if number not in shards:
+                shards[number] = ShardReader(root, rows.entries[number], check=False)
+            name = bytes(shards[number].column("object_id")[rows.row[order[place]]])
+            if name not in seen:
+                seen.add(name)
+                return place
+        return None
 
-def _new_objects(root: Path, rows: Rows, order: NDArray[np.int64], most: int, seen: set[str]) -> NDArray[np.int64]:
-    """The first numbers whose objects have not been seen; of each shard only the names that are needed are read."""
-    chosen: list[int] = []
-    for at in order:
-        if len(chosen) == most:
-            break
-        shard = ShardReader(root, rows.entries[rows.shard[at]], check=False)
-        name = bytes(shard.column("object_id")[rows.row[at]]).decode()
-        if name not in seen:
-            seen.add(name)
-            chosen.append(int(at))
-    return np.array(chosen, np.int64)
+    first, middle = list[int](), list[int]()
+    while len(first) < worst and (place := next_new(first[-1] + 1 if first else 0)) is not None:
+        first.append(place)
+    for share in np.linspace(0.1, 0.9, ordinary):
+        if (place := next_new(int(share * len(order)))) is not None:
+            middle.append(place)
+    return rows.places(order[np.array(first, int)]), rows.places(order[np.array(sorted(middle), int)])
 
 
 @dataclass(frozen=True)
