@@ -466,3 +466,53 @@ def test_logs_that_are_cut_short_or_strange_are_passed_over(root):
     (root / LOG_FOLDER / "3.log").write_bytes(b"\xff\xfe")
     assert [run.ending for run in summary.read_runs(root)] == ["no end recorded"]
     report(root)
+
+
+# --- shapes ---
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """A set of four primitives, small and badly fitted, and its cache."""
+    folder = tmp_path_factory.mktemp("shapes")
+    source = {"collection": "primitives", "num_points": 300, "num_truth": 100, "num_surface": 50, "per_class": 1}
+    fields = {
+        "name": "shapes", "source": source, "limit": 4, "views": 1, "spec": {"hidden_dim": 8},
+        "fit": {"steps": 20, "floor_psnr": -99, "lanes": 8},
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INR_FACTORY_CACHE", str(folder / "cache"))
+        patch.setattr(page.pictures, "RESOLUTION", 16)
+        patch.setattr(page.pictures, "FRAME_SIDE", 32)
+        fit_set(check_recipe(fields, origin="test"), folder / "set", Settings(backend="local", workers=1))
+        yield folder / "set"
+
+
+def strips(text):
+    """The pictures behind each turning shape: what -> (frames, side, side, 4)."""
+    for style in re.findall(r'class="orbit"[^>]*style="([^"]*)"', text):
+        pictures = [unpack(uri) for uri in re.findall(r"--strip\d:url\(([^)]*)\)", style)]
+        yield [np.stack(np.split(picture, picture.shape[1] // picture.shape[0], axis=1)) for picture in pictures]
+
+
+def test_shapes_are_shown_from_all_around_beside_their_sources(shapes):
+    text = report(shapes)
+    shown = list(strips(text))
+    assert len(shown) == 4
+    for source, inr in shown:
+        assert source.shape == inr.shape == (24, 32, 32, 4)
+        assert 0.02 < (source[:, :, :, 3] == 255).mean() < 0.9
+    assert any(np.abs(source[0].astype(int) - source[6]).max() > 100 for source, _ in shown)
+    seen = words(text)
+    assert "Shapes, from all around" in seen
+    assert re.search(r"IoU 0\.\d+ · \S+ dB", seen)
+    assert "IoU by class" in seen
+
+
+def test_shapes_without_their_sources_are_shown_alone(shapes, monkeypatch):
+    from inr_factory.commands import report as verb
+
+    monkeypatch.setattr(verb, "source_if_any", lambda *_: (None, "no shapes here"))
+    text = report(shapes)
+    assert [len(pictures) for pictures in strips(text)] == [1] * 4
+    assert "Without the sources: no shapes here" in words(text)
