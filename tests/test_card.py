@@ -251,7 +251,26 @@ def test_a_run_that_dies_while_it_writes_the_card_is_made_good(tmp_path, monkeyp
     assert card_of(out) == card_of(tmp_path / "whole")
 
 
+def test_a_card_that_is_there_is_seen_by_its_record_alone(root, monkeypatch):
+    keep_card(root, load_manifest(root))
+    monkeypatch.setattr(card_room, "_columns", lambda *_: pytest.fail("a shard was opened"))
+    assert keep_card(root, load_manifest(root)).written == ()
+
+
+@pytest.mark.parametrize("name", [README, CROISSANT])
+def test_a_file_of_the_card_that_is_gone_is_written_again(root, name):
+    keep_card(root, load_manifest(root))
+    before = card_of(root)
+    (root / name).unlink()
+    assert keep_card(root, load_manifest(root)).written == (name,)
+    assert card_of(root) == before
+
+
 def test_merge_and_align_leave_a_card(root, tmp_path):
+    make_set(tmp_path / "part", unfitted=[("train", 1, 2)])
+    assert run(["merge", str(tmp_path / "part"), str(root), "--out", str(tmp_path / "merged")]) == 0
+    keep_card(root, load_manifest(root))
+    assert card_of(tmp_path / "merged") == card_of(root)
     assert run(["align", str(root), "--out", str(tmp_path / "aligned")]) == 0
     assert "align:match=signed" in (tmp_path / "aligned" / README).read_text()
 

@@ -92,6 +92,7 @@ def test_a_second_push_sends_no_shard(hub, root):
     hub.log.clear()
     assert run(["push", str(root), REPO]) == 0
     assert sent(hub) == 0
+    assert not [path for _, path in hub.log if path.endswith("objects/batch")], "nor is the hub asked about one"
 
 
 def test_a_private_repository_and_a_branch(hub, root):
