@@ -163,19 +163,7 @@ def test_an_unfinished_set_says_so(tmp_path):
 # --- what it says works ---
 
 
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    for name in (
-        "HF_HUB_OFFLINE",
-        "HF_DATASETS_OFFLINE",
-        "HF_HUB_DISABLE_TELEMETRY",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS",
-    ):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-
-
-def test_load_dataset_finds_the_splits_and_views_of_the_folder(root, offline, tmp_path):
+def test_load_dataset_finds_the_splits_and_views_of_the_folder(root, hugging_face_offline, tmp_path):
     datasets = pytest.importorskip("datasets")
     keep_card(root, load_manifest(root))
 
@@ -188,7 +176,7 @@ def test_load_dataset_finds_the_splits_and_views_of_the_folder(root, offline, tm
 
 
 @pytest.mark.parametrize("spec", [SPEC, SirenSpec(3, 1, hidden_dim=4, activation="relu", start="linear")], ids=str)
-def test_the_snippets_of_the_card_run(tmp_path, offline, spec):
+def test_the_snippets_of_the_card_run(tmp_path, hugging_face_offline, spec):
     pytest.importorskip("datasets")
     root = tmp_path / "set"
     make_set(root, spec=spec)
