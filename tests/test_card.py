@@ -14,13 +14,14 @@ import yaml
 from small_sets import CLASSES, SPEC, make_set
 
 from inr_factory import card as card_room
-from inr_factory.card import BESIDE, CROISSANT, README, keep_card, keep_card_of_whole, licence_name
+from inr_factory.card import BESIDE, CROISSANT, README, keep_card, keep_card_of_whole
 from inr_factory.cli import run
 from inr_factory.croissant import COLUMNS
 from inr_factory.errors import IntegrityError
 from inr_factory.factory import Settings, fit_set
 from inr_factory.inr import SirenSpec
 from inr_factory.manifest import MANIFEST, load_manifest, replace_manifest
+from inr_factory.readme import licence_name
 from inr_factory.recipe import check_recipe
 
 LOCAL = Settings(backend="local", workers=1)
