@@ -27,6 +27,7 @@ HALL = {
     "places",
     "card",
     "croissant",
+    "readme",
 }
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
