@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from inr_factory.alignment import Match, align, relative_distance
+from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr import INRBatch
 from inr_factory.manifest import MANIFEST, Derived, Manifest, ShardEntry, load_manifest, record, sweep
@@ -69,6 +70,7 @@ def align_set(
         copy = record(out, copy, [made])
         if on_shard is not None:
             on_shard(made)
+    keep_card_of_whole(out, copy)
     means = [float(torch.cat(parts).mean()) if any(map(len, parts)) else 0.0 for parts in (before, after)]
     return AlignReport(copy, len(todo), *means)
 

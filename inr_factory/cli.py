@@ -32,6 +32,8 @@ COMPLETION = "_INR_FACTORY_COMPLETE"  # set by a shell that asks what may come n
 VERBS = {
     "fit": "fit",
     **dict.fromkeys(("status", "verify", "show"), "look"),
+    "report": "report",
+    **dict.fromkeys(("card", "push"), "share"),
     **dict.fromkeys(("repair", "merge"), "mend"),
     **dict.fromkeys(("train", "evaluate", "predict"), "learn"),
     "pretrain": "pretrain",

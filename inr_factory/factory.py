@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import islice
 from platform import python_version
@@ -13,6 +13,7 @@ import torch
 
 from inr_factory.ahead import computing_ahead, cores_ahead
 from inr_factory.blocks import Plan, ShardTask, make_plan
+from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import ResourceError, UsageError
 from inr_factory.fitting import Tally, fit_views
 from inr_factory.jobs import Backend as Backend
@@ -62,7 +63,7 @@ def fit_set(
         )
     nothing_to_do = finished(recipe, out)
     if nothing_to_do is not None:
-        return nothing_to_do
+        return replace(nothing_to_do, card=keep_card_of_whole(out, nothing_to_do.manifest))
     found = load_set(recipe, out)
     device = _device_of(settings)
     own, source = source, source or open_source(recipe.source, settings.data_root)
@@ -101,7 +102,8 @@ def fit_set(
         log.note("end", ending=ending, made=len(run.made), seconds=round(monotonic() - started, 3))
     missing = len(missing_paths(run.manifest, recipe.views, out))
     inrs = run.progress.inrs
-    return FitReport(run.manifest, len(run.made), found_whole, missing, inrs, monotonic() - started)
+    card = keep_card_of_whole(out, run.manifest)
+    return FitReport(run.manifest, len(run.made), found_whole, missing, inrs, monotonic() - started, card)
 
 
 def _device_of(settings: Settings) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
+from inr_factory.card import NO_CARD, Card
 from inr_factory.errors import UsageError
 from inr_factory.manifest import MANIFEST, Manifest, load_manifest, load_origin, sweep
 from inr_factory.places import Place
@@ -36,7 +37,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a run did: the set as it is now, shards it made and found whole, shards that are still missing."""
+    """What a run did: the set as it is now, shards it made and found whole, shards that are still missing, its card."""
 
     manifest: Manifest
     made: int
@@ -44,6 +45,7 @@ class FitReport:
     missing: int
     inrs: int
     seconds: float
+    card: Card = NO_CARD
 
 
 def finished(recipe: Recipe, out: Place) -> FitReport | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from inr_factory.audit import Fault
+from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.manifest import (
     MANIFEST,
@@ -84,6 +85,7 @@ def merge_sets(
         if unrecorded:
             record(out, widest.head, unrecorded)
     merged = load_manifest(out)
+    keep_card_of_whole(out, merged)
     return Merged(merged, taken, before, len(merged.missing(out)), tuple(differing), tuple(faults))
 
 

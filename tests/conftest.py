@@ -1,5 +1,7 @@
 """What many tests share: a seeded generator, and small batches of INRs of every kind of spec."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -51,3 +53,12 @@ def engine(request: pytest.FixtureRequest) -> str:
     if request.param == "fused" and not fused_cpu.available():
         pytest.skip(f"no fused engine: {fused_cpu.obstacle(SPECS[0])}")
     return str(request.param)
+
+
+@pytest.fixture
+def hugging_face_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The Hugging Face libraries ask nobody, draw no bars, and keep what they cache to this test."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))

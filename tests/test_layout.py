@@ -26,6 +26,9 @@ HALL = {
     "compiled",
     "places",
     "torch_files",
+    "card",
+    "croissant",
+    "readme",
 }
 MAKE = {
     "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
@@ -46,7 +49,7 @@ LEARN = {
     "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
     "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
-FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "__init__"}
+FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "page", "hub", "__init__"}
 
 HOMES = {
     "h5py": {"shards", "point_blocks", "interop.foreign_hdf5", "benchmarks"},  # there as a rival
@@ -64,6 +67,9 @@ HOMES = {
     "triton": {"fitting.fused_kernel"},
     "skimage": {"shape_metrics"},
     "matplotlib": {"report"},
+    "jinja2": {"page"},
+    "markupsafe": {"page"},
+    "huggingface_hub": {"hub"},
     "yaml": {"recipe", "commands"},
     "typer": {"cli", "commands"},
     "rich": {"terminal"},

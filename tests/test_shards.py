@@ -136,14 +136,7 @@ def test_plain_h5py_reads_the_same_as_the_memory_maps(tmp_path, entry, path):
         assert json.loads(file.attrs["spec"]) == SPEC.to_dict()
 
 
-def test_hugging_face_reads_the_same_rows(tmp_path, entry, path, monkeypatch):
-    for name in (
-        "HF_HUB_OFFLINE",
-        "HF_DATASETS_OFFLINE",
-        "HF_HUB_DISABLE_TELEMETRY",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS",
-    ):
-        monkeypatch.setenv(name, "1")
+def test_hugging_face_reads_the_same_rows(tmp_path, entry, path, hugging_face_offline):
     datasets = pytest.importorskip("datasets")
     shard = ShardReader(tmp_path, entry)
 

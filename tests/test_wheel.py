@@ -30,6 +30,12 @@ def test_the_recipes_are_inside(unpacked):
     assert inside
 
 
+def test_the_parts_of_the_reports_page_are_inside(unpacked):
+    parts = {path.name for path in (ROOT / "inr_factory/page").iterdir() if path.is_file()}
+    assert {path.name for path in (unpacked / "inr_factory/page").iterdir()} == parts
+    assert "report.html.jinja" in parts
+
+
 def test_it_fits_digits_outside_the_checkout(unpacked, tmp_path):
     arguments = ["fit", "digits", "--limit", "6", "--backend", "local", "--workers", "1", "--set", "fit.steps=2"]
     arguments += ["--set", "fit.floor_psnr=0", "--out", "set"]

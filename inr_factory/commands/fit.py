@@ -1,13 +1,23 @@
 """`fit`: make a data set, or what is missing of one."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from inr_factory import terminal
-from inr_factory.commands.options import DataRoot, Json, Workers, median_psnr, open_place, plural, say_quarantine
+from inr_factory.card import keep_card_of_whole
+from inr_factory.commands.options import (
+    DataRoot,
+    Json,
+    Workers,
+    median_psnr,
+    open_place,
+    plural,
+    say_edited,
+    say_quarantine,
+)
 from inr_factory.errors import PartialError, UsageError
 from inr_factory.jobs import FitReport, Settings, finished
 from inr_factory.places import Place
@@ -60,8 +70,13 @@ def fit(
     if dry_run:
         _estimate(resolved, out, how, as_json)
         return
-    report = finished(resolved, out) or _make(resolved, out, how)
+    found = finished(resolved, out)
+    if found is not None:
+        report = replace(found, card=keep_card_of_whole(out, found.manifest))
+    else:
+        report = _make(resolved, out, how)
     manifest = report.manifest
+    say_edited(terminal.say, report.card)
     quarantined = [row for row in manifest.quarantine if row.view < resolved.views]
     asked = [entry for entry in manifest.shards if entry.view < resolved.views]
     share = len(quarantined) / max(1, len(quarantined) + sum(entry.rows for entry in asked))

@@ -7,10 +7,19 @@ import typer
 
 from inr_factory import terminal
 from inr_factory.audit import check_manifest, check_remote, check_shards, median_quality, render_shards
-from inr_factory.commands.options import DataRoot, Folder, Json, SetPlace, median_psnr, plural, say_quarantine
+from inr_factory.commands.options import (
+    DataRoot,
+    Folder,
+    Json,
+    SetPlace,
+    median_psnr,
+    plural,
+    say_quarantine,
+    source_if_any,
+)
 from inr_factory.commands.shapes import show_shapes
 from inr_factory.commands.watch import watch_set
-from inr_factory.errors import FactoryError, IntegrityError, PartialError, UsageError
+from inr_factory.errors import IntegrityError, PartialError, UsageError
 from inr_factory.manifest import SPLITS, load_manifest
 from inr_factory.places import Remote
 from inr_factory.recipe import check_recipe
@@ -160,14 +169,10 @@ def show(
     if meshes is not None and not is_shapes:
         raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
     chosen = choose_views(dataset, manifest, count, split, objects or [])
-    source = None
-    try:
-        source = open_source(check_recipe(manifest.recipe, origin=f"of {dataset}").source, data_root)
-        if is_shapes:  # distances from other shapes of these names would be wrong in silence
-            check_source(source, manifest.source.fingerprint, dataset)
-    except FactoryError as error:
-        source = None
-        terminal.say(f"without the sources: {error}")
+    # Distances from other shapes of these names would be wrong in silence.
+    source, without = source_if_any(manifest, dataset, data_root, check=is_shapes)
+    if without:
+        terminal.say(f"without the sources: {without}")
     if is_shapes:
         show_shapes(dataset, manifest, chosen, source, picture, meshes, f".{mesh_format}", resolution, as_json)
         return

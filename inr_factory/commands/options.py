@@ -3,14 +3,18 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.manifest import MANIFEST, ORIGIN, Quarantined, ShardEntry, load_manifest, write_atomically
+from inr_factory.card import BESIDE, Card
+from inr_factory.errors import FactoryError, UsageError, did_you_mean
+from inr_factory.manifest import MANIFEST, ORIGIN, Manifest, Quarantined, ShardEntry, load_manifest, write_atomically
 from inr_factory.places import Place, fetch_file, place
-from inr_factory.recipe import load_yaml
+from inr_factory.recipe import check_recipe, load_yaml
+
+if TYPE_CHECKING:
+    from inr_factory.signals import Source
 
 
 def open_place(text: str | None) -> Place | None:
@@ -91,6 +95,22 @@ Config = Annotated[
 ]
 
 
+def source_if_any(
+    manifest: Manifest, dataset: Path, data_root: Place | None, check: bool = True
+) -> "tuple[Source | None, str | None]":
+    """What the set was fitted to, or why it is not at hand; with `check` other data of the same names are refused."""
+    from inr_factory.sources import open_source  # torch
+    from inr_factory.worker import check_source
+
+    try:
+        source = open_source(check_recipe(manifest.recipe, origin=f"of {dataset}").source, data_root)
+        if check:
+            check_source(source, manifest.source.fingerprint, dataset)
+    except FactoryError as error:
+        return None, str(error)
+    return source, None
+
+
 def median_psnr(entries: Sequence[ShardEntry]) -> float | None:
     """Median of the shards' median PSNRs, in dB."""
     medians = [entry.psnr.median for entry in entries if entry.psnr]
@@ -99,6 +119,12 @@ def median_psnr(entries: Sequence[ShardEntry]) -> float | None:
 
 def plural(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
+
+
+def say_edited(say: Callable[[str], None], card: Card) -> None:
+    """Tell of files of a card that are the user's own."""
+    for name in card.edited:
+        say(f"{name} is not as inr-factory wrote it and stays; what it would write now is in {BESIDE[name]}")
 
 
 def say_quarantine(say: Callable[[str], None], rows: Sequence[Quarantined], most: int = 5) -> None:

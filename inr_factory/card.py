@@ -1,0 +1,121 @@
+"""Card: README.md and croissant.json of a set, for people, for hubs and for programs that read either.
+
+Both are functions of the set's record alone. Each bears a mark: which record it describes, and a seal over its own text,
+by which one that a user has edited is known and left alone.
+"""
+
+import errno
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inr_factory.croissant import croissant
+from inr_factory.errors import IntegrityError
+from inr_factory.manifest import Manifest, check_inside, write_atomically
+from inr_factory.places import Place, near
+from inr_factory.readme import abstract, readme
+
+README, CROISSANT = "README.md", "croissant.json"
+# What is written where a user has edited the file itself.
+BESIDE = {README: "README.inr-factory.md", CROISSANT: "croissant.inr-factory.json"}
+SEAL = re.compile(r"record=([0-9a-f]{16}) seal=([0-9a-f]{16})")
+
+
+@dataclass(frozen=True)
+class Card:
+    """Names of the files written now, and of those that a user has edited, so that theirs stay and ours lie beside."""
+
+    written: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+
+
+NO_CARD = Card()
+
+
+def keep_card_of_whole(root: Place, manifest: Manifest) -> Card:
+    """`keep_card` of a set that has all its shards, where its folder can be written; else nothing is done."""
+    if manifest.missing(root):
+        return NO_CARD
+    try:
+        return keep_card(root, manifest)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # a finished set may lie where nobody may write
+            return NO_CARD
+        raise
+
+
+def keep_card(root: Place, manifest: Manifest) -> Card:
+    """Write the card of the set in folder root, unless one of this record is there already.
+
+    croissant.json comes first and README.md last: a run that dies between leaves the old README.md, and the next one
+    writes both. Of a card that is there only README.md is read, so that a finished set is seen quickly. Raises
+    IntegrityError where a shard cannot be read or a file of the card is a link out of the set.
+    """
+    record = hashlib.sha256(manifest.to_json().encode()).hexdigest()[:16]
+    if _is_current(root, record):
+        return NO_CARD
+    columns = _columns(root, manifest)
+    texts = {
+        CROISSANT: _sealed(
+            croissant(manifest, columns, abstract(manifest), f"{manifest.fingerprint}; {_mark(record)}{'0' * 16}")
+        ),
+        README: _sealed(readme(manifest, columns, f"inr-factory card: {_mark(record)}{'0' * 16}")),
+    }
+    written, edited = [], []
+    for name, text in texts.items():
+        there = _read(root, name)
+        if there is not None and not _is_ours(there):
+            edited.append(name)
+            name = BESIDE[name]
+            there = _read(root, name)
+        if there != text:
+            write_atomically(root / name, text.encode())
+            written.append(name)
+    return Card(tuple(written), tuple(edited))
+
+
+def _is_current(root: Place, record: str) -> bool:
+    names = [name for name in (README, BESIDE[README]) if _mark(record) in (_read(root, name) or "")]
+    return bool(names) and any((root / name).is_file() for name in (CROISSANT, BESIDE[CROISSANT]))
+
+
+def _read(root: Place, name: str) -> str | None:
+    check_inside(root, root / name)
+    try:
+        return (root / name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return ""  # no text of ours
+
+
+def _mark(record: str) -> str:
+    return f"record={record} seal="
+
+
+def _sealed(text: str) -> str:
+    """The text with its seal, a digest of itself with zeros in its place, in its mark."""
+    empty = SEAL.sub(lambda found: f"{_mark(found[1])}{'0' * 16}", text)
+    return SEAL.sub(lambda found: f"{_mark(found[1])}{hashlib.sha256(empty.encode()).hexdigest()[:16]}", text)
+
+
+def _is_ours(text: str) -> bool:
+    return SEAL.search(text) is not None and _sealed(text) == text
+
+
+def _columns(root: Place, manifest: Manifest) -> Mapping[str, str]:
+    """The columns of the set's shards, weights first, and numpy's letter for their kind; of a shard that has rows."""
+    from inr_factory.shards import ShardReader  # h5py, which a finished set does not need
+
+    entry = next((entry for entry in manifest.shards if entry.rows), None)
+    if entry is None:
+        return {}
+    try:
+        with near(root, entry.path) as folder:
+            shard = ShardReader(folder, entry, check=False)
+            kinds = {name: shard.column(name).dtype.kind for name in shard.column_names}
+    except FileNotFoundError:
+        raise IntegrityError(f"{entry.path} is recorded but not there; inr-factory fit makes it again") from None
+    first = [name for name in ("weights", "label", "object_id", "view") if name in kinds]
+    return {name: kinds[name] for name in [*first, *sorted(set(kinds) - set(first))]}

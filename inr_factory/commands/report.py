@@ -1,0 +1,39 @@
+"""`report`: one HTML file that shows a set; opens offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inr_factory import terminal
+from inr_factory.commands.options import DataRoot, Folder, Json, source_if_any
+from inr_factory.manifest import load_manifest
+
+
+def report(
+    dataset: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="file to write; else DATASET/report.html", show_default=False)
+    ] = None,
+    data_root: DataRoot = None,
+    seed: Annotated[int, typer.Option(help="of the sample of INRs that is looked at", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML file that shows what a set is: counts, cost, pictures, quality, layers, distances, a map. Opens offline."""
+    import torch
+
+    from inr_factory.page import write_report
+
+    torch.set_num_threads(1)  # the same sums whatever the machine's cores, so the same bytes
+    manifest = load_manifest(dataset)
+    source, without = source_if_any(manifest, dataset, data_root)
+    if without:
+        terminal.say(f"without the sources: {without}")
+    path = out or dataset / "report.html"
+    done = write_report(dataset, manifest, source, path, without, seed, lambda step: terminal.say(f"report: {step}"))
+    if done.missing_shards:
+        terminal.say(f"{done.missing_shards:,} shards are missing; the report shows what is there")
+    if as_json:
+        terminal.tell_json({**vars(done), "path": str(done.path)})
+    else:
+        terminal.tell(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.inrs:,} INRs, {done.shown} of them shown")

@@ -1,0 +1,129 @@
+"""Croissant: what a set holds, as JSON-LD that machines read (Croissant 1.1, MLCommons): its shards and their columns."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inr_factory.manifest import SPLITS, Manifest
+
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+MEDIA_TYPE = "application/x-hdf5"
+
+_TERMS = (
+    "arrayShape citeAs column containedIn equivalentProperty extract field fileProperty fileObject fileSet format includes "
+    "isArray isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace samplingRate "
+    "separator source subField transform"
+)
+CONTEXT: dict[str, Any] = {
+    "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "dct": "http://purl.org/dc/terms/",
+    "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/", "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"}, "examples": {"@id": "cr:examples", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "name": {"@container": "@language"},
+    "description": {"@container": "@language"}, **{term: f"cr:{term}" for term in _TERMS.split()},
+}  # fmt: skip
+
+# What columns of shards hold; INRs of images have height and width, those of shapes the other facts.
+COLUMNS = {
+    "weights": "all parameters of the INR, float32, in the order that the attribute `parameters` says",
+    "label": "number of the object's class",
+    "object_id": "name of the object in its source",
+    "view": "which of the independent fits of the object",
+    "seed": "of the start values",
+    "psnr": "quality of the fit, dB",
+    "loss": "mean squared error at the end of the fit",
+    "steps": "steps that the fit took",
+    "status": "0: reached the target PSNR; 1: took all steps",
+    "checksum": "crc32 of the row",
+    "height": "of the image, pixels",
+    "width": "of the image, pixels",
+    "scale": "times the INR's coordinates, plus the centre, gives those of the shape's file",
+    "center_x": "centre of the shape in its file",
+    "center_y": "centre of the shape in its file",
+    "center_z": "centre of the shape in its file",
+    "iou": "overlap of the insides of INR and shape, 1 for the same",
+    "distance_error": "mean absolute error of the distance, in the INR's coordinates",
+    "chamfer": "mean distance between the surfaces of INR and shape, in the INR's coordinates",
+}
+_KINDS = {"f": "sc:Float", "i": "sc:Integer", "u": "sc:Integer", "S": "sc:Text"}
+
+
+def describe(column: str) -> str:
+    return COLUMNS.get(column, f"a fact about the object: {column}")
+
+
+def filled_splits(manifest: Manifest) -> list[str]:
+    """The splits that have INRs, in their order."""
+    return [split for split in SPLITS if any(entry.rows for entry in manifest.shards if entry.split == split)]
+
+
+def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, identifier: str) -> str:
+    """The JSON text. `columns` gives the kind of each column of the shards: f, i, u or S as numpy has them."""
+    splits = filled_splits(manifest)
+    fields: dict[str, Any] = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "name": manifest.name,
+        "description": description,
+        "conformsTo": CONFORMS_TO,
+        "identifier": identifier,
+        "version": f"{manifest.format_version}.0.0",
+        "license": manifest.source.licence or "unknown",
+        "keywords": ["implicit neural representations", "weight-space learning", "SIREN"],
+        "distribution": [*_shards(manifest), *[_file_set(split) for split in splits]],
+        "recordSet": [*_classes(manifest.classes), *[_records(split, manifest, columns) for split in splits]],
+    }
+    return json.dumps(fields, indent=1, ensure_ascii=True) + "\n"
+
+
+def _shards(manifest: Manifest) -> list[dict[str, Any]]:
+    return [
+        {
+            "@type": "cr:FileObject", "@id": entry.path, "name": entry.path, "contentUrl": entry.path,
+            "contentSize": f"{entry.bytes} B", "encodingFormat": MEDIA_TYPE, "sha256": entry.sha256,
+            "description": f"split {entry.split}, view {entry.view}, block {entry.block}: {entry.rows} INRs",
+        }
+        for entry in manifest.shards
+    ]  # fmt: skip
+
+
+def _file_set(split: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet", "@id": f"{split}-shards", "name": f"{split}-shards", "encodingFormat": MEDIA_TYPE,
+        "includes": f"data/{split}-*.h5", "description": f"all shards of split {split}",
+    }  # fmt: skip
+
+
+def _classes(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The names of the labels, as records of their own."""
+    if not names:
+        return []
+    return [
+        {
+            "@type": "cr:RecordSet", "@id": "classes", "name": "classes", "description": "names of the labels",
+            "key": {"@id": "classes/label"},
+            "field": [
+                {"@type": "cr:Field", "@id": "classes/label", "name": "label", "dataType": "sc:Integer"},
+                {"@type": "cr:Field", "@id": "classes/name", "name": "name", "dataType": "sc:Text"},
+            ],
+            "data": [{"classes/label": label, "classes/name": name} for label, name in enumerate(names)],
+        }
+    ]  # fmt: skip
+
+
+def _records(split: str, manifest: Manifest, columns: Mapping[str, str]) -> dict[str, Any]:
+    fields = []
+    for name, kind in columns.items():
+        source = {"fileSet": {"@id": f"{split}-shards"}, "extract": {"column": name}}
+        field: dict[str, Any] = {
+            "@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "description": describe(name),
+            "dataType": _KINDS[kind], "source": source,
+        }  # fmt: skip
+        if name == "weights":
+            field |= {"isArray": True, "arrayShape": str(manifest.siren_spec.num_parameters)}
+        if name == "label" and manifest.classes:
+            field |= {"references": {"field": {"@id": "classes/label"}}}
+        fields.append(field)
+    return {
+        "@type": "cr:RecordSet", "@id": split, "name": split, "field": fields,
+        "description": f"the INRs of split {split}, a record each",
+    }  # fmt: skip

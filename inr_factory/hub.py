@@ -1,0 +1,129 @@
+"""Hub: puts a whole set into a repository of the Hugging Face Hub. The only module that imports huggingface_hub.
+
+$HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) says who asks.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inr_factory.audit import check_manifest, check_shards
+from inr_factory.card import CROISSANT, README, keep_card
+from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError
+from inr_factory.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
+
+# What goes beside the shards, in the end: a manifest on a hub speaks of shards that are there.
+COMPANIONS = (README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)
+SHARDS_AT_ONCE = 64  # of one commit
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where the set is now, and how many shards were sent and there before."""
+
+    url: str
+    sent: int
+    there: int
+
+
+def push_set(
+    root: Path,
+    manifest: Manifest,
+    repo: str,
+    private: bool = False,
+    revision: str | None = None,
+    on_shard: Callable[[ShardEntry], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Pushed:
+    """Send the set in folder root to the data set repository `repo` (OWNER/NAME), which is made where it is not there.
+
+    Every shard is checked first. Those that the repository has already, by their sha256, are not sent again, so that the
+    same command goes on after an interruption. Nothing is deleted there. Raises UsageError without huggingface_hub or a
+    token, where the hub refuses or the repository holds shards of another set; IntegrityError for a set that is not
+    whole; ResourceError where the hub fails.
+    """
+    hub = _library()
+    if hub.get_token() is None:
+        raise UsageError("no token for the hub; set HF_TOKEN to one that may write, or run: hf auth login")
+    if not sys.stderr.isatty():
+        hub.utils.disable_progress_bars()
+    check_whole(root, manifest, on_shard)
+    keep_card(root, manifest)
+    api = hub.HfApi(library_name="inr-factory")
+    with _told(repo):
+        place = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
+        if revision is not None:
+            api.create_branch(place.repo_id, branch=revision, repo_type="dataset", exist_ok=True)
+        there = _there(hub, api, place.repo_id, revision)
+    strange = sorted(set(there) - {entry.path for entry in manifest.shards})
+    if strange:
+        raise UsageError(
+            f"{repo} has {strange[0]}, which {root} has not; push into a repository or --revision of its own"
+        )
+    todo = [entry for entry in manifest.shards if there.get(entry.path) != entry.sha256]
+
+    def commit(names: Sequence[str], message: str) -> None:
+        operations = [hub.CommitOperationAdd(name, str(root / name)) for name in names]
+        with _told(repo):
+            api.create_commit(
+                place.repo_id, operations, commit_message=message, repo_type="dataset", revision=revision, num_threads=2
+            )
+
+    for start in range(0, len(todo), SHARDS_AT_ONCE):
+        part = todo[start : start + SHARDS_AT_ONCE]
+        commit([entry.path for entry in part], f"{len(part)} shards of {manifest.name}")
+        say(f"{start + len(part):,} of {len(todo):,} shards sent")
+    commit([name for name in COMPANIONS if (root / name).is_file()], f"record and card of {manifest.name}")
+    return Pushed(str(place), len(todo), len(manifest.shards) - len(todo))
+
+
+def check_whole(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> None:
+    """Raise IntegrityError for the first thing that `verify` would name, or for shards that are missing."""
+    missing = manifest.missing(root)
+    if missing:
+        raise IntegrityError(
+            f"{root} lacks {len(missing):,} shards ({missing[0]} first); only a whole set is pushed: fit them first"
+        )
+    faults = check_manifest(root, manifest) + check_shards(root, manifest, on_shard)
+    if faults:
+        raise IntegrityError(
+            f"{len(faults)} of the set's files are not whole: {faults[0].reason}; only a whole set is pushed"
+        )
+
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UsageError("push needs huggingface_hub; install it with: pip install 'inr-factory[hub]'") from None
+    return huggingface_hub
+
+
+def _there(hub: Any, api: Any, repo: str, revision: str | None) -> dict[str, str]:
+    """The sha256 of each shard that the repository has."""
+    try:
+        found = list(api.list_repo_tree(repo, SHARD_FOLDER, recursive=True, revision=revision, repo_type="dataset"))
+    except hub.errors.EntryNotFoundError:
+        return {}
+    files = [each for each in found if each.path.endswith(".h5")]
+    return {each.path: each.lfs.sha256 if each.lfs is not None else "" for each in files}
+
+
+@contextlib.contextmanager
+def _told(repo: str) -> Iterator[None]:
+    """What the library raises is of many kinds; here it becomes one line of ours."""
+    try:
+        yield
+    except FactoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split())[:300]
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403, 404) or (status is None and isinstance(error, ValueError)):
+            raise UsageError(f"the hub refuses {repo}: {reason}; check its name and what the token may do") from error
+        raise ResourceError(
+            f"the hub failed at {repo} ({type(error).__name__}: {reason}); what was sent stays, run again"
+        ) from error

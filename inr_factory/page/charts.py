@@ -1,0 +1,156 @@
+"""Charts: histograms, points and spreads as inline SVG, coloured by the page's style. What they name is escaped.
+
+Shape letters: N values or points.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+MOST_COLORS = 20
+
+
+def digits(value: float, significant: int = 3) -> str:
+    """A number as people read it: three significant digits, never in powers of ten unless it is tiny or huge."""
+    if value == 0 or not np.isfinite(value):
+        return "0" if value == 0 else "–"
+    if 1e-4 <= abs(value) < 10**significant:
+        places = max(0, significant - 1 - int(np.floor(np.log10(abs(value)))))
+        return f"{value:.{places}f}"
+    return f"{value:,.0f}" if 1 <= abs(value) < 1e9 else f"{value:.{significant - 1}e}"
+
+
+def _svg(width: float, height: float, label: str, body: str) -> Markup:
+    return Markup(
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
+        f"<title>{escape(label)}</title>{body}</svg>"
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle", kind: str = "") -> str:
+    named = f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(text)}</text>'
+
+
+def _steps(counts: NDArray[np.integer], left: float, right: float, bottom: float, height: float, top: int) -> str:
+    """A filled outline of bars."""
+    width = (right - left) / len(counts)
+    parts = [f"M{left:.1f} {bottom:.1f}"]
+    for at, count in enumerate(counts):
+        parts.append(f"V{bottom - height * count / max(top, 1):.1f}H{left + (at + 1) * width:.1f}")
+    return "".join(parts) + f"V{bottom:.1f}Z"
+
+
+def nice_range(values: Floats) -> tuple[float, float]:
+    """Where an axis begins and ends that shows all values but for a tail of half a percent below and above."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 1.0
+    low, high = np.quantile(finite, [0.005, 0.995])
+    margin = max(0.05 * (high - low), 1e-3 * max(abs(high), 1e-6))
+    return float(low - margin), float(high + margin)
+
+
+def round_numbers(low: float, high: float, most: int = 6) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten from low to high, as many as fit."""
+    step = (high - low) / most
+    power = 10.0 ** np.floor(np.log10(step))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step)
+    return [float(f"{at * step:.10g}") for at in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
+
+
+def histogram(
+    groups: Mapping[str, Floats],
+    span: tuple[float, float],
+    label: str,
+    unit: str,
+    size: tuple[int, int] = (240, 96),
+    ticks: bool = False,
+) -> Markup:
+    """Histograms of one or two groups on one axis, each as tall as its tallest bar; a line at each median.
+
+    Values beyond the span are counted in its first and last bar. `ticks` sets round numbers between its ends.
+    """
+    width, height = size
+    low, high = span
+    bins = int(np.clip(2 * np.sqrt(max(map(len, groups.values()))), 10, width // 8))
+    left, right, bottom, room = 6, width - 6, height - 18, height - 18 - 6
+    body = []
+    counted = {
+        name: np.histogram(np.clip(values[np.isfinite(values)], low, high), bins, (low, high))[0]
+        for name, values in groups.items()
+    }
+    for at, (name, counts) in enumerate(counted.items()):
+        body.append(f'<path class="bars g{at}" d="{_steps(counts, left, right, bottom, room, int(counts.max()))}"/>')
+        middle = groups[name][np.isfinite(groups[name])]
+        if len(middle):
+            x = left + (right - left) * float(np.clip((np.median(middle) - low) / (high - low), 0, 1))
+            body.append(f'<path class="median g{at}" d="M{x:.1f} {bottom:.1f}V4"/>')
+    body.append(f'<path class="axis" d="M{left} {bottom}H{right}"/>')
+    if ticks:
+        for tick in round_numbers(low, high):
+            x = left + (right - left) * (tick - low) / (high - low)
+            body.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
+            body.append(_text(x, height - 3, f"{tick:g} {unit}".strip()))
+    else:
+        body.append(_text(left, height - 5, digits(low), "start"))
+        body.append(_text(right, height - 5, f"{digits(high)} {unit}".strip(), "end"))
+    return _svg(width, height, label, "".join(body))
+
+
+def color_classes(labels: NDArray[np.integer], names: Sequence[str]) -> list[tuple[int, str, str]]:
+    """(label, name, CSS class) of the classes that are there, the most frequent MOST_COLORS in colours of their own."""
+    present, counts = np.unique(labels, return_counts=True)
+    order = present[np.lexsort((present, -counts))]
+    own = sorted(order[:MOST_COLORS].tolist())
+    named = [(label, names[label], f"k{at}") for at, label in enumerate(own)]
+    return named + [(int(label), names[label], "k-rest") for label in sorted(order[MOST_COLORS:].tolist())]
+
+
+def scatter(places: Floats, labels: NDArray[np.integer], colors: Sequence[tuple[int, str, str]], label: str) -> Markup:
+    """Points (N, 2) in the colours of their classes, one path a class; axes are equally scaled."""
+    side, margin = 320, 10
+    low, high = places.min(axis=0), places.max(axis=0)
+    scale = (side - 2 * margin) / max(float((high - low).max()), 1e-12)
+    at = (places - (low + high) / 2) * scale * np.array([1, -1]) + side / 2
+    body = []
+    for number, name, kind in reversed(colors):
+        points = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in at[labels == number])
+        if points:
+            body.append(
+                f'<path class="points {kind}" data-class="{number}" d="{points}"><title>{escape(name)}</title></path>'
+            )
+    return _svg(side, side, label, "".join(body))
+
+
+def spreads(rows: Sequence[tuple[str, float, Mapping[str, float]]], label: str) -> Markup:
+    """A line for each tensor on one logarithmic axis: a dot for this set, diamonds for published corpora."""
+    values = [value for _, own, others in rows for value in (own, *others.values()) if value > 0]
+    if not values:
+        return Markup()
+    low, high = np.log10(min(values)) - 0.08, np.log10(max(values)) + 0.08
+    width, left, line = 420, 118, 24
+    height = line * len(rows) + 26
+
+    def x(value: float) -> float:
+        return float(left + (width - left - 14) * (np.log10(max(value, 1e-12)) - low) / (high - low))
+
+    body = []
+    for power in range(int(np.floor(low)), int(np.ceil(high)) + 1):
+        for digit in (1, 2, 5):
+            tick = digit * 10.0**power
+            if low <= np.log10(tick) <= high:
+                body.append(f'<path class="grid" d="M{x(tick):.1f} 4V{height - 20}"/>')
+                body.append(_text(x(tick), height - 6, f"{tick:g}"))
+    for at, (name, own, others) in enumerate(rows):
+        y = 4 + line * (at + 0.5)
+        body.append(_text(left - 12, y + 3.5, name, "end", "name"))
+        for number, other in enumerate(others.values()):
+            body.append(f'<path class="diamond p{number}" d="M{x(other):.1f} {y - 5.5:.1f}l5.5 5.5-5.5 5.5-5.5-5.5z"/>')
+        if own > 0:
+            body.append(f'<circle class="own" cx="{x(own):.1f}" cy="{y:.1f}" r="4.5"/>')
+    return _svg(width, height, label, "".join(body))

@@ -1,0 +1,129 @@
+"""Weights: what the report measures on a sample of INRs: layers, distances, and a map of them.
+
+Shape letters: N INRs, D parameters of one INR.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.alignment import Match, align, relative_distance
+from inr_factory.canonical import canonicalize
+from inr_factory.inr import INRBatch
+from inr_factory.page.rows import Sample
+
+Floats = NDArray[np.float64]
+
+# Spreads (std) of the published corpora of Navon et al. (2023), 2-32-32-1, omega_0 30: weights and biases by layer.
+PUBLISHED = {
+    "Fashion-MNIST": ((0.078, 0.0324, 0.1345), (0.0286, 0.0167, 0.0960)),
+    "MNIST": ((0.0628, 0.0183, 0.1179), (0.0213, 0.0110, 0.0999)),
+}
+PUBLISHED_DIMS = (2, 32, 2, 1)  # in_dim, hidden_dim, num_hidden, out_dim
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Mean and spread (std) over all INRs of a sample of one tensor; `published` are the spreads of known corpora."""
+
+    name: str
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    published: Mapping[str, float]
+
+
+def layer_statistics(inrs: INRBatch) -> list[Layer]:
+    """Weights and biases of each layer, the published spreads beside them where the INRs are of the same shape."""
+    spec = inrs.spec
+    comparable = (spec.in_dim, spec.hidden_dim, spec.num_hidden, spec.out_dim) == PUBLISHED_DIMS
+    layers = []
+    for number, pair in enumerate(zip(inrs.weights, inrs.biases, strict=True)):
+        for kind, (what, tensor) in enumerate(zip(("weights", "biases"), pair, strict=True)):
+            known = {corpus: spreads[kind][number] for corpus, spreads in PUBLISHED.items()} if comparable else {}
+            values = tensor.double()
+            std = float(values.std(correction=0))
+            layers.append(
+                Layer(f"layer {number + 1}, {what}", tuple(tensor.shape[1:]), float(values.mean()), std, known)
+            )
+    return layers
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Relative distances of pairs in one form: two views of one object, and views of different objects."""
+
+    name: str
+    same: Floats
+    different: Floats
+
+
+def best_match(inrs: INRBatch) -> Match:
+    """The matching that knows most symmetries of INRs of this kind."""
+    return "phase" if inrs.spec.activation == "sine" else "permutation"
+
+
+def view_distances(sample: Sample) -> list[Distances]:
+    """Distances as fitted, in canonical form (sine INRs) and after the alignment of each pair; none without pairs."""
+    if sample.other is None or len(sample.other) < 2:
+        return []
+    other = sample.other
+    first = sample.inrs.select(slice(0, len(other)))
+    shuffled = other.select(torch.arange(len(other)).roll(1))  # every INR beside another object's
+
+    def between(form: Any) -> tuple[Floats, Floats]:
+        same, different = (relative_distance(*form(first, second)).double().numpy() for second in (other, shuffled))
+        return same, different
+
+    forms: dict[str, Any] = {"as fitted": lambda a, b: (b, a)}
+    if first.spec.activation == "sine":
+        forms["canonical"] = lambda a, b: (canonicalize(b), canonicalize(a))
+    forms["aligned"] = lambda a, b: (align(b, a, best_match(a)).inrs, a)
+    return [Distances(name, *between(form)) for name, form in forms.items()]
+
+
+@dataclass(frozen=True)
+class Map:
+    """INRs in one form on their first two principal axes, places (N, 2); the axes' shares of the variance, and what
+    share of the variance of all weights lies between the means of classes."""
+
+    name: str
+    places: Floats
+    shares: tuple[float, float]
+    between_classes: float
+
+
+def weight_maps(sample: Sample) -> list[Map]:
+    """Maps of the weights as fitted, in canonical form (sine INRs), and aligned to the first INR; none for one INR."""
+    inrs = sample.inrs
+    if len(inrs) < 3:
+        return []
+    forms = {"as fitted": inrs}
+    if inrs.spec.activation == "sine":
+        forms["canonical"] = canonicalize(inrs)
+    forms["aligned"] = align(inrs, inrs.select(slice(0, 1)), best_match(inrs)).inrs
+    return [principal_axes(name, form.flatten().double().numpy(), sample.label) for name, form in forms.items()]
+
+
+def principal_axes(name: str, weights: Floats, labels: NDArray[np.int64]) -> Map:
+    """The map of weights (N, D), by the N x N products, since D may be a million. Axes point to where INRs reach farther."""
+    centred = weights - weights.mean(axis=0)
+    total = float((centred**2).sum())
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    largest = values[::-1][:2].clip(min=0)
+    places = vectors[:, ::-1][:, :2] * np.sqrt(largest)
+    extreme = np.abs(places).argmax(axis=0)
+    places = places * np.where(places[extreme, [0, 1]] < 0, -1, 1)
+    means = {label: centred[labels == label].mean(axis=0) for label in np.unique(labels)}
+    between = sum(float((mean**2).sum()) * int((labels == label).sum()) for label, mean in means.items())
+    shares = largest / total if total else largest * 0
+    return Map(name, places, (float(shares[0]), float(shares[1])), between / total if total else 0.0)
+
+
+def chance_between(labels: NDArray[np.int64]) -> float:
+    """The share of variance that lies between classes where these mean nothing: (classes - 1) / (N - 1)."""
+    return (len(np.unique(labels)) - 1) / max(1, len(labels) - 1)

@@ -1,0 +1,165 @@
+"""README: the text of a set's card: a YAML head that hubs read, and Markdown for people."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from inr_factory.croissant import describe, filled_splits
+from inr_factory.manifest import Manifest
+
+# Licences that hubs know by a name, as sources call them in lower case with dashes.
+KNOWN_LICENCES = (
+    "mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0",
+    "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "odbl", "gpl-3.0",
+)  # fmt: skip
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+def licence_name(licence: str) -> str:
+    """What hubs call a licence: its own name where they know it, unknown where the source does not say, else other."""
+    plain = re.sub(r"\s+", "-", re.sub(r"\(.*\)", "", licence).strip().lower())
+    if plain in KNOWN_LICENCES:
+        return plain
+    return "unknown" if not plain or plain.startswith(("unknown", "no-licence")) else "other"
+
+
+def _things(manifest: Manifest) -> str:
+    return {2: "images", 3: "shapes"}.get(manifest.siren_spec.in_dim, "objects")
+
+
+def abstract(manifest: Manifest) -> str:
+    """What the set is, in two sentences without markup."""
+    objects = sum(split.objects for split in manifest.splits.values())
+    return (
+        f"{manifest.rows:,} implicit neural representations ({manifest.siren_spec}; {manifest.siren_spec.num_parameters:,} "
+        f"parameters each) of {objects:,} {_things(manifest)} of {manifest.source.name} ({manifest.source.version}), "
+        f"{manifest.views} independent fits of each. Licence of the source: {manifest.source.licence or 'unknown'}."
+    )
+
+
+def readme(manifest: Manifest, columns: Mapping[str, str], mark: str) -> str:
+    """The text of README.md; `columns` are those of the shards, the mark stands in a comment at its end."""
+    return "\n".join([*_head(manifest), *_body(manifest, columns), f"<!-- {mark} -->\n"])
+
+
+def _head(manifest: Manifest) -> Iterator[str]:
+    """The YAML that hubs read; JSON's strings and lists are YAML's, too."""
+    licence = licence_name(manifest.source.licence)
+    yield "---"
+    yield f"license: {licence}"
+    if licence == "other":
+        yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', manifest.source.licence.lower()).strip('-') or 'other')}"
+    yield f"pretty_name: {json.dumps(f'{manifest.name}: implicit neural representations')}"
+    yield f"task_categories: {json.dumps(['image-classification' if manifest.siren_spec.in_dim == 2 else 'other'])}"
+    yield f"tags: {json.dumps(['implicit-neural-representations', 'weight-space-learning', 'siren', _things(manifest)])}"
+    size = next((name for bound, name in SIZES if manifest.rows < bound), "n>10M")
+    yield f"size_categories: {json.dumps([size])}"
+    splits = filled_splits(manifest)
+    if splits:
+        yield "configs:"
+        views = {entry.view for entry in manifest.shards if entry.rows}
+        yield from _config("default", splits, "*", default=True)
+        for view in sorted(views) if len(views) > 1 else ():
+            here = [s for s in splits if any(e.rows for e in manifest.shards if (e.split, e.view) == (s, view))]
+            yield from _config(f"view{view:03d}", here, f"view{view:03d}-*", default=False)
+    yield "---"
+
+
+def _config(name: str, splits: list[str], pattern: str, default: bool) -> Iterator[str]:
+    yield f"- config_name: {name}"
+    if default:
+        yield "  default: true"
+    yield "  data_files:"
+    for split in splits:
+        yield f"  - split: {'validation' if split == 'val' else split}"
+        yield f"    path: data/{split}-{pattern}.h5"
+
+
+def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
+    source, spec = manifest.source, manifest.siren_spec
+    yield f"\n# {_line(manifest.name)}\n"
+    yield (
+        f"{_line(abstract(manifest))} Made by inr-factory {manifest.software.get('inr-factory', '')}".rstrip() + ".\n"
+    )
+    missing = [path for path in manifest.shard_names() if path not in {entry.path for entry in manifest.shards}]
+    if missing:
+        yield f"**Not complete:** {len(missing):,} shards are not made yet.\n"
+    yield "| split | objects | views | INRs | in quarantine |\n|---|---|---|---|---|"
+    for split, counts in manifest.splits.items():
+        entries = [entry for entry in manifest.shards if entry.split == split]
+        bad = sum(len(entry.quarantine) for entry in entries)
+        yield f"| {split} | {counts.objects:,} | {manifest.views} | {sum(e.rows for e in entries):,} | {bad:,} |"
+    names = ", ".join(_line(name) for name in manifest.classes[:100])
+    yield f"\n{len(manifest.classes)} classes: {names}{', …' if len(manifest.classes) > 100 else ''}.\n"
+    yield f"## How to load\n\n{_snippets(manifest)}"
+    hidden = "sin(omega_0 * (W @ x + b))" if spec.activation == "sine" else "max(0, W @ x + b)"
+    yield "## What a row is\n"
+    yield (
+        f"`weights` holds, layer by layer, W (out, in) row by row and then b (out). A hidden layer computes `{hidden}`"
+        + (f" with omega_0 = {spec.omega_0:g}" if spec.activation == "sine" else "")
+        + f", the last one `W @ x + b + {spec.output_bias:g}`. Attributes of each file say the same, and how coordinates and values are meant.\n"
+    )
+    yield "| column | what it is |\n|---|---|"
+    for name in columns:
+        yield f"| `{name}` | {describe(name)} |"
+    yield "\n## How it was made\n"
+    yield "The recipe, with all its settings, stands in `manifest.json`: `recipe`, `spec`, `fingerprint`, software versions, and"
+    yield "for each shard its sha256 and what is in quarantine, with the reason.\n"
+    if manifest.derived is not None:
+        yield f"Derived from the set {manifest.derived.of}: {_line(manifest.derived.how)}.\n"
+    yield "## Licence and terms\n"
+    known = licence_name(source.licence) != "unknown"
+    told = f"The source, {_line(source.name)} ({_line(source.version)}), has the licence: {_line(source.licence)}."
+    unknown = f"The licence of the source, {_line(source.name)}, is not known ({_line(source.licence) or 'nothing recorded'}): find out before you share this set."
+    yield f"{told if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
+
+
+def _snippets(manifest: Manifest) -> str:
+    """Python that runs in the set's folder: a table of rows, and one INR rendered with numpy alone."""
+    splits = filled_splits(manifest)
+    if not splits:
+        return "There is no INR in it yet.\n"
+    split = splits[0]
+    entry = next(entry for entry in manifest.shards if entry.split == split and entry.rows)
+    spec = manifest.siren_spec
+    act = "np.sin(spec['omega_0'] * x)" if spec.activation == "sine" else "np.maximum(x, 0)"
+    return f"""```python
+from pathlib import Path
+
+from datasets import load_dataset
+
+here = str(Path.cwd())  # the set's folder; or the name of its repository on a hub
+rows = load_dataset(here, split="{"validation" if split == "val" else split}")
+rows[0]["object_id"], rows[0]["label"], rows[0]["psnr"]
+```
+
+```python
+import json
+
+import h5py
+import numpy as np
+
+with h5py.File("{entry.path}") as shard:
+    spec, parameters = json.loads(shard.attrs["spec"]), json.loads(shard.attrs["parameters"])
+    flat = shard["weights"][0]
+
+tensors = [flat[p["offset"] : p["offset"] + int(np.prod(p["shape"]))].reshape(p["shape"]) for p in parameters]
+x = np.random.default_rng(0).uniform(-1, 1, (5, spec["in_dim"]))  # any points of [-1, 1]
+for W, b in zip(tensors[0:-2:2], tensors[1:-2:2]):
+    x = x @ W.T + b
+    x = {act}
+values = x @ tensors[-2].T + tensors[-1] + spec["output_bias"]
+```
+
+```python
+from inr_factory.dataset import INRDataset
+
+data = INRDataset(".", split="{split}")
+weights, target = data[0]
+```
+"""
+
+
+def _line(text: str) -> str:
+    """Text of a source on one line of Markdown, in which it starts no markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", " ".join(text.split()))
