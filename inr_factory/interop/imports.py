@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.inr import INRBatch
 from inr_factory.interop.conventions import to_ours
@@ -39,9 +40,12 @@ def import_set(
     if out.exists() and root.exists() and out.resolve() == root.resolve():
         raise UsageError(f"{out} is what is imported; the set needs a folder of its own")
     sidecar = load_sidecar(root) if options.use_sidecar and root.is_dir() else None
-    if sidecar is not None:
-        return _restore(root, format_, out, sidecar, options, on_shard)
-    return ForeignSet(root, format_, options).make(out, on_shard)
+    if sidecar is None:
+        report = ForeignSet(root, format_, options).make(out, on_shard)
+    else:
+        report = _restore(root, format_, out, sidecar, options, on_shard)
+    keep_card_of_whole(out, report.manifest)
+    return report
 
 
 def _restore(
