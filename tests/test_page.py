@@ -13,6 +13,7 @@ from small_sets import SPEC, make_set, psnr_of
 
 from inr_factory import page
 from inr_factory.cli import run
+from inr_factory.comparison import PUBLISHED
 from inr_factory.factory import Settings, fit_set
 from inr_factory.inr import INRBatch, SirenSpec, start_values
 from inr_factory.manifest import load_manifest
@@ -20,7 +21,6 @@ from inr_factory.page import charts, png, summary, write_report
 from inr_factory.page.pictures import can_draw
 from inr_factory.page.rows import Sample, draw_sample, read_rows, worst_and_ordinary
 from inr_factory.page.weights import (
-    PUBLISHED,
     chance_between,
     layer_statistics,
     principal_axes,
@@ -196,15 +196,17 @@ def test_layer_statistics_are_those_of_all_inrs_together():
     assert [layer.name for layer in layers] == [
         f"layer {n}, {what}" for n in (1, 2, 3) for what in ("weights", "biases")
     ]
-    assert layers[2].std == pytest.approx(float(inrs.weights[1].double().std(correction=0)))
+    assert layers[2].std == pytest.approx(float(inrs.weights[1].double().var(0, correction=0).mean().sqrt()))
     assert layers[2].shape == (4, 4)
     assert not layers[0].published, "none are known of this shape"
 
 
 def test_published_spreads_stand_beside_inrs_of_their_shape():
     layers = layer_statistics(start_values(SirenSpec(2, 1), range(3)))
-    assert [layer.published["Fashion-MNIST"] for layer in layers[0::2]] == list(PUBLISHED["Fashion-MNIST"][0])
-    assert [layer.published["MNIST"] for layer in layers[1::2]] == list(PUBLISHED["MNIST"][1])
+    assert [layer.published["Fashion-MNIST"] for layer in layers[0::2]] == list(
+        PUBLISHED["dwsnets_fashion_mnist"].weights
+    )
+    assert [layer.published["MNIST"] for layer in layers[1::2]] == list(PUBLISHED["dwsnets_mnist"].biases)
 
 
 def test_hidden_copies_are_far_as_fitted_and_found_by_alignment():

@@ -13,22 +13,20 @@ from numpy.typing import NDArray
 
 from inr_factory.alignment import Match, align, relative_distance
 from inr_factory.canonical import canonicalize
+from inr_factory.comparison import PUBLISHED, PUBLISHED_SPEC, measure_spreads
 from inr_factory.inr import INRBatch
 from inr_factory.page.rows import Sample
 
 Floats = NDArray[np.float64]
 
-# Spreads (std) of the published corpora of Navon et al. (2023), 2-32-32-1, omega_0 30: weights and biases by layer.
-PUBLISHED = {
-    "Fashion-MNIST": ((0.078, 0.0324, 0.1345), (0.0286, 0.0167, 0.0960)),
-    "MNIST": ((0.0628, 0.0183, 0.1179), (0.0213, 0.0110, 0.0999)),
-}
-PUBLISHED_DIMS = (2, 32, 2, 1)  # in_dim, hidden_dim, num_hidden, out_dim
+# How the report calls the published corpora of Navon et al. (2023).
+CORPORA = {"Fashion-MNIST": "dwsnets_fashion_mnist", "MNIST": "dwsnets_mnist"}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Mean and spread (std) over all INRs of a sample of one tensor; `published` are the spreads of known corpora."""
+    """Mean and spread over the INRs of a sample of one tensor, see comparison.Spreads; `published` are the spreads of known
+    corpora."""
 
     name: str
     shape: tuple[int, ...]
@@ -39,17 +37,16 @@ class Layer:
 
 def layer_statistics(inrs: INRBatch) -> list[Layer]:
     """Weights and biases of each layer, the published spreads beside them where the INRs are of the same shape."""
-    spec = inrs.spec
-    comparable = (spec.in_dim, spec.hidden_dim, spec.num_hidden, spec.out_dim) == PUBLISHED_DIMS
+    comparable = inrs.spec.layer_shapes == PUBLISHED_SPEC.layer_shapes
+    known = {corpus: PUBLISHED[name] for corpus, name in CORPORA.items()} if comparable else {}
+    own = measure_spreads(inrs)
     layers = []
     for number, pair in enumerate(zip(inrs.weights, inrs.biases, strict=True)):
-        for kind, (what, tensor) in enumerate(zip(("weights", "biases"), pair, strict=True)):
-            known = {corpus: spreads[kind][number] for corpus, spreads in PUBLISHED.items()} if comparable else {}
-            values = tensor.double()
-            std = float(values.std(correction=0))
-            layers.append(
-                Layer(f"layer {number + 1}, {what}", tuple(tensor.shape[1:]), float(values.mean()), std, known)
-            )
+        for what, tensor in zip(("weights", "biases"), pair, strict=True):
+            spread, *others = (getattr(spreads, what)[number] for spreads in (own, *known.values()))
+            published = dict(zip(known, others, strict=True))
+            shape, mean = tuple(tensor.shape[1:]), float(tensor.double().mean())
+            layers.append(Layer(f"layer {number + 1}, {what}", shape, mean, spread, published))
     return layers
 
 
