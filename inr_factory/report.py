@@ -85,9 +85,11 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: st
 
 def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Path, heading: str) -> None:
     """Write a PNG with a bar for each row (name, mean, spread, published figure or None), a diamond where published."""
-    figure = Figure(figsize=(8, 0.3 * len(rows) + 1.0), dpi=130)
-    axis = figure.subplots()
     names, means, spreads, published = zip(*rows, strict=True)
+    labels = [textwrap.fill(name.replace(", ", ",").replace(",", ", "), 60) for name in names]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = Figure(figsize=(9, 0.18 * lines + 0.12 * len(rows) + 1.0), dpi=130)
+    axis = figure.subplots()
     places = range(len(rows))
     axis.barh(places, means, xerr=spreads, color="tab:blue", alpha=0.8, error_kw={"linewidth": 1})
     known = [at for at, figure_ in enumerate(published) if figure_ is not None]
@@ -97,12 +99,12 @@ def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Pat
         axis.legend(fontsize=7)
     for at, (middle, spread) in enumerate(zip(means, spreads, strict=True)):
         axis.text(middle + spread, at, f" {middle:.1f}", va="center", fontsize=7)
-    axis.set_yticks(places, names, fontsize=7)
-    axis.invert_yaxis()
-    axis.margins(x=0.1)
+    axis.set_yticks(places, labels, fontsize=6)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.margins(x=0.15)
     axis.tick_params(axis="x", labelsize=7)
     figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5)
+    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.2 / figure.get_figheight()))
     _save(figure, path)
 
 

@@ -20,7 +20,7 @@ from inr_factory.mixup import parse_mixup
 from inr_factory.models import build_encoder
 from inr_factory.perturbation import parse_perturbation
 from inr_factory.reweighting import parse_reweighting
-from inr_factory.sweep import Run, Sweep, command_of, load_sweep, make_runs, rows_of, runs_of, write_tables
+from inr_factory.sweep import Row, Run, Sweep, command_of, load_sweep, make_runs, rows_of, runs_of, write_tables
 from inr_factory.transforms import parse_transforms
 
 GRID = {"model": ["mlp:hidden_dim=4", "mlp:hidden_dim=8"], "mixup": ["none", "mixup"], "seed": [0, 1]}
@@ -192,3 +192,12 @@ def test_tables_that_come_along_name_options_that_there_are(path, tmp_path):
         for parse, name in ((parse_mixup, "mixup"), (parse_perturbation, "perturb"), (parse_reweighting, "reweigh")):
             if values[name]:
                 parse(values[name])
+
+
+def test_a_row_of_the_picture_is_named_by_what_sets_it_apart():
+    from inr_factory.commands.sweep import _label
+
+    options = ["model", "views", "augment", "mixup", "canonical"]
+    assert _label(options, Row(("dws", "4", "none", "mixup", "True"), (0.5,), None)) == "dws, views 4, mixup, canonical"
+    assert _label(options[1:], Row(("1", "flip", "-", "False"), (0.5,), None)) == "views 1, flip, no canonical"
+    assert _label(["augment"], Row(("none",), (0.5,), None)) == "none"

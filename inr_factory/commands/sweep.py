@@ -88,5 +88,18 @@ def _draw(plan: Sweep, rows: Sequence[Row], folder: Path) -> None:
     from inr_factory.report import draw_table
 
     if rows:
-        lines = [(" | ".join(row.names), 100 * row.mean, 100 * (row.spread or 0), row.published) for row in rows]
+        lines = [(_label(plan.options, row), 100 * row.mean, 100 * (row.spread or 0), row.published) for row in rows]
         draw_table(lines, folder / "table.png", f"{folder.name}: test accuracy, %")
+
+
+def _label(options: Sequence[str], row: Row) -> str:
+    """What a row is called in the picture: its values, with the names of options where a value says nothing by itself."""
+    parts = []
+    for option, value in zip(options, row.names, strict=True):
+        if value in ("True", "False"):
+            parts.append(option if value == "True" else f"no {option}")
+        elif value.replace(".", "", 1).isdigit():
+            parts.append(f"{option} {value}")
+        elif value not in ("none", "-"):
+            parts.append(value)
+    return ", ".join(parts) or "none"
