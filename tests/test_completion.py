@@ -92,8 +92,13 @@ def test_completing_a_verb_loads_nothing_that_takes_time():
     assert told == ["status", "show", "sweep", "set()"]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_for_a_shell_is_shown(capsys, shell):
+@pytest.mark.parametrize(
+    ("shell", "sign"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_the_script_for_the_shell_that_asks_is_shown(capsys, monkeypatch, shell, sign):
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: (shell, f"/bin/{shell}"))
     with pytest.raises(SystemExit):
-        run(["--show-completion", shell])
-    assert "_INR_FACTORY_COMPLETE" in capsys.readouterr().out
+        run(["--show-completion"])
+    told = capsys.readouterr().out
+    assert "_INR_FACTORY_COMPLETE" in told
+    assert sign in told
