@@ -31,20 +31,19 @@ COMPLETION = "_INR_FACTORY_COMPLETE"  # set by a shell that asks what may come n
 # take seconds.
 VERBS = {
     "fit": "fit",
+    **dict.fromkeys(("repair", "merge"), "mend"),
+    **dict.fromkeys(("align", "augment_report"), "weights"),
     **dict.fromkeys(("status", "verify", "show"), "look"),
     "report": "report",
-    **dict.fromkeys(("card", "push"), "share"),
-    **dict.fromkeys(("repair", "merge"), "mend"),
+    "compare": "compare",
     **dict.fromkeys(("train", "evaluate", "predict"), "learn"),
     "pretrain": "pretrain",
     "sweep": "sweep",
-    **dict.fromkeys(("align", "augment_report"), "weights"),
+    **dict.fromkeys(("card", "push"), "share"),
     **dict.fromkeys(("import", "export"), "exchange"),
-    "compare": "compare",
     **dict.fromkeys(("recipes", "doctor"), "machine"),
     "benchmark": "benchmark",
 }
-
 
 # Under which heading of the first help screen each verb stands.
 PANELS = {

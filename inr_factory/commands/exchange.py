@@ -96,8 +96,7 @@ def import_(
     unchecked: Annotated[bool, typer.Option("--unchecked", help="import what does not show its images, too")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a set of another project's INRs. What their files do not say is taken from a convention, and checked by
-    rendering where --source names the objects. Goes on where it was cut short."""
+    """Make a set of another project's INRs; what its files do not say is a convention's, or checked against --source."""
     options = ImportOptions(
         convention=convention, omega_0=omega_0, output_bias=output_bias, order=order, targets=targets,
         hints=Hints(splits, num_signals, _dims(spec), allow_missing), use_sidecar=not no_sidecar,
