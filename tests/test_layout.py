@@ -46,7 +46,7 @@ LEARN = {
     "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
     "moves", "assignments", "alignment", "mixup", "training", "runs", "pretraining", "probes", "perturbation",
     "reweighting", "label_noise", "ranks",
-    "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.mlp", "models.set_layers", "models.graph",
+    "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.forward", "models.mlp", "models.set_layers", "models.graph",
     "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
 }  # fmt: skip
 FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "page", "hub", "__init__"}

@@ -29,6 +29,7 @@ SPECS = [
     ]
 ]
 SYMMETRIC = [
+    ("forward", {}),
     ("dws", {"set_layer": "attention"}),
     ("dws", {"set_layer": "attention", "num_heads": 4, "batch_norm": False}),
     ("dws", {"set_layer": "deepsets"}),
@@ -40,6 +41,7 @@ SYMMETRIC = [
 ]
 SMALL: dict[str, dict[str, int]] = {
     "mlp": {"hidden_dim": 8, "num_hidden": 2},
+    "forward": {"hidden_dim": 8},
     "dws": {"hidden_dim": 8, "num_hidden": 2},
     "ng_gnn": {"hidden_dim": 32, "num_layers": 4},
     "ng_t": {"hidden_dim": 8, "edge_dim": 4, "num_heads": 2, "num_layers": 3},

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 # A test holds them to be the same as those of the rooms that have them.
-MODELS = ("dws", "mlp", "ng_gnn", "ng_t", "scalegmn")
+MODELS = ("dws", "forward", "mlp", "ng_gnn", "ng_t", "scalegmn")
 TRANSFORMS = (
     "brightness", "canonical", "contrast", "dropout", "flip", "invert", "mix_channels", "multiplicative_noise",
     "noise", "permute", "phase", "quantile_dropout", "reflect", "rotate2d", "rotate3d", "scale", "scale_relu",

@@ -42,7 +42,7 @@ COLUMNS = {
 def train(
     dataset: Folder,
     model: Annotated[
-        str, typer.Option(help="mlp, dws, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
+        str, typer.Option(help="mlp, forward, dws, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
     ] = "dws",
     augment: Annotated[
         list[str] | None,

@@ -43,7 +43,7 @@ COLUMNS = {
 def pretrain(
     dataset: Folder,
     model: Annotated[
-        str, typer.Option(help="mlp, dws, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
+        str, typer.Option(help="mlp, forward, dws, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
     ] = "dws",
     positives: Annotated[
         str, typer.Option(help="what shows one object: augment (one INR, augmented twice), views (two fits) or both")

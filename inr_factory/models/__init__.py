@@ -15,13 +15,15 @@ from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr import INRBatch, SirenSpec
 from inr_factory.models.dws import DWSEncoder
 from inr_factory.models.encoder import Encoder
+from inr_factory.models.forward import ForwardEncoder
 from inr_factory.models.mlp import MLPEncoder
 from inr_factory.models.ng_gnn import NGGNNEncoder
 from inr_factory.models.ng_t import NGTransformerEncoder
 from inr_factory.models.scalegmn import ScaleGMNEncoder
 
 ENCODERS: dict[str, type[Encoder]] = {
-    kind.name: kind for kind in (MLPEncoder, DWSEncoder, NGGNNEncoder, NGTransformerEncoder, ScaleGMNEncoder)
+    kind.name: kind
+    for kind in (MLPEncoder, ForwardEncoder, DWSEncoder, NGGNNEncoder, NGTransformerEncoder, ScaleGMNEncoder)
 }
 
 
