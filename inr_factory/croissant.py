@@ -32,7 +32,7 @@ COLUMNS = {
     "psnr": "quality of the fit, dB",
     "loss": "mean squared error at the end of the fit",
     "steps": "steps that the fit took",
-    "status": "0: reached the target PSNR; 1: took all steps",
+    "status": "0: reached the target PSNR; 1: took all steps; -1: not known",
     "checksum": "crc32 of the row",
     "height": "of the image, pixels",
     "width": "of the image, pixels",

@@ -474,3 +474,13 @@ def test_an_export_says_all_that_is_needed_in_its_sidecar(root, tmp_path):
     assert said["convention"]["order"] == "rowcol"
     assert said["manifest"]["spec"]["omega_0"] == 30.0
     assert sum(len(shard["columns"]["psnr"]["values"]) for shard in said["shards"]) == 23
+
+
+def test_the_card_of_a_foreign_set_does_not_make_up_a_licence(tmp_path):
+    make_set(tmp_path / "set", views=1)
+    assert run(["export", str(tmp_path / "set"), "--to", "nfn", "--out", str(tmp_path / "theirs")]) == 0
+    arguments = ["import", str(tmp_path / "theirs"), "--from", "nfn", "--no-sidecar", "--out", str(tmp_path / "ours")]
+    assert run(arguments) == 0
+    text = (tmp_path / "ours" / "README.md").read_text()
+    assert "license: unknown" in text
+    assert "is not known" in text
