@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
 from platform import python_version
@@ -63,7 +63,7 @@ def fit_set(
         )
     nothing_to_do = finished(recipe, out)
     if nothing_to_do is not None:
-        return replace(nothing_to_do, card=keep_card_of_whole(out, nothing_to_do.manifest))
+        return nothing_to_do
     found = load_set(recipe, out)
     device = _device_of(settings)
     own, source = source, source or open_source(recipe.source, settings.data_root)

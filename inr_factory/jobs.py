@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
-from inr_factory.card import NO_CARD, Card
+from inr_factory.card import NO_CARD, Card, keep_card_of_whole
 from inr_factory.errors import UsageError
 from inr_factory.manifest import MANIFEST, Manifest, load_manifest, load_origin, sweep
 from inr_factory.places import Place
@@ -51,15 +51,16 @@ class FitReport:
 def finished(recipe: Recipe, out: Place) -> FitReport | None:
     """The report of a run that finds every shard recorded and there; None where something is to be made.
 
-    Reads the manifest and the sizes of the shards, no more, and writes nothing; what is inside is `verify`'s to
-    check. Raises UsageError where `out` holds another recipe's set, IntegrityError for a manifest that is damaged.
+    Reads the manifest, the sizes of the shards and the card, which is written where it is missing, no more; what is
+    inside is `verify`'s to check. Raises UsageError where `out` holds another recipe's set, IntegrityError for a manifest that is damaged.
     """
     started = monotonic()
     found = load_set(recipe, out)
     sweep(out)
     if found is None or missing_paths(found, recipe.views, out):
         return None
-    return FitReport(found, 0, 0, 0, 0, monotonic() - started)
+    card = keep_card_of_whole(out, found)
+    return FitReport(found, 0, 0, 0, 0, monotonic() - started, card)
 
 
 def load_set(recipe: Recipe, out: Place) -> Manifest | None:

@@ -162,9 +162,10 @@ class SetProgress:
 
 
 class ShardProgress:
-    """A bar over shards that are checked or rendered; silent off a terminal. A context manager."""
+    """A bar over shards that are checked or rendered, `total` of them if that is known; silent off a terminal. A context
+    manager."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self.bar = Progress(
             TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("shards"),
             TimeRemainingColumn(compact=True), console=err, expand=True, transient=True, disable=not has_bars(),

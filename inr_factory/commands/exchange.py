@@ -10,6 +10,7 @@ import typer
 from inr_factory import terminal
 from inr_factory.commands.options import DataRoot, Folder, Json, plural
 from inr_factory.errors import UsageError
+from inr_factory.interop.conventions import CONVENTIONS
 from inr_factory.interop.exports import FORMATS, export_set
 from inr_factory.interop.import_options import ImportOptions
 from inr_factory.interop.imports import import_set
@@ -18,7 +19,7 @@ from inr_factory.manifest import load_manifest
 from inr_factory.recipe import load_recipe
 
 KNOWN = ", ".join(FORMATS)
-CONVENTION = "inr-factory, dwsnets, siren, nfn, implicit-zoo, fit-a-nef, inr2vec"
+CONVENTION = ", ".join(CONVENTIONS)
 
 
 def export(
@@ -103,7 +104,7 @@ def import_(
         source=None if source is None else load_recipe(source), data_root=data_root, unchecked=unchecked,
         classes=_classes(classes), size=_size(size), shard_objects=shard_objects,
     )  # fmt: skip
-    with terminal.ShardProgress(f"import from {from_}", 0) as progress:
+    with terminal.ShardProgress(f"import from {from_}", None) as progress:
         report = import_set(path, from_, out, options, progress)
     manifest, verdict = report.manifest, report.verdict
     median = None if verdict is None else round(max(verdict.asked_db, verdict.best_db), 2)

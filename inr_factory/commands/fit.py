@@ -1,13 +1,12 @@
 """`fit`: make a data set, or what is missing of one."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from inr_factory import terminal
-from inr_factory.card import keep_card_of_whole
 from inr_factory.commands.options import (
     DataRoot,
     Json,
@@ -70,11 +69,7 @@ def fit(
     if dry_run:
         _estimate(resolved, out, how, as_json)
         return
-    found = finished(resolved, out)
-    if found is not None:
-        report = replace(found, card=keep_card_of_whole(out, found.manifest))
-    else:
-        report = _make(resolved, out, how)
+    report = finished(resolved, out) or _make(resolved, out, how)
     manifest = report.manifest
     say_edited(terminal.say, report.card)
     quarantined = [row for row in manifest.quarantine if row.view < resolved.views]

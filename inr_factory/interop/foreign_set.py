@@ -164,7 +164,9 @@ class ForeignSet:
         }  # fmt: skip
         digest = fingerprint_of(self.root, self.plan.members, facts)
         recipe: dict[str, Any] = {"views": self.plan.views}
-        origin = SourceRecord(name=self.format.name, version="imported", licence="unknown: the files do not say", fingerprint=digest)
+        origin = SourceRecord(
+            name=self.format.name, version="imported", licence="unknown: the files do not say", fingerprint=digest
+        )
         if "source" in self.head and self.source is None:
             origin = SourceRecord.model_validate(self.head["source"])
         if options.source is not None and self.source is not None:
