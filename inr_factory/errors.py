@@ -43,3 +43,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def one_line(error: BaseException) -> str:
+    """Somebody else's message as one line of moderate length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

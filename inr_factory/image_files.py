@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inr_factory.errors import one_line
 from inr_factory.recipe import ImageSource
 from inr_factory.signals import Signal, SignalError, pixel_grid
 
@@ -155,8 +156,3 @@ def _signal(values: Values) -> Signal:
     height, width, channels = values.shape
     targets = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32).reshape(-1, channels))
     return Signal(pixel_grid(height, width), targets, peak=1.0, facts={"height": height, "width": width})
-
-
-def one_line(error: BaseException) -> str:
-    """Somebody else's message as one line of moderate length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.image_files import one_line
+from inr_factory.errors import one_line
 from inr_factory.mesh_text import Polygons, read_ascii_stl, read_obj, read_off
 from inr_factory.meshes import Mesh, checked_mesh
 from inr_factory.ply_files import ply_content, read_ply

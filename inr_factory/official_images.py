@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.class_folders import readable
-from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.image_files import one_line
+from inr_factory.errors import IntegrityError, UsageError, one_line
 
 SOCKET_TIMEOUT = 20.0  # seconds without an answer
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.class_folders import SPLITS, ClassFiles, readable
-from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.image_files import one_line
+from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.signals import Item, SignalError
 
 if TYPE_CHECKING:

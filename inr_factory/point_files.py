@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from inr_factory.image_files import one_line
+from inr_factory.errors import one_line
 from inr_factory.mesh_text import text_of
 from inr_factory.meshes import check_points
 from inr_factory.ply_files import read_ply

@@ -92,6 +92,15 @@ def test_the_verb_compares_with_a_published_corpus_and_shows_both_beside_sets_of
     assert said["typical_factor"] == 1.0
 
 
+def test_a_published_corpus_may_stand_first(tmp_path, capsys):
+    make_set(tmp_path / "a", replace(SPEC, hidden_dim=32, omega_0=30.0), views=1)
+    assert run(["compare", "dwsnets_mnist", str(tmp_path / "a"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["sets"]) == {"A", "B"}
+    assert said["spec_differences"] == {"start": ["dwsnets", "siren"]}
+    assert (tmp_path / "a/compare.png").is_file()
+
+
 def test_sets_of_other_shapes_are_compared_as_far_as_they_go_and_too_few_inrs_are_refused(tmp_path, capsys):
     make_set(tmp_path / "a", views=1)
     make_set(tmp_path / "b", replace(SPEC, num_hidden=3), views=1, objects={"train": 1})

@@ -61,7 +61,7 @@ HOMES = {
     "scipy": {"alignment", "benchmarks"},
     "sklearn": {"images", "probes"},
     "torchvision": {"official_images"},
-    "PIL": {"image_files"},
+    "PIL": {"image_files", "page"},
     "trimesh": {"mesh_files"},
     "igl": {"distances"},
     "triton": {"fitting.fused_kernel"},

@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import zlib
 from base64 import b64decode
 
 import numpy as np
@@ -289,7 +288,7 @@ def test_many_classes_share_a_colour_the_frequent_do_not():
 
 
 def unpack(uri):
-    """Pixels of a data URI, read by another library."""
+    """Pixels of a data URI."""
     from io import BytesIO
 
     from PIL import Image
@@ -314,11 +313,6 @@ def test_a_shaded_surface_is_clear_where_there_is_none():
     assert pixels[:, 0, 3].tolist() == [0, 128, 255]
     np.testing.assert_allclose(pixels[2, :, 0], shade[2] * 255, atol=2)
     np.testing.assert_allclose(pixels[2, :, 1], shade[2] * 127.5, atol=2)
-
-
-def test_a_damaged_png_would_be_seen():
-    with pytest.raises((zlib.error, OSError, SyntaxError)):
-        unpack(png.image_uri(np.zeros((4, 4, 1)))[:-40])
 
 
 def test_large_images_are_made_smaller_by_means():

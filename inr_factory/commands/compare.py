@@ -26,7 +26,7 @@ def compare(
     split: Annotated[str, typer.Option(help="train, val or test")] = "train",
     count: Annotated[int, typer.Option(help="how many INRs of each are measured, at most", min=2)] = 2000,
     picture: Annotated[
-        Path | None, typer.Option("--out", help="PNG to write; else A/compare.png", show_default=False)
+        Path | None, typer.Option("--out", help="PNG to write; else compare.png in the first set", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +35,7 @@ def compare(
 
     portraits = {"A": _portray(a, split, count), "B": _portray(b, split, count)}
     dims = [portrait.spec.layer_shapes for portrait in portraits.values()]
-    if b not in PUBLISHED and all(shapes == PUBLISHED_SPEC.layer_shapes for shapes in dims):
+    if not {a, b} & PUBLISHED.keys() and all(shapes == PUBLISHED_SPEC.layer_shapes for shapes in dims):
         portraits |= {name: published(name) for name in PUBLISHED}
     differences = spec_differences(portraits["A"].spec, portraits["B"].spec)
     where = {"A": a, "B": b}
@@ -43,7 +43,7 @@ def compare(
     lines = columns_of(portraits)
     alike = dims[0] == dims[1]
     factor = portraits["A"].spreads.typical_factor(portraits["B"].spreads) if alike else None
-    path = picture or fetch_set(a) / "compare.png"
+    path = picture or _folder(a, b) / "compare.png"
     spreads = {titles[key]: (p.spreads.weights, p.spreads.biases) for key, p in portraits.items()}
     draw_spreads(spreads, path, "standard deviation of each layer over INRs")
     if as_json:
@@ -66,6 +66,11 @@ def compare(
 
 def _portray(where: str, split: str, count: int) -> Portrait:
     return published(where) if where in PUBLISHED else portray(fetch_set(where), split, count)
+
+
+def _folder(*where: str) -> Path:
+    """The folder of the first that is a set; this one where both are published."""
+    return next((fetch_set(each) for each in where if each not in PUBLISHED), Path())
 
 
 def _cell(name: str, value: float) -> str:

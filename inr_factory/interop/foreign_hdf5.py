@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError
-from inr_factory.interop.members import one_line
+from inr_factory.errors import IntegrityError, one_line
 from inr_factory.shards import own_data, plain_offset
 
 MAX_CONFIG_BYTES = 1_000_000

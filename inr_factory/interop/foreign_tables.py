@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr import INRBatch
-from inr_factory.interop.members import one_line
 from inr_factory.spec import SirenSpec
 
 HEAD = "inr_factory"

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.errors import IntegrityError
+from inr_factory.errors import IntegrityError, one_line
 from inr_factory.inr import INRBatch
 from inr_factory.interop.foreign_hdf5 import hdf5_bytes, read_hdf5
-from inr_factory.interop.members import Hints, Member, Outgoing, inside, one_line
+from inr_factory.interop.members import Hints, Member, Outgoing, inside
 from inr_factory.interop.peer_statistics import Statistics
 from inr_factory.interop.state_dicts import Layers, check_layers, layers_of, spec_of
 from inr_factory.interop.trees import MAX_INR_BYTES, Tree

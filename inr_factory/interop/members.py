@@ -127,11 +127,6 @@ def inside(root: Path, path: str, most: int) -> Path:
     return whole
 
 
-def one_line(error: BaseException) -> str:
-    """Somebody else's message, its first line, of moderate length."""
-    return " ".join(str(error).partition("\n")[0].split())[:160] or type(error).__name__
-
-
 def natural(object_id: str) -> tuple[Any, ...]:
     """A key by which train/00009 comes before train/00010, and 9 before 10."""
     return tuple(

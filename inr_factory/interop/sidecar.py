@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.interop.conventions import Convention, Targets
-from inr_factory.interop.members import inside, one_line
+from inr_factory.interop.members import inside
 from inr_factory.manifest import Manifest, Quarantined, Record
 from inr_factory.shards import ShardReader
 

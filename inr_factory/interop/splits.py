@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.interop.members import Hints, Listed, Member, inside, one_line
+from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.interop.members import Hints, Listed, Member, inside
 from inr_factory.manifest import SPLITS
 
 MAX_SPLITS_BYTES = 512 * 2**20

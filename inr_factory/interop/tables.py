@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr import INRBatch
 from inr_factory.interop.foreign_hdf5 import hdf5_bytes, parameters_of, read_hdf5
 from inr_factory.interop.foreign_tables import (
@@ -24,7 +24,7 @@ from inr_factory.interop.foreign_tables import (
     read_safetensors,
     safetensors_bytes,
 )
-from inr_factory.interop.members import Contents, Hints, Listed, Member, Outgoing, inside, one_line
+from inr_factory.interop.members import Contents, Hints, Listed, Member, Outgoing, inside
 from inr_factory.interop.peer_statistics import Statistics
 from inr_factory.interop.splits import load_splits
 from inr_factory.interop.state_dicts import Layers, check_layers

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr import INRBatch
-from inr_factory.interop.members import Contents, Hints, Listed, Member, Outgoing, inside, one_line
+from inr_factory.interop.members import Contents, Hints, Listed, Member, Outgoing, inside
 from inr_factory.interop.peer_statistics import Statistics
 from inr_factory.interop.splits import apply_splits, find_splits, splits_json
 from inr_factory.interop.state_dicts import Layers, layers_of, state_dicts
