@@ -54,7 +54,7 @@ OMEGAS = (10, 20, 30)
 TARGETS: tuple[int | None, ...] = (30, 35, 40, None)
 SIZES = ["limit.train=1500", "limit.val=100", "limit.test=800"]
 TRAIN: dict[str, Value] = {
-    "model": "forward", "epochs": 40, "batch-size": 64, "lr": 5.0e-3, "schedule": "cosine",
+    "model": "forward", "epochs": 20, "batch-size": 64, "lr": 5.0e-3, "schedule": "cosine",
 }  # fmt: skip
 
 

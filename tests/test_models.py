@@ -30,6 +30,7 @@ SPECS = [
 ]
 SYMMETRIC = [
     ("forward", {}),
+    ("forward", {"points": True}),
     ("dws", {"set_layer": "attention"}),
     ("dws", {"set_layer": "attention", "num_heads": 4, "batch_norm": False}),
     ("dws", {"set_layer": "deepsets"}),
@@ -345,6 +346,7 @@ def test_a_classifier_refuses_one_class_and_parts_of_another_spec() -> None:
         ("dws", {"hidden_dim": 8, "num_heads": 3}, "must divide hidden_dim 8, got 3"),
         ("dws", {"num_hidden": 0}, "num_hidden of dws must be a whole number of at least 1, got 0"),
         ("mlp", {"hidden_dim": 2.5}, r"hidden_dim of mlp must be a whole number of at least 1, got 2\.5"),
+        ("forward", {"points": 3}, "points of forward must be true or false, .* got 3"),
         ("mlp", {"dropout": 1.0}, "dropout of mlp must be at least 0 and below 1"),
     ],
 )
@@ -403,6 +405,55 @@ def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_do
     assert not torch.allclose(reads[False](moved), reads[False](inrs), atol=1e-2)
     again = Classifier.from_description(reads[True].describe())
     assert again.canonical
+
+
+@pytest.mark.parametrize("points", [False, True])
+def test_forward_does_not_see_signs_and_phases_and_has_no_need_of_a_canonical_form(
+    spec: SirenSpec, points: bool
+) -> None:
+    model, inrs = classifier("forward", spec, points=points), random_inrs(spec, 5)
+    for move in (FlipSigns(), ShiftPhases(max_k=2)):
+        moved = move(inrs, torch.Generator().manual_seed(1))
+        assert differs(moved.flatten(), inrs.flatten())
+        torch.testing.assert_close(features_of(model, moved), features_of(model, inrs), atol=1e-9, rtol=1e-7)
+
+
+def test_a_sign_or_phase_on_one_side_of_a_neuron_alone_shows_to_forward(spec: SirenSpec) -> None:
+    model, inrs = classifier("forward", spec), random_inrs(spec, 5)
+    for layer in range(spec.num_hidden):
+        weights, biases = list(inrs.weights), list(inrs.biases)
+        sign = torch.ones(spec.hidden_dim, dtype=torch.float64)
+        sign[0] = -1
+        biases[layer] = biases[layer] * sign
+        assert differs(model(INRBatch(spec, inrs.weights, tuple(biases))), model(inrs)), "the bias alone"
+        weights[layer] = weights[layer] * sign[:, None]
+        assert differs(model(INRBatch(spec, tuple(weights), tuple(biases))), model(inrs)), "without what goes out"
+
+
+def test_forward_with_points_can_be_what_the_inr_shows_there() -> None:
+    spec = SirenSpec(2, 1, hidden_dim=6, num_hidden=2, omega_0=7.0)
+    inrs, encoder = random_inrs(spec, 3), build_encoder("forward", spec, hidden_dim=5, points=True).double()
+    for layer in encoder.layers:
+        nn.init.zeros_(layer.mlp[-1].weight)
+        nn.init.zeros_(layer.mlp[-1].bias)
+    coords = encoder.layers[0].look
+    assert bool((coords.abs() <= 1).all())
+    told: list[Tensor] = []
+    encoder.last.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+
+    encoder(inrs)
+
+    shown = inrs(coords)[:, :, 0] - inrs.biases[-1]
+    torch.testing.assert_close(told[0][:, 0, :5], F.normalize(shown, dim=1))
+
+
+def test_forward_reads_relu_inrs_without_signs_and_without_points() -> None:
+    spec = SirenSpec(2, 1, hidden_dim=6, activation="relu", start="linear")
+    encoder, inrs = build_encoder("forward", spec, hidden_dim=8).double(), random_inrs(spec, 4)
+    torch.testing.assert_close(encoder(permuted(inrs)), encoder(inrs))
+    assert differs(encoder(permuted(inrs, columns=False)), encoder(inrs))
+    with pytest.raises(UsageError, match=r"points of forward must be true or false, and false for .*relu.*; got True"):
+        build_encoder("forward", spec, points=True)
 
 
 def test_relu_inrs_have_no_canonical_classifier():
