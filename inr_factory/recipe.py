@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.spec import Activation, SirenSpec, Start
-
-# More than any recipe has; a few lines of aliases can stand for billions of values.
-MAX_YAML_BYTES, MAX_YAML_VALUES, MAX_YAML_DEPTH = 1_000_000, 100_000, 100
+from inr_factory.yaml_files import load_yaml, parse_yaml
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -234,7 +231,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set takes key=value, got {override!r}; for example --set fit.steps=500")
-        _put(fields, key.strip().split("."), _parse(text, f"--set {override}"))
+        _put(fields, key.strip().split("."), parse_yaml(text, f"--set {override}"))
     return check_recipe(fields, origin=name)
 
 
@@ -263,43 +260,6 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     fields = {"name": path.stem, **fields}
     base = fields.pop("base", None)
     return fields if base is None else _merge(_read(str(base), (*seen, name)), fields)
-
-
-def load_yaml(path: Path, what: str) -> Any:
-    """The plain values of a YAML file, `what` it is called in messages. UsageError for one that is no YAML, asks for
-    Python objects, or unfolds to more than anyone writes by hand."""
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise UsageError(f"{what} has more than {MAX_YAML_BYTES:,} bytes; is it the right file?")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} cannot be read: {error}") from None
-    return _parse(text, what)
-
-
-def _parse(text: str, origin: str) -> Any:
-    try:
-        fields = yaml.safe_load(text)
-        _unfolded(fields, {})
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is a date to YAML
-        raise UsageError(f"{origin} is not YAML: {' '.join(str(error).split())[:300]}") from None
-    except RecursionError:
-        raise UsageError(f"{origin} is nested too deeply, or within itself") from None
-    return fields
-
-
-def _unfolded(value: Any, known: dict[int, int], depth: int = 0) -> int:
-    """How many values there are once every alias is written out; ValueError for more than MAX_YAML_VALUES."""
-    if depth > MAX_YAML_DEPTH:
-        raise RecursionError
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_unfolded(each, known, depth + 1) for each in inner)
-        if known[id(value)] > MAX_YAML_VALUES:
-            raise ValueError(f"its aliases stand for more than {MAX_YAML_VALUES:,} values")
-    return known[id(value)]
 
 
 def _short(value: Any) -> str:

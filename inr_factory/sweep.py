@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.manifest import write_atomically
-from inr_factory.recipe import load_yaml
+from inr_factory.yaml_files import load_yaml
 
 MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions
 

@@ -18,6 +18,7 @@ HALL = {
     "spec",
     "signals",
     "recipe",
+    "yaml_files",
     "manifest",
     "shards",
     "errors",
@@ -70,7 +71,7 @@ HOMES = {
     "jinja2": {"page"},
     "markupsafe": {"page"},
     "huggingface_hub": {"hub"},
-    "yaml": {"recipe", "commands"},
+    "yaml": {"yaml_files", "commands"},
     "typer": {"cli", "commands"},
     "rich": {"terminal"},
 }

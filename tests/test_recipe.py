@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from inr_factory import recipe as room
 from inr_factory.errors import UsageError
 from inr_factory.recipe import Recipe, builtin_recipes, check_recipe, load_recipe
+from inr_factory.yaml_files import load_yaml
 
 MINIMAL = {"name": "tiny", "source": {"collection": "digits"}}
 FREE = {"name", "views", "quarantine_threshold"}
@@ -155,6 +156,11 @@ def test_an_unknown_recipe_names_the_nearest(folder, name, message):
         (b"name: \xff\xfe", "bad.yaml cannot be read"),
         (b"base: smal", "did you mean 'small'"),
         (b"source: {collection: digits}\nfit: {1: 2}", "fit.1: keys should be strings"),
+        (
+            b"fit: {steps: 1}\nviews: 2\nfit: {steps: 2}",
+            r"the key 'fit' stands twice; take one out in .* line 3, column 1",
+        ),
+        (b"fit: {steps: 1, steps: 1}", "the key 'steps' stands twice"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_told_in_one_line(folder, content, message):
@@ -164,6 +170,14 @@ def test_a_file_that_is_no_recipe_is_told_in_one_line(folder, content, message):
         load_recipe(str(folder / "bad.yaml"))
 
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_merged_in_may_be_overruled_again_and_again(folder):
+    (folder / "merged.yaml").write_text(
+        "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3}\nd: {<<: *b, y: 4}\n"
+    )
+    found = load_yaml(folder / "merged.yaml", "it")
+    assert found == {"a": {"x": 1, "y": 1}, "b": {"x": 2, "y": 1}, "c": {"x": 3, "y": 1}, "d": {"x": 2, "y": 4}}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from inr_factory.card import BESIDE, Card
 from inr_factory.errors import FactoryError, UsageError, did_you_mean
 from inr_factory.manifest import MANIFEST, ORIGIN, Manifest, Quarantined, ShardEntry, load_manifest, write_atomically
 from inr_factory.places import Place, fetch_file, place
-from inr_factory.recipe import check_recipe, load_yaml
+from inr_factory.recipe import check_recipe
+from inr_factory.yaml_files import load_yaml
 
 if TYPE_CHECKING:
     from inr_factory.signals import Source
