@@ -26,7 +26,7 @@ def load_yaml(path: Path, what: str) -> Any:
 def parse_yaml(text: str, origin: str) -> Any:
     """As `load_yaml`, for text that comes from `origin`."""
     try:
-        fields = yaml.load(text, _EachKeyOnce)  # noqa: S506: a SafeLoader
+        fields = yaml.load(text, _EachKeyOnce)
         _unfolded(fields, {})
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is a date to YAML
         raise UsageError(f"{origin} is not YAML: {one_line(error)}") from None

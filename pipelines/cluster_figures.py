@@ -54,7 +54,7 @@ def measure_share(data_root: Path | None, count: int) -> dict[str, Any]:
     """CPU time of all processes of a run but its actors, from its first INR to its last: over that of all processes,
     and over the time of two cores. On a machine that does nothing else both are the same; Ray's processes beat at all
     times, so that where others take most of the cores the first is too high."""
-    recipe = full_speed("digits" if data_root is None else "fashion_mnist", count, "auto")
+    recipe = full_speed("digits" if data_root is None else "fashion_mnist_40db", count, "auto")
     seen: list[dict[str, float]] = []
     last = 0.0
 

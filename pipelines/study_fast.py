@@ -89,7 +89,7 @@ def folder(work: Path, name: str, limit: int) -> Path:
 def make(work: Path, name: str, how: list[str], data_root: Path, limit: int, views: int) -> float:
     """Seconds that the set took to fit, kept beside it."""
     out = folder(work, name, limit)
-    recipe = load_recipe("fashion_mnist", [f"limit={limit}", f"views={views}", *how])
+    recipe = load_recipe("fashion_mnist_40db", [f"limit={limit}", f"views={views}", *how])
     started = monotonic()
     report = fit_set(recipe, out, Settings(data_root, backend="local"))
     note = work / f"{out.name}.seconds"

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -54,7 +55,7 @@ OMEGAS = (10, 20, 30)
 TARGETS: tuple[int | None, ...] = (30, 35, 40, None)
 SIZES = ["limit.train=1500", "limit.val=100", "limit.test=800"]
 TRAIN: dict[str, Value] = {
-    "model": "forward", "epochs": 20, "batch-size": 64, "lr": 5.0e-3, "schedule": "cosine",
+    "epochs": 20, "batch-size": 64, "lr": 5.0e-3, "schedule": "cosine",
 }  # fmt: skip
 
 
@@ -86,25 +87,29 @@ def ways() -> Iterator[Way]:
                 yield Way(optimiser, start, omega_0, target)
 
 
-def study(data_root: Path, work: Path, out: Path, seeds: Sequence[int], probe: int, figures_only: bool) -> None:
+def study(
+    data_root: Path, work: Path, out: Path, model: str, only: str, seeds: Sequence[int], probe: int, figures_only: bool
+) -> None:
     torch.set_num_threads(1)
-    found = list(ways())
+    found = [way for way in ways() if fnmatch(way.name, only)]
+    if not found:
+        raise SystemExit(f"--only {only} matches none of {', '.join(way.name for way in ways())}")
     if not figures_only:
         for number, way in enumerate(found, 1):
             fit_set(way.recipe, work / "sets" / way.name, Settings(data_root, backend="local"))
             print(f"set {number} of {len(found)}: {way.name}", flush=True)
     plan = Sweep(
-        train=TRAIN,
+        train={"model": model, **TRAIN},
         grid=[Grid(axes={"dataset": [str(work / "sets" / way.name) for way in found], "seed": list(seeds)})],
     )
-    runs = runs_of(plan, work)
+    runs = runs_of(plan, work / model.replace(":", "-"))
     if not figures_only:
         make(plan, [run for run in runs if read_result(plan, run) is None])
     rows = {Path(row.names[0]).name: row for row in rows_of(plan, runs)}
     done = [way for way in found if way.name in rows]
     costs = measure(done, open_source(load_recipe("fashion_mnist").source, data_root), probe)
     manifests = {way: load_manifest(work / "sets" / way.name) for way in done}
-    out.write_text("".join(f"{line}\n" for line in table(done, rows, costs, manifests, seeds)))
+    out.write_text("".join(f"{line}\n" for line in table(done, rows, costs, manifests, model, seeds)))
     draw_trade(
         series(done, rows, costs), out.with_suffix(".png"), "Which INRs are best to read?", "ms of one core an INR"
     )
@@ -131,10 +136,15 @@ def measure(found: Sequence[Way], source: Source, count: int) -> dict[Way, float
 
 
 def table(
-    found: Sequence[Way], rows: dict[str, Row], costs: dict[Way, float], sets: dict[Way, Manifest], seeds: Sequence[int]
+    found: Sequence[Way],
+    rows: dict[str, Row],
+    costs: dict[Way, float],
+    sets: dict[Way, Manifest],
+    model: str,
+    seeds: Sequence[int],
 ) -> Iterator[str]:
     sizes = ", ".join(f"{split} {part.objects:,}" for split, part in next(iter(sets.values())).splits.items())
-    yield f"Fashion-MNIST ({sizes}), one view, 2-32-32-1; `{TRAIN['model']}`, canonical form, {TRAIN['epochs']} epochs, at most "
+    yield f"Fashion-MNIST ({sizes}), one view, 2-32-32-1; `{model}`, canonical form, {TRAIN['epochs']} epochs, at most "
     yield f"{len(seeds)} seeds (in brackets where fewer).\n"
     yield "| optimiser | start | omega_0 | stop at | mean dB | mean steps | ms an INR | test accuracy |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -164,8 +174,19 @@ if __name__ == "__main__":
     parser.add_argument("--data-root", type=Path, required=True, help="where FashionMNIST/ is")
     parser.add_argument("--work", type=Path, required=True, help="folder for sets and runs")
     parser.add_argument("--out", type=Path, required=True, help="the Markdown file")
+    parser.add_argument("--model", default="forward", help="the classifier's encoder")
+    parser.add_argument("--only", default="*", help="ways to fit, as OPTIMISER-START-OMEGA-TARGET with wildcards")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--probe", type=int, default=32, help="images whose fits are timed")
     parser.add_argument("--figures-only", action="store_true", help="fit and train nothing")
     given = parser.parse_args()
-    study(given.data_root, given.work, given.out, range(given.seeds), given.probe, given.figures_only)
+    study(
+        given.data_root,
+        given.work,
+        given.out,
+        given.model,
+        given.only,
+        range(given.seeds),
+        given.probe,
+        given.figures_only,
+    )

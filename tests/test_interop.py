@@ -382,9 +382,9 @@ def test_inrs_of_other_images_are_refused(digits, tmp_path):
 def test_where_none_was_asked_for_the_convention_that_fits_is_taken_and_told(tmp_path):
     settings = ["limit={train: 12, val: 0, test: 0}", "views=1"]
     data_root = DATASETS
-    fit_set(load_recipe("fashion_mnist", settings), tmp_path / "set", Settings(data_root, "local", 1))
+    fit_set(load_recipe("fashion_mnist_40db", settings), tmp_path / "set", Settings(data_root, "local", 1))
     export_set(tmp_path / "set", "nfn", tmp_path / "out", "inr-factory")
-    options = ImportOptions(use_sidecar=False, source=load_recipe("fashion_mnist"), data_root=data_root)
+    options = ImportOptions(use_sidecar=False, source=load_recipe("fashion_mnist_40db"), data_root=data_root)
     report = import_set(tmp_path / "out", "nfn", tmp_path / "back", options)
     assert any("xy, targets unit, which fits best" in remark for remark in report.remarks)
     before, weights, _ = read(tmp_path / "set", "train")
