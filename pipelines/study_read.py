@@ -1,7 +1,7 @@
 """Which INRs are best to read? The same Fashion-MNIST objects fitted in many ways, start convention x omega_0 x stopping
 quality x optimiser, and the same classifier trained on each with the same budget: accuracy against the cost of a fit.
 
-python pipelines/study_read.py --data-root ../shared/datasets --work /tmp/study_read --out docs/study_read.md
+python pipelines/study_read.py --data-root ../shared/datasets --work /tmp/study_read --out docs/tables/which_inrs.md
 
 Writes Markdown to --out and a picture beside it. What is in --work already (sets, runs) is taken as it is: run it again
 after an interruption; `--figures-only` writes what is there so far. The cost of a fit is measured apart, in turns: time
