@@ -1,8 +1,6 @@
 """status --watch: rate and time left from the set alone; it ends when nothing is missing."""
 
 import json
-import threading
-import time
 from collections import deque
 
 import pytest
@@ -47,24 +45,24 @@ def test_what_is_in_quarantine_counts_as_done(whole):
     assert (look.done, look.quarantined) == (48, 1)
 
 
-def test_watching_a_set_that_is_being_made_ends_with_it(whole, tmp_path, capsys):
+def test_watching_a_set_that_is_being_made_ends_with_it(whole, tmp_path, capsys, monkeypatch):
     out = tmp_path / "set"
     fit_set(tiny(), out, LOCAL)
     write_atomically(out / MANIFEST, first(whole, 3).to_json().encode())
+    waits = []
 
-    def finish():
-        time.sleep(0.5)
-        write_atomically(out / MANIFEST, whole.to_json().encode())
+    def sleep(seconds):
+        waits.append(seconds)
+        write_atomically(out / MANIFEST, first(whole, 3 if len(waits) < 2 else 10).to_json().encode())
 
-    thread = threading.Thread(target=finish)
-    thread.start()
+    monkeypatch.setattr("inr_factory.commands.watch.sleep", sleep)
     assert cli.run(["status", str(out), "--watch", "--every", "0.1"]) == 0
-    thread.join()
+    assert waits == [0.1, 0.1]
     said = capsys.readouterr()
     lines = said.err.splitlines()
     assert "7 of 10 shards missing, 0 in quarantine" in lines[0]
     assert lines[-1].startswith("48 of 48 INRs, 0 of 10 shards missing")
-    assert len(lines) > 1
+    assert len(lines) == 3
     assert "48 INRs" in said.out, "and then it says what status says"
 
 

@@ -23,14 +23,14 @@ def benchmark_pipeline(plan: Plan) -> tuple[Benchmark]:
     """INRs per second of whole runs at full speed, with all cores, beyond their start and end: by `sprint`, and by the
     engine that fits nothing. The share says how much of a fit's time everything but fitting takes."""
     count = min(plan.rows, MOST_INRS)
-    name = "digits" if plan.data_root is None else "fashion_mnist_40db"
+    base = "digits" if plan.data_root is None else "fashion_mnist_40db"
     rates: dict[str, list[float]] = {}
     starts: dict[str, list[float]] = {}
     with scratch_folder(set_bytes(count)) as folder:
         for turn in range(TURNS):
             for backend in BACKENDS:
                 for name, engine in (("fit by sprint", "auto"), ("without fitting", "none")):
-                    recipe = full_speed(name, count, engine)
+                    recipe = full_speed(base, count, engine)
                     rate, start = timed_fit(recipe, folder / "set", Settings(plan.data_root, backend))
                     rates.setdefault(f"{name}, {backend}", []).append(rate)
                     starts.setdefault(f"{name}, {backend}", []).append(start)
@@ -43,17 +43,17 @@ def benchmark_pipeline(plan: Plan) -> tuple[Benchmark]:
             fit = rates[name.replace("without fitting", "fit by sprint")]
             facts[SHARE] = median(ours / null for ours, null in zip(fit, found, strict=True))
         rows.append(summary(name, found, rates[yardstick], facts))
-    setting = f"{count:,} INRs of {name} to {recipe.fit.target_psnr:g} dB, {num_cores()} workers, beyond start and end"
+    setting = f"{count:,} INRs of {base} to {recipe.fit.target_psnr:g} dB, {num_cores()} workers, beyond start and end"
     return (Benchmark("pipeline", yardstick, setting, tuple(rows), "INRs"),)
 
 
-def full_speed(name: str, count: int, engine: str) -> Recipe:
+def full_speed(base: str, count: int, engine: str) -> Recipe:
     """A recipe that makes so many INRs by `sprint`, in one view or, where there are too few objects, in several."""
-    objects = 1797 if name == "digits" else count
+    objects = 1797 if base == "digits" else count
     views = -(-count // objects)
     own = [f"views={views}", f"limit={min(objects, count)}", f"fit.engine={engine}", f"shard_objects={SHARD_OBJECTS}"]
     floor = ["fit.floor_psnr=-1"] if engine == "none" else []
-    return load_recipe(name, ["fit.optimizer=sprint", "fit.learning_rate=8e-3", "fit.steps=80", *own, *floor])
+    return load_recipe(base, ["fit.optimizer=sprint", "fit.learning_rate=8e-3", "fit.steps=80", *own, *floor])
 
 
 def timed_fit(recipe: Recipe, out: Path, settings: Settings) -> tuple[float, float]:
