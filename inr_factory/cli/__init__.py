@@ -1,0 +1,1 @@
+"""Command line: `inr-factory` and its commands, a thin layer over the Python functions."""

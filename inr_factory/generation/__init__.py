@@ -1,0 +1,1 @@
+"""Generation: makes INRs: recipes, sources, fitting, execution, maintenance."""

@@ -1,0 +1,1 @@
+"""Execution: a fit planned, run by local processes or Ray, and recorded."""

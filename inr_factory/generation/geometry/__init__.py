@@ -1,0 +1,1 @@
+"""Geometry: meshes, point clouds, distances and their files."""

@@ -1,0 +1,1 @@
+"""Sources: the collections that INRs are fitted to."""

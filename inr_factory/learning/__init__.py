@@ -1,0 +1,1 @@
+"""Learning: reads INRs: data, transforms, alignment, models, training."""

@@ -1,0 +1,1 @@
+"""Alignment: INRs matched to one another, and mixed."""

@@ -1,0 +1,1 @@
+"""Data: data sets of INRs as torch data sets, sampled in batches."""

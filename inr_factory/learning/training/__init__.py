@@ -1,0 +1,1 @@
+"""Training: classifiers, contrastive pre-training, sweeps."""

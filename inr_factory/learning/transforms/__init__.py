@@ -1,0 +1,1 @@
+"""Transforms: augmentations of INRs in weight space."""

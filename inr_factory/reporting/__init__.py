@@ -1,0 +1,1 @@
+"""Reporting: plots, galleries, the HTML report, comparisons."""
