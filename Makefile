@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := inrs/demo
-SOURCES := inr_factory/fitting/fused.c inr_factory/moves.c inr_factory/assignments.c
+SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transforms/neuron_ops.c inr_factory/learning/alignment/linear_assignment.c
 
 .PHONY: demo test lint docs clean
 

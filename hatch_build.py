@@ -15,9 +15,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FUSED = ("inr_factory/fitting/fused.c", "inr_factory/fitting/_fused.so")
-MOVES = ("inr_factory/moves.c", "inr_factory/_moves.so")
-ASSIGNMENTS = ("inr_factory/assignments.c", "inr_factory/_assignments.so")
+FUSED = ("inr_factory/generation/fitting/fused.c", "inr_factory/generation/fitting/_fused.so")
+MOVES = ("inr_factory/learning/transforms/neuron_ops.c", "inr_factory/learning/transforms/_neuron_ops.so")
+ASSIGNMENTS = (
+    "inr_factory/learning/alignment/linear_assignment.c",
+    "inr_factory/learning/alignment/_linear_assignment.so",
+)
 
 # Never -ffast-math: see the top of fused.c.
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden"]

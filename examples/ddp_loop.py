@@ -7,9 +7,9 @@ from plain_loop import Reader, accuracy
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from inr_factory.canonical import Canonicalize
-from inr_factory.dataset import INRDataset
-from inr_factory.loader import INRLoader
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.transforms.canonical import Canonicalize
 
 
 def main(path: str, epochs: int) -> None:

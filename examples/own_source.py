@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from inr_factory.factory import Settings, fit_set
-from inr_factory.recipe import Recipe
-from inr_factory.signals import Item, Signal, pixel_grid
+from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.recipe import Recipe
+from inr_factory.generation.signals import Item, Signal, pixel_grid
 
 
 class Textures:

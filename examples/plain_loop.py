@@ -5,12 +5,13 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from inr_factory.canonical import Canonicalize, canonicalize
-from inr_factory.dataset import INRDataset
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.loader import INRLoader
-from inr_factory.mixup import MixUp
-from inr_factory.transforms import Compose, GaussianNoise
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.alignment.mixup import MixUp
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.transforms.canonical import Canonicalize, canonicalize
+from inr_factory.learning.transforms.compose import Compose, GaussianNoise
 
 
 class Reader(nn.Module):

@@ -4,19 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.specs import SPECS
+from support.tiny_recipes import long_whole  # noqa: F401
 
-from inr_factory.fitting import fused_cpu
-from inr_factory.inr import INRBatch, SirenSpec, start_values
+from inr_factory.generation.fitting import fused_cpu
+from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.spec import SirenSpec
 
 # The tests run beside others on few cores; many threads for tiny tensors take five times as long.
 torch.set_num_threads(1)
-
-SPECS = [
-    SirenSpec(in_dim, out_dim, hidden_dim=8, num_hidden=num_hidden, omega_0=omega_0, output_bias=0.5)
-    for in_dim, out_dim in ((2, 1), (2, 3), (3, 1))
-    for num_hidden in (2, 3)
-    for omega_0 in (30.0, 7.0)
-]
 
 
 @pytest.fixture

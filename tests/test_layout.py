@@ -1,141 +1,160 @@
-"""Layout: imports go one way, heavy dependencies have one home each, and reading a set stays light."""
+"""Layout: imports go down only, heavy dependencies have one home each, and an import stays light."""
 
 import ast
 import subprocess
 import sys
-from pathlib import Path
+from functools import cache
 
 import pytest
+from support.paths import PACKAGE
 
-PACKAGE = Path(__file__).parents[1] / "inr_factory"
-ROOMS = {
+PATHS = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
 
-HALL = {
-    "inr",
-    "spec",
-    "signals",
-    "recipe",
-    "yaml_files",
-    "manifest",
-    "shards",
-    "errors",
-    "metrics",
-    "options",
-    "compiled",
-    "places",
-    "torch_files",
-    "card",
-    "croissant",
-    "readme",
-}
-MAKE = {
-    "sources", "images", "image_files", "image_folder", "official_images", "class_folders",
-    "shapes", "shape_samples", "shape_metrics", "sample_cache", "primitives", "distances", "meshes", "mesh_files",
-    "mesh_text", "ply_files", "polygons", "point_files", "point_blocks", "quality",
-    "blocks", "worker", "ahead", "crew", "driver", "local_pool", "ray_pool", "ledger", "run_log", "factory", "jobs", "repair", "merge", "audit", "gallery", "shape_gallery", "shading",
-    "interop", "interop.conventions", "interop.state_dicts", "interop.pyg", "interop.members", "interop.splits",
-    "interop.trees", "interop.tables", "interop.foreign_hdf5", "interop.foreign_tables", "interop.peer_statistics",
-    "interop.sidecar", "interop.layouts", "interop.import_options", "interop.foreign_set", "interop.exports", "interop.imports", "interop.listing", "interop.rendering_check",
-    "fitting", "fitting.lanes", "fitting.reference", "fitting.schedule", "fitting.starts", "fitting.scope",
-    "fitting.fused_cpu", "fitting.fused_cuda", "fitting.fused_kernel",
-}  # fmt: skip
-LEARN = {
-    "aligned_copy", "augment_report", "comparison",
-    "dataset", "rows", "batch_plan", "loader", "transforms", "symmetries", "warps", "tones", "noise", "canonical",
-    "moves", "assignments", "alignment", "mixup", "training", "runs", "pretraining", "probes", "perturbation",
-    "reweighting", "label_noise", "ranks",
-    "models", "models.checkpoint", "models.contrastive", "models.dws", "models.encoder", "models.forward", "models.mlp", "models.set_layers", "models.graph",
-    "models.ng_gnn", "models.ng_t", "models.pair_attention", "models.scalegmn",
-}  # fmt: skip
-FRONT = {"cli", "commands", "benchmarks", "sweep", "terminal", "doctor", "report", "page", "hub", "__init__"}
+# From the bottom up. A module imports its own floor's package and what is below; packages of one floor do not see each other.
+FLOORS = (
+    ("errors",),
+    ("inr",),
+    ("storage",),
+    ("generation", "learning"),
+    ("interop", "reporting", "benchmarks"),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
+# The commands that training and fitting start again in processes of their own are named in strings, not imported.
 
 HOMES = {
-    "h5py": {"shards", "point_blocks", "interop.foreign_hdf5", "benchmarks"},  # there as a rival
-    "safetensors": {"interop.foreign_tables"},
-    "pyarrow": {"interop.foreign_tables"},
+    "h5py": {
+        "storage.shards",
+        "generation.sources.hdf5_point_clouds",
+        "interop.hdf5_files",
+        "benchmarks",
+    },  # a baseline
+    "safetensors": {"interop.table_files"},
+    "pyarrow": {"interop.table_files"},
     "torch_geometric": {"interop.pyg"},
-    "ray": {"ray_pool"},
-    "fsspec": {"places"},
-    "scipy": {"alignment", "benchmarks"},
-    "sklearn": {"images", "probes"},
-    "torchvision": {"official_images"},
-    "PIL": {"image_files", "page"},
-    "trimesh": {"mesh_files"},
-    "igl": {"distances"},
-    "triton": {"fitting.fused_kernel"},
-    "skimage": {"shape_metrics"},
-    "matplotlib": {"report"},
-    "jinja2": {"page"},
-    "markupsafe": {"page"},
-    "huggingface_hub": {"hub"},
-    "yaml": {"yaml_files", "commands"},
-    "typer": {"cli", "commands"},
-    "rich": {"terminal"},
+    "ray": {"generation.execution.ray_pool"},
+    "fsspec": {"storage.locations"},
+    "scipy": {"learning.alignment", "benchmarks"},
+    "sklearn": {"generation.sources.image_collections", "learning.training.probes"},
+    "torchvision": {"generation.sources.torchvision_images"},
+    "PIL": {"generation.sources.image_files", "reporting.html"},
+    "trimesh": {"generation.geometry.mesh_files"},
+    "igl": {"generation.geometry.distances"},
+    "triton": {"generation.fitting.fused_triton"},
+    "skimage": {"generation.geometry.surface_metrics"},
+    "matplotlib": {"reporting.plots"},
+    "jinja2": {"reporting.html"},
+    "markupsafe": {"reporting.html"},
+    "huggingface_hub": {"interop.hugging_face_hub"},
+    "yaml": {"storage.yaml_files", "cli.commands"},
+    "typer": {"cli"},
+    "rich": {"cli.terminal"},
 }
 
 
-def imports(path):
-    """Dotted names of all modules that a file imports, also inside its functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def imports(module):
+    """Dotted names of all modules that a module imports, also inside its functions."""
+    names = set()
+    for node in ast.walk(ast.parse(PATHS[module].read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def rooms_of(path):
-    """Rooms of this package that a file imports."""
-    return {name.removeprefix("inr_factory.") for name in imports(path) if name.startswith("inr_factory.")}
+@cache
+def imports_within(module):
+    """Modules of this package that a module imports."""
+    found = {name.removeprefix("inr_factory.") for name in imports(module) if name.startswith("inr_factory.")}
+    return {name if name in PATHS else name.rpartition(".")[0] for name in found} & set(PATHS)
 
 
-def within(room, rooms):
-    """Whether a room is one of these, or in one that is a folder of rooms."""
-    return room in rooms or room.partition(".")[0] in rooms
+def package_of(module):
+    return module.partition(".")[0]
 
 
-def test_every_room_is_in_one_wing_or_the_hall_and_none_is_listed_that_is_gone():
-    wings = (HALL, MAKE, LEARN, FRONT)
-    for room in ROOMS:
-        assert sum(within(room, wing) for wing in wings) == 1, room
-    assert set().union(*wings) <= set(ROOMS)
+def upward_imports(edges):
+    """(module, imported) of every import that does not go down."""
+    return [
+        (module, other)
+        for module, others in edges.items()
+        for other in others
+        if package_of(module) != package_of(other) and FLOOR_OF[package_of(other)] >= FLOOR_OF[package_of(module)]
+    ]
 
 
-@pytest.mark.parametrize("room", sorted(HALL))
-def test_the_hall_knows_no_wing(room):
-    assert rooms_of(ROOMS[room]) <= HALL
+def circle(edges):
+    """Modules that import each other in a circle, or none."""
+    state = {}
+
+    def visit(module, path):
+        state[module] = "open"
+        for other in sorted(edges.get(module, ())):
+            if state.get(other) == "open":
+                return [*path[path.index(other) :], other] if other in path else [module, other]
+            if other not in state and (found := visit(other, [*path, other])):
+                return found
+        state[module] = "done"
+        return None
+
+    for module in sorted(edges):
+        if module not in state and (found := visit(module, [module])):
+            return found
+    return None
 
 
-@pytest.mark.parametrize("room", sorted(MAKE | LEARN))
-def test_the_wings_never_import_each_other(room):
-    own = MAKE if room in MAKE else LEARN
-    front = {"report"} if room == "gallery" else set()  # the pictures that it lays out
-    for other in rooms_of(ROOMS[room]):
-        assert within(other, HALL | own | front), f"{room} imports {other}"
+EDGES = {module: imports_within(module) - {module} for module in PATHS}
 
 
-@pytest.mark.parametrize("room", ["training", "pretraining", "runs"])
-def test_training_is_handed_its_data_and_transforms(room):
-    assert not rooms_of(ROOMS[room]) & {"dataset", "loader", "transforms", "mixup"}
+def test_every_package_has_a_floor():
+    assert {package_of(module) for module in PATHS} <= set(FLOOR_OF)
+
+
+def test_the_package_has_at_most_eleven_entries():
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 12 if (PACKAGE / "py.typed").exists() else 11
+
+
+def test_imports_go_down_only():
+    assert upward_imports(EDGES) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle(EDGES) is None
+
+
+def test_the_tests_of_imports_can_fail():
+    assert upward_imports({"inr.spec": {"storage.manifest"}, "learning.models": {"generation.recipe"}}) == [
+        ("inr.spec", "storage.manifest"),
+        ("learning.models", "generation.recipe"),
+    ]
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
 
 
 @pytest.mark.parametrize("library", sorted(HOMES))
 def test_a_heavy_dependency_is_imported_in_its_home_only(library):
-    found = {room for room, path in ROOMS.items() if any(name.split(".")[0] == library for name in imports(path))}
-    assert all(within(room, HOMES[library]) or room in HOMES[library] for room in found), found
+    found = {module for module in PATHS if any(name.split(".")[0] == library for name in imports(module))}
+    assert all(any(f"{module}.".startswith(f"{home}.") for home in HOMES[library]) for module in found), found
 
 
-def test_there_is_no_room_for_odds_and_ends():
-    assert not {room.rpartition(".")[2] for room in ROOMS} & {"utils", "util", "helpers", "common", "base", "misc"}
+def test_no_module_is_for_odds_and_ends():
+    assert not {module.rpartition(".")[2] for module in PATHS} & {"utils", "util", "helpers", "common", "base", "misc"}
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_every_room_says_its_purpose_first(room):
-    if room == "__init__":
-        return
-    assert ast.get_docstring(ast.parse(ROOMS[room].read_text())), room
+def test_every_module_says_its_purpose_first():
+    assert [module for module in PATHS if not ast.get_docstring(ast.parse(PATHS[module].read_text()))] == []
+
+
+def test_files_are_short():
+    lengths = sorted(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py") if "triton" not in path.name)
+    assert lengths[len(lengths) // 2] <= 150
+    assert lengths[-1] <= 400
 
 
 def loaded_by(statement):
@@ -161,20 +180,23 @@ HEAVY = {
 
 
 def test_reading_a_set_loads_nothing_heavy():
-    assert not loaded_by("import inr_factory.dataset, inr_factory.loader") & HEAVY
+    assert not loaded_by("import inr_factory.learning.data.dataset, inr_factory.learning.data.loader") & HEAVY
 
 
 def test_the_test_of_light_imports_can_fail():
-    assert loaded_by("import inr_factory.dataset, ray") & HEAVY == {"ray"}
+    assert loaded_by("import inr_factory.learning.data.dataset, ray") & HEAVY == {"ray"}
 
 
 def test_fitting_loads_without_triton():
-    assert "triton" not in loaded_by("import inr_factory.fitting")
+    assert "triton" not in loaded_by("import inr_factory.generation.fitting")
 
 
 def test_a_finished_set_is_seen_to_be_finished_without_torch():
-    assert not loaded_by("import inr_factory.cli, inr_factory.commands.fit") & {"torch", "h5py", "scipy"}
+    assert not loaded_by("import inr_factory.cli.main, inr_factory.cli.commands.fit") & {"torch", "h5py", "scipy"}
 
 
 def test_fitting_and_training_load_without_ray():
-    assert "ray" not in loaded_by("import inr_factory.factory, inr_factory.training, inr_factory.cli")
+    assert "ray" not in loaded_by(
+        "import inr_factory.generation.execution.fit_dataset, inr_factory.learning.training.classification, "
+        "inr_factory.cli.main"
+    )

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from inr_factory.benchmarks.align import benchmark_align
 from inr_factory.benchmarks.augment import benchmark_augment
+from inr_factory.benchmarks.encoders import benchmark_read
 from inr_factory.benchmarks.fit import benchmark_fit
+from inr_factory.benchmarks.harness import Benchmark, Plan
 from inr_factory.benchmarks.load import benchmark_load
-from inr_factory.benchmarks.measure import Benchmark, Plan
 from inr_factory.benchmarks.mixup import benchmark_mixup
 from inr_factory.benchmarks.pipeline import benchmark_pipeline
-from inr_factory.benchmarks.read import benchmark_read
 
 BENCHMARKS: Mapping[str, Callable[[Plan], Sequence[Benchmark]]] = {
     "fit": benchmark_fit,

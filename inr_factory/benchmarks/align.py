@@ -11,11 +11,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
-from inr_factory.alignment import Match, align, relative_distance
-from inr_factory.benchmarks.material import SPEC, fit_digits
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, one_thread, repeat
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.mixup import MixUp
+from inr_factory.benchmarks.fixtures import SPEC, fit_digits
+from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, one_thread, repeat
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.alignment.mixup import MixUp
+from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
 
 StateDict = Mapping[str, Tensor]
 AFTER = "distance after"

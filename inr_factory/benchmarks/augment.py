@@ -9,13 +9,14 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from inr_factory.benchmarks.fixtures import SPEC, scratch_folder, set_bytes, write_random_set
+from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, repeat
 from inr_factory.benchmarks.load import PREFETCH, Batches, endless
-from inr_factory.benchmarks.material import SPEC, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, repeat
-from inr_factory.dataset import INRDataset
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.loader import INRLoader
-from inr_factory.transforms import TRANSFORMS, parse_transform
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.transforms.compose import TRANSFORMS, parse_transform
 
 # Transforms that ask for other INRs than 2-32-32-1 sines.
 SPECS: Mapping[str, SirenSpec] = {

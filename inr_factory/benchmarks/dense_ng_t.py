@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from inr_factory.inr import INRBatch
-from inr_factory.models.ng_t import Attention, EdgeUpdate, NGTransformerEncoder
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.models.ng_t import Attention, EdgeUpdate, NGTransformerEncoder
 
 
 def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:

@@ -7,11 +7,12 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW
 
-from inr_factory.benchmarks.dense_graph import dense_ng_t
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, repeat
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models import ENCODERS, Classifier, build_classifier
-from inr_factory.models.ng_t import NGTransformerEncoder
+from inr_factory.benchmarks.dense_ng_t import dense_ng_t
+from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, repeat
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models import ENCODERS, Classifier, build_classifier
+from inr_factory.learning.models.ng_t import NGTransformerEncoder
 
 SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2)
 BATCH = 64  # at most: over all pairs, a step of so many takes gigabytes

@@ -17,15 +17,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inr_factory.benchmarks.measure import Benchmark, Contender, Measured, Plan, measure, one_thread, repeat
-from inr_factory.benchmarks.rivals import compiled_fit, fit_in_loop, has_jax, jax_fit
-from inr_factory.fitting import fit_views, fused_cpu
-from inr_factory.inr import SirenSpec, start_values
-from inr_factory.local_pool import num_cores
-from inr_factory.manifest import ViewKey
-from inr_factory.recipe import FitConfig, ImageSource
-from inr_factory.signals import Signal, pixel_grid
-from inr_factory.sources import open_source
+from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_in_loop, has_jax, jax_fit
+from inr_factory.benchmarks.harness import Benchmark, Contender, Measured, Plan, measure, one_thread, repeat
+from inr_factory.generation.execution.local_pool import num_cores
+from inr_factory.generation.fitting import fit_views, fused_cpu
+from inr_factory.generation.recipe import FitConfig, ImageSource
+from inr_factory.generation.signals import Signal, pixel_grid
+from inr_factory.generation.sources.registry import open_source
+from inr_factory.inr.batch import start_values
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import ViewKey
 
 GREY = SirenSpec(2, 1, hidden_dim=32, num_hidden=2, output_bias=0.5)
 RGB = SirenSpec(2, 3, hidden_dim=32, num_hidden=2, output_bias=0.5)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inr_factory.fitting.schedule import EPSILON
-from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.generation.fitting.optimizers import EPSILON
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 
 BETAS = (0.9, 0.999)
 RATE = 5e-4

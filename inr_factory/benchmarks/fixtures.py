@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from inr_factory.errors import ResourceError
-from inr_factory.fitting import fit_views
-from inr_factory.images import open_source
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.manifest import Manifest, ShardEntry, SourceRecord, SplitRecord, ViewKey, record
-from inr_factory.recipe import FitConfig, ImageSource
-from inr_factory.shards import write_shard
+from inr_factory.generation.fitting import fit_views
+from inr_factory.generation.recipe import FitConfig, ImageSource
+from inr_factory.generation.sources.image_collections import open_source
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import Manifest, ShardEntry, SourceRecord, SplitRecord, ViewKey, record
+from inr_factory.storage.shards import write_shard
 
 SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2, output_bias=0.5)
 CLASSES = tuple("0123456789")

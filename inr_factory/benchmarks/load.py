@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from inr_factory.benchmarks.material import SHARD_ROWS, SPEC, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure
-from inr_factory.dataset import INRDataset
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.loader import INRLoader
+from inr_factory.benchmarks.fixtures import SHARD_ROWS, SPEC, scratch_folder, set_bytes, write_random_set
+from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
 
 # Files of one INR each: more of them take long to write, and would be read no faster.
 MOST_FILES = 2_000

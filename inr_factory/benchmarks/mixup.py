@@ -5,11 +5,11 @@ from typing import get_args, get_type_hints
 import torch
 from torch import Generator
 
+from inr_factory.benchmarks.fixtures import SPEC, fit_digits, scratch_folder, set_bytes, write_random_set
+from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, one_thread, repeat
 from inr_factory.benchmarks.load import Batches
-from inr_factory.benchmarks.material import SPEC, fit_digits, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.measure import Benchmark, Contender, Plan, measure, one_thread, repeat
-from inr_factory.dataset import INRDataset
-from inr_factory.mixup import MixUp
+from inr_factory.learning.alignment.mixup import MixUp
+from inr_factory.learning.data.dataset import INRDataset
 
 
 def benchmark_mixup(plan: Plan) -> tuple[Benchmark]:

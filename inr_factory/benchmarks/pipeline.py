@@ -5,12 +5,12 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
-from inr_factory.benchmarks.material import scratch_folder, set_bytes
-from inr_factory.benchmarks.measure import Benchmark, Plan, summary
-from inr_factory.factory import Backend, Settings, fit_set
-from inr_factory.ledger import Progress
-from inr_factory.local_pool import num_cores
-from inr_factory.recipe import Recipe, load_recipe
+from inr_factory.benchmarks.fixtures import scratch_folder, set_bytes
+from inr_factory.benchmarks.harness import Benchmark, Plan, summary
+from inr_factory.generation.execution.fit_dataset import Backend, Settings, fit_set
+from inr_factory.generation.execution.local_pool import num_cores
+from inr_factory.generation.execution.progress_recorder import Progress
+from inr_factory.generation.recipe import Recipe, load_recipe
 
 TURNS = 3
 MOST_INRS = 10_000  # of one run: what is asked with --rows, but no more

@@ -9,9 +9,9 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
-from inr_factory.blocks import ShardTask
-from inr_factory.fitting import Tally
-from inr_factory.manifest import ShardEntry
+from inr_factory.generation.execution.shard_plan import ShardTask
+from inr_factory.generation.fitting import Tally
+from inr_factory.storage.manifest import ShardEntry
 
 
 class RayError(Exception):

@@ -20,14 +20,14 @@ BENCHMARKS = ("align", "augment", "fit", "load", "mixup", "pipeline", "read")
 
 
 def _recipes() -> Iterable[str]:
-    from inr_factory.recipe import builtin_recipes
+    from inr_factory.generation.recipe import builtin_recipes
 
     return builtin_recipes()
 
 
 def _settings() -> list[str]:
     """`key=` of every value, not section, that a recipe may hold."""
-    from inr_factory.recipe import recipe_keys
+    from inr_factory.generation.recipe import recipe_keys
 
     keys = recipe_keys()
     return [f"{key}=" for key in keys if not any(other.startswith(f"{key}.") for other in keys)]

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from inr_factory.errors import FactoryError, ResourceError
-from inr_factory.fitting import fused_cpu, fused_cuda
-from inr_factory.inr import SirenSpec
-from inr_factory.local_pool import num_cores
-from inr_factory.manifest import write_atomically
-from inr_factory.recipe import builtin_recipes
+from inr_factory.generation.execution.local_pool import num_cores
+from inr_factory.generation.fitting import fused_cpu, fused_cuda
+from inr_factory.generation.recipe import builtin_recipes
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import write_atomically
 
 INSTALL = "pip install -c constraints.txt"
 SHARED_BYTES = 200e6  # of /dev/shm; a container has 64 MB unless told otherwise
@@ -124,7 +124,7 @@ def _limits() -> Iterator[Finding]:
 
 
 def _ray() -> Iterator[Finding]:
-    from inr_factory.ray_pool import connected
+    from inr_factory.generation.execution.ray_pool import connected
 
     def seen() -> str:
         with connected(None, num_cpus=1) as ray:

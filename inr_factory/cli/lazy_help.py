@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Modules that the options of a verb are made from; they load in half a second, where torch alone takes three.
-LIGHT = ("collections.abc", "pathlib", "typing", "typer", "inr_factory.commands.options")
+LIGHT = ("collections.abc", "pathlib", "typing", "typer", "inr_factory.cli.shared_options")
 UNCALLED = ("callback", "parser")
 
 
@@ -34,7 +34,7 @@ def signature_of(room: str, verb: str, parameters: bool = True) -> Callable[...,
     calls = [part.value for part in parts if isinstance(part, ast.keyword) and part.arg in UNCALLED]
     uncalled = {name for call in calls for name in _names(call)} - defined
     if needed - defined - uncalled:
-        return getattr(import_module(f"inr_factory.commands.{room}"), verb)  # type: ignore[no-any-return]
+        return getattr(import_module(f"inr_factory.cli.commands.{room}"), verb)  # type: ignore[no-any-return]
     known |= dict.fromkeys(uncalled)
     exec(compile(ast.Module([*aliases, function], []), f"{room}.{verb}", "exec"), known)
     return known[verb]  # type: ignore[no-any-return]

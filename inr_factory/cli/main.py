@@ -12,9 +12,9 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inr_factory import terminal
-from inr_factory.commands.completion import offer_words
-from inr_factory.commands.signatures import signature_of
+from inr_factory.cli import terminal
+from inr_factory.cli.completion import offer_words
+from inr_factory.cli.lazy_help import signature_of
 from inr_factory.errors import DISK_FULL, FactoryError, ResourceError, UsageError
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
@@ -68,7 +68,7 @@ def program(loaded: Collection[str] = VERBS, described: Collection[str] = ()) ->
     for verb, room in VERBS.items():
         name = f"{verb}_" if iskeyword(verb) else verb
         if verb in loaded:
-            function = getattr(import_module(f"inr_factory.commands.{room}"), name)
+            function = getattr(import_module(f"inr_factory.cli.commands.{room}"), name)
         else:
             function = signature_of(room, name, parameters=verb in described)
         offer_words(function)

@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inr_factory.card import BESIDE, Card
 from inr_factory.errors import FactoryError, UsageError, did_you_mean
-from inr_factory.manifest import MANIFEST, ORIGIN, Manifest, Quarantined, ShardEntry, load_manifest, write_atomically
-from inr_factory.places import Place, fetch_file, place
-from inr_factory.recipe import check_recipe
-from inr_factory.yaml_files import load_yaml
+from inr_factory.generation.recipe import check_recipe
+from inr_factory.storage.dataset_card import BESIDE, Card
+from inr_factory.storage.locations import Place, fetch_file, place
+from inr_factory.storage.manifest import (
+    MANIFEST,
+    ORIGIN,
+    Manifest,
+    Quarantined,
+    ShardEntry,
+    load_manifest,
+    write_atomically,
+)
+from inr_factory.storage.yaml_files import load_yaml
 
 if TYPE_CHECKING:
-    from inr_factory.signals import Source
+    from inr_factory.generation.signals import Source
 
 
 def open_place(text: str | None) -> Place | None:
@@ -28,7 +36,7 @@ def fetch_set(text: str) -> Path:
     where = place(text)
     if isinstance(where, Path):
         return where
-    from inr_factory.shards import fetch_shards  # h5py and torch, which a folder does not need
+    from inr_factory.storage.shards import fetch_shards  # h5py and torch, which a folder does not need
 
     manifest = load_manifest(where)
     folder = fetch_shards(where, manifest.shards)
@@ -100,8 +108,8 @@ def source_if_any(
     manifest: Manifest, dataset: Path, data_root: Place | None, check: bool = True
 ) -> "tuple[Source | None, str | None]":
     """What the set was fitted to, or why it is not at hand; with `check` other data of the same names are refused."""
-    from inr_factory.sources import open_source  # torch
-    from inr_factory.worker import check_source
+    from inr_factory.generation.execution.worker import check_source
+    from inr_factory.generation.sources.registry import open_source  # torch
 
     try:
         source = open_source(check_recipe(manifest.recipe, origin=f"of {dataset}").source, data_root)

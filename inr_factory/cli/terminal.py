@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from inr_factory.ledger import Progress as FitState
+    from inr_factory.generation.execution.progress_recorder import Progress as FitState
 
 err = Console(stderr=True, highlight=False)
 LINE_SECONDS = 10.0

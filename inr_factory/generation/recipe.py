@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.spec import Activation, SirenSpec, Start
-from inr_factory.yaml_files import load_yaml, parse_yaml
+from inr_factory.inr.spec import Activation, SirenSpec, Start
+from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -209,15 +209,15 @@ class Recipe(Section):
 
 
 def recipe_folder() -> Path:
-    """Where the built-in recipes lie: inside the wheel, or pipelines/ of a checkout."""
-    inside = Path(__file__).parent / "pipelines"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "pipelines"
+    """The folder of the built-in recipes: inside the wheel, or pipelines/recipes of a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "pipelines"
+    return (inside if inside.is_dir() else package.parent / "pipelines") / "recipes"
 
 
 def builtin_recipes() -> dict[str, Path]:
-    """Name -> file of each built-in recipe; a table_*.yaml beside them is a sweep."""
-    files = sorted(recipe_folder().glob("*.yaml"))
-    return {path.stem: path for path in files if not path.stem.startswith("table_")}
+    """Name -> file of each built-in recipe."""
+    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

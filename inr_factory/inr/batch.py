@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.spec import MAX_DIM as MAX_DIM
-from inr_factory.spec import Activation as Activation
-from inr_factory.spec import SirenSpec as SirenSpec
-from inr_factory.spec import Start as Start
+from inr_factory.inr.spec import SirenSpec
 
 
 @dataclass(frozen=True)

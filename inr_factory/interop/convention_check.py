@@ -6,12 +6,12 @@ Shape letters: N INRs, P points, O values.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inr_factory.audit import mean_squared_errors
 from inr_factory.errors import FactoryError
+from inr_factory.generation.maintenance.verify import mean_squared_errors
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.metrics import psnr
 from inr_factory.interop.conventions import TARGETS, Convention, to_ours
 from inr_factory.interop.state_dicts import Layers, stack_layers
-from inr_factory.metrics import psnr
-from inr_factory.signals import Signal
 
 # Below this an INR does not show its image, or barely; a wrong convention gives 5 to 12 dB.
 FLOOR_DB = 15.0

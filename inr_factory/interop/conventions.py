@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.inr import INRBatch
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec, Start
 from inr_factory.interop.state_dicts import spec_of
-from inr_factory.spec import SirenSpec, Start
 
 Order = Literal["xy", "rowcol"]
 

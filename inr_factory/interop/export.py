@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.inr import INRBatch
+from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.conventions import CONVENTIONS, Convention, from_ours
-from inr_factory.interop.layouts import TREES
-from inr_factory.interop.members import Format, Outgoing, natural
-from inr_factory.interop.peer_statistics import Statistics
+from inr_factory.interop.file_per_shard import TABLES
+from inr_factory.interop.format import Format, Outgoing, natural
+from inr_factory.interop.peer_layouts import TREES
 from inr_factory.interop.sidecar import SIDECAR, Sidecar, Written, export_of, identity_of, load_sidecar
-from inr_factory.interop.tables import TABLES
-from inr_factory.manifest import SPLITS, Manifest, ShardEntry, load_manifest, writer_alive, writer_name
-from inr_factory.shards import ShardReader
+from inr_factory.interop.weight_statistics import Statistics
+from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry, load_manifest, writer_alive, writer_name
+from inr_factory.storage.shards import ShardReader
 
 ALL: tuple[Format, ...] = (*TREES, *TABLES)
 FORMATS: Mapping[str, Format] = {each.name: each for each in ALL}

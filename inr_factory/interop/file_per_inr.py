@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
-from inr_factory.inr import INRBatch
-from inr_factory.interop.members import Contents, Hints, Listed, Member, Outgoing, inside
-from inr_factory.interop.peer_statistics import Statistics
-from inr_factory.interop.splits import apply_splits, find_splits, splits_json
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.interop.format import Contents, Hints, Listed, Member, Outgoing, inside
+from inr_factory.interop.split_files import apply_splits, find_splits, splits_json
 from inr_factory.interop.state_dicts import Layers, layers_of, state_dicts
-from inr_factory.spec import SirenSpec
-from inr_factory.torch_files import LOAD_ERRORS, load_plain
+from inr_factory.interop.weight_statistics import Statistics
+from inr_factory.storage.torch_files import LOAD_ERRORS, load_plain
 
 MAX_INR_BYTES = 64 * 2**20
 

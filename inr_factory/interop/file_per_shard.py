@@ -15,21 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
-from inr_factory.inr import INRBatch
-from inr_factory.interop.foreign_hdf5 import hdf5_bytes, parameters_of, read_hdf5
-from inr_factory.interop.foreign_tables import (
-    Table,
-    parquet_bytes,
-    read_parquet,
-    read_safetensors,
-    safetensors_bytes,
-)
-from inr_factory.interop.members import Contents, Hints, Listed, Member, Outgoing, inside
-from inr_factory.interop.peer_statistics import Statistics
-from inr_factory.interop.splits import load_splits
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.interop.format import Contents, Hints, Listed, Member, Outgoing, inside
+from inr_factory.interop.hdf5_files import hdf5_bytes, parameters_of, read_hdf5
+from inr_factory.interop.split_files import load_splits
 from inr_factory.interop.state_dicts import Layers, check_layers
-from inr_factory.manifest import SPLITS
-from inr_factory.spec import SirenSpec
+from inr_factory.interop.table_files import Table, parquet_bytes, read_parquet, read_safetensors, safetensors_bytes
+from inr_factory.interop.weight_statistics import Statistics
+from inr_factory.storage.manifest import SPLITS
 
 MAX_TABLE_BYTES = 16 * 2**30
 Columns = Mapping[str, NDArray[Any]]

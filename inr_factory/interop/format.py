@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
-from inr_factory.inr import INRBatch
-from inr_factory.interop.peer_statistics import Statistics
+from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.state_dicts import Layers
+from inr_factory.interop.weight_statistics import Statistics
 
 
 @dataclass(frozen=True)

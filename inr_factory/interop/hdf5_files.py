@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, one_line
-from inr_factory.shards import own_data, plain_offset
+from inr_factory.storage.shards import own_data, plain_offset
 
 MAX_CONFIG_BYTES = 1_000_000
 

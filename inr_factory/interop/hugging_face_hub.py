@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inr_factory.audit import check_manifest, check_shards
-from inr_factory.card import CROISSANT, README, keep_card
 from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError
-from inr_factory.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
+from inr_factory.generation.maintenance.verify import check_manifest, check_shards
+from inr_factory.storage.dataset_card import CROISSANT, README, keep_card
+from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 
 # What goes beside the shards, in the end: a manifest on a hub speaks of shards that are there.
 COMPANIONS = (README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)

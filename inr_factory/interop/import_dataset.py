@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.inr import INRBatch
+from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.conventions import to_ours
-from inr_factory.interop.exports import format_of
-from inr_factory.interop.foreign_set import ForeignSet
+from inr_factory.interop.export import format_of
+from inr_factory.interop.format import Format, Member
+from inr_factory.interop.import_foreign import ForeignSet
 from inr_factory.interop.import_options import ImportOptions, ImportReport, batch_of, begin_set
-from inr_factory.interop.members import Format, Member
 from inr_factory.interop.sidecar import SIDECAR, Exported, Sidecar, load_sidecar
-from inr_factory.manifest import ShardEntry, record, shard_path
-from inr_factory.shards import typed_columns, write_shard
+from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.manifest import ShardEntry, record, shard_path
+from inr_factory.storage.shards import typed_columns, write_shard
 
 
 def import_set(

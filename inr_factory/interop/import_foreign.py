@@ -13,22 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.audit import mean_squared_errors
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.inr import INRBatch
+from inr_factory.generation.maintenance.verify import mean_squared_errors
+from inr_factory.generation.recipe import FitConfig, SpecConfig
+from inr_factory.generation.signals import Signal, SignalError, Source
+from inr_factory.generation.sources.registry import open_source
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.metrics import psnr
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.interop.convention_check import FLOOR_DB, NUM_CHECKED, Verdict, try_conventions
 from inr_factory.interop.conventions import Convention, convention_of, to_ours
+from inr_factory.interop.format import Contents, Format, Member
 from inr_factory.interop.import_options import ImportOptions, ImportReport, batch_of, begin_set
-from inr_factory.interop.listing import ImportPlan, ShardKey, fingerprint_of, plan_import
-from inr_factory.interop.members import Contents, Format, Member
-from inr_factory.interop.rendering_check import FLOOR_DB, NUM_CHECKED, Verdict, try_conventions
+from inr_factory.interop.import_plan import ImportPlan, ShardKey, fingerprint_of, plan_import
 from inr_factory.interop.sidecar import Written
-from inr_factory.manifest import Derived, Manifest, ShardEntry, SourceRecord, record, shard_path
-from inr_factory.metrics import psnr
-from inr_factory.recipe import FitConfig, SpecConfig
-from inr_factory.shards import write_shard
-from inr_factory.signals import Signal, SignalError, Source
-from inr_factory.sources import open_source
-from inr_factory.spec import SirenSpec
+from inr_factory.storage.manifest import Derived, Manifest, ShardEntry, SourceRecord, record, shard_path
+from inr_factory.storage.shards import write_shard
 
 NOT_KNOWN = "psnr and loss nan, seed, steps and status -1: not known"
 

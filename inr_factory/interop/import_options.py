@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.inr import INRBatch
+from inr_factory.generation.recipe import Recipe
+from inr_factory.inr.batch import INRBatch
+from inr_factory.interop.convention_check import Verdict
 from inr_factory.interop.conventions import Convention
-from inr_factory.interop.members import Contents, Hints, Member
-from inr_factory.interop.rendering_check import Verdict
+from inr_factory.interop.format import Contents, Hints, Member
 from inr_factory.interop.state_dicts import stack_layers
-from inr_factory.manifest import MANIFEST, Manifest, load_manifest, record, sweep
-from inr_factory.places import Place
-from inr_factory.recipe import Recipe
+from inr_factory.storage.locations import Place
+from inr_factory.storage.manifest import MANIFEST, Manifest, load_manifest, record, sweep
 
 
 @dataclass(frozen=True)

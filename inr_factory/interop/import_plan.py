@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inr_factory.errors import IntegrityError
-from inr_factory.interop.members import Member, natural
-from inr_factory.manifest import SPLITS, SplitRecord
+from inr_factory.interop.format import Member, natural
+from inr_factory.storage.manifest import SPLITS, SplitRecord
 
 ShardKey = tuple[str, int, int]
 

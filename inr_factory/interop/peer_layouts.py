@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import IntegrityError, one_line
-from inr_factory.inr import INRBatch
-from inr_factory.interop.foreign_hdf5 import hdf5_bytes, read_hdf5
-from inr_factory.interop.members import Hints, Member, Outgoing, inside
-from inr_factory.interop.peer_statistics import Statistics
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.interop.file_per_inr import MAX_INR_BYTES, Tree
+from inr_factory.interop.format import Hints, Member, Outgoing, inside
+from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
 from inr_factory.interop.state_dicts import Layers, check_layers, layers_of, spec_of
-from inr_factory.interop.trees import MAX_INR_BYTES, Tree
-from inr_factory.spec import SirenSpec
+from inr_factory.interop.weight_statistics import Statistics
 
 
 def official(part: str, number: int) -> str:

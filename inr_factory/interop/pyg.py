@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
+from inr_factory.inr.batch import INRBatch
 
 
 def to_pyg(inrs: INRBatch, labels: Sequence[int] | None = None) -> list[Any]:

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.interop.conventions import Convention, Targets
-from inr_factory.interop.members import inside
-from inr_factory.manifest import Manifest, Quarantined, Record
-from inr_factory.shards import ShardReader
+from inr_factory.interop.format import inside
+from inr_factory.storage.manifest import Manifest, Quarantined, Record
+from inr_factory.storage.shards import ShardReader
 
 SIDECAR = "inr_factory.json"
 KIND, VERSION = "inr-factory export", 1

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
-from inr_factory.interop.members import Hints, Listed, Member, inside
-from inr_factory.manifest import SPLITS
+from inr_factory.interop.format import Hints, Listed, Member, inside
+from inr_factory.storage.manifest import SPLITS
 
 MAX_SPLITS_BYTES = 512 * 2**20
 

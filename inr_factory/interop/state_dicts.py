@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from inr_factory.inr import INRBatch
-from inr_factory.spec import MAX_DIM, SirenSpec
-from inr_factory.torch_files import count_numbers
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import MAX_DIM, SirenSpec
+from inr_factory.storage.torch_files import count_numbers
 
 
 class Layers(NamedTuple):

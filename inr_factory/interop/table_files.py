@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
-from inr_factory.inr import INRBatch
-from inr_factory.spec import SirenSpec
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 
 HEAD = "inr_factory"
 MAX_HEAD_BYTES = 32 * 2**20

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from inr_factory.inr import INRBatch
-from inr_factory.spec import SirenSpec
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 
 
 @dataclass

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from inr_factory.alignment import align, relative_distance
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.metrics import psnr
-from inr_factory.mixup import mix
-from inr_factory.options import Option
-from inr_factory.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
-from inr_factory.tones import Tone
-from inr_factory.transforms import TRANSFORMS
-from inr_factory.warps import Warp
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.metrics import psnr
+from inr_factory.learning.alignment.mixup import mix
+from inr_factory.learning.alignment.weight_matching import align, relative_distance
+from inr_factory.learning.option_strings import Option
+from inr_factory.learning.transforms.compose import TRANSFORMS
+from inr_factory.learning.transforms.coordinate import Warp
+from inr_factory.learning.transforms.intensity import Tone
+from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
 
 MATCHES = ("none", "permute", "permutation", "signed", "phase")
 EXACT_DB = 120.0

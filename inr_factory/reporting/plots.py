@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from inr_factory.manifest import write_atomically
+from inr_factory.storage.manifest import write_atomically
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.distances import mean_distances
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.manifest import Manifest, ShardEntry, write_atomically
-from inr_factory.mesh_files import mesh_content
-from inr_factory.meshes import Mesh
-from inr_factory.shading import CAMERAS, Camera, Image, shade_mesh, shade_points
-from inr_factory.shape_metrics import LEVELS, extract_surface
-from inr_factory.shape_samples import seeded
-from inr_factory.shapes import PrimitiveShapes, ShapeFiles
-from inr_factory.shards import ShardReader
-from inr_factory.signals import Field, SignalError, Source
+from inr_factory.generation.geometry.distances import mean_distances
+from inr_factory.generation.geometry.mesh import Mesh
+from inr_factory.generation.geometry.mesh_files import mesh_content
+from inr_factory.generation.geometry.rasterizer import CAMERAS, Camera, Image, shade_mesh, shade_points
+from inr_factory.generation.geometry.surface_metrics import LEVELS, extract_surface
+from inr_factory.generation.signals import Field, SignalError, Source
+from inr_factory.generation.sources.shape_collections import PrimitiveShapes, ShapeFiles
+from inr_factory.generation.sources.shape_sampling import seeded
+from inr_factory.inr.batch import INRBatch
+from inr_factory.storage.manifest import Manifest, ShardEntry, write_atomically
+from inr_factory.storage.shards import ShardReader
 
 Floats = NDArray[np.float64]
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from inr_factory.alignment import relative_distance
-from inr_factory.dataset import INRDataset
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.places import Place
-from inr_factory.spec import SirenSpec
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.alignment.weight_matching import relative_distance
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.storage.locations import Place
 
 
 @dataclass(frozen=True)

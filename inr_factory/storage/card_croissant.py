@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inr_factory.manifest import SPLITS, Manifest
+from inr_factory.storage.manifest import SPLITS, Manifest
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 MEDIA_TYPE = "application/x-hdf5"

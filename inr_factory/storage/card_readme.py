@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from inr_factory.croissant import describe, filled_splits
-from inr_factory.manifest import Manifest
+from inr_factory.storage.card_croissant import describe, filled_splits
+from inr_factory.storage.manifest import Manifest
 
 # Licences that hubs know by a name, as sources call them in lower case with dashes.
 KNOWN_LICENCES = (
@@ -152,7 +152,7 @@ values = x @ tensors[-2].T + tensors[-1] + spec["output_bias"]
 ```
 
 ```python
-from inr_factory.dataset import INRDataset
+from inr_factory.learning.data.dataset import INRDataset
 
 data = INRDataset(".", split="{split}")
 weights, target = data[0]

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inr_factory.croissant import croissant
 from inr_factory.errors import IntegrityError
-from inr_factory.manifest import Manifest, check_inside, write_atomically
-from inr_factory.places import Place, near
-from inr_factory.readme import abstract, readme
+from inr_factory.storage.card_croissant import croissant
+from inr_factory.storage.card_readme import abstract, readme
+from inr_factory.storage.locations import Place, near
+from inr_factory.storage.manifest import Manifest, check_inside, write_atomically
 
 README, CROISSANT = "README.md", "croissant.json"
 # What is written where a user has edited the file itself.
@@ -106,7 +106,7 @@ def _is_ours(text: str) -> bool:
 
 def _columns(root: Place, manifest: Manifest) -> Mapping[str, str]:
     """The columns of the set's shards, weights first, and numpy's letter for their kind; of a shard that has rows."""
-    from inr_factory.shards import ShardReader  # h5py, which a finished set does not need
+    from inr_factory.storage.shards import ShardReader  # h5py, which a finished set does not need
 
     entry = next((entry for entry in manifest.shards if entry.rows), None)
     if entry is None:

@@ -24,8 +24,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError
-from inr_factory.places import Place, Remote
-from inr_factory.spec import SirenSpec
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.locations import Place, Remote
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

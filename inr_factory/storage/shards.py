@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
-from inr_factory.manifest import (
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.locations import Place, Remote, copy_of, fetch_file, near
+from inr_factory.storage.manifest import (
     FORMAT_VERSION,
     SPLITS,
     PSNRSummary,
@@ -29,8 +31,6 @@ from inr_factory.manifest import (
     shard_path,
     write_atomically,
 )
-from inr_factory.places import Place, Remote, copy_of, fetch_file, near
-from inr_factory.spec import SirenSpec
 
 Columns = Mapping[str, NDArray[Any]]
 

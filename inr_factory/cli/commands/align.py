@@ -8,9 +8,14 @@ import numpy as np
 import torch
 import typer
 
-from inr_factory import terminal
-from inr_factory.aligned_copy import align_set
-from inr_factory.augment_report import (
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import Folder, Json
+from inr_factory.errors import UsageError
+from inr_factory.generation.signals import pixel_grid
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.alignment.aligned_dataset import align_set
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.reporting.augmentation_report import (
     HIDDEN_BY,
     MATCHES,
     Mixed,
@@ -23,13 +28,8 @@ from inr_factory.augment_report import (
     report_recovery,
     report_transform,
 )
-from inr_factory.commands.options import Folder, Json
-from inr_factory.dataset import INRDataset
-from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.manifest import write_atomically
-from inr_factory.shards import ShardReader
-from inr_factory.signals import pixel_grid
+from inr_factory.storage.manifest import write_atomically
+from inr_factory.storage.shards import ShardReader
 
 SHOWN = 6
 
@@ -44,7 +44,7 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Store a copy of a set whose INRs have their neurons matched to one template: the same functions, closer weights."""
-    from inr_factory.manifest import load_manifest
+    from inr_factory.storage.manifest import load_manifest
 
     with terminal.ShardProgress("align", len(load_manifest(dataset).shards)) as progress:
         report = align_set(dataset, out, match, template, progress)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def augment_report(
     as_json: Json = False,
 ) -> None:
     """Measure and draw what every transform and every way of mixing does to the INRs of a set."""
-    from inr_factory.report import draw_grid
+    from inr_factory.reporting.plots import draw_grid
 
     data = INRDataset(dataset, split)
     if data.spec.in_dim != 2 or data.spec.out_dim not in (1, 3):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.commands.options import Json
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import Json
 from inr_factory.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from inr_factory.benchmarks.measure import Benchmark
+    from inr_factory.benchmarks.harness import Benchmark
 
 
 def benchmark(
@@ -29,14 +29,14 @@ def benchmark(
 ) -> None:
     """Measure fitting, loading, augmentation, alignment, MixUp or training beside the ways in use elsewhere, in one run."""
     from inr_factory.benchmarks import BENCHMARKS
-    from inr_factory.benchmarks.measure import Plan, describe_machine
+    from inr_factory.benchmarks.harness import Plan, describe_machine
 
     if what not in BENCHMARKS:
         raise UsageError(f"unknown benchmark {what!r}; {did_you_mean(what, BENCHMARKS)}")
     machine = describe_machine()
     tables = BENCHMARKS[what](Plan(rows, batch_size, seconds, terminal.say, data_root))
     if picture is not None:
-        from inr_factory.report import draw_bars
+        from inr_factory.reporting.plots import draw_bars
 
         bars = {
             f"{table.name} ({table.unit}/s)\n{table.setting}": {row.name: row.per_second for row in table.contenders}

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.commands.options import Json, fetch_set
-from inr_factory.comparison import (
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import Json, fetch_set
+from inr_factory.reporting.weight_statistics import (
     PUBLISHED,
     PUBLISHED_SPEC,
     Portrait,
@@ -31,7 +31,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Set the spread of each layer, distances between INRs, PSNRs and specs of two sets side by side."""
-    from inr_factory.report import draw_spreads
+    from inr_factory.reporting.plots import draw_spreads
 
     portraits = {"A": _portray(a, split, count), "B": _portray(b, split, count)}
     dims = [portrait.spec.layer_shapes for portrait in portraits.values()]

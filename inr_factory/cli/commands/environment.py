@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 import yaml
 
-from inr_factory import terminal
-from inr_factory.commands.options import Json
-from inr_factory.recipe import builtin_recipes, load_recipe
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import Json
+from inr_factory.generation.recipe import builtin_recipes, load_recipe
 
 
 def recipes(
@@ -35,7 +35,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say whether this machine is ready: versions, cores, GPU, Ray, disk, and what to do. Exit code 5 if something will not work."""
-    from inr_factory.doctor import examine
+    from inr_factory.cli.environment_check import examine
 
     findings = examine(out)
     if as_json:

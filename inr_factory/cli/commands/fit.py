@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.commands.options import (
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import (
     DataRoot,
     Json,
     Workers,
@@ -18,9 +18,9 @@ from inr_factory.commands.options import (
     say_quarantine,
 )
 from inr_factory.errors import PartialError, UsageError
-from inr_factory.jobs import FitReport, Settings, finished
-from inr_factory.places import Place
-from inr_factory.recipe import Recipe, load_recipe
+from inr_factory.generation.execution.run_settings import FitReport, Settings, finished
+from inr_factory.generation.recipe import Recipe, load_recipe
+from inr_factory.storage.locations import Place
 
 QUARANTINED = 3
 
@@ -105,14 +105,16 @@ def fit(
 
 
 def _make(recipe: Recipe, out: Place, how: Settings) -> FitReport:
-    from inr_factory.factory import fit_set  # torch takes seconds to import, which a finished set does not need
+    from inr_factory.generation.execution.fit_dataset import (
+        fit_set,  # torch takes seconds to import, which a finished set does not need
+    )
 
     with terminal.FitProgress(recipe.name) as progress:
         return fit_set(recipe, out, how, progress)
 
 
 def _estimate(recipe: Recipe, out: Place, how: Settings, as_json: bool) -> None:
-    from inr_factory.factory import estimate
+    from inr_factory.generation.execution.fit_dataset import estimate
 
     found = estimate(recipe, out, how)
     if as_json:

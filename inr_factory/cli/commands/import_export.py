@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.commands.options import DataRoot, Folder, Json, plural
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import DataRoot, Folder, Json, plural
 from inr_factory.errors import UsageError
+from inr_factory.generation.recipe import load_recipe
 from inr_factory.interop.conventions import CONVENTIONS
-from inr_factory.interop.exports import FORMATS, export_set
+from inr_factory.interop.export import FORMATS, export_set
+from inr_factory.interop.format import Hints
+from inr_factory.interop.import_dataset import import_set
 from inr_factory.interop.import_options import ImportOptions
-from inr_factory.interop.imports import import_set
-from inr_factory.interop.members import Hints
-from inr_factory.manifest import load_manifest
-from inr_factory.recipe import load_recipe
+from inr_factory.storage.manifest import load_manifest
 
 KNOWN = ", ".join(FORMATS)
 CONVENTION = ", ".join(CONVENTIONS)

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.audit import check_manifest, check_remote, check_shards, median_quality, render_shards
-from inr_factory.commands.options import (
+from inr_factory.cli import terminal
+from inr_factory.cli.commands.show_shapes import show_shapes
+from inr_factory.cli.commands.watch import watch_set
+from inr_factory.cli.shared_options import (
     DataRoot,
     Folder,
     Json,
@@ -17,15 +18,20 @@ from inr_factory.commands.options import (
     say_quarantine,
     source_if_any,
 )
-from inr_factory.commands.shapes import show_shapes
-from inr_factory.commands.watch import watch_set
 from inr_factory.errors import IntegrityError, PartialError, UsageError
-from inr_factory.manifest import SPLITS, load_manifest
-from inr_factory.places import Remote
-from inr_factory.recipe import check_recipe
-from inr_factory.shards import fetch_shards
-from inr_factory.sources import open_source
-from inr_factory.worker import check_source
+from inr_factory.generation.execution.worker import check_source
+from inr_factory.generation.maintenance.verify import (
+    check_manifest,
+    check_remote,
+    check_shards,
+    median_quality,
+    render_shards,
+)
+from inr_factory.generation.recipe import check_recipe
+from inr_factory.generation.sources.registry import open_source
+from inr_factory.storage.locations import Remote
+from inr_factory.storage.manifest import SPLITS, load_manifest
+from inr_factory.storage.shards import fetch_shards
 
 
 def status(
@@ -158,8 +164,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Draw INRs beside what they were fitted to into a PNG: images with the difference, shapes with distances."""
-    from inr_factory.gallery import choose_views, reconstruct
-    from inr_factory.report import draw_reconstructions
+    from inr_factory.reporting.image_gallery import choose_views, reconstruct
+    from inr_factory.reporting.plots import draw_reconstructions
 
     manifest = load_manifest(dataset)
     picture = picture or dataset / "preview.png"

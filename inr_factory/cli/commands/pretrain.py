@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.canonical import Canonicalize
-from inr_factory.commands.learn import (
+from inr_factory.cli import terminal
+from inr_factory.cli.commands.train import (
     RUN,
     checked,
     evaluation_loader,
@@ -18,19 +17,20 @@ from inr_factory.commands.learn import (
     parse_model,
     plain_batches,
 )
-from inr_factory.commands.options import Config, Folder, Json
-from inr_factory.dataset import INRDataset
+from inr_factory.cli.shared_options import Config, Folder, Json
 from inr_factory.errors import UsageError
-from inr_factory.loader import INRLoader
-from inr_factory.manifest import write_atomically
-from inr_factory.models import Normalizer, Reader
-from inr_factory.models.checkpoint import start_from
-from inr_factory.models.contrastive import build_contrastive
-from inr_factory.pretraining import POSITIVES, PretrainConfig
-from inr_factory.pretraining import pretrain as pretrain_model
-from inr_factory.probes import features_of, linear_accuracy, neighbour_accuracy, plane
-from inr_factory.runs import BEST
-from inr_factory.transforms import Compose, parse_transforms
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.models import Normalizer, Reader
+from inr_factory.learning.models.checkpoint import start_from
+from inr_factory.learning.models.contrastive import build_contrastive
+from inr_factory.learning.training.contrastive import POSITIVES, PretrainConfig
+from inr_factory.learning.training.contrastive import pretrain as pretrain_model
+from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy, plane
+from inr_factory.learning.training.trainer import BEST
+from inr_factory.learning.transforms.canonical import Canonicalize
+from inr_factory.learning.transforms.compose import Compose, parse_transforms
+from inr_factory.storage.manifest import write_atomically
 
 PICTURE = "pretraining.png"
 # What is shown of an epoch while it trains.
@@ -172,7 +172,7 @@ def _probe(encoder: Reader, known: INRLoader, asked: INRLoader, neighbours: int)
 
 
 def _draw(encoder: Reader, asked: INRLoader, history: Any, path: Path, heading: str) -> None:
-    from inr_factory.report import draw_pretraining  # matplotlib takes a second to import
+    from inr_factory.reporting.plots import draw_pretraining  # matplotlib takes a second to import
 
     features, labels = features_of(encoder, asked)
     draw_pretraining(history, plane(features), labels.tolist(), asked.dataset.classes, path, heading)

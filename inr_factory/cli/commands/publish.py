@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.card import BESIDE, CROISSANT, README, keep_card
-from inr_factory.commands.options import Folder, Json, SetPlace, plural, say_edited
-from inr_factory.manifest import load_manifest
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import Folder, Json, SetPlace, plural, say_edited
+from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card
+from inr_factory.storage.manifest import load_manifest
 
 
 def card(dataset: SetPlace, as_json: Json = False) -> None:
@@ -38,7 +38,7 @@ def push(
 
     Checked first (exit code 4 where it is not whole). What the repository has already is not sent again.
     """
-    from inr_factory.hub import push_set
+    from inr_factory.interop.hugging_face_hub import push_set
 
     manifest = load_manifest(dataset)
     with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.commands.options import DataRoot, Json, Workers, plural
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import DataRoot, Json, Workers, plural
 from inr_factory.errors import IntegrityError, PartialError, UsageError
-from inr_factory.jobs import Settings
-from inr_factory.merge import merge_sets
-from inr_factory.places import place
-from inr_factory.recipe import load_recipe
-from inr_factory.repair import SET_ASIDE, repair_set
+from inr_factory.generation.execution.run_settings import Settings
+from inr_factory.generation.maintenance.merge import merge_sets
+from inr_factory.generation.maintenance.repair import SET_ASIDE, repair_set
+from inr_factory.generation.recipe import load_recipe
+from inr_factory.storage.locations import place
 
 
 def folder_here(text: str) -> Path:

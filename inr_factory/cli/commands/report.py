@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.commands.options import DataRoot, Folder, Json, source_if_any
-from inr_factory.manifest import load_manifest
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import DataRoot, Folder, Json, source_if_any
+from inr_factory.storage.manifest import load_manifest
 
 
 def report(
@@ -22,7 +22,7 @@ def report(
     """Write one HTML file that shows what a set is: counts, cost, pictures, quality, layers, distances, a map. Opens offline."""
     import torch
 
-    from inr_factory.page import write_report
+    from inr_factory.reporting.html import write_report
 
     torch.set_num_threads(1)  # the same sums whatever the machine's cores, so the same bytes
     manifest = load_manifest(dataset)

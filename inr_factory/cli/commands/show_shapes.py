@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inr_factory import terminal
-from inr_factory.commands.options import plural
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import plural
 from inr_factory.errors import FactoryError
-from inr_factory.manifest import Manifest, ShardEntry
-from inr_factory.signals import Source
+from inr_factory.generation.signals import Source
+from inr_factory.storage.manifest import Manifest, ShardEntry
 
 COLUMNS = ("object", "class", "view", "dB", "IoU", "distance error", "INR to source", "source to INR", "chamfer")
 
@@ -34,8 +34,8 @@ def show_shapes(
 
     Raises FactoryError in the end where surfaces were to be written and INRs have none.
     """
-    from inr_factory.report import draw_columns
-    from inr_factory.shape_gallery import ROWS, surfaces_and_sources, write_surface
+    from inr_factory.reporting.plots import draw_columns
+    from inr_factory.reporting.shape_gallery import ROWS, surfaces_and_sources, write_surface
 
     columns, rows, results, empty = [], [], [], []
     for shown in surfaces_and_sources(dataset, manifest, chosen, source, resolution):

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from inr_factory import terminal
-from inr_factory.commands.options import Json, Workers
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import Json, Workers
 from inr_factory.errors import FactoryError, UsageError
-from inr_factory.sweep import (
+from inr_factory.learning.training.sweep import (
     Row,
     Run,
     Sweep,
@@ -70,11 +70,11 @@ def _make(
     plan: Sweep, runs: Sequence[Run], workers: int | None, address: str | None, backend: str
 ) -> Iterator[tuple[Run, str]]:
     """Each run as it ends, with what went wrong."""
-    from inr_factory.local_pool import num_cores
+    from inr_factory.generation.execution.local_pool import num_cores
 
     jobs = [(command_of(plan, run), run.folder.absolute()) for run in runs]
     if runs and backend == "ray":
-        from inr_factory.ray_pool import run_each  # Ray takes seconds to import
+        from inr_factory.generation.execution.ray_pool import run_each  # Ray takes seconds to import
 
         for at, fault in run_each(make_run, jobs, workers, address):
             yield runs[at], fault
@@ -85,7 +85,7 @@ def _make(
 
 
 def _draw(plan: Sweep, rows: Sequence[Row], folder: Path) -> None:
-    from inr_factory.report import draw_table
+    from inr_factory.reporting.plots import draw_table
 
     if rows:
         lines = [(_label(plan.options, row), 100 * row.mean, 100 * (row.spread or 0), row.published) for row in rows]

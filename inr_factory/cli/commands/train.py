@@ -10,23 +10,23 @@ from typing import Annotated, Any, TypeVar
 import torch
 import typer
 
-from inr_factory import terminal
-from inr_factory.canonical import Canonicalize, canonicalize
-from inr_factory.commands.options import Config, Folder, Json, fetch_set_if_any
-from inr_factory.dataset import INRDataset
+from inr_factory.cli import terminal
+from inr_factory.cli.shared_options import Config, Folder, Json, fetch_set_if_any
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.loader import INRLoader
-from inr_factory.manifest import write_atomically
-from inr_factory.mixup import parse_mixup
-from inr_factory.models import Classifier, Normalizer, build_classifier
-from inr_factory.models.checkpoint import build_from_checkpoint, start_from
-from inr_factory.ranks import joined
-from inr_factory.runs import BEST, RunConfig, device_of
-from inr_factory.training import TrainConfig
-from inr_factory.training import evaluate as evaluate_model
-from inr_factory.training import train as train_model
-from inr_factory.transforms import Compose, parse_transforms
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.alignment.mixup import parse_mixup
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.models import Classifier, Normalizer, build_classifier
+from inr_factory.learning.models.checkpoint import build_from_checkpoint, start_from
+from inr_factory.learning.training.classification import TrainConfig
+from inr_factory.learning.training.classification import evaluate as evaluate_model
+from inr_factory.learning.training.classification import train as train_model
+from inr_factory.learning.training.distributed import joined
+from inr_factory.learning.training.trainer import BEST, RunConfig, device_of
+from inr_factory.learning.transforms.canonical import Canonicalize, canonicalize
+from inr_factory.learning.transforms.compose import Compose, parse_transforms
+from inr_factory.storage.manifest import write_atomically
 
 # What a run's folder says besides its checkpoints: where its data set lies, which may move.
 RUN = "run.json"
@@ -166,7 +166,7 @@ def train(
     if not ranks.first:
         return
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
-    from inr_factory.report import draw_training  # matplotlib takes a second to import
+    from inr_factory.reporting.plots import draw_training  # matplotlib takes a second to import
 
     draw_training(result.history, out / CURVES, f"{training.manifest.name}, {name}, seed {seed}")
     best = build_from_checkpoint(out / BEST)
@@ -298,7 +298,7 @@ def checkpoint_of(run: Path) -> Path:
 
 
 def _draw(figures: Mapping[str, Any], data: INRDataset, split: str, path: Path) -> None:
-    from inr_factory.report import draw_evaluation
+    from inr_factory.reporting.plots import draw_evaluation
 
     heading = f"{data.manifest.name}, {split}: accuracy {figures['accuracy']:.1%} of {figures['count']:,} INRs"
     draw_evaluation(figures["confusion"], data.classes, figures["calibration"], path, heading)

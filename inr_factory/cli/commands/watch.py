@@ -4,9 +4,9 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from time import monotonic, sleep
 
-from inr_factory import terminal
-from inr_factory.manifest import Manifest, load_manifest
-from inr_factory.places import Place
+from inr_factory.cli import terminal
+from inr_factory.storage.locations import Place
+from inr_factory.storage.manifest import Manifest, load_manifest
 
 RATE_LOOKS = 60  # the rate is that of the last so many looks
 

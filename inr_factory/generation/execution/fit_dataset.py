@@ -11,30 +11,24 @@ from time import monotonic
 
 import torch
 
-from inr_factory.ahead import computing_ahead, cores_ahead
-from inr_factory.blocks import Plan, ShardTask, make_plan
-from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import ResourceError, UsageError
-from inr_factory.fitting import Tally, fit_views
-from inr_factory.jobs import Backend as Backend
-from inr_factory.jobs import FitReport as FitReport
-from inr_factory.jobs import Settings as Settings
-from inr_factory.jobs import finished, load_set, missing_paths
-from inr_factory.ledger import Ledger, Progress, adopt
-from inr_factory.local_pool import end_if_starting, num_cores, run_local
-from inr_factory.manifest import (
-    Manifest,
-    SourceRecord,
-    file_sizes,
-    record,
-    sweep,
-)
-from inr_factory.places import Place, Remote
-from inr_factory.recipe import OwnSource, Recipe
-from inr_factory.run_log import RunLog
-from inr_factory.signals import Source
-from inr_factory.sources import open_source
-from inr_factory.worker import Worker, check_source, read_signals, set_fingerprint
+from inr_factory.generation.execution.local_pool import end_if_starting, num_cores, run_local
+from inr_factory.generation.execution.prefetch import computing_ahead, cores_ahead
+from inr_factory.generation.execution.progress_recorder import Ledger, Progress, adopt
+from inr_factory.generation.execution.run_settings import Backend as Backend
+from inr_factory.generation.execution.run_settings import FitReport as FitReport
+from inr_factory.generation.execution.run_settings import Settings as Settings
+from inr_factory.generation.execution.run_settings import finished, load_set, missing_paths
+from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_plan
+from inr_factory.generation.execution.worker import Worker, check_source, read_signals, set_fingerprint
+from inr_factory.generation.fitting import Tally, fit_views
+from inr_factory.generation.recipe import OwnSource, Recipe
+from inr_factory.generation.signals import Source
+from inr_factory.generation.sources.registry import open_source
+from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.locations import Place, Remote
+from inr_factory.storage.manifest import Manifest, SourceRecord, file_sizes, record, sweep
+from inr_factory.storage.run_log import RunLog
 
 PROBE_INRS, PROBE_SECONDS = 16, 8.0
 
@@ -91,7 +85,7 @@ def fit_set(
             with computing_ahead(worker, tasks, cores_ahead(recipe, device, workers)):
                 run_local(worker, run.todo(), min(workers, len(tasks)), run.listener)
         elif tasks:
-            from inr_factory.ray_pool import run_ray  # Ray takes seconds to import
+            from inr_factory.generation.execution.ray_pool import run_ray  # Ray takes seconds to import
 
             run_ray(worker, tasks, run.todo(), settings.workers, settings.address, run.listener)
         found_whole = len(adopted) + run.finish()

@@ -14,11 +14,11 @@ from multiprocessing.process import BaseProcess
 from time import monotonic
 from typing import Any
 
-from inr_factory.blocks import ShardTask
 from inr_factory.errors import FactoryError, ResourceError, UsageError
-from inr_factory.fitting import Tally
-from inr_factory.manifest import ShardEntry
-from inr_factory.worker import Worker
+from inr_factory.generation.execution.shard_plan import ShardTask
+from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.fitting import Tally
+from inr_factory.storage.manifest import ShardEntry
 
 MAX_DEATHS = 5
 UNGUARDED = 77  # exit code of a worker that was started by a script without a guard

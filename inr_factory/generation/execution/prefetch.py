@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from inr_factory.blocks import ShardTask
-from inr_factory.local_pool import num_cores
-from inr_factory.recipe import Recipe, ShapeSource
-from inr_factory.signals import SignalError
-from inr_factory.worker import Worker
+from inr_factory.generation.execution.local_pool import num_cores
+from inr_factory.generation.execution.shard_plan import ShardTask
+from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.recipe import Recipe, ShapeSource
+from inr_factory.generation.signals import SignalError
 
 
 def cores_ahead(recipe: Recipe, device: str, workers: int) -> int:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from inr_factory.blocks import Plan, ShardTask
-from inr_factory.fitting import Tally
-from inr_factory.local_pool import Listener
-from inr_factory.manifest import Manifest, ShardEntry, file_size, record, settle
-from inr_factory.places import Place
-from inr_factory.run_log import RunLog
-from inr_factory.shards import whole_shard
+from inr_factory.generation.execution.local_pool import Listener
+from inr_factory.generation.execution.shard_plan import Plan, ShardTask
+from inr_factory.generation.fitting import Tally
+from inr_factory.storage.locations import Place
+from inr_factory.storage.manifest import Manifest, ShardEntry, file_size, record, settle
+from inr_factory.storage.run_log import RunLog
+from inr_factory.storage.shards import whole_shard
 
 RECORD_SECONDS = 1.0
 RECORD_SHARE = 0.02  # of a run's time, at most, goes into records: they take longer the more shards a set has

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Any
 
-from inr_factory.blocks import ShardTask
-from inr_factory.crew import Crew
 from inr_factory.errors import FactoryError, ResourceError
-from inr_factory.local_pool import MAX_DEATHS, Deaths, Listener
+from inr_factory.generation.execution.local_pool import MAX_DEATHS, Deaths, Listener
+from inr_factory.generation.execution.scheduler import Crew
+from inr_factory.generation.execution.shard_plan import ShardTask
 
 POLL_SECONDS, POLLS_A_SECOND = 0.5, 200
 LOOK_SECONDS = 5.0  # between looks at what the cluster has

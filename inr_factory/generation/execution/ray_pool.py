@@ -13,16 +13,16 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
-from inr_factory.ahead import compute_part
-from inr_factory.blocks import ShardTask
-from inr_factory.crew import Crew
-from inr_factory.driver import Driver
 from inr_factory.errors import ResourceError, UsageError
-from inr_factory.fitting import Tally
-from inr_factory.local_pool import Listener, num_cores
-from inr_factory.manifest import ShardEntry
-from inr_factory.recipe import ShapeSource
-from inr_factory.worker import Worker
+from inr_factory.generation.execution.local_pool import Listener, num_cores
+from inr_factory.generation.execution.prefetch import compute_part
+from inr_factory.generation.execution.ray_driver import Driver
+from inr_factory.generation.execution.scheduler import Crew
+from inr_factory.generation.execution.shard_plan import ShardTask
+from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.fitting import Tally
+from inr_factory.generation.recipe import ShapeSource
+from inr_factory.storage.manifest import ShardEntry
 
 RATE_SECONDS = 60.0
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
-from inr_factory.card import NO_CARD, Card, keep_card_of_whole
 from inr_factory.errors import UsageError
-from inr_factory.manifest import MANIFEST, Manifest, load_manifest, load_origin, sweep
-from inr_factory.places import Place
-from inr_factory.recipe import Recipe, check_recipe
+from inr_factory.generation.recipe import Recipe, check_recipe
+from inr_factory.storage.dataset_card import NO_CARD, Card, keep_card_of_whole
+from inr_factory.storage.locations import Place
+from inr_factory.storage.manifest import MANIFEST, Manifest, load_manifest, load_origin, sweep
 
 Backend = Literal["ray", "local"]
 

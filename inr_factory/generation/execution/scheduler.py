@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 from statistics import median
 from typing import Generic, TypeVar
 
-from inr_factory.blocks import ShardTask
+from inr_factory.generation.execution.shard_plan import ShardTask
 
 # A shard that takes so many times as long as others did, and at least so many seconds, is given to a second worker.
 STRAGGLER_TIMES, STRAGGLER_SECONDS = 2.0, 5.0

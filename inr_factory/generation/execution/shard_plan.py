@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inr_factory.errors import UsageError
-from inr_factory.manifest import SPLITS, SplitRecord, shard_path
-from inr_factory.recipe import Limit, Recipe, SplitConfig
-from inr_factory.signals import Item, Source
+from inr_factory.generation.recipe import Limit, Recipe, SplitConfig
+from inr_factory.generation.signals import Item, Source
+from inr_factory.storage.manifest import SPLITS, SplitRecord, shard_path
 
 
 @dataclass(frozen=True)

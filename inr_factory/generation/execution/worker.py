@@ -7,17 +7,17 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from inr_factory.blocks import Plan, ShardTask, make_plan
 from inr_factory.errors import IntegrityError
-from inr_factory.fitting import OnProgress, Tally, engine_name, fit_views
-from inr_factory.inr import SirenSpec
-from inr_factory.manifest import Quarantined, ShardEntry, ViewKey
-from inr_factory.places import Place
-from inr_factory.quality import measure_quality
-from inr_factory.recipe import Recipe
-from inr_factory.shards import whole_shard, write_shard
-from inr_factory.signals import Signal, SignalError, Source
-from inr_factory.sources import open_source
+from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_plan
+from inr_factory.generation.fitting import OnProgress, Tally, engine_name, fit_views
+from inr_factory.generation.fitting.shape_quality import measure_quality
+from inr_factory.generation.recipe import Recipe
+from inr_factory.generation.signals import Signal, SignalError, Source
+from inr_factory.generation.sources.registry import open_source
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.locations import Place
+from inr_factory.storage.manifest import Quarantined, ShardEntry, ViewKey
+from inr_factory.storage.shards import whole_shard, write_shard
 
 
 @dataclass

@@ -20,15 +20,16 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError
-from inr_factory.fitting import fused_cpu, fused_cuda
-from inr_factory.fitting.lanes import Fit, Job, in_own_order
-from inr_factory.fitting.reference import fit_reference
-from inr_factory.fitting.starts import Starts
-from inr_factory.inr import INRBatch, SirenSpec, start_values
-from inr_factory.manifest import Quarantined, ViewKey
-from inr_factory.recipe import FitConfig
-from inr_factory.shards import STATUS
-from inr_factory.signals import Signal
+from inr_factory.generation.fitting import fused_cpu, fused_cuda
+from inr_factory.generation.fitting.initial_values import Starts
+from inr_factory.generation.fitting.reference import fit_reference
+from inr_factory.generation.fitting.slots import Fit, Job, in_own_order
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import Quarantined, ViewKey
+from inr_factory.storage.shards import STATUS
 
 _log = logging.getLogger(__name__)
 

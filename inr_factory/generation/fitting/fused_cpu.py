@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.compiled import load_library
-from inr_factory.fitting.lanes import Fit, Job, Lane, OnStep, Start, stop_loss
-from inr_factory.fitting.schedule import EPSILON, Schedule, schedule
-from inr_factory.fitting.scope import Scope, scope_of
-from inr_factory.inr import SirenSpec
-from inr_factory.recipe import FitConfig
-from inr_factory.signals import Signal
+from inr_factory.generation.fitting.optimizers import EPSILON, Schedule, schedule
+from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
+from inr_factory.generation.fitting.slots import Fit, Job, Lane, OnStep, Start, stop_loss
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.compiled_library import load_library
+from inr_factory.inr.spec import SirenSpec
 
 LIBRARY = Path(__file__).parent / "_fused.so"
 SOURCE = LIBRARY.with_name("fused.c")

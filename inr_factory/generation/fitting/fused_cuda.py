@@ -18,12 +18,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from inr_factory.fitting.lanes import Fit, Job, Lane, OnStep, stop_loss
-from inr_factory.fitting.schedule import EPSILON, Schedule, schedule
-from inr_factory.fitting.starts import Starts
-from inr_factory.inr import SirenSpec
-from inr_factory.recipe import FitConfig
-from inr_factory.signals import Field
+from inr_factory.generation.fitting.initial_values import Starts
+from inr_factory.generation.fitting.optimizers import EPSILON, Schedule, schedule
+from inr_factory.generation.fitting.slots import Fit, Job, Lane, OnStep, stop_loss
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Field
+from inr_factory.inr.spec import SirenSpec
 
 MAX_HIDDEN_DIM = 64
 MAX_NUM_HIDDEN = 3
@@ -86,7 +86,7 @@ class Layout:
 
 def layout_of(spec: SirenSpec) -> Layout:
     """Chosen by what the compiler reports for compute capability 9.0 (registers, spills, shared memory, instructions a
-    point), not yet by time: `pipelines/gpu_figures.py --parts layouts` times all of them."""
+    point), not yet by time: `pipelines/studies/gpu_figures.py --parts layouts` times all of them."""
     width = max(16, 2 ** (spec.hidden_dim - 1).bit_length())
     if width == 16:
         return Layout(width, tile=32, num_warps=2, registers=128, shared=48_000)
@@ -209,7 +209,7 @@ def chunk_size(spec: SirenSpec, job: Job) -> int:
 
 def fused_kernel() -> ModuleType:
     """Imported when it is needed: where there is no GPU, there may be no triton."""
-    from inr_factory.fitting import fused_kernel
+    from inr_factory.generation.fitting import fused_triton as fused_kernel
 
     return fused_kernel
 

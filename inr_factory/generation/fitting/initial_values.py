@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inr_factory.fitting.schedule import start_weights
-from inr_factory.inr import INRBatch, SirenSpec, start_values
-from inr_factory.manifest import ViewKey
-from inr_factory.recipe import FitConfig
-from inr_factory.signals import Field, Signal
+from inr_factory.generation.fitting.optimizers import start_weights
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Field, Signal
+from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import ViewKey
 
 # INRs and points that are solved at once. Always as many, so that the library takes the same algorithm, and an INR's
 # start does not hang on its neighbours.

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inr_factory.inr import INRBatch, SirenSpec, start_values
-from inr_factory.recipe import FitConfig
-from inr_factory.signals import Signal
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.spec import SirenSpec
 
 EPSILON = 1e-8
 SINGLE = 1e-2  # the least ridge that goes with single precision

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
-from inr_factory.fitting.lanes import Job, Lanes, OnStep, Start
-from inr_factory.fitting.schedule import EPSILON, schedule
-from inr_factory.fitting.scope import Scope, divergence, scope_of
-from inr_factory.inr import SirenSpec
-from inr_factory.recipe import FitConfig
-from inr_factory.signals import Field
+from inr_factory.generation.fitting.optimizers import EPSILON, schedule
+from inr_factory.generation.fitting.scope_regularizer import Scope, divergence, scope_of
+from inr_factory.generation.fitting.slots import Job, Lanes, OnStep, Start
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Field
+from inr_factory.inr.spec import SirenSpec
 
 
 def fit_reference(

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import SirenSpec, start_values
-from inr_factory.recipe import FitConfig
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.inr.batch import start_values
+from inr_factory.inr.spec import SirenSpec
 
 SAMPLE = 64  # INRs of which the spread of start values is taken
 

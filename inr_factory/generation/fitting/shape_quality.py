@@ -9,9 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.inr import INRBatch
-from inr_factory.shape_metrics import chamfer, extract_surface, iou, is_inside, mean_distance_error
-from inr_factory.signals import Signal
+from inr_factory.generation.geometry.surface_metrics import (
+    chamfer,
+    extract_surface,
+    iou,
+    is_inside,
+    mean_distance_error,
+)
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.batch import INRBatch
 
 QUALITIES = ("iou", "distance_error", "chamfer")
 SURFACE_RESOLUTION = 64

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.recipe import FitConfig
-from inr_factory.signals import Signal
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Signal
 
 Start = Callable[[int, int], Tensor]
 """Start values (D,) of the signal of an index, for an attempt counted from 0."""

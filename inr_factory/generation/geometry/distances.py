@@ -6,7 +6,7 @@ P points, S points of a cloud.
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.meshes import Mesh, draw_on_surface, without_flat_faces
+from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_flat_faces
 
 Floats = NDArray[np.float64]
 

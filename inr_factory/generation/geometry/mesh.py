@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.polygons import triangles
-from inr_factory.signals import SignalError
+from inr_factory.generation.geometry.triangulation import triangles
+from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import one_line
-from inr_factory.mesh_text import Polygons, read_ascii_stl, read_obj, read_off
-from inr_factory.meshes import Mesh, checked_mesh
-from inr_factory.ply_files import ply_content, read_ply
-from inr_factory.signals import SignalError
+from inr_factory.generation.geometry.mesh import Mesh, checked_mesh
+from inr_factory.generation.geometry.ply import ply_content, read_ply
+from inr_factory.generation.geometry.text_meshes import Polygons, read_ascii_stl, read_obj, read_off
+from inr_factory.generation.signals import SignalError
 
 STL_HEADER, STL_TRIANGLE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 # glTF 2.0, section 3.6.2: bytes of a component, components of an element.

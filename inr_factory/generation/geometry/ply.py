@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.mesh_text import Polygons
-from inr_factory.meshes import Mesh
-from inr_factory.signals import SignalError
+from inr_factory.generation.geometry.mesh import Mesh
+from inr_factory.generation.geometry.text_meshes import Polygons
+from inr_factory.generation.signals import SignalError
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",

@@ -14,10 +14,10 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from inr_factory.errors import one_line
-from inr_factory.mesh_text import text_of
-from inr_factory.meshes import check_points
-from inr_factory.ply_files import read_ply
-from inr_factory.signals import SignalError
+from inr_factory.generation.geometry.mesh import check_points
+from inr_factory.generation.geometry.ply import read_ply
+from inr_factory.generation.geometry.text_meshes import text_of
+from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.meshes import Mesh
-from inr_factory.polygons import triangles
+from inr_factory.generation.geometry.mesh import Mesh
+from inr_factory.generation.geometry.triangulation import triangles
 
 Floats = NDArray[np.float64]
 Draw = Callable[[float, float], float]  # a random number between two

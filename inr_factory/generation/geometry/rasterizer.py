@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.meshes import Mesh
+from inr_factory.generation.geometry.mesh import Mesh
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

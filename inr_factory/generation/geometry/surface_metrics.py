@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.inr import INRBatch
-from inr_factory.signals import Field
+from inr_factory.generation.signals import Field
+from inr_factory.inr.batch import INRBatch
 
 CHUNK = 65_536  # points asked at once
 # What an INR of a field says on the surface; of occupancies it says the logit. An unsigned distance has no crossing

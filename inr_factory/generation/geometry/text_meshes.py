@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.signals import SignalError
+from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -6,7 +6,7 @@ M polygons of K corners each.
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.signals import SignalError
+from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from inr_factory.audit import Fault
-from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import FactoryError, UsageError
-from inr_factory.manifest import (
+from inr_factory.generation.maintenance.verify import Fault
+from inr_factory.generation.recipe import check_recipe
+from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.manifest import (
     MANIFEST,
     Manifest,
     ShardEntry,
@@ -26,8 +27,7 @@ from inr_factory.manifest import (
     temporary_name,
     write_atomically,
 )
-from inr_factory.recipe import check_recipe
-from inr_factory.shards import ShardReader
+from inr_factory.storage.shards import ShardReader
 
 
 @dataclass(frozen=True)

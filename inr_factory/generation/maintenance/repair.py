@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from inr_factory.audit import Fault, belongs, check_head, check_manifest, check_shard
-from inr_factory.blocks import make_plan
 from inr_factory.errors import FactoryError, IntegrityError, UsageError
-from inr_factory.factory import describe_set, fit_set
-from inr_factory.jobs import Settings
-from inr_factory.ledger import Progress
-from inr_factory.manifest import (
+from inr_factory.generation.execution.fit_dataset import describe_set, fit_set
+from inr_factory.generation.execution.progress_recorder import Progress
+from inr_factory.generation.execution.run_settings import Settings
+from inr_factory.generation.execution.shard_plan import make_plan
+from inr_factory.generation.maintenance.verify import Fault, belongs, check_head, check_manifest, check_shard
+from inr_factory.generation.recipe import Recipe, check_recipe
+from inr_factory.generation.sources.registry import open_source
+from inr_factory.storage.manifest import (
     MANIFEST,
     ORIGIN,
     SHARD_FOLDER,
@@ -26,9 +28,7 @@ from inr_factory.manifest import (
     replace_manifest,
     sweep,
 )
-from inr_factory.recipe import Recipe, check_recipe
-from inr_factory.shards import ShardReader
-from inr_factory.sources import open_source
+from inr_factory.storage.shards import ShardReader
 
 SET_ASIDE = "set-aside"
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import FactoryError, IntegrityError, UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, load_origin, shard_path
-from inr_factory.metrics import psnr
-from inr_factory.places import Place, Remote, near
-from inr_factory.quality import QUALITIES
-from inr_factory.recipe import check_recipe
-from inr_factory.shards import ShardReader
-from inr_factory.signals import Field, Signal, SignalError, Source
+from inr_factory.generation.fitting.shape_quality import QUALITIES
+from inr_factory.generation.recipe import check_recipe
+from inr_factory.generation.signals import Field, Signal, SignalError, Source
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.metrics import psnr
+from inr_factory.storage.locations import Place, Remote, near
+from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, load_origin, shard_path
+from inr_factory.storage.shards import ShardReader
 
 # A root mean square error computed again, in other batches, on another device or with phases shifted, may differ by
 # rounding: by this share and this amount.

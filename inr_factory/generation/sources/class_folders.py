@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inr_factory.errors import UsageError
-from inr_factory.signals import Item
+from inr_factory.generation.signals import Item
 
 # What a folder may be called, in any case -> the split it is.
 SPLITS = {

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.class_folders import SPLITS, ClassFiles, readable
 from inr_factory.errors import IntegrityError, UsageError, one_line
-from inr_factory.signals import Item, SignalError
+from inr_factory.generation.signals import Item, SignalError
+from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, readable
 
 if TYPE_CHECKING:
     import h5py

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.image_files import array_signal, out_dim
-from inr_factory.image_folder import open_image_folder
-from inr_factory.official_images import OFFICIAL, load_official
-from inr_factory.recipe import ImageSource
-from inr_factory.signals import Item, Signal, Source
+from inr_factory.generation.recipe import ImageSource
+from inr_factory.generation.signals import Item, Signal, Source
+from inr_factory.generation.sources.image_files import array_signal, out_dim
+from inr_factory.generation.sources.image_folder import open_image_folder
+from inr_factory.generation.sources.torchvision_images import OFFICIAL, load_official
 
 
 def default_data_root() -> Path:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import one_line
-from inr_factory.recipe import ImageSource
-from inr_factory.signals import Signal, SignalError, pixel_grid
+from inr_factory.generation.recipe import ImageSource
+from inr_factory.generation.signals import Signal, SignalError, pixel_grid
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from inr_factory.class_folders import find_class_files
-from inr_factory.image_files import SUFFIXES, file_signal, out_dim
-from inr_factory.recipe import ImageSource
-from inr_factory.signals import Item, Signal
+from inr_factory.generation.recipe import ImageSource
+from inr_factory.generation.signals import Item, Signal
+from inr_factory.generation.sources.class_folders import find_class_files
+from inr_factory.generation.sources.image_files import SUFFIXES, file_signal, out_dim
 
 
 @dataclass(eq=False)

@@ -1,9 +1,9 @@
 """Sources: opens the collection that a recipe names, images or shapes."""
 
 from inr_factory.errors import UsageError
-from inr_factory.places import Place, Remote, fetch_tree
-from inr_factory.recipe import ImageSource, OwnSource, ShapeSource
-from inr_factory.signals import Source
+from inr_factory.generation.recipe import ImageSource, OwnSource, ShapeSource
+from inr_factory.generation.signals import Source
+from inr_factory.storage.locations import Place, Remote, fetch_tree
 
 
 def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Place | None = None) -> Source:
@@ -21,9 +21,11 @@ def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Place 
     if isinstance(data_root, Remote):
         data_root = fetch_tree(data_root)
     if isinstance(config, ShapeSource):
-        from inr_factory.shapes import open_shapes  # geometry libraries take a second to import
+        from inr_factory.generation.sources.shape_collections import (
+            open_shapes,  # geometry libraries take a second to import
+        )
 
         return open_shapes(config, data_root)
-    from inr_factory.images import open_source as open_images
+    from inr_factory.generation.sources.image_collections import open_source as open_images
 
     return open_images(config, data_root)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import ResourceError
-from inr_factory.manifest import sweep, write_atomically
+from inr_factory.storage.manifest import sweep, write_atomically
 
 MAGIC = b"inr-factory samples 1\n"
 FOLDER = ".inr_factory_cache"

@@ -10,20 +10,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.class_folders import ClassFiles, find_class_files, readable
 from inr_factory.errors import UsageError
-from inr_factory.images import default_data_root
-from inr_factory.mesh_files import READERS as MESH_READERS
-from inr_factory.mesh_files import read_mesh
-from inr_factory.meshes import Mesh
-from inr_factory.point_blocks import BlockRow, find_blocks, list_blocks, read_block_row
-from inr_factory.point_files import READERS as POINT_READERS
-from inr_factory.point_files import checked_points, read_points
-from inr_factory.primitives import KINDS, VERSION, primitive
-from inr_factory.recipe import ShapeSource
-from inr_factory.sample_cache import SampleCache, cache_key
-from inr_factory.shape_samples import SAMPLING, ShapeSamples, cloud_samples, mesh_samples, seeded, shape_signal
-from inr_factory.signals import Item, Signal, SignalError, Source
+from inr_factory.generation.geometry.mesh import Mesh
+from inr_factory.generation.geometry.mesh_files import READERS as MESH_READERS
+from inr_factory.generation.geometry.mesh_files import read_mesh
+from inr_factory.generation.geometry.point_cloud_files import READERS as POINT_READERS
+from inr_factory.generation.geometry.point_cloud_files import checked_points, read_points
+from inr_factory.generation.geometry.primitives import KINDS, VERSION, primitive
+from inr_factory.generation.recipe import ShapeSource
+from inr_factory.generation.signals import Item, Signal, SignalError, Source
+from inr_factory.generation.sources.class_folders import ClassFiles, find_class_files, readable
+from inr_factory.generation.sources.hdf5_point_clouds import BlockRow, find_blocks, list_blocks, read_block_row
+from inr_factory.generation.sources.image_collections import default_data_root
+from inr_factory.generation.sources.sample_cache import SampleCache, cache_key
+from inr_factory.generation.sources.shape_sampling import (
+    SAMPLING,
+    ShapeSamples,
+    cloud_samples,
+    mesh_samples,
+    seeded,
+    shape_signal,
+)
 
 MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.distances import cloud_distances, mesh_distances, winding_numbers
-from inr_factory.meshes import Mesh, draw_on_surface, without_flat_faces
-from inr_factory.recipe import ShapeSource
-from inr_factory.signals import Field, Signal, SignalError, Truth
+from inr_factory.generation.geometry.distances import cloud_distances, mesh_distances, winding_numbers
+from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_flat_faces
+from inr_factory.generation.recipe import ShapeSource
+from inr_factory.generation.signals import Field, Signal, SignalError, Truth
 
 Floats = NDArray[np.float64]
 SurfaceDraw = Callable[[int, np.random.Generator], Floats]  # so many points (count, 3) on a surface

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.class_folders import readable
 from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.generation.sources.class_folders import readable
 
 SOCKET_TIMEOUT = 20.0  # seconds without an answer
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inr_factory.alignment import Match, align, relative_distance
-from inr_factory.card import keep_card_of_whole
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.inr import INRBatch
-from inr_factory.manifest import MANIFEST, Derived, Manifest, ShardEntry, load_manifest, record, sweep
-from inr_factory.shards import ShardReader, write_shard
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
+from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry, load_manifest, record, sweep
+from inr_factory.storage.shards import ShardReader, write_shard
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Assignments: many small linear assignment problems at once, by assignments.c where it was compiled.
+"""Assignments: many small linear assignment problems at once, by linear_assignment.c where it was compiled.
 
 Shape letters: N problems of H rows and H columns.
 """
@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inr_factory.compiled import load_library
+from inr_factory.inr.compiled_library import load_library
 
-SOURCE = Path(__file__).with_name("assignments.c")
-LIBRARY = SOURCE.with_name("_assignments.so")
+SOURCE = Path(__file__).with_name("linear_assignment.c")
+LIBRARY = SOURCE.with_name("_linear_assignment.so")
 
 
 def usable(gain_NHH: Tensor) -> bool:

@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from inr_factory.alignment import Match, align
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number, check_word, parse_option
-from inr_factory.symmetries import PermuteNeurons
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.alignment.weight_matching import Match, align
+from inr_factory.learning.option_strings import Option, check_number, check_word, parse_option
+from inr_factory.learning.transforms.symmetries import PermuteNeurons
 
 
 @dataclass(frozen=True)

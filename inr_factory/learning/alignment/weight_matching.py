@@ -16,10 +16,17 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from inr_factory import assignments, moves
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.symmetries import parity, permute_neurons, require_sine, scale_neurons, shift_phases
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.alignment import linear_assignment as assignments
+from inr_factory.learning.transforms import neuron_ops as moves
+from inr_factory.learning.transforms.symmetries import (
+    parity,
+    permute_neurons,
+    require_sine,
+    scale_neurons,
+    shift_phases,
+)
 
 Match = Literal["permutation", "signed", "phase"]
 
@@ -95,7 +102,7 @@ def relative_distance(inrs: INRBatch, fixed: INRBatch) -> Tensor:
 def solve_assignments(gain_NHH: Tensor) -> Tensor:
     """(N, H): for each row the column given to it, so that the N assignments have the largest total gain.
 
-    Solved on the CPU, also for gains on a GPU (512 of 32x32 are 2 MB to move), by assignments.c, at half the time of
+    Solved on the CPU, also for gains on a GPU (512 of 32x32 are 2 MB to move), by linear_assignment.c, at half the time of
     what follows where that was not compiled: scipy one by one, after eight Sinkhorn iterations for all at once whose
     prices are taken off rows and columns. That leaves every optimum where it is but saves most of scipy's search.
     """

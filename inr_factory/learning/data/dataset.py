@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from inr_factory.errors import IntegrityError, UsageError, did_you_mean
-from inr_factory.label_noise import noisy_labels
-from inr_factory.manifest import SPLITS, Manifest, ShardEntry, load_manifest
-from inr_factory.places import Place, place
-from inr_factory.rows import WeightRows, WeightsPlace
-from inr_factory.shards import ShardReader, fetch_shards
+from inr_factory.learning.data.label_noise import noisy_labels
+from inr_factory.learning.data.weight_reader import WeightRows, WeightsPlace
+from inr_factory.storage.locations import Place, place
+from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry, load_manifest
+from inr_factory.storage.shards import ShardReader, fetch_shards
 
 
 class INRDataset(Dataset[tuple[Tensor, Tensor]]):

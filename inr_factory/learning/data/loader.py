@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from inr_factory.batch_plan import BatchPlan
-from inr_factory.dataset import INRDataset, one_hot
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.noise import smooth_labels
-from inr_factory.transforms import WeightTransform
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.data.batch_sampler import BatchPlan
+from inr_factory.learning.data.dataset import INRDataset, one_hot
+from inr_factory.learning.transforms.compose import WeightTransform
+from inr_factory.learning.transforms.noise import smooth_labels
 
 Gathered = tuple[Tensor, Tensor]
 """Weights (n, D) and labels (n,) of one batch, on the CPU."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.shards import ShardReader
+from inr_factory.storage.shards import ShardReader
 
 CHUNK = 8192
 

@@ -10,16 +10,17 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from inr_factory.canonical import canonicalize
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models.dws import DWSEncoder
-from inr_factory.models.encoder import Encoder
-from inr_factory.models.forward import ForwardEncoder
-from inr_factory.models.mlp import MLPEncoder
-from inr_factory.models.ng_gnn import NGGNNEncoder
-from inr_factory.models.ng_t import NGTransformerEncoder
-from inr_factory.models.scalegmn import ScaleGMNEncoder
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.dws import DWSEncoder
+from inr_factory.learning.models.encoder import Encoder
+from inr_factory.learning.models.mlp import MLPEncoder
+from inr_factory.learning.models.ng_gnn import NGGNNEncoder
+from inr_factory.learning.models.ng_t import NGTransformerEncoder
+from inr_factory.learning.models.parity import ForwardEncoder
+from inr_factory.learning.models.scalegmn import ScaleGMNEncoder
+from inr_factory.learning.transforms.canonical import canonicalize
 
 ENCODERS: dict[str, type[Encoder]] = {
     kind.name: kind

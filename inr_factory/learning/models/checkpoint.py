@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.manifest import write_atomically
-from inr_factory.models import Classifier, Reader
-from inr_factory.torch_files import LOAD_ERRORS, count_numbers, load_plain
+from inr_factory.learning.models import Classifier, Reader
+from inr_factory.storage.manifest import write_atomically
+from inr_factory.storage.torch_files import LOAD_ERRORS, count_numbers, load_plain
 
 CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1

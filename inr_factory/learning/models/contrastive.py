@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models import Normalizer, Reader, build_encoder
-from inr_factory.models.encoder import Encoder
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models import Normalizer, Reader, build_encoder
+from inr_factory.learning.models.encoder import Encoder
 
 
 class Contrastive(Reader):

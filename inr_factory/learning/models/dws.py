@@ -24,9 +24,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models.encoder import Encoder, check_batch_norm, check_options
-from inr_factory.models.set_layers import AttentionStack, DeepSetsStack, LinearStack, ReluPools, add_entries, max_pool
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_options
+from inr_factory.learning.models.set_layers import (
+    AttentionStack,
+    DeepSetsStack,
+    LinearStack,
+    ReluPools,
+    add_entries,
+    max_pool,
+)
 
 SetLayer = Literal["attention", "deepsets"]
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 
 
 class Encoder(nn.Module):

@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models.encoder import Encoder, check_batch_norm, check_options
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_options
 
 
 class MLPEncoder(Encoder):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 
 NUM_FREQUENCIES = 128
 

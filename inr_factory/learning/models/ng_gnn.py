@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models.encoder import Encoder, check_options
-from inr_factory.models.graph import (
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.encoder import Encoder, check_options
+from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
     check_probes,

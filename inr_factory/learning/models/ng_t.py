@@ -11,10 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models.encoder import Encoder, check_options
-from inr_factory.models.graph import EdgeEmbedding, NodeEmbedding, check_probes, check_reach, check_same_graph
-from inr_factory.models.pair_attention import pair_logits, pair_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.encoder import Encoder, check_options
+from inr_factory.learning.models.neural_graph import (
+    EdgeEmbedding,
+    NodeEmbedding,
+    check_probes,
+    check_reach,
+    check_same_graph,
+)
+from inr_factory.learning.models.pair_attention import pair_logits, pair_values
 
 
 class Attention(nn.Module):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models.encoder import Encoder, check_options
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.encoder import Encoder, check_options
 
 
 class ForwardEncoder(Encoder):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch, SirenSpec
-from inr_factory.models.encoder import Encoder, check_options
-from inr_factory.models.graph import NUM_FREQUENCIES, Fourier, Positions, check_same_graph
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.encoder import Encoder, check_options
+from inr_factory.learning.models.neural_graph import NUM_FREQUENCIES, Fourier, Positions, check_same_graph
 
 
 class Even(nn.Module):

@@ -13,14 +13,14 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.metrics import calibration, calibration_error, confusion_matrix
-from inr_factory.models import Classifier
-from inr_factory.noise import smooth_labels
-from inr_factory.perturbation import parse_perturbation
-from inr_factory.ranks import Ranks
-from inr_factory.reweighting import ExampleWeights, losses_of, parse_reweighting
-from inr_factory.runs import Loader, OnStep, Run, RunConfig, TrainResult, check_finite, device_of
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.metrics import calibration, calibration_error, confusion_matrix
+from inr_factory.learning.models import Classifier
+from inr_factory.learning.training.distributed import Ranks
+from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
+from inr_factory.learning.training.trainer import Loader, OnStep, Run, RunConfig, TrainResult, check_finite, device_of
+from inr_factory.learning.training.weight_perturbation import parse_perturbation
+from inr_factory.learning.transforms.noise import smooth_labels
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C), shares that sum to 1."""

@@ -12,12 +12,12 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from inr_factory.batch_plan import stable_seed
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.models.contrastive import Contrastive, nt_xent
-from inr_factory.probes import features_of, neighbour_accuracy
-from inr_factory.runs import Loader, OnStep, Run, RunConfig, TrainResult, check_finite
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.data.batch_sampler import stable_seed
+from inr_factory.learning.models.contrastive import Contrastive, nt_xent
+from inr_factory.learning.training.probes import features_of, neighbour_accuracy
+from inr_factory.learning.training.trainer import Loader, OnStep, Run, RunConfig, TrainResult, check_finite
 
 Positives = Literal["augment", "views", "both"]
 POSITIVES: tuple[Positives, ...] = get_args(Positives)

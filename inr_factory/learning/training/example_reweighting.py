@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number, parse_option
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option, check_number, parse_option
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.models import Reader
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.models import Reader
 
 QUERIES = 1024  # compared at once
 

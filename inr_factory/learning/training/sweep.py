@@ -20,8 +20,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inr_factory.errors import FactoryError, UsageError
-from inr_factory.manifest import write_atomically
-from inr_factory.yaml_files import load_yaml
+from inr_factory.storage.manifest import write_atomically
+from inr_factory.storage.yaml_files import load_yaml
 
 MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions
 
@@ -162,7 +162,7 @@ def make_run(
     Its figures are in RESULT of its folder, what it said in LOG. `begun` is handed the process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    code = "from inr_factory.cli import main; main()"
+    code = "from inr_factory.cli.main import main; main()"
     with open(folder / LOG, "a") as log:
         run = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],

@@ -23,11 +23,11 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inr_factory.errors import FactoryError, PartialError, ResourceError, UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.manifest import sweep, write_atomically
-from inr_factory.models import Reader
-from inr_factory.models.checkpoint import load_checkpoint, save_checkpoint
-from inr_factory.ranks import Ranks
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.models import Reader
+from inr_factory.learning.models.checkpoint import load_checkpoint, save_checkpoint
+from inr_factory.learning.training.distributed import Ranks
+from inr_factory.storage.manifest import sweep, write_atomically
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 

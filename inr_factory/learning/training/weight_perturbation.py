@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number, check_whole, check_word, parse_option
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option, check_number, check_whole, check_word, parse_option
 
 Loss = Callable[[INRBatch, Tensor], Tensor]
 """The mean loss of a model over a batch of INRs and their targets (N, C)."""

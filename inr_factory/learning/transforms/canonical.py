@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from inr_factory import moves
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option
-from inr_factory.symmetries import parity, require_sine
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option
+from inr_factory.learning.transforms import neuron_ops as moves
+from inr_factory.learning.transforms.symmetries import parity, require_sine
 
 # Share of a half period by which the interval of the biases lies below [-pi/2, pi/2): a neuron exactly at the
 # edge, a pure cosine, then comes out on the same side whatever its rounding.

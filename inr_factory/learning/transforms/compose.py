@@ -17,14 +17,14 @@ from typing import ClassVar, Protocol, cast
 import torch
 from torch import Generator, Tensor
 
-from inr_factory.canonical import Canonicalize
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.noise import Dropout, GaussianNoise, MultiplicativeNoise, QuantileDropout
-from inr_factory.options import Option, check_number, parse_option
-from inr_factory.symmetries import FlipSigns, PermuteNeurons, ScaleReLU, ShiftPhases
-from inr_factory.tones import Brightness, Contrast, Invert, MixChannels
-from inr_factory.warps import Reflect, Rotate2D, Rotate3D, Scale, Translate
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option, check_number, parse_option
+from inr_factory.learning.transforms.canonical import Canonicalize
+from inr_factory.learning.transforms.coordinate import Reflect, Rotate2D, Rotate3D, Scale, Translate
+from inr_factory.learning.transforms.intensity import Brightness, Contrast, Invert, MixChannels
+from inr_factory.learning.transforms.noise import Dropout, GaussianNoise, MultiplicativeNoise, QuantileDropout
+from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ScaleReLU, ShiftPhases
 
 
 class WeightTransform(Protocol):

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number, check_word
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option, check_number, check_word
 
 AXES = ("x", "y", "z")
 

@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number
-from inr_factory.warps import identity, random_sign, uniform
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option, check_number
+from inr_factory.learning.transforms.coordinate import identity, random_sign, uniform
 
 
 def change_values(inrs: INRBatch, matrix_NOO: Tensor, offset_NO: Tensor) -> INRBatch:

@@ -1,4 +1,4 @@
-"""Moves: hidden neurons of many INRs reordered, scaled and shifted in one pass over memory, by moves.c.
+"""Moves: hidden neurons of many INRs reordered, scaled and shifted in one pass over memory, by neuron_ops.c.
 
 For float32 INRs on the CPU that no gradient is asked of, where the C code was compiled; symmetries.py and canonical.py
 have the same in torch. Shape letters: N INRs, D parameters of one, L hidden layers, H neurons of each.
@@ -12,16 +12,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inr_factory.compiled import load_library
-from inr_factory.inr import INRBatch
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.compiled_library import load_library
 
-SOURCE = Path(__file__).with_name("moves.c")
-LIBRARY = SOURCE.with_name("_moves.so")
+SOURCE = Path(__file__).with_name("neuron_ops.c")
+LIBRARY = SOURCE.with_name("_neuron_ops.so")
 MAX_HIDDEN_DIM = 1024
 
 
 class _Shape(ctypes.Structure):
-    """`shape` of moves.c."""
+    """`shape` of neuron_ops.c."""
 
     _fields_ = tuple((name, ctypes.c_int64) for name in ("count", "in_dim", "out_dim", "hidden", "layers", "stride"))
 
@@ -61,7 +61,7 @@ def canonical_form(inrs: INRBatch, edge: float) -> INRBatch:
 
 
 def _prepare(inrs: INRBatch) -> tuple[ctypes.CDLL, Tensor, Tensor, _Shape]:
-    """The library, new memory (N, D), where the INRs are, and what moves.c must know of them."""
+    """The library, new memory (N, D), where the INRs are, and what neuron_ops.c must know of them."""
     library, spec = _library(), inrs.spec
     assert library is not None
     rows = flat_view(inrs)

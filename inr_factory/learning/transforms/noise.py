@@ -12,8 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option, check_number
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from inr_factory import moves
 from inr_factory.errors import UsageError
-from inr_factory.inr import INRBatch
-from inr_factory.options import Option, check_number, check_whole
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.option_strings import Option, check_number, check_whole
+from inr_factory.learning.transforms import neuron_ops as moves
 
 
 def permute_neurons(inrs: INRBatch, layer: int, permutation_NH: Tensor) -> INRBatch:

@@ -10,13 +10,21 @@ import jinja2
 import numpy as np
 import torch
 
+from inr_factory.cli.terminal import duration, rate
 from inr_factory.errors import UsageError
-from inr_factory.manifest import Manifest, ShardEntry, write_atomically
-from inr_factory.page import charts, pictures, summary
-from inr_factory.page.rows import Places, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
-from inr_factory.page.weights import best_match, chance_between, layer_statistics, view_distances, weight_maps
-from inr_factory.signals import Source
-from inr_factory.terminal import duration, rate
+from inr_factory.generation.signals import Source
+from inr_factory.reporting.html import renderings as pictures
+from inr_factory.reporting.html import run_summary as summary
+from inr_factory.reporting.html import svg_charts as charts
+from inr_factory.reporting.html.sampling import Places, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
+from inr_factory.reporting.html.weight_analysis import (
+    best_match,
+    chance_between,
+    layer_statistics,
+    view_distances,
+    weight_maps,
+)
+from inr_factory.storage.manifest import Manifest, ShardEntry, write_atomically
 
 MOST_CLASSES = 40  # with a histogram of their own
 MOST_QUARANTINED = 500  # that are listed

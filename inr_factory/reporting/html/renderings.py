@@ -13,15 +13,15 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError
-from inr_factory.gallery import reconstruct
-from inr_factory.manifest import Manifest
-from inr_factory.meshes import Mesh
-from inr_factory.page.png import image_uri, shades_uri
-from inr_factory.page.rows import Places
-from inr_factory.shading import Camera, shade_mesh, shade_points
-from inr_factory.shape_gallery import COLORS, ShownShape, surfaces_and_sources
-from inr_factory.shards import ShardReader
-from inr_factory.signals import Source
+from inr_factory.generation.geometry.mesh import Mesh
+from inr_factory.generation.geometry.rasterizer import Camera, shade_mesh, shade_points
+from inr_factory.generation.signals import Source
+from inr_factory.reporting.html.png_data_uri import image_uri, shades_uri
+from inr_factory.reporting.html.sampling import Places
+from inr_factory.reporting.image_gallery import reconstruct
+from inr_factory.reporting.shape_gallery import COLORS, ShownShape, surfaces_and_sources
+from inr_factory.storage.manifest import Manifest
+from inr_factory.storage.shards import ShardReader
 
 Image = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from inr_factory.manifest import SPLITS, Manifest, ShardEntry
-from inr_factory.run_log import LOG_FOLDER
+from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
+from inr_factory.storage.run_log import LOG_FOLDER
 
 MOST_RUNS = 12
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.inr import INRBatch
-from inr_factory.manifest import Manifest, ShardEntry
-from inr_factory.quality import QUALITIES
-from inr_factory.shards import ShardReader
+from inr_factory.generation.fitting.shape_quality import QUALITIES
+from inr_factory.inr.batch import INRBatch
+from inr_factory.storage.manifest import Manifest, ShardEntry
+from inr_factory.storage.shards import ShardReader
 
 MOST_SHARDS = 400  # whose columns are read
 MOST_PAIRS = 400  # objects whose weights are read, of two views each

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.alignment import Match, align, relative_distance
-from inr_factory.canonical import canonicalize
-from inr_factory.comparison import PUBLISHED, PUBLISHED_SPEC, measure_spreads
-from inr_factory.inr import INRBatch
-from inr_factory.page.rows import Sample
+from inr_factory.inr.batch import INRBatch
+from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
+from inr_factory.learning.transforms.canonical import canonicalize
+from inr_factory.reporting.html.sampling import Sample
+from inr_factory.reporting.weight_statistics import PUBLISHED, PUBLISHED_SPEC, measure_spreads
 
 Floats = NDArray[np.float64]
 

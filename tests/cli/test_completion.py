@@ -1,0 +1,104 @@
+"""Completion: what a shell is told may come next."""
+
+import subprocess
+import sys
+
+import pytest
+
+from inr_factory.cli import completion
+from inr_factory.cli.main import run
+
+
+@pytest.fixture
+def offered(capsys, monkeypatch):
+    """What bash is offered for the last word of a line."""
+
+    def ask(line):
+        monkeypatch.setenv("_INR_FACTORY_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+        with pytest.raises(SystemExit) as left:
+            run([])
+        assert left.value.code == 0
+        return capsys.readouterr().out.split()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("inr-factory st", ["status"]),
+        ("inr-factory --quiet augm", ["augment-report"]),
+        ("inr-factory fit cifar", ["cifar10", "cifar10_10view", "cifar10_1view"]),
+        ("inr-factory recipes dig", ["digits"]),
+        ("inr-factory fit digits --dry", ["--dry-run"]),
+        ("inr-factory fit digits --qui", ["--quiet"]),
+        ("inr-factory fit digits --set fit.target", ["fit.target_psnr=", "fit.target_error="]),
+        ("inr-factory fit digits --backend l", ["local"]),
+        ("inr-factory train inrs/digits --model ng", ["ng_gnn", "ng_t"]),
+        ("inr-factory train inrs/digits --augment rot", ["rotate2d", "rotate3d"]),
+        ("inr-factory predict runs/a inrs/digits --split t", ["train", "test"]),
+        ("inr-factory benchmark p", ["pipeline"]),
+    ],
+)
+def test_what_may_come_next_is_offered(offered, line, words):
+    assert offered(line) == words
+
+
+@pytest.mark.parametrize(
+    "line", ["inr-factory show inrs", "inr-factory sweep g", "inr-factory train x --out r", "inr-factory evaluate r"]
+)
+def test_files_are_left_to_the_shell(offered, line):
+    assert offered(line) == []
+
+
+def test_the_words_are_those_of_the_rooms_that_have_them():
+    from inr_factory.benchmarks import BENCHMARKS
+    from inr_factory.learning.alignment.mixup import MixUp
+    from inr_factory.learning.alignment.weight_matching import Match
+    from inr_factory.learning.models import ENCODERS
+    from inr_factory.learning.training.contrastive import POSITIVES
+    from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
+    from inr_factory.learning.training.weight_perturbation import PERTURBATIONS
+    from inr_factory.learning.transforms.compose import TRANSFORMS
+    from inr_factory.storage.manifest import SPLITS
+
+    words = {name: set(of()) for name, of in completion.WORDS.items()}
+    assert words["model"] == set(ENCODERS)
+    assert words["augment"] == set(TRANSFORMS)
+    assert words["mixup"] == {MixUp.name}
+    assert words["match"] == set(Match.__args__)
+    assert words["split"] == set(SPLITS)
+    assert words["benchmark.what"] == set(BENCHMARKS)
+    assert words["positives"] == set(POSITIVES)
+    assert words["perturb"] == set(PERTURBATIONS)
+    assert words["reweigh"] == {MultiplicativeReweighting.name}
+
+
+def test_keys_of_sections_are_not_offered_since_they_take_no_value():
+    assert "fit.steps=" in completion.WORDS["settings"]()
+    assert "fit=" not in completion.WORDS["settings"]()
+
+
+def test_completing_a_verb_loads_nothing_that_takes_time():
+    code = (
+        "import os, sys, inr_factory.cli.main as c\n"
+        "os.environ |= {'_INR_FACTORY_COMPLETE': 'complete_bash', 'COMP_WORDS': 'inr-factory s', 'COMP_CWORD': '1'}\n"
+        "try: c.run([])\n"
+        "except SystemExit: print({'torch', 'h5py', 'ray', 'yaml'} & sys.modules.keys())"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert told == ["status", "show", "sweep", "set()"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "sign"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_the_script_for_the_shell_that_asks_is_shown(capsys, monkeypatch, shell, sign):
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: (shell, f"/bin/{shell}"))
+    with pytest.raises(SystemExit):
+        run(["--show-completion"])
+    told = capsys.readouterr().out
+    assert "_INR_FACTORY_COMPLETE" in told
+    assert sign in told

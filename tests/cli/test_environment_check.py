@@ -1,0 +1,136 @@
+"""Doctor: says what works, and what does not with what to do about it."""
+
+import pytest
+
+from inr_factory.cli import environment_check as doctor
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """Findings by name, of everything but Ray, whose start takes seconds and is tested in test_cli."""
+    monkeypatch.setattr(doctor, "_ray", lambda: iter(()))
+    return lambda out: {finding.what: finding for finding in doctor.examine(out)}
+
+
+def test_this_machine_is_ready_and_nothing_is_left_behind(found, tmp_path):
+    findings = found(tmp_path / "not" / "there")
+    assert not [finding for finding in findings.values() if finding.good is False]
+    assert str(tmp_path) in findings["file system"].found
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "good", "found"),
+    [
+        ("no-such-package>=2.0", False, "not installed"),
+        ("no-such-package>=2.0; extra == 'hub'", None, "not installed"),
+        ("torch>=999.1", False, "older than 999.1"),
+        ("torch>=2.6", True, ""),
+        ("ray[default]>=2.40", True, ""),
+        ("numpy; python_version >= '3'", True, ""),
+    ],
+)
+def test_packages_are_compared_with_what_this_one_needs(line, good, found):
+    finding = doctor._package(line)
+    assert finding.good is good
+    assert found in finding.found
+    assert good or "pip install" in finding.remedy
+
+
+def test_every_dependency_is_looked_at(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["torch>=2.6", "no-such-package; extra == 'docs'"])
+    findings = found(tmp_path)
+    assert {"torch", "no-such-package, for docs"} <= findings.keys()
+
+
+def test_no_finding_comes_without_a_remedy():
+    with pytest.raises(AssertionError):
+        doctor.Finding("memory", None, "little")
+
+
+def test_small_shared_memory_and_few_open_files_are_notes(monkeypatch):
+    usage = type("Usage", (), {"total": 64_000_000})
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(doctor.resource, "getrlimit", lambda _: (256, 4096))
+    shared, files = doctor._limits()
+    assert (shared.good, files.good) == (None, None)
+    assert "--shm-size" in shared.remedy
+    assert "ulimit -n" in files.remedy
+
+
+@pytest.mark.parametrize("fault", ["refused", "given twice"])
+def test_a_file_system_without_locks_is_a_note(tmp_path, monkeypatch, fault):
+    def flock(*_):
+        if fault == "refused":
+            raise OSError(95, "Operation not supported")
+
+    assert doctor._locks(tmp_path).good is True
+    monkeypatch.setattr(doctor.fcntl, "flock", flock)
+    finding = doctor._locks(tmp_path)
+    assert finding.good is None
+    assert "one run at a time" in finding.remedy
+
+
+def test_a_home_that_cannot_be_written_is_a_note_with_what_to_set(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    finding = found(tmp_path)["HOME"]
+    assert finding.good is None
+    assert "RAY_AUTH_TOKEN" in finding.remedy
+
+
+def test_an_engine_that_was_not_compiled_is_a_note_with_the_reason(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.fused_cpu, "_library", lambda: "no compiler was there")
+    finding = found(tmp_path)["fitting engine"]
+    assert finding.good is None
+    assert "no compiler was there" in finding.found
+
+
+def test_a_file_system_that_cannot_be_written_is_a_fault(found, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(doctor, "write_atomically", refuse)
+    finding = found(tmp_path)["file system"]
+    assert finding.good is False
+    assert "another --out" in finding.remedy
+
+
+def test_a_ray_that_does_not_start_is_a_fault_that_names_the_way_without(monkeypatch):
+    from inr_factory.errors import ResourceError
+    from inr_factory.generation.execution import ray_pool
+
+    def refuse(*_, **__):
+        raise ResourceError("Ray cannot start here")
+
+    monkeypatch.setattr(ray_pool, "connected", refuse)
+    (finding,) = doctor._ray()
+    assert finding.good is False
+    assert "--backend local" in finding.remedy
+
+
+def test_a_gpu_that_ray_hides_is_a_fault(monkeypatch):
+    from contextlib import contextmanager
+
+    from inr_factory.generation.execution import ray_pool
+
+    class Blind:
+        """A cluster whose worker sees no GPU."""
+
+        def remote(self, *_):
+            return self
+
+        options = remote
+
+        def get(self, *_, **__):
+            return None
+
+    @contextmanager
+    def connected(*_, **__):
+        yield Blind()
+
+    monkeypatch.setattr(ray_pool, "connected", connected)
+    monkeypatch.setattr(Blind, "options", lambda self, **_: self)
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: True)
+    (finding,) = doctor._ray()
+    assert finding.good is False
+    assert "does not see the GPU" in finding.found

@@ -1,0 +1,147 @@
+"""Ahead: samples are in the cache before a worker asks for them, each once, and nobody stays behind."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from inr_factory.generation.execution import prefetch as ahead
+from inr_factory.generation.execution.prefetch import compute_part, computing_ahead, cores_ahead
+from inr_factory.generation.execution.ray_pool import _start_ahead, connected
+from inr_factory.generation.execution.shard_plan import make_plan
+from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.recipe import check_recipe
+from inr_factory.generation.sources import shape_collections as shapes
+from inr_factory.generation.sources.registry import open_source
+
+FIELDS = {
+    "name": "few",
+    "source": {"collection": "primitives", "per_class": 1, "num_points": 200, "num_truth": 50, "num_surface": 20},
+    "limit": 9,
+    "views": 2,
+    "shard_objects": 4,
+}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def prepare(tmp_path, **source):
+    """A worker and all its tasks."""
+    recipe = check_recipe(FIELDS | {"source": FIELDS["source"] | source}, origin="test")
+    opened = open_source(recipe.source)
+    worker = Worker(recipe, None, tmp_path / "set", "cpu", opened.fingerprint)
+    return worker, list(make_plan(recipe, opened).tasks(recipe.views))
+
+
+def entries(cache):
+    return {path.name for path in cache.rglob("*.samples")}
+
+
+def wait_for(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_parts_share_all_objects_and_take_each_once(tmp_path, cache, monkeypatch):
+    worker, tasks = prepare(tmp_path)
+    computed = []
+    whole = shapes.mesh_samples
+    monkeypatch.setattr(shapes, "mesh_samples", lambda *given: computed.append(given) or whole(*given))
+
+    for part in range(3):
+        compute_part(worker, tasks, part, 3)
+
+    assert len(computed) == len(entries(cache)) == 9
+
+
+def test_views_that_are_sampled_anew_are_computed_each(tmp_path, cache):
+    worker, tasks = prepare(tmp_path, views_resample=True)
+
+    compute_part(worker, tasks, 0, 1)
+
+    assert len(entries(cache)) == 18
+
+
+def test_processes_fill_the_cache_meanwhile_and_end(tmp_path, cache):
+    worker, tasks = prepare(tmp_path)
+
+    with computing_ahead(worker, tasks, 2):
+        filled = wait_for(lambda: len(entries(cache)) == 9)
+
+    assert filled
+    assert not multiprocessing.active_children()
+
+
+def test_ray_fills_the_cache_too(tmp_path, cache):
+    worker, tasks = prepare(tmp_path)
+
+    with connected(None, 2) as ray:
+        ray.get(_start_ahead(ray, worker, tasks, 2))
+
+    assert len(entries(cache)) == 9
+
+
+def test_an_object_without_a_signal_does_not_stop_the_others(tmp_path, cache, monkeypatch):
+    worker, tasks = prepare(tmp_path)
+    whole = shapes.primitive
+
+    def broken(kind, rng):
+        if kind == "box":
+            raise shapes.SignalError("no inside")
+        return whole(kind, rng)
+
+    monkeypatch.setattr(shapes, "primitive", broken)
+
+    compute_part(worker, tasks, 0, 1)
+
+    planned = {index for blocks in worker.plan.blocks.values() for block in blocks for index in block}
+    boxes = sum(worker.source.items[index].object_id.startswith("box/") for index in planned)
+    assert boxes == 1
+    assert len(entries(cache)) == 9 - boxes
+
+
+def test_only_gpus_that_fit_shapes_need_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "num_cores", lambda: 16)
+    shapes_recipe = prepare(tmp_path)[0].recipe
+    images = check_recipe({"name": "digits", "source": {"collection": "digits"}}, origin="test")
+
+    assert cores_ahead(shapes_recipe, "cuda", 2) == 14
+    assert cores_ahead(shapes_recipe, "cuda", 20) == 0
+    assert cores_ahead(shapes_recipe, "cpu", 2) == 0
+    assert cores_ahead(images, "cuda", 2) == 0
+
+
+def test_helpers_end_after_the_one_that_started_them():
+    code = (
+        "import multiprocessing, os, time\n"
+        "from inr_factory.generation.execution.prefetch import _end_after\n"
+        "if __name__ == '__main__':\n"
+        "    helper = multiprocessing.get_context('fork').Process(target=_end_after, args=(os.getpid(),))\n"
+        "    helper.start()\n"
+        "    print(helper.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    helper = int(driver.stdout.readline())
+    driver.kill()
+    driver.communicate()
+
+    assert wait_for(lambda: not alive(helper), seconds=10)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().split()[2] != "Z"

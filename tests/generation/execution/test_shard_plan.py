@@ -1,0 +1,100 @@
+"""Blocks: splits belong to objects, hang on their names alone, and lie in shards in a fixed order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inr_factory.errors import UsageError
+from inr_factory.generation.execution.shard_plan import make_plan, split_items
+from inr_factory.generation.recipe import Limit, SplitConfig, check_recipe
+from inr_factory.generation.signals import Item
+
+
+def items(count, split=None):
+    return [Item(f"{split}/{number}", number % 3, split) for number in range(count)]
+
+
+def names(objects, splits):
+    return {split: {objects[index].object_id for index in indices} for split, indices in splits.items()}
+
+
+class Collection:
+    def __init__(self, objects):
+        self.items = objects
+
+
+@given(st.integers(1, 60), st.integers(0, 20), st.integers(0, 20), st.one_of(st.none(), st.integers(1, 120)))
+def test_every_object_is_in_at_most_one_split_and_a_limit_is_kept(train, val, test, limit):
+    objects = items(train, "train") + items(val, "val") + items(test, "test")
+
+    splits = split_items(objects, SplitConfig(val=0, test=0), limit)
+
+    indices = [index for part in splits.values() for index in part]
+    assert len(indices) == len(set(indices)) == min(limit or 10**9, len(objects))
+    assert all(part == sorted(part) for part in splits.values())
+    assert all(objects[index].split == split for split, part in splits.items() for index in part)
+
+
+def test_official_splits_are_kept_and_val_is_taken_from_train():
+    objects = items(50, "train") + items(20, "test")
+    splits = split_items(objects, SplitConfig(val=10), None)
+    assert {split: len(part) for split, part in splits.items()} == {"train": 40, "val": 10, "test": 20}
+    assert all(objects[index].split == "train" for index in splits["val"])
+
+
+def test_without_official_splits_shares_of_all_objects_are_taken():
+    splits = split_items(items(100), SplitConfig(val=0.1, test=0.2), None)
+    assert {split: len(part) for split, part in splits.items()} == {"train": 70, "val": 10, "test": 20}
+
+
+def test_a_split_hangs_on_names_not_on_the_order_or_on_what_else_is_there():
+    objects = items(80)
+    first = names(objects, split_items(objects, SplitConfig(val=8, test=16), None))
+    turned = names(objects[::-1], split_items(objects[::-1], SplitConfig(val=8, test=16), None))
+    assert first == turned
+
+
+def test_a_larger_limit_only_adds_objects():
+    objects = items(60, "train") + items(30, "test")
+    small = names(objects, split_items(objects, SplitConfig(val=6), 20))
+    large = names(objects, split_items(objects, SplitConfig(val=6), 50))
+    assert all(small[split] <= large[split] for split in small)
+    assert {split: len(part) for split, part in small.items()} == {"train": 12, "val": 1, "test": 7}
+
+
+def test_a_limit_leaves_no_split_empty_if_it_can():
+    splits = split_items(items(1000, "train") + items(5, "test"), SplitConfig(val=3), 12)
+    assert set(splits) == {"train", "val", "test"}
+
+
+def test_taking_all_objects_from_train_is_refused():
+    with pytest.raises(UsageError, match=r"splits\.test asks for 5 of 5 objects"):
+        split_items(items(5), SplitConfig(test=5), None)
+
+
+def test_a_source_without_objects_is_refused():
+    with pytest.raises(UsageError, match="no objects"):
+        split_items([], SplitConfig(), None)
+
+
+def test_blocks_hold_every_object_once_in_order_and_views_come_one_after_the_other():
+    recipe = check_recipe({"name": "x", "source": {"collection": "digits"}, "shard_objects": 7}, origin="test")
+    plan = make_plan(recipe, Collection(items(50)))
+
+    assert plan.num_objects == 50
+    assert {len(block) for blocks in plan.blocks.values() for block in blocks[:-1]} <= {7}
+    held = [index for blocks in plan.blocks.values() for block in blocks for index in block]
+    assert sorted(held) == list(range(50))
+    one, three = plan.tasks(1), plan.tasks(3)
+    assert three[: len(one)] == one
+    assert len({task.path for task in three}) == len(three) == 3 * len(one)
+
+
+def test_a_limit_a_split_takes_the_objects_that_a_larger_one_would_take_first():
+    objects = items(60, "train") + items(30, "test")
+    few = names(objects, split_items(objects, SplitConfig(val=20), Limit(train=7, val=3)))
+    more = names(objects, split_items(objects, SplitConfig(val=20), Limit(train=9, val=200, test=0)))
+    assert {split: len(part) for split, part in few.items()} == {"train": 7, "val": 3, "test": 30}
+    assert {split: len(part) for split, part in more.items()} == {"train": 9, "val": 20}
+    assert few["train"] < more["train"]
+    assert few["val"] < more["val"]

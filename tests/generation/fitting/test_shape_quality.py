@@ -1,0 +1,61 @@
+"""Quality: what a shard says of INRs of shapes is true of INRs whose shape is known."""
+
+import math
+
+import pytest
+import torch
+
+from inr_factory.generation.fitting.shape_quality import measure_quality
+from inr_factory.generation.signals import Signal, Truth, pixel_grid
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+
+SIZE = 0.5
+
+
+def octahedra(sizes, sign=1.0):
+    """INRs of sign * (|x| + |y| + |z| - size), in ReLUs; divided by sqrt(3) it is a distance near the faces."""
+    spec = SirenSpec(3, 1, hidden_dim=6, num_hidden=1, activation="relu", start="linear")
+    count, scale = len(sizes), sign / math.sqrt(3)
+    slopes = torch.cat([torch.eye(3), -torch.eye(3)]).expand(count, 6, 3)
+    last = (torch.full((count, 1, 6), scale), -scale * torch.tensor(sizes)[:, None])
+    return INRBatch(spec, (slopes, last[0]), (torch.zeros(count, 6), last[1]))
+
+
+def signal(field, clamp=0.1):
+    """An octahedron of SIZE in a field of its own, with a truth that a perfect INR agrees with."""
+    generator = torch.Generator().manual_seed(0)
+    coords = 1.4 * torch.rand(20_000, 3, generator=generator) - 0.7
+    distance = (coords.abs().sum(dim=1, keepdim=True) - SIZE) / math.sqrt(3)
+    targets = distance.clamp(-clamp, clamp) if field == "sdf" else (distance < 0).float()
+    corners = torch.rand(3000, 3, generator=generator)
+    signs = 2 * torch.randint(2, (3000, 3), generator=generator) - 1
+    surface = SIZE * corners / corners.sum(dim=1, keepdim=True) * signs
+    peak = 2 * clamp if field == "sdf" else 1.0
+    return Signal(coords, targets, peak=peak, field=field, truth=Truth(coords, targets, surface))
+
+
+@pytest.mark.parametrize(("field", "sign"), [("sdf", 1.0), ("occupancy", -1.0)])
+def test_a_perfect_inr_is_found_perfect_and_a_larger_one_is_not(field, sign):
+    quality = measure_quality(octahedra([SIZE, SIZE + 0.1], sign), [signal(field)] * 2)
+
+    assert quality["iou"][0] == 1
+    assert quality["iou"][1] == pytest.approx((SIZE / (SIZE + 0.1)) ** 3, abs=0.05)
+    assert quality["chamfer"][0] < 0.015
+    assert quality["chamfer"][1] == pytest.approx(0.1 / math.sqrt(3), abs=0.015)
+    if field == "sdf":
+        assert quality["distance_error"][0] < 1e-6
+        assert 0.005 < quality["distance_error"][1] < 0.1 / math.sqrt(3)
+    else:
+        assert math.isnan(quality["distance_error"][0])
+
+
+def test_an_inr_without_a_surface_has_no_chamfer_distance():
+    quality = measure_quality(octahedra([-0.5]), [signal("sdf")])
+    assert quality["iou"][0] == 0
+    assert math.isnan(quality["chamfer"][0])
+
+
+def test_images_have_no_such_columns():
+    image = Signal(pixel_grid(2, 2), torch.zeros(4, 1))
+    assert measure_quality(octahedra([0.5]), [image]) == {}

@@ -1,0 +1,121 @@
+"""Point files: every format gives the same points, and claims that a file cannot hold are refused."""
+
+import io
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from inr_factory.generation.geometry.point_cloud_files import read_points
+from inr_factory.generation.signals import SignalError
+
+POINTS = np.arange(24).reshape(8, 3) / 4
+NORMALS = np.ones((8, 3))
+
+
+def text(rows, between=" ", start=""):
+    return (start + "\n".join(between.join(map(str, row)) for row in rows)).encode()
+
+
+def npy(array, **options):
+    content = io.BytesIO()
+    np.save(content, array, **options)
+    return content.getvalue()
+
+
+def npz(**arrays):
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+def ply(order):
+    header = f"ply\nformat {order} 1.0\nelement vertex 8\nproperty float x\nproperty float y\nproperty float z\nproperty float nx\nend_header\n"
+    rows = np.column_stack([POINTS, np.ones(8)])
+    return header.encode() + (text(rows) if order == "ascii" else rows.astype("<f4").tobytes())
+
+
+def claiming(shape, dtype="<f8"):
+    header = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", 118) + header + bytes(240)
+
+
+WITH_NORMALS = np.hstack([POINTS, NORMALS])
+CLOUDS = {
+    "blanks.xyz": text(POINTS),
+    "normals.txt": text(WITH_NORMALS, ","),
+    "tabs.TXT": text(WITH_NORMALS, "\t"),
+    "commas and blanks.txt": text(POINTS, ", "),
+    "comments.xyz": text(POINTS, start="# x y z\n\n// by hand\n"),
+    "windows.xyz": text(POINTS).replace(b"\n", b"\r\n"),
+    "double.npy": npy(POINTS),
+    "columns.npy": npy(np.asfortranarray(POINTS)),
+    "normals.NPY": npy(WITH_NORMALS.astype(np.float32)),
+    "big.npy": npy(POINTS.astype(">f8")),
+    "only.npz": npz(mine=POINTS),
+    "named.npz": npz(normals=NORMALS, points=POINTS),
+    "ascii.ply": ply("ascii"),
+    "binary.ply": ply("binary_little_endian"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_every_format_gives_the_points(name):
+    points = read_points(name, CLOUDS[name], 8)
+
+    assert np.array_equal(points, POINTS)
+    assert points.dtype == np.float64
+    assert points.flags["C_CONTIGUOUS"]
+
+
+def bomb():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("points.npy", claiming((2_000_000, 3)) + bytes(48_000_000))
+    return content.getvalue()
+
+
+BROKEN = {
+    "empty.xyz": (b"", "empty"),
+    "blank.xyz": (b"\n  \n", "no points"),
+    "words.txt": (b"1 2 3\n1 two 3\n", "not every line begins with three numbers"),
+    "two.txt": (b"1 2\n3 4\n", "not every line begins with three numbers"),
+    "NaN.xyz": (b"1 2 3\n1 nan 3\n", "point 1 of 2 is NaN or infinite"),
+    "flat.npy": (npy(np.zeros(9)), r"the shape \(9,\)"),
+    "pairs.npy": (npy(np.zeros((9, 2))), r"the shape \(9, 2\)"),
+    "none.npy": (npy(np.zeros((0, 3))), "no points"),
+    "objects.npy": (npy(np.array([[{}, 1, 2]], dtype=object), allow_pickle=True), "of the type object"),
+    "text.npy": (npy(np.array([["a", "b", "c"]])), "of the type <U1"),
+    "complex.npy": (npy(POINTS * 1j), "of the type complex128"),
+    "claims.npy": (claiming((10**12, 3)), r"claims an array \(1000000000000, 3\)"),
+    "negative.npy": (claiming((-1, -30)), "cannot be read|claims"),
+    "cut.npy": (npy(POINTS)[:-1], "claims an array"),
+    "no.npy": (b"nothing at all", "cannot be read"),
+    "no.npz": (b"PK nothing", "cannot be read"),
+    "many.npz": (npz(one=POINTS, two=POINTS), "2 arrays, none of them called"),
+    "bomb.npz": (bomb(), "claims 48000368 bytes packed into"),
+    "mesh.ply": (b"ply\nformat ascii 1.0\nend_header\n", "no vertices"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_cloud_is_a_signal_error_with_one_reason_and_costs_no_memory(name):
+    content, reason = BROKEN[name]
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(SignalError, match=reason) as caught:
+            read_points(name, content, 100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert "\n" not in str(caught.value)
+    assert peak < 20 * 2**20
+
+
+def test_too_many_points_are_refused():
+    with pytest.raises(SignalError, match=r"8 points, source.max_faces allows 7"):
+        read_points("x.npy", npy(POINTS), 7)

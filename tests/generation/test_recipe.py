@@ -1,0 +1,298 @@
+"""Recipes: what a file, its base and overrides say, what they may not say, and what the fingerprint covers."""
+
+import json
+import re
+from typing import get_args
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from inr_factory.errors import UsageError
+from inr_factory.generation import recipe as room
+from inr_factory.generation.recipe import Recipe, builtin_recipes, check_recipe, load_recipe
+from inr_factory.storage.yaml_files import load_yaml
+
+MINIMAL = {"name": "tiny", "source": {"collection": "digits"}}
+FREE = {"name", "views", "quarantine_threshold"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Built-in recipes of these tests alone."""
+    recipes = {
+        "tiny": MINIMAL,
+        "small": {"base": "tiny", "fit": {"steps": 7, "lanes": 4}, "source": {"size": [8, 6]}},
+        "smaller": {"base": "small", "fit": {"steps": 5}, "source": {"size": None}},
+        "hen": {"base": "egg"},
+        "egg": {"base": "hen"},
+    }
+    for name, fields in recipes.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({k: v for k, v in fields.items() if k != "name"}))
+    monkeypatch.setattr(room, "recipe_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def leaves(fields, prefix=""):
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def refusal(fields, **changes):
+    with pytest.raises(UsageError) as caught:
+        check_recipe({**fields, **changes}, origin="mine.yaml")
+    message = str(caught.value)
+    assert message.startswith("recipe mine.yaml: ")
+    assert "\n" not in message
+    return message
+
+
+def test_the_recipes_that_are_built_in_load():
+    for name in builtin_recipes():
+        assert load_recipe(name).name == name
+
+
+def test_built_in_recipes_are_the_yaml_files_of_their_folder(folder):
+    (folder / "README.md").write_text("no recipe")
+
+    assert sorted(builtin_recipes()) == ["egg", "hen", "small", "smaller", "tiny"]
+    assert load_recipe("tiny") == check_recipe(MINIMAL, "here")
+    assert load_recipe(str(folder / "tiny.yaml")) == load_recipe("tiny")
+
+
+def test_a_recipe_begins_from_its_base_and_changes_what_it_says(folder):
+    small, smaller = load_recipe("small"), load_recipe("smaller")
+
+    assert (small.name, small.fit.steps, small.fit.lanes, small.source.size) == ("small", 7, 4, (8, 6))
+    assert (smaller.name, smaller.fit.steps, smaller.fit.lanes, smaller.source.size) == ("smaller", 5, 4, None)
+    assert smaller.source.collection == "digits"
+    assert load_recipe("tiny").fit.steps == 1000, "a base was changed by those that begin from it"
+
+
+def test_recipes_that_begin_from_each_other_are_refused(folder):
+    with pytest.raises(UsageError, match=r"hen begins from itself: hen -> egg -> hen$"):
+        load_recipe("hen")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("fit.steps=500", "fit.steps", 500),
+        ("fit.learning_rate=1e-3", "fit.learning_rate", 0.001),
+        ("fit.target_psnr=null", "fit.target_psnr", None),
+        ("fit.tf32=true", "fit.tf32", True),
+        ("source.size=[28, 20]", "source.size", (28, 20)),
+        ("source.size=28", "source.size", 28),
+        ("splits.val=0.25", "splits.val", 0.25),
+        ("splits={val: 3, test: 4}", "splits.test", 4),
+        ("source.mode=rgb", "source.mode", "rgb"),
+        ("name=other", "name", "other"),
+        (" views = 3", "views", 3),
+    ],
+)
+def test_overrides_lie_over_the_file(folder, override, key, value):
+    found = load_recipe("small", [override])
+
+    before = load_recipe("small")
+    for part in key.split("."):
+        found, before = getattr(found, part), getattr(before, part)
+    assert found == value
+    assert type(found) is type(value)
+    assert before != value, "the override says what stood there"
+
+
+def test_the_last_override_wins_and_its_neighbours_stay(folder):
+    recipe = load_recipe("small", ["fit.steps=1", "fit.attempts=2", "fit.steps=3"])
+
+    assert (recipe.fit.steps, recipe.fit.attempts, recipe.fit.lanes) == (3, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fit.steps", "takes key=value, got 'fit.steps'"),
+        ("=5", "takes key=value"),
+        ("fit.stpes=5", "no key 'fit.stpes': did you mean 'fit.steps'"),
+        ("steps=5", "no key 'steps': did you mean 'fit.steps'"),
+        ("fitt=5", "no key 'fitt': did you mean 'fit'"),
+        ("fit.steps=[1", "--set fit.steps=.1 is not YAML"),
+        ("fit.steps=2024-13-45", "is not YAML: month must be"),
+        ("fit.steps=!!python/name:os.system", "is not YAML"),
+        ("name.inner=5", "name holds a value, not keys"),
+        ("fit=5", "fit: input should be"),
+        ("views=", "views: input should be a valid integer, got None"),
+    ],
+)
+def test_a_wrong_override_is_told_in_one_line(folder, override, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        load_recipe("small", [override])
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smal", "no recipe 'smal': did you mean 'small'"),
+        ("zzz", "known: egg, hen, small, smaller, tiny"),
+        ("nowhere.yaml", "no recipe file nowhere.yaml"),
+        ("./nowhere", "no recipe file ./nowhere"),
+    ],
+)
+def test_an_unknown_recipe_names_the_nearest(folder, name, message):
+    with pytest.raises(UsageError, match=message):
+        load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: b: c", "bad.yaml is not YAML: mapping values"),
+        (b"- a\n- b\n", "must be a mapping of keys to values, got list"),
+        (b"", "must be a mapping of keys to values, got NoneType"),
+        (b"name: \xff\xfe", "bad.yaml cannot be read"),
+        (b"base: smal", "did you mean 'small'"),
+        (b"source: {collection: digits}\nfit: {1: 2}", "fit.1: keys should be strings"),
+        (
+            b"fit: {steps: 1}\nviews: 2\nfit: {steps: 2}",
+            r"the key 'fit' stands twice; take one out in .* line 3, column 1",
+        ),
+        (b"fit: {steps: 1, steps: 1}", "the key 'steps' stands twice"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_told_in_one_line(folder, content, message):
+    (folder / "bad.yaml").write_bytes(content)
+
+    with pytest.raises(UsageError, match=message) as caught:
+        load_recipe(str(folder / "bad.yaml"))
+
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_merged_in_may_be_overruled_again_and_again(folder):
+    (folder / "merged.yaml").write_text(
+        "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3}\nd: {<<: *b, y: 4}\n"
+    )
+    found = load_yaml(folder / "merged.yaml", "it")
+    assert found == {"a": {"x": 1, "y": 1}, "b": {"x": 2, "y": 1}, "c": {"x": 3, "y": 1}, "d": {"x": 2, "y": 4}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fit": {"steps": 0}}, "fit.steps: input should be greater than or equal to 1, got 0"),
+        ({"fit": {"steps": "many"}}, "fit.steps: input should be a valid integer"),
+        ({"fit": {"lanes": 1}}, "fit.lanes: input should be greater than or equal to 2"),
+        ({"fit": {"learning_rate": float("nan")}}, "fit.learning_rate: "),
+        ({"fit": {"target_psnr": float("inf")}}, "fit.target_psnr: input should be a finite number"),
+        ({"fit": None}, "fit: input should be"),
+        ({"spec": {"start": "sirn"}}, "spec.start: unknown value 'sirn'; did you mean 'siren'"),
+        ({"source": {"collection": "digit"}}, "unknown value 'digit'; did you mean 'digits'"),
+        ({"source": {"collection": ["digits"]}}, "unknown value"),
+        ({"source": {}}, "the key 'source.collection' is missing"),
+        ({"source": {"collection": "digits", "size": [0, 2]}}, "source.size"),
+        ({"splits": {"val": 1.5}}, "splits.val: .*got 1.5"),
+        ({"splits": {"test": -0.1}}, "splits.test: .*got -0.1"),
+        ({"name": "../outside"}, "name: .*got '../outside'"),
+        ({"name": ""}, "name: "),
+        ({"views": 0}, "views: .*got 0"),
+        ({"seed": 2**63}, "seed: "),
+        ({"colour": 1}, "no key 'colour'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(changes, message):
+    assert re.search(message, refusal(MINIMAL, **changes))
+
+
+def test_the_first_missing_key_is_named():
+    assert "the key 'source' is missing" in refusal({"name": "tiny"})
+
+
+def test_a_recipe_cannot_change():
+    recipe = check_recipe(MINIMAL, "here")
+
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.views = 2
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.fit.steps = 2
+
+
+OTHER_VALUES = {
+    "name": "else", "views": 9, "limit": 5, "seed": 1, "shard_objects": 7, "quarantine_threshold": 0.5,
+    "source.collection": "mnist", "source.size": 8, "source.mode": "rgb", "source.max_pixels": 9, "source.max_points": 9,
+    "spec.hidden_dim": 8, "spec.num_hidden": 3, "spec.omega_0": 7.0, "spec.output_bias": 0.0, "spec.start": "linear",
+    "spec.activation": "relu", "fit.engine": "reference", "fit.learning_rate": 1e-3, "fit.steps": 5,
+    "fit.target_psnr": None, "fit.floor_psnr": 1.0, "fit.attempts": 1, "fit.lanes": 4, "fit.tf32": True,
+    "fit.optimizer": "sprint", "fit.ridge": 0.5, "fit.batch_points": 7, "fit.scope": 0.1,
+    "fit.scope_std": [1.0], "fit.target_error": 0.1,
+    "splits.val": 3, "splits.test": 3,
+}  # fmt: skip
+
+
+def test_every_setting_has_another_value_in_these_tests():
+    keys = set(leaves(check_recipe(MINIMAL, "here").model_dump(mode="json")))
+
+    assert keys == set(OTHER_VALUES)
+
+
+@pytest.mark.parametrize("key", sorted(OTHER_VALUES))
+def test_the_fingerprint_covers_what_decides_the_shards_and_nothing_else(key):
+    recipe = check_recipe(MINIMAL, "here")
+    fields = recipe.model_dump(mode="json")
+    *sections, leaf = key.split(".")
+    inner = fields
+    for section in sections:
+        inner = inner[section]
+    inner[leaf] = OTHER_VALUES[key]
+
+    changed = check_recipe(fields, "there")
+
+    assert changed != recipe
+    assert (changed.fingerprint == recipe.fingerprint) == (key in FREE)
+    assert recipe.difference(changed).startswith("nothing" if key in FREE else f"{key} is ")
+
+
+def test_the_fingerprint_does_not_hang_on_how_a_value_is_written():
+    one = check_recipe({**MINIMAL, "spec": {"omega_0": 30, "hidden_dim": 32}}, "here")
+    two = check_recipe({"spec": {"hidden_dim": 32.0, "omega_0": 30.0}, **dict(reversed(MINIMAL.items()))}, "here")
+
+    assert one.fingerprint == two.fingerprint == check_recipe(MINIMAL, "here").fingerprint
+    assert len(one.fingerprint) == 16
+
+
+@pytest.mark.parametrize("size", [None, 8, (8, 6)])
+def test_a_recipe_goes_through_a_manifests_json(size):
+    recipe = check_recipe({**MINIMAL, "source": {"collection": "digits", "size": size}, "splits": {"val": 0}}, "here")
+
+    back = check_recipe(json.loads(json.dumps(recipe.model_dump(mode="json"))), "there")
+
+    assert back == recipe
+    assert back.fingerprint == recipe.fingerprint
+    assert back.difference(recipe) == "nothing"
+
+
+def test_every_section_forbids_unknown_keys_and_changes():
+    sections = [entry.annotation for entry in Recipe.model_fields.values()]
+    parts = [part for section in sections for part in (get_args(section) or [section])]
+    models = [Recipe, *[part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]]
+
+    assert len(models) == 8
+    for model in models:
+        assert model.model_config["frozen"]
+        assert model.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (0, "limit: input should be greater than or equal to 1, got 0"),
+        ({"train": 0}, "limit.train: input should be greater than or equal to 1, got 0"),
+        ({"trial": 3}, "no key 'limit.trial': did you mean 'limit.train'?"),
+    ],
+)
+def test_a_bad_limit_is_told_by_its_own_key(limit, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        check_recipe({**MINIMAL, "limit": limit}, "here")

@@ -1,0 +1,83 @@
+"""Signals: where pixels lie, and what is no signal."""
+
+import pytest
+import torch
+
+from inr_factory.generation.signals import Signal, SignalError, pixel_grid
+
+
+def test_the_grid_goes_row_by_row_from_the_top_left():
+    grid = pixel_grid(2, 3)
+
+    assert grid.tolist() == [[-1, -1], [0, -1], [1, -1], [-1, 1], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 5), (7, 2)])
+def test_the_corners_lie_at_one(height, width):
+    grid = pixel_grid(height, width).view(height, width, 2)
+
+    corners = [grid[row, column].tolist() for row in (0, -1) for column in (0, -1)]
+
+    assert corners == [[-1, -1], [1, -1], [-1, 1], [1, 1]]
+    assert float(grid.abs().max()) == 1
+
+
+def test_x_is_the_column_and_y_the_row():
+    image = torch.arange(12.0).view(3, 4)
+    x, y = pixel_grid(3, 4).unbind(dim=1)
+
+    assert image.flatten()[x == 1].tolist() == [3, 7, 11], "the right column"
+    assert image.flatten()[y == -1].tolist() == [0, 1, 2, 3], "the top row"
+    turned = torch.nn.functional.grid_sample(image[None, None], pixel_grid(3, 4).view(1, 3, 4, 2), align_corners=True)
+    torch.testing.assert_close(turned[0, 0], image)
+
+
+def test_steps_of_the_grid_are_even():
+    grid = pixel_grid(5, 9).view(5, 9, 2)
+
+    torch.testing.assert_close(grid[:, 1:, 0] - grid[:, :-1, 0], torch.full((5, 8), 0.25))
+    torch.testing.assert_close(grid[1:, :, 1] - grid[:-1, :, 1], torch.full((4, 9), 0.5))
+
+
+def test_one_pixel_lies_in_the_middle():
+    assert pixel_grid(1, 1).tolist() == [[0, 0]]
+    assert pixel_grid(1, 3).tolist() == [[-1, 0], [0, 0], [1, 0]]
+    assert pixel_grid(3, 1).tolist() == [[0, -1], [0, 0], [0, 1]]
+
+
+def test_images_of_one_size_share_their_grid():
+    assert pixel_grid(6, 4) is pixel_grid(6, 4)
+    assert pixel_grid(6, 4) is not pixel_grid(4, 6)
+
+
+def test_a_signal_holds_what_it_was_given():
+    signal = Signal(pixel_grid(2, 2), torch.zeros(4, 3), peak=2.0, facts={"height": 2})
+
+    assert signal.coords is pixel_grid(2, 2)
+    assert signal.facts == {"height": 2}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", ["coords", "targets"])
+def test_a_signal_with_a_value_that_is_no_number_is_refused(place, bad):
+    fields = {"coords": pixel_grid(2, 2).clone(), "targets": torch.zeros(4, 1)}
+    Signal(**fields)
+
+    fields[place][3, 0] = bad
+    with pytest.raises(SignalError, match="NaN or infinite"):
+        Signal(**fields)
+
+
+@pytest.mark.parametrize(
+    ("coords", "targets", "message"),
+    [
+        ((4, 2), (3, 1), r"\(4, 2\) and targets \(3, 1\) do not pair up"),
+        ((4, 2), (4,), "do not pair up"),
+        ((8,), (8, 1), "do not pair up"),
+        ((1, 4, 2), (1, 4, 1), "do not pair up"),
+        ((0, 2), (0, 1), "no points"),
+    ],
+)
+def test_coords_and_targets_that_do_not_pair_up_are_no_signal(coords, targets, message):
+    with pytest.raises(SignalError, match=message):
+        Signal(torch.zeros(coords), torch.zeros(targets))

@@ -1,0 +1,211 @@
+"""Sweep: every point of the grid is run once, what is done stays, and the table says what the runs said."""
+
+import csv
+import json
+import os
+import sys
+import time
+
+import pytest
+import yaml
+from support.paths import ROOT
+from support.small_sets import make_set
+from typer.main import get_command
+
+from inr_factory.cli.commands.train import parse_model
+from inr_factory.cli.main import program, run
+from inr_factory.errors import UsageError
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.alignment.mixup import parse_mixup
+from inr_factory.learning.models import build_encoder
+from inr_factory.learning.training.example_reweighting import parse_reweighting
+from inr_factory.learning.training.sweep import (
+    Row,
+    Run,
+    Sweep,
+    command_of,
+    load_sweep,
+    make_runs,
+    rows_of,
+    runs_of,
+    write_tables,
+)
+from inr_factory.learning.training.weight_perturbation import parse_perturbation
+from inr_factory.learning.transforms.compose import parse_transforms
+
+GRID = {"model": ["mlp:hidden_dim=4", "mlp:hidden_dim=8"], "mixup": ["none", "mixup"], "seed": [0, 1]}
+
+
+def write(path, **fields):
+    path.write_text(yaml.safe_dump({"dataset": str(path.parent / "set"), "grid": GRID, **fields}, sort_keys=False))
+    return path
+
+
+def done(run_, accuracy):
+    run_.folder.mkdir(parents=True)
+    best = {"val_accuracy": 0.5, "epoch": 3}
+    (run_.folder / "result.json").write_text(json.dumps({"test": {"accuracy": accuracy}, "best": best}))
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return load_sweep(write(tmp_path / "grid.yaml", published={"mlp:hidden_dim=4 | none": 12.5}))
+
+
+def test_every_point_has_a_run_and_the_seeds_come_one_after_the_other(sweep, tmp_path):
+    runs = runs_of(sweep, tmp_path)
+
+    assert len({run_.folder for run_ in runs}) == len(runs) == 8
+    assert [run_.values["seed"] for run_ in runs] == [0] * 4 + [1] * 4
+    assert runs[1].row(sweep.options) == ("mlp:hidden_dim=4", "mixup")
+
+
+def test_a_run_is_a_command_of_train(tmp_path):
+    sweep = Sweep(
+        dataset=tmp_path, train={"epochs": 2, "canonical": False, "bf16": True}, grid={"augment": [["flip", "noise"]]}
+    )
+    run_ = Run({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x", sweep.train)
+
+    told = command_of(sweep, run_)
+
+    assert told[:5] == ["train", str(tmp_path), "--out", str(tmp_path / "x"), "--json"]
+    assert told[5:] == ["--epochs", "2", "--no-canonical", "--bf16", "--augment", "flip", "--augment", "noise", "--seed", "3"]  # fmt: skip
+
+
+def test_rows_are_means_over_seeds_beside_what_was_published(sweep, tmp_path):
+    runs = runs_of(sweep, tmp_path)
+    for at, accuracy in ((0, 0.25), (4, 0.35), (1, 0.5)):
+        done(runs[at], accuracy)
+
+    rows = write_tables(sweep, runs, tmp_path)
+
+    assert [(row.names[1], row.mean, row.published) for row in rows] == [("none", 0.3, 12.5), ("mixup", 0.5, None)]
+    assert rows[0].spread == pytest.approx(0.0707, abs=1e-4)
+    assert rows[1].spread is None
+    table = (tmp_path / "table.md").read_text().splitlines()
+    assert table[0] == "| model | mixup | test accuracy | seeds | published |"
+    assert table[2] == "| mlp:hidden_dim=4 | none | 30.0 ± 7.1 | 2 | 12.5 |"
+    with open(tmp_path / "results.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["seed"], line["test_accuracy"], line["best_epoch"]) for line in lines] == [
+        ("0", "0.25", "4"), ("0", "0.5", "4"), ("1", "0.35", "4"),
+    ]  # fmt: skip
+    assert rows_of(sweep, runs[:0]) == []
+
+
+@pytest.mark.parametrize("backend", ["local", "ray"])
+def test_a_sweep_is_made_and_goes_on(backend, tmp_path, capsys):
+    make_set(tmp_path / "set", objects={"train": 14, "val": 5, "test": 6}, views=1)
+    train = {"epochs": 1, "batch_size": 4, "device": "cpu"}
+    small = {"model": ["mlp:hidden_dim=4", "mlp:hiden_dim=4"], "seed": [0]}
+    file = write(tmp_path / "grid.yaml", grid=small, train=train)
+    arguments = ["sweep", str(file), "--out", str(tmp_path / "out"), "--backend", backend, "--workers", "2", "--json"]
+
+    assert run(arguments) == 1  # one of the two cannot be
+    captured = capsys.readouterr()
+    assert "did you mean 'hidden_dim'?" in captured.err
+    told = json.loads(captured.out)
+    assert (told["runs"], len(told["rows"]), told["failed"]) == (2, 1, ["mlp_hiden_dim=4-0"])
+    assert (tmp_path / "out" / "table.png").read_bytes().startswith(b"\x89PNG")
+
+    write(file, grid=small | {"model": ["mlp:hidden_dim=4"]}, train=train)
+    before = (tmp_path / "out/runs/mlp_hidden_dim=4-0/last.pt").stat().st_mtime_ns
+    assert run(arguments) == 0
+    assert "1 runs, 0 of them open" in capsys.readouterr().err
+    assert (tmp_path / "out/runs/mlp_hidden_dim=4-0/last.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("dataset: x", "grid: field required"),
+        ("dataset: x\ngrid: {}\n", "grid: "),
+        ("dataset: x\ngrid: {seed: [0]}\ntrian: {}\n", "trian: extra"),
+        ("- a\n- b\n", "a sweep has dataset, train and grid"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_what_is_no_sweep_is_refused_in_one_line(content, words, tmp_path):
+    (tmp_path / "grid.yaml").write_text(content)
+
+    with pytest.raises(UsageError, match=words.replace("(", r"\(")) as error:
+        load_sweep(tmp_path / "grid.yaml")
+
+    assert "\n" not in str(error.value)
+
+
+def test_values_are_named_once(tmp_path):
+    with pytest.raises(UsageError, match="each value once"):
+        runs_of(Sweep(dataset=tmp_path, grid={"seed": [0, 0]}), tmp_path)
+
+
+def test_several_grids_make_one_table_and_each_has_settings_of_its_own(tmp_path):
+    grids = [{"dataset": ["a", "b"], "model": ["dws"], "seed": [0, 1]},
+             {"model": ["ng_t"], "mixup": ["mixup"], "seed": [0], "train": {"epochs": 3}}]  # fmt: skip
+    sweep = Sweep(dataset="c", train={"epochs": 9, "lr": 1}, grid=grids)
+
+    runs = runs_of(sweep, tmp_path)
+
+    assert sweep.options == ["dataset", "model", "mixup"]
+    assert [run_.row(sweep.options) for run_ in runs[:3]] == [
+        ("a", "dws", "-"),
+        ("b", "dws", "-"),
+        ("-", "ng_t", "mixup"),
+    ]
+    assert [run_.values["seed"] for run_ in runs] == [0, 0, 0, 1, 1]
+    told = [command_of(sweep, run_) for run_ in runs[1:3]]
+    assert [line[1] for line in told] == ["b", "c"]
+    assert [line[line.index("--epochs") + 1] for line in told] == ["9", "3"]
+    assert all("--dataset" not in line and "--lr" in line for line in told)
+
+
+def test_a_sweep_without_a_set_is_refused(tmp_path):
+    (tmp_path / "grid.yaml").write_text("grid: {seed: [0]}")
+    with pytest.raises(UsageError, match="dataset is missing"):
+        load_sweep(tmp_path / "grid.yaml")
+
+
+def test_what_ends_a_sweep_ends_its_runs_and_begins_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "slow"))
+    (tmp_path / "slow").write_text("#!/bin/sh\necho $$ > $3\nexec sleep 60\n")
+    (tmp_path / "slow").chmod(0o755)
+    jobs = [([str(tmp_path / f"pid{number}")], tmp_path / str(number)) for number in range(4)]
+    ended = make_runs([([str(tmp_path / "missing" / "pid")], tmp_path / "quick"), *jobs], 2)
+    (tmp_path / "slow").write_text("#!/bin/sh\necho $$ > $3 || exit 1\nexec sleep 60\n")
+
+    assert next(ended)[0] == 0
+    while not list(tmp_path.glob("pid*")):
+        time.sleep(0.05)
+    ended.close()
+
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid*") if path.read_text()]
+    assert 1 <= len(pids) <= 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "pipelines" / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
+def test_tables_that_come_along_name_options_that_there_are(path, tmp_path):
+    sweep = load_sweep(path)
+    runs = runs_of(sweep, tmp_path)
+
+    assert set(sweep.published) <= {" | ".join(run_.row(sweep.options)) for run_ in runs}
+    train = get_command(program(["train"])).commands["train"]
+    for run_ in runs:
+        values = train.make_context("train", ["x", *command_of(sweep, run_)[2:]], resilient_parsing=True).params
+        model, options = parse_model(values["model"])
+        build_encoder(model, SirenSpec(2, 1, hidden_dim=4), **options)
+        parse_transforms(values["augment"] or [])
+        for parse, name in ((parse_mixup, "mixup"), (parse_perturbation, "perturb"), (parse_reweighting, "reweigh")):
+            if values[name]:
+                parse(values[name])
+
+
+def test_a_row_of_the_picture_is_named_by_what_sets_it_apart():
+    from inr_factory.cli.commands.sweep import _label
+
+    options = ["model", "views", "augment", "mixup", "canonical"]
+    assert _label(options, Row(("dws", "4", "none", "mixup", "True"), (0.5,), None)) == "dws, views 4, mixup, canonical"
+    assert _label(options[1:], Row(("1", "flip", "-", "False"), (0.5,), None)) == "views 1, flip, no canonical"
+    assert _label(["augment"], Row(("none",), (0.5,), None)) == "none"

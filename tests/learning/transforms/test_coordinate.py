@@ -1,0 +1,144 @@
+"""Warps: the new INR is the old one at known other coordinates, or its values known other values."""
+
+import pytest
+import torch
+from support.specs import SPECS
+
+from inr_factory.errors import UsageError
+from inr_factory.inr.batch import start_values
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.transforms.coordinate import Reflect, Rotate2D, Rotate3D, Scale, Translate, change_coordinates
+from inr_factory.learning.transforms.intensity import Contrast, Invert, MixChannels
+
+COORDINATE_WARPS = [
+    Rotate2D(), Rotate2D(degrees=180), Rotate3D(), Rotate3D(axis="x", degrees=20), Rotate3D(axis="any"),
+    Translate(), Scale(), Scale(0.5, 0.9, per_axis=True), Reflect(probability=1), Reflect(axis="y", probability=1),
+]  # fmt: skip
+# The products W_0 A are rounded before omega_0 multiplies them.
+ATOL = 2e-5
+
+
+def seeded():
+    return torch.Generator().manual_seed(3)
+
+
+def fits(warp, spec):
+    needed = {"rotate2d": spec.in_dim == 2, "rotate3d": spec.in_dim == 3, "mix_channels": spec.out_dim == 3}
+    return needed.get(warp.name, True)
+
+
+def cases(warps):
+    """Each warp with a batch of every spec that it is made for."""
+    return pytest.mark.parametrize(
+        ("warp", "inrs"),
+        [
+            pytest.param(warp, start_values(spec, range(5)), id=f"{warp} of {spec}")
+            for warp in warps
+            for spec in SPECS
+            if fits(warp, spec)
+        ],
+    )
+
+
+@cases(COORDINATE_WARPS)
+def test_a_coordinate_warp_gives_the_old_inr_at_the_drawn_coordinates(warp, inrs, coords):
+    before = inrs.flatten()
+
+    matrix, offset = warp.draw(inrs, seeded())
+    moved = warp(inrs, seeded())
+
+    there = torch.einsum("nij,pj->npi", matrix, coords) + offset[:, None]
+    torch.testing.assert_close(moved(coords), inrs(there), atol=ATOL, rtol=0)
+    assert float((moved(coords) - inrs(coords)).abs().amax(dim=(1, 2)).min()) > 10 * ATOL, "an INR was left as it was"
+    assert torch.equal(inrs.flatten(), before), "the input batch was changed in place"
+
+
+@cases(COORDINATE_WARPS)
+def test_a_coordinate_warp_is_undone_at_the_inverse_coordinates(warp, inrs, coords):
+    matrix, offset = warp.draw(inrs, seeded())
+    moved = change_coordinates(inrs, matrix, offset)
+
+    back = torch.einsum("nij,npj->npi", torch.linalg.inv(matrix), coords - offset[:, None])
+
+    torch.testing.assert_close(moved(back), inrs(coords), atol=5 * ATOL, rtol=0)
+
+
+def test_a_warp_is_not_its_inverse(inrs, coords):
+    matrix, offset = Translate().draw(inrs, seeded())
+
+    wrong = change_coordinates(inrs, matrix, -offset)
+
+    assert float((wrong(coords) - inrs(coords + offset[:, None])).abs().max()) > 100 * ATOL
+
+
+@pytest.mark.parametrize("warp", [Rotate3D("any"), Rotate3D("x"), Rotate3D("y"), Rotate3D("z")], ids=str)
+def test_rotations_are_proper_and_keep_their_axis(warp, generator):
+    inrs = start_values(SirenSpec(3, 1, hidden_dim=2), [1]).select(torch.zeros(4000, dtype=torch.long))
+
+    matrix, _ = warp.draw(inrs, generator)
+
+    identity = torch.eye(3).expand(4000, 3, 3)
+    torch.testing.assert_close(matrix @ matrix.mT, identity, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(matrix), torch.ones(4000), atol=1e-5, rtol=0)
+    trace = matrix.diagonal(dim1=1, dim2=2).sum(dim=1)
+    if warp.axis == "any":
+        # The trace of uniform rotations has mean 0 and mean square 1; of uniform angles about a random axis 1 and 3.
+        assert abs(float(trace.mean())) < 0.06
+        assert abs(float(trace.square().mean()) - 1) < 0.06
+        torch.testing.assert_close(matrix.mean(dim=0), torch.zeros(3, 3), atol=0.05, rtol=0)
+    else:
+        axis = "xyz".index(warp.axis)
+        torch.testing.assert_close(matrix[:, axis], identity[:, axis], atol=0, rtol=0)
+        assert abs(float(trace.mean()) - 1) < 0.1
+        assert abs(float(trace.square().mean()) - 3) < 0.2
+
+
+def test_draws_stay_in_their_range_and_fill_it(inrs, generator):
+    many = inrs.select(torch.zeros(2000, dtype=torch.long))
+
+    _, offset = Translate(max_shift=0.4).draw(many, generator)
+    isotropic, _ = Scale(0.5, 2).draw(many, generator)
+    per_axis, _ = Scale(0.5, 2, per_axis=True).draw(many, generator)
+
+    assert -0.4 <= float(offset.min()) < -0.39
+    assert 0.39 < float(offset.max()) <= 0.4
+    factors = isotropic.diagonal(dim1=1, dim2=2)
+    assert 0.5 <= float(factors.min()) < 0.51
+    assert 1.99 < float(factors.max()) <= 2
+    assert torch.equal(factors[:, 0], factors[:, 1])
+    assert not torch.equal(per_axis[:, 0, 0], per_axis[:, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("warp", "spec", "words"),
+    [
+        (Rotate2D(), SirenSpec(3, 1), "rotate2d turns INRs of 2 coordinates, got 3-32-32-1"),
+        (Rotate3D(), SirenSpec(2, 1), "rotate3d turns INRs of 3 coordinates, got 2-32-32-1"),
+        (Reflect(axis="z"), SirenSpec(2, 1), "at least 3 coordinates"),
+        (MixChannels(), SirenSpec(2, 1), "needs INRs of 3 values"),
+    ],
+)
+def test_inrs_of_other_dimensions_are_refused_in_one_line(warp, spec, words, generator):
+    with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
+        warp(start_values(spec, [0]), generator)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: Rotate2D(degrees=181),
+        lambda: Rotate3D(axis="w"),
+        lambda: Rotate3D(axis="any", degrees=90),
+        lambda: Translate(-1),
+        lambda: Scale(1.2, 0.8),
+        lambda: Scale(0, 1),
+        lambda: Reflect(probability=2),
+        lambda: Contrast(2, 1),
+        lambda: Invert(probability=float("nan")),
+        lambda: MixChannels(strength=1.1),
+    ],
+)
+def test_values_outside_their_range_are_refused(refused):
+    with pytest.raises(UsageError):
+        refused()

@@ -1,0 +1,1 @@
+"""Support: what many tests share."""

@@ -1,0 +1,203 @@
+"""Hostile doors: knocks with a hostile file at the reader that it is meant for, in a process of its own, and watches.
+
+What is watched: how long it takes, how much memory it takes, whether a file outside is opened (by inotify, so that C
+libraries are seen, too), whether code ran, and what is said.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from inr_factory.errors import FactoryError
+from inr_factory.generation.execution.run_settings import load_set
+from inr_factory.generation.geometry.mesh_files import read_mesh
+from inr_factory.generation.geometry.point_cloud_files import read_points
+from inr_factory.generation.maintenance.verify import check_manifest, check_shards
+from inr_factory.generation.recipe import ImageSource, load_recipe
+from inr_factory.generation.signals import SignalError
+from inr_factory.generation.sources.hdf5_point_clouds import find_blocks, list_blocks, read_block_row
+from inr_factory.generation.sources.image_files import file_signal
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.models.checkpoint import build_from_checkpoint
+from inr_factory.learning.training.sweep import load_sweep, runs_of
+from inr_factory.storage.manifest import ShardEntry, load_manifest
+from inr_factory.storage.shards import ShardReader
+from support.hostile_files import MARK, SECRET, SHARD, Hostile
+
+SECONDS, MEMORY = 10, 2**30
+IN_OPEN, IN_ACCESS = 0x20, 0x1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a knock: `said` is the line of a refusal, None where the file was read; `breaches` should be none."""
+
+    said: str | None
+    seconds: float
+    memory: int
+    breaches: tuple[str, ...]
+
+
+def _shard(folder: Path) -> None:
+    """As a run would adopt it, then as a stranger's manifest vouches for it; the second decides where both refuse."""
+    path = folder / SHARD
+    try:
+        ShardReader.unrecorded(path)
+    except FactoryError:
+        content = b"" if path.is_symlink() else path.read_bytes()
+        entry = ShardEntry(
+            path=SHARD, split="train", view=1, block=2, rows=5, bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(), psnr=None, mean_steps=None,
+        )  # fmt: skip
+        shard = ShardReader(folder, entry)
+        shard.check_rows()
+
+
+def _block(folder: Path) -> None:
+    _, rows = list_blocks(folder, find_blocks(folder))
+    for row in rows[:3]:
+        read_block_row(row)
+
+
+def _image(folder: Path) -> None:
+    path = next(folder.iterdir())
+    for config in (ImageSource(collection="image_folder"), ImageSource(collection="image_folder", size=16)):
+        try:
+            file_signal(path, config)
+        except SignalError:
+            if config.size is not None:
+                raise
+
+
+def _manifest(folder: Path) -> None:
+    manifest = load_manifest(folder)
+    manifest.missing(folder)
+    faults = [*check_manifest(folder, manifest), *check_shards(folder, manifest)]
+    INRDataset(folder)
+    if faults:
+        raise FactoryError(faults[0].reason)
+
+
+def _recipe(folder: Path) -> None:
+    recipe = load_recipe(str(folder / "mine.yaml"))
+    load_set(recipe, folder / "set")
+
+
+DOORS: dict[str, Callable[[Path], object]] = {
+    "shard": _shard,
+    "block": _block,
+    "checkpoint": lambda folder: build_from_checkpoint(folder / "best.pt"),
+    "image": _image,
+    "mesh": lambda folder: read_mesh(_only(folder).name, _only(folder).read_bytes(), 1_000_000),
+    "cloud": lambda folder: read_points(_only(folder).name, _only(folder).read_bytes(), 1_000_000),
+    "recipe": _recipe,
+    "sweep": lambda folder: runs_of(load_sweep(folder / "grid.yaml"), folder),
+    "manifest": _manifest,
+}
+
+
+def _only(folder: Path) -> Path:
+    return next(folder.iterdir())
+
+
+def knock(case: Hostile, folder: Path, outside: Path, seconds: float = SECONDS) -> Outcome:
+    """Make the file in folder, then read it in a forked process: killed after so many seconds, 4 GiB at most."""
+    folder.mkdir()
+    outside.mkdir()
+    (outside / SECRET).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(9000))
+    case.make(folder, outside)
+    watch = _watch(outside)
+    ours, theirs = os.pipe()
+    began = time.monotonic()
+    pid = os.fork()
+    if not pid:
+        _child(DOORS[case.door], folder, theirs)
+    os.close(theirs)
+    breaches, text = [], b""
+    while select.select([ours], [], [], max(0.0, began + seconds - time.monotonic()))[0]:
+        part = os.read(ours, 65536)
+        text += part
+        if not part:
+            break
+    else:
+        breaches.append(f"not done after {seconds} s")
+        os.kill(pid, signal.SIGKILL)
+    took = time.monotonic() - began
+    os.close(ours)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    found = json.loads(text) if text and code == 0 else {"said": None, "memory": 0, "kind": f"died with {code}"}
+    if found["kind"] not in ("read", "refused"):
+        breaches.append(f"{found['kind']}: {found['said']}"[:300])
+    if found["kind"] == "read" and not case.harmless:
+        breaches.append("it was read")
+    if found["said"] is not None and ("\n" in found["said"] or not 0 < len(found["said"]) < 1000):
+        breaches.append(f"not one line: {found['said'][:200]!r}")
+    if found["memory"] > MEMORY:
+        breaches.append(f"{found['memory'] / 2**20:.0f} MiB")
+    if _opened(watch):
+        breaches.append("a file outside was opened")
+    if (outside / MARK).exists() or (folder / MARK).exists() or Path(MARK).exists():
+        breaches.append("code ran")
+    os.close(watch)
+    return Outcome(found["said"], took, found["memory"], tuple(breaches))
+
+
+def _child(door: Callable[[Path], object], folder: Path, pipe: int) -> None:
+    code = 1
+    try:
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(quiet, stream)
+        resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + 4 * MEMORY,) * 2)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of memory counts from here
+        before = _status("VmRSS")
+        said, kind = None, "read"
+        try:
+            door(folder)
+        except (FactoryError, SignalError) as error:
+            said, kind = str(error), "refused"
+        except BaseException as error:
+            said, kind = str(error)[:500], f"{type(error).__name__}"
+        told = {"said": said and said[:2000], "kind": kind, "memory": max(0, _status("VmHWM") - before)}
+        os.write(pipe, json.dumps(told).encode())
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _status(name: str) -> int:
+    """Bytes of this process, as /proc has them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def _watch(folder: Path) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    assert watch >= 0
+    for place in [folder, *folder.rglob("*")]:
+        assert libc.inotify_add_watch(watch, os.fsencode(place), IN_OPEN | IN_ACCESS) >= 0
+    return int(watch)
+
+
+def _opened(watch: int) -> bool:
+    """Whether a file in the folder was opened; opening the folder itself, as a listing does, does not count."""
+    try:
+        events, at = os.read(watch, 65536), 0
+    except BlockingIOError:
+        return False
+    while at < len(events):
+        _, mask, _, length = struct.unpack_from("iIII", events, at)
+        if not mask & 0x40000000:  # IN_ISDIR
+            return True
+        at += 16 + length
+    return False

@@ -1,0 +1,123 @@
+"""Examples: each of them runs, on a tiny set."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from support.paths import ROOT
+
+from inr_factory.cli.main import run
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.recipe import Recipe, load_recipe
+from inr_factory.storage.manifest import load_manifest
+
+EXAMPLES = ROOT / "examples"
+LOCAL = Settings(backend="local", workers=1)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    out = tmp_path_factory.mktemp("examples") / "digits"
+    small = ["--backend", "local", "--workers", "1", "--set", "spec.hidden_dim=8", "--set", "fit.steps=20"]
+    assert run(["fit", "digits", "--limit", "150", "--out", str(out), "--set", "fit.floor_psnr=0", *small]) == 0
+    return out
+
+
+def told(*command, folder):
+    """What a command says; its warnings are errors."""
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_plain_loop_learns_what_the_set_has(digits, tmp_path):
+    lines = told("-W", "error", EXAMPLES / "plain_loop.py", digits, 2, folder=tmp_path).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
+    assert "nan" not in lines[-1]
+
+
+def test_two_ranks_share_an_epoch(digits, tmp_path):
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", EXAMPLES / "ddp_loop.py", digits, 1]
+    line = told(*command, folder=tmp_path)
+    rows = sum(entry.rows for entry in load_manifest(digits).shards if entry.split == "train")
+    assert line.startswith(f"epoch 1: {rows // 64 * 64} INRs by 2 ranks")
+
+
+def test_the_notebook_runs_and_is_kept_without_outputs(tmp_path):
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(EXAMPLES / "fit_mix_look.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+    cells[0].source = cells[0].source.replace("limit=200", "limit=40")
+    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = [output.get("data", {}).keys() for cell in cells for output in cell.outputs]
+    assert any("image/png" in kind for kind in kinds)
+
+
+@pytest.fixture
+def textures(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from own_source import Textures
+
+    return Textures
+
+
+def own(**changes):
+    fields = {"name": "textures", "source": {"collection": "own"}, "fit": {"steps": 5, "floor_psnr": 0}}
+    return Recipe.model_validate(fields | {"spec": {"hidden_dim": 4}, "shard_objects": 5} | changes)
+
+
+def test_a_source_of_ones_own_is_thirty_lines_and_makes_a_set(tmp_path):
+    text = (EXAMPLES / "own_source.py").read_text()
+    body = text.partition("class Textures")[2].partition("if __name__")[0]
+    assert len(body.strip().splitlines()) <= 30
+    assert "120 INRs made, 0 in quarantine" in told(EXAMPLES / "own_source.py", "set", folder=tmp_path)
+    assert load_manifest(tmp_path / "set").classes == ("rings", "stripes", "checks")
+
+
+def test_a_set_of_ones_own_goes_on_and_takes_more_views(textures, tmp_path):
+    first = fit_set(own(), tmp_path, LOCAL, source=textures(4))
+    more = fit_set(own(views=2), tmp_path, LOCAL, source=textures(4))
+    assert (first.inrs, more.inrs, more.missing) == (12, 12, 0)
+    with pytest.raises(IntegrityError, match="other textures data"):
+        fit_set(own(views=3), tmp_path, LOCAL, source=textures(5))
+
+
+def test_workers_of_their_own_get_the_source_too(textures, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    fit_set(own(), one, LOCAL, source=textures(4))
+    fit_set(own(), two, Settings(backend="local", workers=2), source=textures(4))
+    assert [entry.sha256 for entry in load_manifest(one).shards] == [e.sha256 for e in load_manifest(two).shards]
+
+
+def test_a_source_and_a_recipe_that_names_another_are_refused(textures, tmp_path):
+    with pytest.raises(UsageError, match="this recipe's is digits"):
+        fit_set(load_recipe("digits"), tmp_path, LOCAL, source=textures(4))
+    with pytest.raises(UsageError, match="fit_set"):
+        fit_set(own(), tmp_path, LOCAL)
+
+
+def test_the_command_line_says_that_such_a_set_is_made_in_python(textures, tmp_path, capsys):
+    out = tmp_path / "set"
+    fit_set(own(), out, LOCAL, source=textures(4))
+    assert run(["status", str(out)]) == 0
+    assert run(["show", str(out), "--count", "2"]) == 0
+    assert run(["verify", str(out), "--render"]) == 2
+    assert "written in Python" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_neither_image_nor_shape_is_not_drawn(tmp_path, capsys):
+    from small_sets import make_set
+
+    from inr_factory.inr.spec import SirenSpec
+
+    make_set(tmp_path, SirenSpec(1, 1, hidden_dim=4))
+    assert run(["show", str(tmp_path)]) == 2
+    assert "INRs of 1 inputs" in capsys.readouterr().err
