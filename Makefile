@@ -1,12 +1,13 @@
-# `make demo`: make a data set from real images and learn from it. `make test`: pass the tests. `make docs`: the site.
-# All set up .venv first, if it is missing or older than what it was made from.
+# `make demo`: make a data set from real images and train on it. `make test`: the fast tests. `make test-all`: every test.
+# `make lint`: linter, formatter, type checker. `make docs`: the documentation as a site.
+# Each sets up .venv first where it is missing or older than the files that it is made from.
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := inrs/demo
 SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transforms/neuron_ops.c inr_factory/learning/alignment/linear_assignment.c
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-system test-all lint docs clean
 
 demo: .venv/compiled
 	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
@@ -15,7 +16,13 @@ demo: .venv/compiled
 	$(BIN)/inr-factory train $(DEMO) --model forward --epochs 15 --batch-size 64 --lr 5e-3 --schedule cosine --out runs/demo
 
 test: .venv/compiled
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/system
+
+# Tests that start processes, Ray, compilers or browsers.
+test-system: .venv/compiled
+	$(BIN)/python -m pytest tests/system
+
+test-all: test test-system
 
 lint: .venv/installed
 	$(BIN)/ruff check
