@@ -1,22 +1,10 @@
-"""Completion: the words that a shell offers for the options and arguments of the verbs, by the name of the parameter.
-
-Whoever presses Tab waits: words that other rooms have are named here again, or their rooms loaded when they are asked for.
-"""
+"""Completion: the words that a shell offers for the options and arguments of the verbs, by the name of the parameter."""
 
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-# A test holds them to be the same as those of the rooms that have them.
-MODELS = ("dws", "forward", "mlp", "ng_gnn", "ng_t", "scalegmn")
-TRANSFORMS = (
-    "brightness", "canonical", "contrast", "dropout", "flip", "invert", "mix_channels", "multiplicative_noise",
-    "noise", "permute", "phase", "quantile_dropout", "reflect", "rotate2d", "rotate3d", "scale", "scale_relu",
-    "translate",
-)  # fmt: skip
-MATCHES = ("permutation", "signed", "phase")
-SPLITS = ("train", "val", "test")
-BENCHMARKS = ("align", "augment", "fit", "load", "mixup", "pipeline", "read")
+from inr_factory.cli.known_names import BENCHMARKS, MATCHES, MODELS, SPLITS, TRANSFORMS
 
 
 def _recipes() -> Iterable[str]:

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from keyword import iskeyword
 from typing import Annotated, NoReturn
@@ -14,7 +14,6 @@ from typer.exceptions import TyperException
 
 from inr_factory.cli import terminal
 from inr_factory.cli.completion import offer_words
-from inr_factory.cli.lazy_help import signature_of
 from inr_factory.errors import DISK_FULL, FactoryError, ResourceError, UsageError
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
@@ -25,39 +24,24 @@ EXAMPLES = """Make data sets of implicit neural representations (INRs), learn fr
   inr-factory train inrs/digits --mixup mixup    a classifier of weights
 """
 INTERRUPTED = 130
-COMPLETION = "_INR_FACTORY_COMPLETE"  # set by a shell that asks what may come next
 
-# Each verb and the room of commands that has it. Only the room that is asked for is loaded: the others' libraries
-# take seconds.
-VERBS = {
-    "fit": "fit",
-    **dict.fromkeys(("repair", "merge"), "mend"),
-    **dict.fromkeys(("align", "augment_report"), "weights"),
-    **dict.fromkeys(("status", "verify", "show"), "look"),
-    "report": "report",
-    "compare": "compare",
-    **dict.fromkeys(("train", "evaluate", "predict"), "learn"),
-    "pretrain": "pretrain",
-    "sweep": "sweep",
-    **dict.fromkeys(("card", "push"), "share"),
-    **dict.fromkeys(("import", "export"), "exchange"),
-    **dict.fromkeys(("recipes", "doctor"), "machine"),
-    "benchmark": "benchmark",
-}
-
-# Under which heading of the first help screen each verb stands.
+# Headings of the first help screen, each with its verbs and the modules of cli/commands that hold them. These modules
+# import torch, h5py and the like inside their functions: help and completion load all of them in a tenth of a second.
 PANELS = {
-    **dict.fromkeys(("fit", "repair", "merge", "align"), "Make"),
-    **dict.fromkeys(("status", "verify", "show", "report", "compare", "augment_report"), "Look"),
-    **dict.fromkeys(("train", "evaluate", "predict", "pretrain", "sweep"), "Learn"),
-    **dict.fromkeys(("import", "export", "card", "push"), "Share"),
-    **dict.fromkeys(("recipes", "doctor", "benchmark"), "This program"),
-}
+    "Make": {"fit": "fit", "repair": "repair", "merge": "repair", "align": "align"},
+    "Look": {
+        "status": "inspect_dataset", "verify": "inspect_dataset", "show": "inspect_dataset", "report": "report",
+        "compare": "compare", "augment_report": "align",
+    },
+    "Learn": {"train": "train", "evaluate": "train", "predict": "train", "pretrain": "pretrain", "sweep": "sweep"},
+    "Share": {"import": "import_export", "export": "import_export", "card": "publish", "push": "publish"},
+    "This program": {"recipes": "environment", "doctor": "environment", "benchmark": "benchmark"},
+}  # fmt: skip
+VERBS = tuple(verb for verbs in PANELS.values() for verb in verbs)
 
 
-def program(loaded: Collection[str] = VERBS, described: Collection[str] = ()) -> typer.Typer:
-    """The command line: of the verbs that are not `loaded` it knows what they are for, and of those that are `described`
-    their options, too, which is all that help and completion need."""
+def program() -> typer.Typer:
+    """The command line with all its verbs."""
     app = typer.Typer(
         help=EXAMPLES,
         no_args_is_help=True,
@@ -65,14 +49,12 @@ def program(loaded: Collection[str] = VERBS, described: Collection[str] = ()) ->
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_everywhere)
-    for verb, room in VERBS.items():
-        name = f"{verb}_" if iskeyword(verb) else verb
-        if verb in loaded:
-            function = getattr(import_module(f"inr_factory.cli.commands.{room}"), name)
-        else:
-            function = signature_of(room, name, parameters=verb in described)
-        offer_words(function)
-        app.command(verb.replace("_", "-"), rich_help_panel=PANELS.get(verb))(function)
+    for panel, verbs in PANELS.items():
+        for verb, module in verbs.items():
+            name = f"{verb}_" if iskeyword(verb) else verb
+            function = getattr(import_module(f"inr_factory.cli.commands.{module}"), name)
+            offer_words(function)
+            app.command(verb.replace("_", "-"), rich_help_panel=panel)(function)
     return app
 
 
@@ -104,9 +86,7 @@ def run(arguments: list[str]) -> int:
     """The exit code of a command. Failures are one line on stderr; --debug or $INR_FACTORY_DEBUG=1 gives tracebacks."""
     debug = "--debug" in arguments or os.environ.get("INR_FACTORY_DEBUG", "") not in ("", "0")
     terminal.be_quiet(not {"--quiet", "-q"}.isdisjoint(arguments))
-    asked = [verb for verb in [_verb_of(arguments)] if verb]
-    helps = COMPLETION in os.environ or not {"-h", "--help"}.isdisjoint(arguments)
-    command = typer.main.get_command(program([], asked) if helps else program(asked))
+    command = typer.main.get_command(program())
     assert isinstance(command, typer.core.TyperGroup)
     for verb in command.commands.values():
         verb.params += [option for option in command.params if option.name in ("quiet", "debug")]
@@ -145,16 +125,11 @@ def _told(error: TyperException) -> str:
     return str(getattr(error, "format_message", error.__str__)())
 
 
-def _verb_of(arguments: Sequence[str]) -> str | None:
-    """The verb, as VERBS has it, that a command names, or the line that a shell wants completed."""
-    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
-    words = line.split()[1:] if COMPLETION in os.environ else arguments
-    word = next((word for word in words if not word.startswith("-")), "")
-    return next((verb for verb in VERBS if verb.replace("_", "-") == word), None)
-
-
 def _help_command(arguments: Sequence[str]) -> str:
-    return " ".join(filter(None, ("inr-factory", (_verb_of(arguments) or "").replace("_", "-"), "--help")))
+    """The command that explains the verb of a command line."""
+    word = next((word for word in arguments if not word.startswith("-")), "")
+    known = word.replace("-", "_") in VERBS
+    return f"inr-factory {word} --help" if known else "inr-factory --help"
 
 
 def _complain(line: str) -> None:

@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inr_factory.errors import FactoryError, UsageError, did_you_mean
-from inr_factory.generation.recipe import check_recipe
-from inr_factory.storage.dataset_card import BESIDE, Card
 from inr_factory.storage.locations import Place, fetch_file, place
-from inr_factory.storage.manifest import (
-    MANIFEST,
-    ORIGIN,
-    Manifest,
-    Quarantined,
-    ShardEntry,
-    load_manifest,
-    write_atomically,
-)
-from inr_factory.storage.yaml_files import load_yaml
 
 if TYPE_CHECKING:
     from inr_factory.generation.signals import Source
+    from inr_factory.storage.dataset_card import Card
+    from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry
 
 
 def open_place(text: str | None) -> Place | None:
@@ -33,6 +23,8 @@ def open_place(text: str | None) -> Place | None:
 
 def fetch_set(text: str) -> Path:
     """The folder of a set; of one in a store, a copy of all of it."""
+    from inr_factory.storage.manifest import MANIFEST, ORIGIN, load_manifest, write_atomically
+
     where = place(text)
     if isinstance(where, Path):
         return where
@@ -79,6 +71,8 @@ Workers = Annotated[int | None, typer.Option(help="how many; else one a GPU or c
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Take the options that are not on the command line from a YAML file: their names without dashes, lists for those
     that can be repeated. UsageError for a file that is no such mapping or an option that the verb does not have."""
+    from inr_factory.storage.yaml_files import load_yaml
+
     if path is None:
         return None
     fields = load_yaml(path, f"--config {path}")
@@ -105,10 +99,11 @@ Config = Annotated[
 
 
 def source_if_any(
-    manifest: Manifest, dataset: Path, data_root: Place | None, check: bool = True
+    manifest: "Manifest", dataset: Path, data_root: Place | None, check: bool = True
 ) -> "tuple[Source | None, str | None]":
     """What the set was fitted to, or why it is not at hand; with `check` other data of the same names are refused."""
     from inr_factory.generation.execution.worker import check_source
+    from inr_factory.generation.recipe import check_recipe
     from inr_factory.generation.sources.registry import open_source  # torch
 
     try:
@@ -120,7 +115,7 @@ def source_if_any(
     return source, None
 
 
-def median_psnr(entries: Sequence[ShardEntry]) -> float | None:
+def median_psnr(entries: "Sequence[ShardEntry]") -> float | None:
     """Median of the shards' median PSNRs, in dB."""
     medians = [entry.psnr.median for entry in entries if entry.psnr]
     return round(median(medians), 2) if medians else None
@@ -130,13 +125,15 @@ def plural(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
 
 
-def say_edited(say: Callable[[str], None], card: Card) -> None:
+def say_edited(say: Callable[[str], None], card: "Card") -> None:
     """Tell of files of a card that are the user's own."""
+    from inr_factory.storage.dataset_card import BESIDE
+
     for name in card.edited:
         say(f"{name} is not as inr-factory wrote it and stays; what it would write now is in {BESIDE[name]}")
 
 
-def say_quarantine(say: Callable[[str], None], rows: Sequence[Quarantined], most: int = 5) -> None:
+def say_quarantine(say: Callable[[str], None], rows: "Sequence[Quarantined]", most: int = 5) -> None:
     for row in rows[:most]:
         say(f"quarantine: {row.object_id}, view {row.view}: {row.reason}")
     if len(rows) > most:

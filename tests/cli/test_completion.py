@@ -53,29 +53,6 @@ def test_files_are_left_to_the_shell(offered, line):
     assert offered(line) == []
 
 
-def test_the_words_are_those_of_the_rooms_that_have_them():
-    from inr_factory.benchmarks import BENCHMARKS
-    from inr_factory.learning.alignment.mixup import MixUp
-    from inr_factory.learning.alignment.weight_matching import Match
-    from inr_factory.learning.models import ENCODERS
-    from inr_factory.learning.training.contrastive import POSITIVES
-    from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
-    from inr_factory.learning.training.weight_perturbation import PERTURBATIONS
-    from inr_factory.learning.transforms.compose import TRANSFORMS
-    from inr_factory.storage.manifest import SPLITS
-
-    words = {name: set(of()) for name, of in completion.WORDS.items()}
-    assert words["model"] == set(ENCODERS)
-    assert words["augment"] == set(TRANSFORMS)
-    assert words["mixup"] == {MixUp.name}
-    assert words["match"] == set(Match.__args__)
-    assert words["split"] == set(SPLITS)
-    assert words["benchmark.what"] == set(BENCHMARKS)
-    assert words["positives"] == set(POSITIVES)
-    assert words["perturb"] == set(PERTURBATIONS)
-    assert words["reweigh"] == {MultiplicativeReweighting.name}
-
-
 def test_keys_of_sections_are_not_offered_since_they_take_no_value():
     assert "fit.steps=" in completion.WORDS["settings"]()
     assert "fit=" not in completion.WORDS["settings"]()

@@ -98,7 +98,7 @@ def test_without_quiet_there_is_progress(outcome):
 
 
 def test_every_verb_takes_json_quiet_and_debug_and_stands_under_a_heading():
-    for name, verb in typer.main.get_command(program([], VERBS)).commands.items():
+    for name, verb in typer.main.get_command(program()).commands.items():
         assert "--json" in [written for option in verb.params for written in option.opts], name
         assert verb.rich_help_panel, f"{name} stands under no heading: see PANELS"
         assert verb.help, name
@@ -175,8 +175,6 @@ def test_nothing_ever_asks():
         if isinstance(node, ast.Call)
         and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("input", "prompt", "confirm", "getpass")
     ]
-    options = [
-        option for verb in typer.main.get_command(program([], VERBS)).commands.values() for option in verb.params
-    ]
+    options = [option for verb in typer.main.get_command(program()).commands.values() for option in verb.params]
     assert calls == []
     assert not [option.name for option in options if getattr(option, "prompt", None)]

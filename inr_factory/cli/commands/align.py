@@ -2,34 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
 import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Folder, Json
 from inr_factory.errors import UsageError
-from inr_factory.generation.signals import pixel_grid
-from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.alignment.aligned_dataset import align_set
-from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.reporting.augmentation_report import (
-    HIDDEN_BY,
-    MATCHES,
-    Mixed,
-    as_fields,
-    as_markdown,
-    decibels,
-    fitting_transforms,
-    ratios,
-    report_mixing,
-    report_recovery,
-    report_transform,
-)
-from inr_factory.storage.manifest import write_atomically
-from inr_factory.storage.shards import ShardReader
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from inr_factory.inr.batch import INRBatch
+    from inr_factory.learning.data.dataset import INRDataset
+    from inr_factory.reporting.augmentation_report import Mixed
 
 SHOWN = 6
 
@@ -44,6 +31,7 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Store a copy of a set whose INRs have their neurons matched to one template: the same functions, closer weights."""
+    from inr_factory.learning.alignment.aligned_dataset import align_set
     from inr_factory.storage.manifest import load_manifest
 
     with terminal.ShardProgress("align", len(load_manifest(dataset).shards)) as progress:
@@ -69,7 +57,23 @@ def augment_report(
     as_json: Json = False,
 ) -> None:
     """Measure and draw what every transform and every way of mixing does to the INRs of a set."""
+    import numpy as np
+    import torch
+
+    from inr_factory.generation.signals import pixel_grid
+    from inr_factory.learning.data.dataset import INRDataset
+    from inr_factory.reporting.augmentation_report import (
+        HIDDEN_BY,
+        as_fields,
+        as_markdown,
+        decibels,
+        fitting_transforms,
+        ratios,
+        report_recovery,
+        report_transform,
+    )
     from inr_factory.reporting.plots import draw_grid
+    from inr_factory.storage.manifest import write_atomically
 
     data = INRDataset(dataset, split)
     if data.spec.in_dim != 2 or data.spec.out_dim not in (1, 3):
@@ -114,12 +118,18 @@ def augment_report(
     terminal.tell(f"\npictures in {out}")
 
 
-def _inrs(data: INRDataset, rows: np.ndarray) -> INRBatch:  # type: ignore[type-arg]
+def _inrs(data: "INRDataset", rows: "np.ndarray") -> "INRBatch":  # type: ignore[type-arg]
+    from inr_factory.inr.batch import INRBatch
+
     return INRBatch.from_flat(data.spec, data.gather(rows)[0])
 
 
-def _mixings(data: INRDataset, rows: np.ndarray, inrs: INRBatch, coords: torch.Tensor) -> list[Mixed]:  # type: ignore[type-arg]
+def _mixings(data: "INRDataset", rows: "np.ndarray", inrs: "INRBatch", coords: "torch.Tensor") -> "list[Mixed]":  # type: ignore[type-arg]
     """Midpoints between INRs of different objects and, where there are several, between two views of one object."""
+    import numpy as np
+
+    from inr_factory.reporting.augmentation_report import MATCHES, report_mixing
+
     partners = {"different objects": (inrs, _inrs(data, np.roll(rows, 1)))}
     other_view = {int(data.objects[row]): row for row in np.flatnonzero(data.views != data.views[0])}
     both = [(row, other_view[int(data.objects[row])]) for row in rows if int(data.objects[row]) in other_view]
@@ -130,13 +140,15 @@ def _mixings(data: INRDataset, rows: np.ndarray, inrs: INRBatch, coords: torch.T
     return [report_mixing(kind, pairs, *sides, coords) for pairs, sides in partners.items() for kind in kinds]
 
 
-def _image_size(root: Path, data: INRDataset) -> tuple[int, int]:
+def _image_size(root: Path, data: "INRDataset") -> tuple[int, int]:
     """Height and width of the first image, in which all are drawn."""
+    from inr_factory.storage.shards import ShardReader
+
     first = next(entry for entry in data.manifest.shards if entry.split == data.split and entry.rows)
     shard = ShardReader(root, first, check=False)
     return int(shard.column("height")[0]), int(shard.column("width")[0])
 
 
-def _images(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+def _images(values: "torch.Tensor", size: tuple[int, int]) -> "np.ndarray":  # type: ignore[type-arg]
     """Up to SHOWN rendered INRs (K, P, O) as images (K, H, W, O)."""
     return values[:SHOWN].reshape(-1, *size, values.shape[-1]).detach().numpy()

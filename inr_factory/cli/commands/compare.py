@@ -1,21 +1,16 @@
 """`compare`: two sets beside each other, or a set and a published corpus."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inr_factory.cli import terminal
+from inr_factory.cli.known_names import PUBLISHED
 from inr_factory.cli.shared_options import Json, fetch_set
-from inr_factory.reporting.weight_statistics import (
-    PUBLISHED,
-    PUBLISHED_SPEC,
-    Portrait,
-    columns_of,
-    portray,
-    published,
-    spec_differences,
-)
+
+if TYPE_CHECKING:
+    from inr_factory.reporting.weight_statistics import Portrait
 
 
 def compare(
@@ -32,10 +27,16 @@ def compare(
 ) -> None:
     """Set the spread of each layer, distances between INRs, PSNRs and specs of two sets side by side."""
     from inr_factory.reporting.plots import draw_spreads
+    from inr_factory.reporting.weight_statistics import (
+        PUBLISHED_SPEC,
+        columns_of,
+        published,
+        spec_differences,
+    )
 
     portraits = {"A": _portray(a, split, count), "B": _portray(b, split, count)}
     dims = [portrait.spec.layer_shapes for portrait in portraits.values()]
-    if not {a, b} & PUBLISHED.keys() and all(shapes == PUBLISHED_SPEC.layer_shapes for shapes in dims):
+    if not {a, b} & set(PUBLISHED) and all(shapes == PUBLISHED_SPEC.layer_shapes for shapes in dims):
         portraits |= {name: published(name) for name in PUBLISHED}
     differences = spec_differences(portraits["A"].spec, portraits["B"].spec)
     where = {"A": a, "B": b}
@@ -64,7 +65,9 @@ def compare(
     terminal.tell(f"picture: {path}")
 
 
-def _portray(where: str, split: str, count: int) -> Portrait:
+def _portray(where: str, split: str, count: int) -> "Portrait":
+    from inr_factory.reporting.weight_statistics import portray, published
+
     return published(where) if where in PUBLISHED else portray(fetch_set(where), split, count)
 
 

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Json
-from inr_factory.generation.recipe import builtin_recipes, load_recipe
 
 
 def recipes(
@@ -16,6 +14,10 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the built-in recipes, or print one with every default written out, ready to be changed."""
+    import yaml
+
+    from inr_factory.generation.recipe import builtin_recipes, load_recipe
+
     if name is not None:
         fields = load_recipe(name).model_dump(mode="json")
         terminal.tell_json(fields) if as_json else terminal.tell(yaml.safe_dump(fields, sort_keys=False).rstrip())

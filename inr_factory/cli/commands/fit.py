@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,9 +18,11 @@ from inr_factory.cli.shared_options import (
     say_quarantine,
 )
 from inr_factory.errors import PartialError, UsageError
-from inr_factory.generation.execution.run_settings import FitReport, Settings, finished
-from inr_factory.generation.recipe import Recipe, load_recipe
 from inr_factory.storage.locations import Place
+
+if TYPE_CHECKING:
+    from inr_factory.generation.execution.run_settings import FitReport, Settings
+    from inr_factory.generation.recipe import Recipe
 
 QUARANTINED = 3
 
@@ -59,6 +61,9 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Make a data set, or what is missing of one: run it again after an interruption, or with more --views."""
+    from inr_factory.generation.execution.run_settings import Settings, finished
+    from inr_factory.generation.recipe import load_recipe
+
     given = {"views": views, "limit": limit, "seed": seed}
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
     resolved = load_recipe(recipe, [*(settings or []), *overrides])
@@ -104,7 +109,7 @@ def fit(
         raise typer.Exit(QUARANTINED)
 
 
-def _make(recipe: Recipe, out: Place, how: Settings) -> FitReport:
+def _make(recipe: "Recipe", out: Place, how: "Settings") -> "FitReport":
     from inr_factory.generation.execution.fit_dataset import (
         fit_set,  # torch takes seconds to import, which a finished set does not need
     )
@@ -113,7 +118,7 @@ def _make(recipe: Recipe, out: Place, how: Settings) -> FitReport:
         return fit_set(recipe, out, how, progress)
 
 
-def _estimate(recipe: Recipe, out: Place, how: Settings, as_json: bool) -> None:
+def _estimate(recipe: "Recipe", out: Place, how: "Settings", as_json: bool) -> None:
     from inr_factory.generation.execution.fit_dataset import estimate
 
     found = estimate(recipe, out, how)

@@ -8,15 +8,9 @@ from typing import Annotated
 import typer
 
 from inr_factory.cli import terminal
+from inr_factory.cli.known_names import CONVENTIONS, FORMATS
 from inr_factory.cli.shared_options import DataRoot, Folder, Json, plural
 from inr_factory.errors import UsageError
-from inr_factory.generation.recipe import load_recipe
-from inr_factory.interop.conventions import CONVENTIONS
-from inr_factory.interop.export import FORMATS, export_set
-from inr_factory.interop.format import Hints
-from inr_factory.interop.import_dataset import import_set
-from inr_factory.interop.import_options import ImportOptions
-from inr_factory.storage.manifest import load_manifest
 
 KNOWN = ", ".join(FORMATS)
 CONVENTION = ", ".join(CONVENTIONS)
@@ -37,6 +31,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a set in another project's format, with a sidecar that says what the format cannot."""
+    from inr_factory.interop.export import export_set
+    from inr_factory.storage.manifest import load_manifest
+
     with terminal.ShardProgress(f"export to {to}", len(load_manifest(dataset).shards)) as progress:
         report = export_set(dataset, to, out, convention, views, progress)
     if as_json:
@@ -98,6 +95,11 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Make a set of another project's INRs; what its files do not say is a convention's, or checked against --source."""
+    from inr_factory.generation.recipe import load_recipe
+    from inr_factory.interop.format import Hints
+    from inr_factory.interop.import_dataset import import_set
+    from inr_factory.interop.import_options import ImportOptions
+
     options = ImportOptions(
         convention=convention, omega_0=omega_0, output_bias=output_bias, order=order, targets=targets,
         hints=Hints(splits, num_signals, _dims(spec), allow_missing), use_sidecar=not no_sidecar,

@@ -19,19 +19,7 @@ from inr_factory.cli.shared_options import (
     source_if_any,
 )
 from inr_factory.errors import IntegrityError, PartialError, UsageError
-from inr_factory.generation.execution.worker import check_source
-from inr_factory.generation.maintenance.verify import (
-    check_manifest,
-    check_remote,
-    check_shards,
-    median_quality,
-    render_shards,
-)
-from inr_factory.generation.recipe import check_recipe
-from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.locations import Remote
-from inr_factory.storage.manifest import SPLITS, load_manifest
-from inr_factory.storage.shards import fetch_shards
 
 
 def status(
@@ -42,6 +30,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say what is in a set and what is missing. Exit code 75 while something is."""
+    from inr_factory.generation.maintenance.verify import median_quality
+    from inr_factory.storage.manifest import SPLITS, load_manifest
+
     if watch:
         watch_set(dataset, every, as_json)
         if as_json:
@@ -99,6 +90,13 @@ def verify(
 
     Exit code 4 names what is wrong; `repair` mends it.
     """
+    from inr_factory.generation.execution.worker import check_source
+    from inr_factory.generation.maintenance.verify import check_manifest, check_remote, check_shards, render_shards
+    from inr_factory.generation.recipe import check_recipe
+    from inr_factory.generation.sources.registry import open_source
+    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.shards import fetch_shards
+
     manifest = load_manifest(dataset)
     with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
         record_faults = check_manifest(dataset, manifest)
@@ -166,6 +164,7 @@ def show(
     """Draw INRs beside what they were fitted to into a PNG: images with the difference, shapes with distances."""
     from inr_factory.reporting.image_gallery import choose_views, reconstruct
     from inr_factory.reporting.plots import draw_reconstructions
+    from inr_factory.storage.manifest import load_manifest
 
     manifest = load_manifest(dataset)
     picture = picture or dataset / "preview.png"

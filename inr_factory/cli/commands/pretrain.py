@@ -3,7 +3,7 @@
 import copy
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,18 +19,10 @@ from inr_factory.cli.commands.train import (
 )
 from inr_factory.cli.shared_options import Config, Folder, Json
 from inr_factory.errors import UsageError
-from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.models import Normalizer, Reader
-from inr_factory.learning.models.checkpoint import start_from
-from inr_factory.learning.models.contrastive import build_contrastive
-from inr_factory.learning.training.contrastive import POSITIVES, PretrainConfig
-from inr_factory.learning.training.contrastive import pretrain as pretrain_model
-from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy, plane
-from inr_factory.learning.training.trainer import BEST
-from inr_factory.learning.transforms.canonical import Canonicalize
-from inr_factory.learning.transforms.compose import Compose, parse_transforms
-from inr_factory.storage.manifest import write_atomically
+
+if TYPE_CHECKING:
+    from inr_factory.learning.data.loader import INRLoader
+    from inr_factory.learning.models import Reader
 
 PICTURE = "pretraining.png"
 # What is shown of an epoch while it trains.
@@ -82,6 +74,18 @@ def pretrain(
 
     Labels of train and val are used to watch it, and those of test in the end. `train --init RUN` goes on from it.
     """
+    from inr_factory.learning.data.dataset import INRDataset
+    from inr_factory.learning.data.loader import INRLoader
+    from inr_factory.learning.models import Normalizer
+    from inr_factory.learning.models.checkpoint import start_from
+    from inr_factory.learning.models.contrastive import build_contrastive
+    from inr_factory.learning.training.contrastive import POSITIVES, PretrainConfig
+    from inr_factory.learning.training.contrastive import pretrain as pretrain_model
+    from inr_factory.learning.training.trainer import BEST
+    from inr_factory.learning.transforms.canonical import Canonicalize
+    from inr_factory.learning.transforms.compose import Compose, parse_transforms
+    from inr_factory.storage.manifest import write_atomically
+
     name, options = parse_model(model)
     augmentation = parse_transforms(augment or [])
     if positives not in POSITIVES:
@@ -162,8 +166,10 @@ def pretrain(
     )
 
 
-def _probe(encoder: Reader, known: INRLoader, asked: INRLoader, neighbours: int) -> dict[str, float]:
+def _probe(encoder: "Reader", known: "INRLoader", asked: "INRLoader", neighbours: int) -> dict[str, float]:
     """Accuracies, in [0, 1], on one view of each object, learned from one view of each object of train."""
+    from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy
+
     there, here = features_of(encoder, known), features_of(encoder, asked)
     return {
         "neighbours": neighbour_accuracy(*there, *here, neighbours),
@@ -171,7 +177,8 @@ def _probe(encoder: Reader, known: INRLoader, asked: INRLoader, neighbours: int)
     }
 
 
-def _draw(encoder: Reader, asked: INRLoader, history: Any, path: Path, heading: str) -> None:
+def _draw(encoder: "Reader", asked: "INRLoader", history: Any, path: Path, heading: str) -> None:
+    from inr_factory.learning.training.probes import features_of, plane
     from inr_factory.reporting.plots import draw_pretraining  # matplotlib takes a second to import
 
     features, labels = features_of(encoder, asked)

@@ -6,12 +6,13 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Folder, Json, SetPlace, plural, say_edited
-from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card
-from inr_factory.storage.manifest import load_manifest
 
 
 def card(dataset: SetPlace, as_json: Json = False) -> None:
     """Write README.md and croissant.json of a set, as a whole `fit` does. One that you edited stays; ours lies beside it."""
+    from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card
+    from inr_factory.storage.manifest import load_manifest
+
     done = keep_card(dataset, load_manifest(dataset))
     say_edited(terminal.say, done)
     if as_json:
@@ -39,6 +40,7 @@ def push(
     Checked first (exit code 4 where it is not whole). What the repository has already is not sent again.
     """
     from inr_factory.interop.hugging_face_hub import push_set
+    from inr_factory.storage.manifest import load_manifest
 
     manifest = load_manifest(dataset)
     with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:

@@ -8,10 +8,6 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import DataRoot, Json, Workers, plural
 from inr_factory.errors import IntegrityError, PartialError, UsageError
-from inr_factory.generation.execution.run_settings import Settings
-from inr_factory.generation.maintenance.merge import merge_sets
-from inr_factory.generation.maintenance.repair import SET_ASIDE, repair_set
-from inr_factory.generation.recipe import load_recipe
 from inr_factory.storage.locations import place
 
 
@@ -50,6 +46,10 @@ def repair(
     as_json: Json = False,
 ) -> None:
     """Mend what `verify` names: rebuild the record, set bad shards aside, fit them again. Exit code 75 while some are missing."""
+    from inr_factory.generation.execution.run_settings import Settings
+    from inr_factory.generation.maintenance.repair import SET_ASIDE, repair_set
+    from inr_factory.generation.recipe import load_recipe
+
     if backend not in ("ray", "local"):
         raise UsageError(f"--backend must be ray or local, got {backend!r}")
     if settings and recipe is None:
@@ -99,6 +99,8 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Bring sets of one recipe that were made apart into one: parts of an array job, or different views. Goes on where it was cut short."""
+    from inr_factory.generation.maintenance.merge import merge_sets
+
     with terminal.ShardProgress("merge", 0) as progress:
         done = merge_sets(parts, out, copy, progress)
     if as_json:

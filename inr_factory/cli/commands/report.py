@@ -7,7 +7,6 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import DataRoot, Folder, Json, source_if_any
-from inr_factory.storage.manifest import load_manifest
 
 
 def report(
@@ -23,6 +22,7 @@ def report(
     import torch
 
     from inr_factory.reporting.html import write_report
+    from inr_factory.storage.manifest import load_manifest
 
     torch.set_num_threads(1)  # the same sums whatever the machine's cores, so the same bytes
     manifest = load_manifest(dataset)

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import plural
 from inr_factory.errors import FactoryError
-from inr_factory.generation.signals import Source
-from inr_factory.storage.manifest import Manifest, ShardEntry
+
+if TYPE_CHECKING:
+    from inr_factory.generation.signals import Source
+    from inr_factory.storage.manifest import Manifest, ShardEntry
 
 COLUMNS = ("object", "class", "view", "dB", "IoU", "distance error", "INR to source", "source to INR", "chamfer")
 
@@ -21,9 +23,9 @@ each object's own file. distance error: of the values of the field, in the INR's
 
 def show_shapes(
     dataset: Path,
-    manifest: Manifest,
-    chosen: Sequence[tuple[ShardEntry, int]],
-    source: Source | None,
+    manifest: "Manifest",
+    chosen: "Sequence[tuple[ShardEntry, int]]",
+    source: "Source | None",
     picture: Path,
     meshes: Path | None,
     suffix: str,

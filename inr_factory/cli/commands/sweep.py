@@ -3,26 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Json, Workers
 from inr_factory.errors import FactoryError, UsageError
-from inr_factory.learning.training.sweep import (
-    Row,
-    Run,
-    Sweep,
-    command_of,
-    load_sweep,
-    make_run,
-    make_runs,
-    percent,
-    read_result,
-    runs_of,
-    write_tables,
-)
+
+if TYPE_CHECKING:
+    from inr_factory.learning.training.sweep import Row, Run, Sweep
 
 
 def sweep(
@@ -34,6 +24,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train a classifier for each point of a grid. What is done stays; run it again to go on."""
+    from inr_factory.learning.training.sweep import load_sweep, percent, read_result, runs_of, write_tables
+
     if backend not in ("ray", "local"):
         raise UsageError(f"--backend must be ray or local, got {backend!r}")
     plan, folder = load_sweep(file), out or Path("runs") / file.stem
@@ -67,10 +59,11 @@ def sweep(
 
 
 def _make(
-    plan: Sweep, runs: Sequence[Run], workers: int | None, address: str | None, backend: str
-) -> Iterator[tuple[Run, str]]:
+    plan: "Sweep", runs: "Sequence[Run]", workers: int | None, address: str | None, backend: str
+) -> "Iterator[tuple[Run, str]]":
     """Each run as it ends, with what went wrong."""
     from inr_factory.generation.execution.local_pool import num_cores
+    from inr_factory.learning.training.sweep import command_of, make_run, make_runs
 
     jobs = [(command_of(plan, run), run.folder.absolute()) for run in runs]
     if runs and backend == "ray":
@@ -84,7 +77,7 @@ def _make(
             yield runs[at], fault
 
 
-def _draw(plan: Sweep, rows: Sequence[Row], folder: Path) -> None:
+def _draw(plan: "Sweep", rows: "Sequence[Row]", folder: Path) -> None:
     from inr_factory.reporting.plots import draw_table
 
     if rows:
@@ -92,7 +85,7 @@ def _draw(plan: Sweep, rows: Sequence[Row], folder: Path) -> None:
         draw_table(lines, folder / "table.png", f"{folder.name}: test accuracy, %")
 
 
-def _label(options: Sequence[str], row: Row) -> str:
+def _label(options: Sequence[str], row: "Row") -> str:
     """What a row is called in the picture: its values, with the names of options where a value says nothing by itself."""
     parts = []
     for option, value in zip(options, row.names, strict=True):

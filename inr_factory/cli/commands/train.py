@@ -5,28 +5,22 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import torch
 import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Config, Folder, Json, fetch_set_if_any
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.alignment.mixup import parse_mixup
-from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.models import Classifier, Normalizer, build_classifier
-from inr_factory.learning.models.checkpoint import build_from_checkpoint, start_from
-from inr_factory.learning.training.classification import TrainConfig
-from inr_factory.learning.training.classification import evaluate as evaluate_model
-from inr_factory.learning.training.classification import train as train_model
-from inr_factory.learning.training.distributed import joined
-from inr_factory.learning.training.trainer import BEST, RunConfig, device_of
-from inr_factory.learning.transforms.canonical import Canonicalize, canonicalize
-from inr_factory.learning.transforms.compose import Compose, parse_transforms
-from inr_factory.storage.manifest import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+    from inr_factory.inr.batch import INRBatch
+    from inr_factory.learning.data.dataset import INRDataset
+    from inr_factory.learning.data.loader import INRLoader
+    from inr_factory.learning.models import Classifier
+    from inr_factory.learning.training.trainer import RunConfig
 
 # What a run's folder says besides its checkpoints: where its data set lies, which may move.
 RUN = "run.json"
@@ -108,6 +102,19 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a classifier on the weights; on test, its best epoch on val counts. Run it again to go on."""
+    from inr_factory.learning.alignment.mixup import parse_mixup
+    from inr_factory.learning.data.dataset import INRDataset
+    from inr_factory.learning.data.loader import INRLoader
+    from inr_factory.learning.models import Normalizer, build_classifier
+    from inr_factory.learning.models.checkpoint import build_from_checkpoint, start_from
+    from inr_factory.learning.training.classification import TrainConfig
+    from inr_factory.learning.training.classification import train as train_model
+    from inr_factory.learning.training.distributed import joined
+    from inr_factory.learning.training.trainer import BEST
+    from inr_factory.learning.transforms.canonical import Canonicalize
+    from inr_factory.learning.transforms.compose import Compose, parse_transforms
+    from inr_factory.storage.manifest import write_atomically
+
     name, options = parse_model(model)
     augmentation = parse_transforms(augment or [])
     mixing = parse_mixup(mixup) if mixup else None
@@ -206,6 +213,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix."""
+    from inr_factory.learning.data.dataset import INRDataset
+    from inr_factory.learning.models.checkpoint import build_from_checkpoint
+
     checkpoint = checkpoint_of(run)
     model = build_from_checkpoint(checkpoint)
     data = INRDataset(dataset or _dataset_of(checkpoint.parent), split, views=views)
@@ -242,6 +252,12 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """What a trained classifier says of each INR: a CSV of object, view, class, predicted class and its probability."""
+    import torch
+
+    from inr_factory.learning.data.dataset import INRDataset
+    from inr_factory.learning.models.checkpoint import build_from_checkpoint
+    from inr_factory.storage.manifest import write_atomically
+
     model = build_from_checkpoint(checkpoint_of(run)).to(loader_device(device))
     data = INRDataset(dataset, split, views=views)
     saved = json.loads((run / RUN).read_text())["meta"]["classes"] if (run / RUN).is_file() else list(data.classes)
@@ -282,13 +298,17 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), options
 
 
-def evaluation_loader(dataset: INRDataset, device: str) -> INRLoader:
+def evaluation_loader(dataset: "INRDataset", device: str) -> "INRLoader":
     """All rows in order, once."""
+    from inr_factory.learning.data.loader import INRLoader
+
     return INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False, device=loader_device(device))
 
 
 def checkpoint_of(run: Path) -> Path:
     """The best checkpoint of a run's folder, or the file itself."""
+    from inr_factory.learning.training.trainer import BEST
+
     checkpoint = run / BEST if run.is_dir() else run
     if not checkpoint.is_file():
         raise UsageError(
@@ -297,32 +317,39 @@ def checkpoint_of(run: Path) -> Path:
     return checkpoint
 
 
-def _draw(figures: Mapping[str, Any], data: INRDataset, split: str, path: Path) -> None:
+def _draw(figures: Mapping[str, Any], data: "INRDataset", split: str, path: Path) -> None:
     from inr_factory.reporting.plots import draw_evaluation
 
     heading = f"{data.manifest.name}, {split}: accuracy {figures['accuracy']:.1%} of {figures['count']:,} INRs"
     draw_evaluation(figures["confusion"], data.classes, figures["calibration"], path, heading)
 
 
-def _measure(model: Classifier, data: INRDataset, device: str) -> dict[str, Any]:
+def _measure(model: "Classifier", data: "INRDataset", device: str) -> dict[str, Any]:
+    from inr_factory.learning.training.classification import evaluate as evaluate_model
+
     model = model.to(loader_device(device))
     return evaluate_model(model, evaluation_loader(data, device))
 
 
-def plain_batches(dataset: INRDataset, canonical: bool) -> Iterator[INRBatch]:
+def plain_batches(dataset: "INRDataset", canonical: bool) -> "Iterator[INRBatch]":
+    from inr_factory.learning.data.loader import INRLoader
+    from inr_factory.learning.transforms.canonical import canonicalize
+
     for inrs, _ in INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False):
         yield canonicalize(inrs) if canonical else inrs
 
 
-def has_split(dataset: INRDataset, split: str) -> bool:
+def has_split(dataset: "INRDataset", split: str) -> bool:
     return any(entry.split == split and entry.rows for entry in dataset.manifest.shards)
 
 
-def loader_device(name: str) -> torch.device:
+def loader_device(name: str) -> "torch.device":
+    from inr_factory.learning.training.trainer import device_of
+
     return device_of(name)
 
 
-ConfigT = TypeVar("ConfigT", bound=RunConfig)
+ConfigT = TypeVar("ConfigT", bound="RunConfig")
 
 
 def checked(kind: type[ConfigT], **settings: Any) -> ConfigT:

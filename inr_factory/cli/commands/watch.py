@@ -3,10 +3,13 @@
 from collections import deque
 from dataclasses import asdict, dataclass
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
 
 from inr_factory.cli import terminal
 from inr_factory.storage.locations import Place
-from inr_factory.storage.manifest import Manifest, load_manifest
+
+if TYPE_CHECKING:
+    from inr_factory.storage.manifest import Manifest
 
 RATE_LOOKS = 60  # the rate is that of the last so many looks
 
@@ -28,6 +31,8 @@ class Look:
 def watch_set(dataset: Place, every: float, as_json: bool) -> None:
     """Look at the manifest every so many seconds until no shard is missing: a bar on a terminal, lines in a log file,
     or a JSON object a look on stdout."""
+    from inr_factory.storage.manifest import load_manifest
+
     looks: deque[tuple[float, int]] = deque(maxlen=RATE_LOOKS)
     with terminal.SetProgress(str(dataset)) as progress:
         while True:
@@ -41,7 +46,7 @@ def watch_set(dataset: Place, every: float, as_json: bool) -> None:
             sleep(every)
 
 
-def look_at(manifest: Manifest, missing: int, looks: deque[tuple[float, int]], now: float) -> Look:
+def look_at(manifest: "Manifest", missing: int, looks: deque[tuple[float, int]], now: float) -> Look:
     """A look at a set at the time `now`; `looks`, the (time, INRs done) of those before, is added to."""
     quarantined = len(manifest.quarantine)
     inrs = manifest.views * sum(counts.objects for counts in manifest.splits.values())

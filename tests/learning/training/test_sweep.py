@@ -191,7 +191,7 @@ def test_tables_that_come_along_name_options_that_there_are(path, tmp_path):
     runs = runs_of(sweep, tmp_path)
 
     assert set(sweep.published) <= {" | ".join(run_.row(sweep.options)) for run_ in runs}
-    train = get_command(program(["train"])).commands["train"]
+    train = get_command(program()).commands["train"]
     for run_ in runs:
         values = train.make_context("train", ["x", *command_of(sweep, run_)[2:]], resilient_parsing=True).params
         model, options = parse_model(values["model"])
