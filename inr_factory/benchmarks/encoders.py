@@ -11,8 +11,9 @@ from inr_factory.benchmarks.dense_ng_t import dense_ng_t
 from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, repeat
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models import ENCODERS, Classifier, build_classifier
+from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.ng_t import NGTransformerEncoder
+from inr_factory.learning.models.registry import ENCODERS
 
 SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2)
 BATCH = 64  # at most: over all pairs, a step of so many takes gigabytes

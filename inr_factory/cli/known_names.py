@@ -3,7 +3,7 @@
 The modules that implement the choices load torch; a test holds each list equal to theirs.
 """
 
-MODELS = ("dws", "forward", "mlp", "ng_gnn", "ng_t", "scalegmn")
+MODELS = ("dws", "mlp", "ng_gnn", "ng_t", "parity", "scalegmn")
 TRANSFORMS = (
     "brightness", "canonical", "contrast", "dropout", "flip", "invert", "mix_channels", "multiplicative_noise",
     "noise", "permute", "phase", "quantile_dropout", "reflect", "rotate2d", "rotate3d", "scale", "scale_relu",

@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from inr_factory.cli.commands.train import parse_model
 from inr_factory.inr.batch import start_values
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models import build_classifier
+from inr_factory.learning.models.classifier import build_classifier
 
 SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2)
 SHOWN, STEPS = 6, 5

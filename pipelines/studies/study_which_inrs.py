@@ -33,8 +33,8 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.learning.training.sweep import (
     Grid,
     Row,
-    Run,
     Sweep,
+    SweepRun,
     Value,
     command_of,
     make_runs,
@@ -115,7 +115,7 @@ def study(
     )
 
 
-def make(plan: Sweep, runs: Sequence[Run]) -> None:
+def make(plan: Sweep, runs: Sequence[SweepRun]) -> None:
     jobs = [(command_of(plan, run), run.folder.absolute()) for run in runs]
     with closing(make_runs(jobs, num_cores())) as ended:
         for number, (at, fault) in enumerate(ended, 1):
@@ -174,7 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--data-root", type=Path, required=True, help="where FashionMNIST/ is")
     parser.add_argument("--work", type=Path, required=True, help="folder for sets and runs")
     parser.add_argument("--out", type=Path, required=True, help="the Markdown file")
-    parser.add_argument("--model", default="forward", help="the classifier's encoder")
+    parser.add_argument("--model", default="parity", help="the classifier's encoder")
     parser.add_argument("--only", default="*", help="ways to fit, as OPTIMISER-START-OMEGA-TARGET with wildcards")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--probe", type=int, default=32, help="images whose fits are timed")

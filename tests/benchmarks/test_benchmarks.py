@@ -36,7 +36,7 @@ from inr_factory.inr.batch import INRBatch, start_values
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.weight_matching import align, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.models import ENCODERS
+from inr_factory.learning.models.registry import ENCODERS
 from inr_factory.learning.transforms.compose import TRANSFORMS
 from inr_factory.learning.transforms.symmetries import PermuteNeurons, permute_neurons, scale_neurons
 from inr_factory.storage.shards import ShardReader

@@ -6,7 +6,7 @@ from inr_factory.interop.conventions import CONVENTIONS
 from inr_factory.interop.export import FORMATS
 from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.alignment.weight_matching import Match
-from inr_factory.learning.models import ENCODERS
+from inr_factory.learning.models.registry import ENCODERS
 from inr_factory.learning.training.contrastive import POSITIVES
 from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
 from inr_factory.learning.training.weight_perturbation import PERTURBATIONS

@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 import torch
 
-from inr_factory.learning.models import build_classifier
 from inr_factory.learning.models.checkpoint import save_checkpoint
+from inr_factory.learning.models.classifier import build_classifier
 from inr_factory.storage.manifest import MANIFEST, ORIGIN
 from inr_factory.storage.shards import COLUMN_TYPES
 from support import shard_files

@@ -22,7 +22,7 @@ from inr_factory.errors import UsageError
 
 if TYPE_CHECKING:
     from inr_factory.learning.data.loader import INRLoader
-    from inr_factory.learning.models import Reader
+    from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 
 PICTURE = "pretraining.png"
 # What is shown of an epoch while it trains.
@@ -35,7 +35,7 @@ COLUMNS = {
 def pretrain(
     dataset: Folder,
     model: Annotated[
-        str, typer.Option(help="mlp, forward, dws, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
+        str, typer.Option(help="parity, dws, mlp, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
     ] = "dws",
     positives: Annotated[
         str, typer.Option(help="what shows one object: augment (one INR, augmented twice), views (two fits) or both")
@@ -76,9 +76,9 @@ def pretrain(
     """
     from inr_factory.learning.data.dataset import INRDataset
     from inr_factory.learning.data.loader import INRLoader
-    from inr_factory.learning.models import Normalizer
-    from inr_factory.learning.models.checkpoint import start_from
+    from inr_factory.learning.models.checkpoint import initialize_from
     from inr_factory.learning.models.contrastive import build_contrastive
+    from inr_factory.learning.models.normalizer import Normalizer
     from inr_factory.learning.training.contrastive import POSITIVES, PretrainConfig
     from inr_factory.learning.training.contrastive import pretrain as pretrain_model
     from inr_factory.learning.training.trainer import BEST
@@ -137,7 +137,7 @@ def pretrain(
             config, out, meta, on_epoch=told.epoch, on_step=told.step,
         )  # fmt: skip
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
-    start_from(encoder, out / BEST)
+    initialize_from(encoder, out / BEST)
     encoder, untrained = encoder.to(loader_device(device)), untrained.to(loader_device(device))
     split = "test" if has_split(training, "test") else "val"
     asked = evaluation_loader(INRDataset(dataset, split, views=1), device)
@@ -166,7 +166,7 @@ def pretrain(
     )
 
 
-def _probe(encoder: "Reader", known: "INRLoader", asked: "INRLoader", neighbours: int) -> dict[str, float]:
+def _probe(encoder: "NormalizedEncoder", known: "INRLoader", asked: "INRLoader", neighbours: int) -> dict[str, float]:
     """Accuracies, in [0, 1], on one view of each object, learned from one view of each object of train."""
     from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy
 
@@ -177,7 +177,7 @@ def _probe(encoder: "Reader", known: "INRLoader", asked: "INRLoader", neighbours
     }
 
 
-def _draw(encoder: "Reader", asked: "INRLoader", history: Any, path: Path, heading: str) -> None:
+def _draw(encoder: "NormalizedEncoder", asked: "INRLoader", history: Any, path: Path, heading: str) -> None:
     from inr_factory.learning.training.probes import features_of, plane
     from inr_factory.reporting.plots import draw_pretraining  # matplotlib takes a second to import
 

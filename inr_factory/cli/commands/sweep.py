@@ -12,7 +12,7 @@ from inr_factory.cli.shared_options import Json, Workers
 from inr_factory.errors import FactoryError, UsageError
 
 if TYPE_CHECKING:
-    from inr_factory.learning.training.sweep import Row, Run, Sweep
+    from inr_factory.learning.training.sweep import Row, Sweep, SweepRun
 
 
 def sweep(
@@ -59,8 +59,8 @@ def sweep(
 
 
 def _make(
-    plan: "Sweep", runs: "Sequence[Run]", workers: int | None, address: str | None, backend: str
-) -> "Iterator[tuple[Run, str]]":
+    plan: "Sweep", runs: "Sequence[SweepRun]", workers: int | None, address: str | None, backend: str
+) -> "Iterator[tuple[SweepRun, str]]":
     """Each run as it ends, with what went wrong."""
     from inr_factory.generation.execution.local_pool import num_cores
     from inr_factory.learning.training.sweep import command_of, make_run, make_runs

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from inr_factory.inr.batch import INRBatch
     from inr_factory.learning.data.dataset import INRDataset
     from inr_factory.learning.data.loader import INRLoader
-    from inr_factory.learning.models import Classifier
+    from inr_factory.learning.models.classifier import Classifier
     from inr_factory.learning.training.trainer import RunConfig
 
 # What a run's folder says besides its checkpoints: where its data set lies, which may move.
@@ -36,7 +36,7 @@ COLUMNS = {
 def train(
     dataset: Folder,
     model: Annotated[
-        str, typer.Option(help="mlp, forward, dws, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
+        str, typer.Option(help="parity, dws, mlp, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
     ] = "dws",
     augment: Annotated[
         list[str] | None,
@@ -105,11 +105,12 @@ def train(
     from inr_factory.learning.alignment.mixup import parse_mixup
     from inr_factory.learning.data.dataset import INRDataset
     from inr_factory.learning.data.loader import INRLoader
-    from inr_factory.learning.models import Normalizer, build_classifier
-    from inr_factory.learning.models.checkpoint import build_from_checkpoint, start_from
+    from inr_factory.learning.models.checkpoint import build_from_checkpoint, initialize_from
+    from inr_factory.learning.models.classifier import build_classifier
+    from inr_factory.learning.models.normalizer import Normalizer
     from inr_factory.learning.training.classification import TrainConfig
     from inr_factory.learning.training.classification import train as train_model
-    from inr_factory.learning.training.distributed import joined
+    from inr_factory.learning.training.distributed import join_process_group
     from inr_factory.learning.training.trainer import BEST
     from inr_factory.learning.transforms.canonical import Canonicalize
     from inr_factory.learning.transforms.compose import Compose, parse_transforms
@@ -138,7 +139,7 @@ def train(
     for part in (training, validation):
         if part.incomplete:
             terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
-    with joined(loader_device(device)) as (ranks, place):
+    with join_process_group(loader_device(device)) as (ranks, place):
         config = config.model_copy(update={"device": str(place)})
         loader = INRLoader(
             training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
@@ -155,7 +156,7 @@ def train(
             "views_per_object": views_per_object, **({"ranks": ranks.size} if ranks.size > 1 else {}),
         }  # fmt: skip
         if init is not None:
-            meta |= {"init": start_from(classifier, checkpoint_of(init)), "freeze": freeze}
+            meta |= {"init": initialize_from(classifier, checkpoint_of(init)), "freeze": freeze}
         if freeze:
             classifier.freeze()
         parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)

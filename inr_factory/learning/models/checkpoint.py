@@ -1,4 +1,4 @@
-"""Checkpoints: models on disk, with all that is needed to build them again, or to start from their encoders."""
+"""Checkpoints: models on disk, complete enough to build them again, or to initialize a model from their encoders."""
 
 import hashlib
 import io
@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.learning.models import Classifier, Reader
+from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
+from inr_factory.learning.models.registry import FORMER_NAMES
 from inr_factory.storage.manifest import write_atomically
 from inr_factory.storage.torch_files import LOAD_ERRORS, count_numbers, load_plain
 
@@ -20,23 +22,24 @@ CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1
 
 
-def save_checkpoint(path: Path, model: Reader, sections: Mapping[str, Any]) -> None:
-    """Write a model's description and state, and any sections of plain values and tensors, whole or not at all.
+def save_checkpoint(path: Path, model: NormalizedEncoder, sections: Mapping[str, Any]) -> None:
+    """Write a model's description and state, and any sections of plain values and tensors, atomically.
 
     Temporary name, fsync, rename. Raises ResourceError where the disk is full; the file that was there stays.
     """
-    own = {"kind": CHECKPOINT_KIND, "version": CHECKPOINT_VERSION, model.kind: model.describe()}
+    header = {"kind": CHECKPOINT_KIND, "version": CHECKPOINT_VERSION, model.kind: model.describe()}
     buffer = io.BytesIO()
-    torch.save({**own, "model": model.state_dict(), **sections}, buffer)
+    torch.save({**header, "model": model.state_dict(), **sections}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU: classifier or contrastive (its description), model (its state), and from
-    training config, meta and progress; last.pt has optimizer, loader and generators, too.
+    """Load the contents of a checkpoint, on the CPU: classifier or contrastive (its description), model (its state), and
+    from training config, meta and progress; last.pt has optimizer, loader and generators, too.
 
-    Read with weights_only, so that a stranger's file runs no code. Raises UsageError where there is no file or it
-    is of another version, IntegrityError where it is broken or something else.
+    Loads with weights_only, so that a stranger's file runs no code. An encoder has its present name, whichever is
+    saved. Raises UsageError where there is no file or it is of another version, IntegrityError where it is broken or
+    something else.
     """
     if not path.is_file():
         raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
@@ -52,6 +55,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} has checkpoint version {saved.get('version')}, this program reads {CHECKPOINT_VERSION}; "
             "train again, or install a newer inr-factory"
         )
+    for kind in ("classifier", "contrastive"):
+        description = saved.get(kind)
+        if isinstance(description, dict) and isinstance(name := description.get("encoder"), str):
+            saved[kind] = {**description, "encoder": FORMER_NAMES.get(name, name)}
     return saved
 
 
@@ -92,24 +99,24 @@ def build_from_checkpoint(path: Path) -> Classifier:
     return model.eval()
 
 
-def start_from(model: Reader, path: Path) -> str:
-    """Give a model the encoder and the normalizer of a checkpoint, of pre-training or of a classifier; its head stays.
+def initialize_from(model: NormalizedEncoder, path: Path) -> str:
+    """Copy the encoder and the normalizer of a checkpoint, of pre-training or of a classifier, into a model; its head stays.
 
-    Returns 16 hex digits that stand for what was taken. Raises UsageError in one line for INRs of another spec,
+    Returns 16 hex digits of a hash of the copied numbers. Raises UsageError in one line for INRs of another spec,
     another encoder or other options of it, and as `load_checkpoint` does.
     """
     saved = load_checkpoint(path)
-    theirs, mine = saved.get("contrastive", saved.get("classifier")), model.describe()
-    if not isinstance(theirs, Mapping) or not isinstance(saved.get("model"), Mapping):
-        raise IntegrityError(f"{path} is not whole: it does not say what it is of; train again")
+    saved_description, description = saved.get("contrastive", saved.get("classifier")), model.describe()
+    if not isinstance(saved_description, Mapping) or not isinstance(saved.get("model"), Mapping):
+        raise IntegrityError(f"{path} is not whole: it lacks its description; train again")
     for part in ("encoder", "canonical", "spec", "options"):
-        ours, there = mine[part], theirs.get(part)
-        if ours != there:
-            if isinstance(ours, Mapping) and isinstance(there, Mapping):
-                name = next(name for name in {**there, **ours} if ours.get(name) != there.get(name))
-                part, ours, there = f"{part}.{name}", ours.get(name), there.get(name)
+        requested, stored = description[part], saved_description.get(part)
+        if requested != stored:
+            if isinstance(requested, Mapping) and isinstance(stored, Mapping):
+                name = next(name for name in {**stored, **requested} if requested.get(name) != stored.get(name))
+                part, requested, stored = f"{part}.{name}", requested.get(name), stored.get(name)
             raise UsageError(
-                f"{path} has another {part} ({there} there, {ours} here); ask for the same, or start from another run"
+                f"{path} has another {part} ({stored} there, {requested} here); ask for the same, or start from another run"
             )
     digest = hashlib.sha256()
     try:

@@ -13,11 +13,13 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models import Normalizer, Reader, build_encoder
 from inr_factory.learning.models.encoder import Encoder
+from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
+from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.models.registry import build_encoder
 
 
-class Contrastive(Reader):
+class Contrastive(NormalizedEncoder):
     """A reader with two Linears and a ReLU between them (SimCLR, Chen et al. 2020): N INRs -> projections (N, P).
 
     What comes after the encoder is thrown away later: `features` are for use, projections are what the loss compares.

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm, check_options
 from inr_factory.learning.models.set_layers import (
     AttentionStack,
     DeepSetsStack,
@@ -58,12 +58,12 @@ def spaces_of(in_dim: int, out_dim: int, num_hidden: int) -> tuple[Space, ...]:
     return tuple(spaces)
 
 
-Place = tuple[int, int | None]
+SpaceAxis = tuple[int, int | None]
 """(space, axis): values along one axis of a space, (N, d, F), or of its pool where axis is None, (N, F)."""
 
 
 @dataclass(frozen=True)
-class Map:
+class SpaceMap:
     """A map from space `source` to space `target`, along `axis`, or from pool to all entries where it is None."""
 
     source: int
@@ -75,16 +75,16 @@ class Stacks(nn.Module):
     """Any number of maps, grouped by their widths; each group is one module `make(num_maps, inputs, outputs)`."""
 
     def __init__(
-        self, maps: Iterable[Map], widths: Callable[[Map], tuple[int, int]], make: Callable[..., nn.Module]
+        self, maps: Iterable[SpaceMap], widths: Callable[[SpaceMap], tuple[int, int]], make: Callable[..., nn.Module]
     ) -> None:
         super().__init__()
         ordered = sorted(maps, key=lambda m: (widths(m), m.target, m.axis or 0, m.source))
         self.groups = [list(group) for _, group in groupby(ordered, key=widths)]
         self.stacks = nn.ModuleList(make(len(group), *widths(group[0])) for group in self.groups)
 
-    def forward(self, sources: Mapping[Place, Tensor]) -> list[tuple[Place, Tensor]]:
+    def forward(self, sources: Mapping[SpaceAxis, Tensor]) -> list[tuple[SpaceAxis, Tensor]]:
         """What the maps give to their targets; a target may stand in the list more than once."""
-        results: list[tuple[Place, Tensor]] = []
+        results: list[tuple[SpaceAxis, Tensor]] = []
         for group, stack in zip(self.groups, self.stacks, strict=True):
             mapped = stack(torch.stack([sources[m.source, m.axis] for m in group]))
             runs = [(place, len(list(run))) for place, run in groupby(group, key=lambda m: (m.target, m.axis))]
@@ -107,18 +107,18 @@ class DWSLayer(nn.Module):
         self.spaces = spaces
         self.scale = 1 / len(spaces)
 
-        def widths(m: Map) -> tuple[int, int]:
+        def widths(m: SpaceMap) -> tuple[int, int]:
             return inputs * spaces[m.source].folded, outputs * spaces[m.target].folded
 
         along, apart, inside = [], [], []
         for (s, source), (t, target) in product(enumerate(spaces), enumerate(spaces)):
             common = set(source.axes) & set(target.axes)
             if len(common) == 2:
-                inside += [Map(s, t, axis) for axis in (*source.axes, None)]
+                inside += [SpaceMap(s, t, axis) for axis in (*source.axes, None)]
             elif common:
-                along.append(Map(s, t, common.pop()))
+                along.append(SpaceMap(s, t, common.pop()))
             else:
-                apart.append(Map(s, t, None))
+                apart.append(SpaceMap(s, t, None))
         quarter = partial(LinearStack, scale=1 / 4)
         self.set_maps = Stacks(along, widths, make_set)
         self.pool_maps = Stacks(apart, widths, LinearStack)
@@ -135,7 +135,7 @@ class DWSLayer(nn.Module):
         if reduced is None:
             reduced = [_reductions(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
         sources = {(index, axis): values for index, own in enumerate(reduced) for axis, values in own.items()}
-        sums: dict[Place, Tensor] = {}
+        sums: dict[SpaceAxis, Tensor] = {}
         for maps in (self.set_maps, self.pool_maps, self.row_maps, self.total_maps):
             for place, values in maps(sources):
                 sums[place] = sums[place] + values if place in sums else values
@@ -217,11 +217,9 @@ class DWSEncoder(Encoder):
         self.norms = nn.ModuleList(SpaceNorm(self.spaces, hidden_dim) for _ in range(num_hidden if batch_norm else 0))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, inrs: INRBatch) -> Tensor:
+    def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width."""
-        mine, theirs = self.spec, inrs.spec
-        if (mine.in_dim, mine.out_dim, mine.num_hidden) != (theirs.in_dim, theirs.out_dim, theirs.num_hidden):
-            raise UsageError(f"this dws reads INRs {mine}, of any width; got {theirs}")
+        check_any_width(self.name, self.spec, inrs)
         if self.training and len(self.norms):
             check_batch_norm(self.name, inrs)
         tensors: list[Tensor] = self.layers[0](_lift(inrs))

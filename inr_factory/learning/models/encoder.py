@@ -1,4 +1,4 @@
-"""Encoders: what every network that reads INRs is.
+"""Encoders: what every network that turns the weights of INRs into features is.
 
 Shape letters: N INRs, F features.
 """
@@ -13,11 +13,11 @@ from inr_factory.inr.spec import SirenSpec
 
 
 class Encoder(nn.Module):
-    """Reads INRs: forward(inrs of N INRs) -> (N, features).
+    """Maps INRs to features: forward(normalized INRs, the same INRs as fitted) -> (N, features).
 
     `features` is the width of the result, `options` all that besides the spec is needed to build it again: an
-    encoder's constructor takes `(spec, **options)`. The values it is given are normalised already: centred and
-    scaled, or where `centred` is False scaled alone, which keeps the signs of neurons exact.
+    encoder's constructor takes `(spec, **options)`. The normalized INRs are centred and scaled, or where `centred` is
+    False only scaled, which keeps the signs of neurons exact. Encoders that run the INRs use those as fitted.
     """
 
     name: ClassVar[str]
@@ -29,12 +29,9 @@ class Encoder(nn.Module):
         self.spec = spec
         self.options = options
 
-    def forward(self, inrs: INRBatch) -> Tensor:
+    def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
+        """(N, features) of N normalized INRs; `original` are the INRs as fitted, by default `inrs`."""
         raise NotImplementedError
-
-    def read(self, normal: INRBatch, original: INRBatch) -> Tensor:
-        """Features of INRs that are given normalised and, for encoders that run them, as they are."""
-        return self(normal)  # type: ignore[no-any-return]
 
 
 def check_options(name: str, **options: Any) -> None:
@@ -45,6 +42,13 @@ def check_options(name: str, **options: Any) -> None:
                 raise UsageError(f"dropout of {name} must be at least 0 and below 1, got {value!r}")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(f"{option} of {name} must be a whole number of at least 1, got {value!r}")
+
+
+def check_any_width(name: str, spec: SirenSpec, inrs: INRBatch) -> None:
+    """Raise UsageError unless the INRs have the inputs, outputs and number of layers of the spec, of any width."""
+    expected, got = spec, inrs.spec
+    if (expected.in_dim, expected.out_dim, expected.num_hidden) != (got.in_dim, got.out_dim, got.num_hidden):
+        raise UsageError(f"this {name} encoder takes INRs {expected}, of any width; got {got}")
 
 
 def check_batch_norm(name: str, inrs: INRBatch) -> None:

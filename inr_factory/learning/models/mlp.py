@@ -37,10 +37,10 @@ class MLPEncoder(Encoder):
             layers += [nn.Linear(hidden_dim, hidden_dim), norm, nn.ReLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, inrs: INRBatch) -> Tensor:
+    def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, hidden_dim) features of N INRs."""
         if inrs.spec.layer_shapes != self.spec.layer_shapes:
-            raise UsageError(f"this mlp reads INRs {self.spec}; got {inrs.spec}")
+            raise UsageError(f"this mlp encoder takes INRs {self.spec}; got {inrs.spec}")
         if self.training and self.options["batch_norm"]:
             check_batch_norm(self.name, inrs)
         features: Tensor = self.layers(inrs.flatten())

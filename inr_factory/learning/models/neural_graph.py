@@ -20,13 +20,6 @@ from inr_factory.inr.spec import SirenSpec
 NUM_FREQUENCIES = 128
 
 
-def check_same_graph(name: str, spec: SirenSpec, inrs: INRBatch) -> None:
-    """Raise UsageError unless the INRs have the inputs, outputs and number of layers of the spec, of any width."""
-    mine, theirs = spec, inrs.spec
-    if (mine.in_dim, mine.out_dim, mine.num_hidden) != (theirs.in_dim, theirs.out_dim, theirs.num_hidden):
-        raise UsageError(f"this {name} reads INRs {mine}, of any width; got {theirs}")
-
-
 def check_reach(name: str, num_layers: int, least: int, spec: SirenSpec) -> None:
     """Raise UsageError where some weights would never be heard of at the output nodes, which are read."""
     if num_layers < least:

@@ -12,13 +12,12 @@ from torch.nn import functional as F
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_options
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
     check_probes,
     check_reach,
-    check_same_graph,
     first_needed,
 )
 
@@ -135,12 +134,9 @@ class NGGNNEncoder(Encoder):
             nn.Linear(spec.out_dim * hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU()
         )
 
-    def read(self, normal: INRBatch, original: INRBatch) -> Tensor:
-        return self(normal, original)  # type: ignore[no-any-return]
-
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""
-        check_same_graph(self.name, self.spec, inrs)
+        check_any_width(self.name, self.spec, inrs)
         nodes = self.nodes(inrs, inrs if original is None else original)
         forward, backward = ([self.edges(W, direction) for W in inrs.weights] for direction in range(2))
         final = len(self.convolutions) - 1

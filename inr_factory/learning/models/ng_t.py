@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_options
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
     check_probes,
     check_reach,
-    check_same_graph,
 )
 from inr_factory.learning.models.pair_attention import pair_logits, pair_values
 
@@ -199,12 +198,9 @@ class NGTransformerEncoder(Encoder):
         self.edge_updates = nn.ModuleList(EdgeUpdate(hidden_dim, edge_dim, dropout) for _ in range(num_layers - 1))
         self.readout = nn.Sequential(nn.Linear(spec.out_dim * hidden_dim, self.features), nn.ReLU())
 
-    def read(self, normal: INRBatch, original: INRBatch) -> Tensor:
-        return self(normal, original)  # type: ignore[no-any-return]
-
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""
-        check_same_graph(self.name, self.spec, inrs)
+        check_any_width(self.name, self.spec, inrs)
         nodes = self.nodes(inrs, inrs if original is None else original)
         forward = [self.edges(W.mT) for W in inrs.weights]
         backward: list[Tensor] | None = None

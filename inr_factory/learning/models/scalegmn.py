@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_options
-from inr_factory.learning.models.neural_graph import NUM_FREQUENCIES, Fourier, Positions, check_same_graph
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_options
+from inr_factory.learning.models.neural_graph import NUM_FREQUENCIES, Fourier, Positions
 
 
 class Even(nn.Module):
@@ -144,9 +144,9 @@ class ScaleGMNEncoder(Encoder):
         read = (spec.in_dim + spec.num_hidden + spec.out_dim) * hidden_dim
         self.readout = nn.Sequential(nn.Linear(read, self.features), nn.ReLU())
 
-    def forward(self, inrs: INRBatch) -> Tensor:
+    def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width."""
-        check_same_graph(self.name, self.spec, inrs)
+        check_any_width(self.name, self.spec, inrs)
         inputs, *hidden, outputs = self.positions()
         nodes = [
             inputs.expand(len(inrs), *inputs.shape),

@@ -15,10 +15,18 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import calibration, calibration_error, confusion_matrix
-from inr_factory.learning.models import Classifier
+from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
-from inr_factory.learning.training.trainer import Loader, OnStep, Run, RunConfig, TrainResult, check_finite, device_of
+from inr_factory.learning.training.trainer import (
+    Loader,
+    OnStep,
+    RunConfig,
+    Trainer,
+    TrainReport,
+    check_finite,
+    device_of,
+)
 from inr_factory.learning.training.weight_perturbation import parse_perturbation
 from inr_factory.learning.transforms.noise import smooth_labels
 
@@ -61,7 +69,7 @@ def train(
     examples: Batches | None = None,
     ranks: Ranks | None = None,
     on_step: OnStep | None = None,
-) -> TrainResult:
+) -> TrainReport:
     """Train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
 
     Writes best.pt, last.pt, metrics.jsonl (one line an epoch; `seconds` are those of its training steps) and
@@ -75,10 +83,10 @@ def train(
     Raises UsageError for batches it cannot learn from or another run's folder, FactoryError where the loss or the
     gradient is no longer finite (last.pt is then the state before), ResourceError where the device is missing.
     """
-    return _Training(model, loader, validation, config, out, meta, examples, ranks).go(on_epoch, stop, on_step)
+    return _Training(model, loader, validation, config, out, meta, examples, ranks).fit(on_epoch, stop, on_step)
 
 
-class _Training(Run[Classifier, TrainConfig]):
+class _Training(Trainer[Classifier, TrainConfig]):
     """A classifier that learns from targets."""
 
     def __init__(
@@ -96,8 +104,8 @@ class _Training(Run[Classifier, TrainConfig]):
             raise UsageError("reweigh takes the loss of each training example; hand them to train, as examples")
         self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
         model = model.to(device_of(config.device))
-        own = [] if self.perturb is None else self.perturb.parameters_for(model)
-        super().__init__(model, loader, config, out, meta, own, ranks)
+        extra_parameters = [] if self.perturb is None else self.perturb.parameters_for(model)
+        super().__init__(model, loader, config, out, meta, extra_parameters, ranks)
         self.validation, self.examples = validation, examples
         self.weights: ExampleWeights | None = None
 
@@ -107,14 +115,14 @@ class _Training(Run[Classifier, TrainConfig]):
         if len(at.seen) < 2:
             at.seen = sorted({*at.seen, *targets.sum(0).nonzero().flatten().tolist()})
 
-    def epoch_is_over(self) -> None:
+    def on_epoch_end(self) -> None:
         seen = self.progress.seen
         if len(seen) < 2:
             raise UsageError(f"every training target is of class {seen[0]}; a classifier needs at least two classes")
         if self.config.reweigh is not None:
             assert self.examples is not None
             losses = losses_of(self.model, self.examples, self.model.device)
-            self._weights_of(len(losses)).add(self.ranks.agreed(losses.cpu()))
+            self._weights_of(len(losses)).add(self.ranks.broadcast(losses.cpu()))
 
     def _weights_of(self, count: int) -> ExampleWeights:
         if self.weights is None:
@@ -123,7 +131,7 @@ class _Training(Run[Classifier, TrainConfig]):
         return self.weights
 
     @property
-    def asks_for_rows(self) -> bool:
+    def needs_rows(self) -> bool:
         return self.weights is not None
 
     def state(self) -> dict[str, Any]:
@@ -134,11 +142,11 @@ class _Training(Run[Classifier, TrainConfig]):
             self._weights_of(len(losses)).load(losses)
 
     @property
-    def judged(self) -> Classifier:
-        model: nn.Module = super().judged
+    def eval_model(self) -> Classifier:
+        model: nn.Module = super().eval_model
         if self.perturb is not None:
             draws = Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
-            model = self.perturb.read(model, self.own, draws)
+            model = self.perturb.read(model, self.extra_parameters, draws)
         assert isinstance(model, Classifier)
         return model
 
@@ -148,15 +156,15 @@ class _Training(Run[Classifier, TrainConfig]):
             targets = self.weights.weigh(targets, self.rows)
         if self.perturb is None:
             return super().backward(inrs, targets)
-        return self.perturb.backward(self.model, self.loss, inrs, targets, self.own)
+        return self.perturb.backward(self.model, self.loss, inrs, targets, self.extra_parameters)
 
     def loss(self, inrs: INRBatch, targets: Tensor) -> Tensor:
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
             logits = self.model(inrs)
         return F.cross_entropy(logits.float(), targets)
 
-    def judge(self) -> dict[str, float]:
-        figures = evaluate(self.judged, self.validation)
+    def validate(self) -> dict[str, float]:
+        figures = evaluate(self.eval_model, self.validation)
         return {"val_accuracy": figures["accuracy"], "val_loss": figures["loss"]}
 
 

@@ -17,7 +17,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.data.batch_sampler import stable_seed
 from inr_factory.learning.models.contrastive import Contrastive, nt_xent
 from inr_factory.learning.training.probes import features_of, neighbour_accuracy
-from inr_factory.learning.training.trainer import Loader, OnStep, Run, RunConfig, TrainResult, check_finite
+from inr_factory.learning.training.trainer import Loader, OnStep, RunConfig, Trainer, TrainReport, check_finite
 
 Positives = Literal["augment", "views", "both"]
 POSITIVES: tuple[Positives, ...] = get_args(Positives)
@@ -63,7 +63,7 @@ def pretrain(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     stop: Callable[[], bool] | None = None,
     on_step: OnStep | None = None,
-) -> TrainResult:
+) -> TrainReport:
     """Pre-train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
 
     The loader gives INRs as they are, n objects a batch, each once, or its `views_per_object` next to each other; their
@@ -76,10 +76,10 @@ def pretrain(
     """
     if transform is None and config.positives != "views":
         raise UsageError(f"positives={config.positives} needs an augmentation; name one, or take positives=views")
-    return _Pretraining(model, loader, known, validation, transform, config, out, meta).go(on_epoch, stop, on_step)
+    return _Pretraining(model, loader, known, validation, transform, config, out, meta).fit(on_epoch, stop, on_step)
 
 
-class _Pretraining(Run[Contrastive, PretrainConfig]):
+class _Pretraining(Trainer[Contrastive, PretrainConfig]):
     """An encoder that learns from which rows show the same object."""
 
     def __init__(
@@ -122,12 +122,12 @@ class _Pretraining(Run[Contrastive, PretrainConfig]):
                 "augmentations are symmetries that it does not see: add others, such as noise or rotate2d"
             )
 
-    def judge(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Nothing, in an epoch that is not to be probed."""
         done, config = self.progress.epoch + 1, self.config
         if done % config.probe_epochs and done < config.epochs:
             return {}
-        known, asked = features_of(self.judged, self.known), features_of(self.judged, self.validation)
+        known, asked = features_of(self.eval_model, self.known), features_of(self.eval_model, self.validation)
         return {"val_accuracy": neighbour_accuracy(*known, *asked, config.neighbours)}
 
 

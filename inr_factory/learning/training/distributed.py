@@ -31,15 +31,15 @@ class Ranks:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
-    def mean(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+    def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
         """Gradients become their mean over all ranks, in place; the loss's mean is given. All ranks must call."""
         if self.size == 1:
             return loss
         loss = loss.detach().clone()
-        self.share([*(parameter.grad for parameter in parameters if parameter.grad is not None), loss])
+        self.average([*(parameter.grad for parameter in parameters if parameter.grad is not None), loss])
         return loss
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
+    def average(self, tensors: Sequence[Tensor]) -> None:
         """Tensors become their mean over all ranks, in place. All ranks must call."""
         if self.size == 1 or not tensors:
             return
@@ -49,7 +49,7 @@ class Ranks:
         for tensor, part in zip(tensors, torch.split(bucket, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def agreed(self, value: ValueT) -> ValueT:
+    def broadcast(self, value: ValueT) -> ValueT:
         """The value of rank 0, a plain one, for all."""
         if self.size == 1:
             return value
@@ -57,7 +57,7 @@ class Ranks:
         torch.distributed.broadcast_object_list(told, src=0)
         return told[0]  # type: ignore[no-any-return]
 
-    def gathered(self, value: ValueT) -> list[ValueT]:
+    def gather(self, value: ValueT) -> list[ValueT]:
         """The plain values of all ranks, in their order."""
         if self.size == 1:
             return [value]
@@ -67,7 +67,7 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
+def join_process_group(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     """The ranks that torchrun started, by $RANK and $WORLD_SIZE, and this one's own device: GPU $LOCAL_RANK of its
     machine for "cuda". Without them, one rank and the device as it is.
 

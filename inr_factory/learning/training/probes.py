@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.models import Reader
+from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 
 QUERIES = 1024  # compared at once
 
 
 @torch.no_grad()
-def features_of(model: Reader, batches: Iterable[tuple[INRBatch, Tensor]]) -> tuple[Tensor, Tensor]:
+def features_of(model: NormalizedEncoder, batches: Iterable[tuple[INRBatch, Tensor]]) -> tuple[Tensor, Tensor]:
     """Features (N, F) and labels (N,) of all batches, on the CPU, read in evaluation mode.
 
     Raises UsageError where there is no batch.

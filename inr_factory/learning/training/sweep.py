@@ -79,7 +79,7 @@ class Sweep(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One point of a grid: its values by option, the folder it works in, and the values of all other options."""
 
     values: Mapping[str, Value]
@@ -119,26 +119,26 @@ def load_sweep(path: Path) -> Sweep:
         raise UsageError(f"{path}: {where}: {first['msg'].lower()}; a sweep has dataset, train and grid") from None
 
 
-def runs_of(sweep: Sweep, out: Path) -> list[Run]:
+def runs_of(sweep: Sweep, out: Path) -> list[SweepRun]:
     """All points of all grids, the first option the slowest but for the seed, which is slower than all: each row of a
     table has its first figure early. Raises UsageError for two points of one name."""
     count = sum(math.prod(map(len, grid.axes.values())) for grid in sweep.grid)
     if count > MAX_RUNS:
         raise UsageError(f"the grid has {count:,} points, at most {MAX_RUNS:,} are run")
-    by_seed: list[tuple[int, Run]] = []
+    by_seed: list[tuple[int, SweepRun]] = []
     for grid in sweep.grid:
         for point in itertools.product(*(enumerate(values) for values in grid.axes.values())):
             values = {name: value for name, (_, value) in zip(grid.axes, point, strict=True)}
             turn = next((at for name, (at, _) in zip(grid.axes, point, strict=True) if name == "seed"), 0)
             slug = "-".join(re.sub(r"[^A-Za-z0-9.=]+", "_", str(value)).strip("_") or "x" for value in values.values())
-            by_seed.append((turn, Run(values, out / "runs" / slug, {**sweep.train, **grid.train})))
+            by_seed.append((turn, SweepRun(values, out / "runs" / slug, {**sweep.train, **grid.train})))
     runs = [run for _, run in sorted(by_seed, key=lambda pair: pair[0])]
     if len({run.folder for run in runs}) < len(runs):
         raise UsageError("two points of the grid have the same values; name each value once")
     return runs
 
 
-def command_of(sweep: Sweep, run: Run) -> list[str]:
+def command_of(sweep: Sweep, run: SweepRun) -> list[str]:
     """The arguments of `inr-factory` that make a run; given again, they go on with it."""
     settings = {**run.train, **run.values}
     arguments = ["train", str(settings.pop("dataset", sweep.dataset)), "--out", str(run.folder), "--json"]
@@ -210,7 +210,7 @@ def make_runs(jobs: Sequence[tuple[list[str], Path]], count: int) -> Generator[t
                 run.terminate()
 
 
-def read_result(sweep: Sweep, run: Run) -> dict[str, Any] | None:
+def read_result(sweep: Sweep, run: SweepRun) -> dict[str, Any] | None:
     """The figures of a run that is done. Raises UsageError for one that was done with other settings."""
     try:
         found = json.loads((run.folder / RESULT).read_text())
@@ -230,7 +230,7 @@ def read_result(sweep: Sweep, run: Run) -> dict[str, Any] | None:
     return found
 
 
-def rows_of(sweep: Sweep, runs: Sequence[Run]) -> list[Row]:
+def rows_of(sweep: Sweep, runs: Sequence[SweepRun]) -> list[Row]:
     """Rows of the runs that are done, in the order of the grid."""
     found: dict[tuple[str, ...], list[float]] = {}
     for run in runs:
@@ -244,7 +244,7 @@ def rows_of(sweep: Sweep, runs: Sequence[Run]) -> list[Row]:
     ]
 
 
-def write_tables(sweep: Sweep, runs: Sequence[Run], out: Path) -> list[Row]:
+def write_tables(sweep: Sweep, runs: Sequence[SweepRun], out: Path) -> list[Row]:
     """Write results.csv (a line a run) and table.md (a line a row), and give the rows."""
     columns = list(dict.fromkeys(name for grid in sweep.grid for name in grid.axes))
     table = io.StringIO()

@@ -24,8 +24,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inr_factory.errors import FactoryError, PartialError, ResourceError, UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.models import Reader
 from inr_factory.learning.models.checkpoint import load_checkpoint, save_checkpoint
+from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.storage.manifest import sweep, write_atomically
 
@@ -80,14 +80,14 @@ class RunConfig(BaseModel):
 
     def rate(self, step: int, num_steps: int) -> float:
         """The learning rate of one step, counted from 0, of a run of num_steps."""
-        warmth = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.schedule == "constant":
-            return self.learning_rate * warmth
+            return self.learning_rate * warmup
         share = min(1.0, max(0, step - self.warmup_steps) / max(1, num_steps - self.warmup_steps))
-        return self.learning_rate * warmth * (1 + math.cos(math.pi * share)) / 2
+        return self.learning_rate * warmup * (1 + math.cos(math.pi * share)) / 2
 
 
-class Progress(BaseModel):
+class TrainProgress(BaseModel):
     """How far a run is: `position` batches into `epoch`, `step` in all; sums of this epoch; a record an epoch."""
 
     model_config = ConfigDict(extra="forbid")
@@ -104,8 +104,8 @@ class Progress(BaseModel):
     @property
     def best(self) -> dict[str, int | float] | None:
         """The record with the highest validation accuracy; among equals the lowest loss, then the earliest."""
-        judged = [record for record in self.history if "val_accuracy" in record]
-        return max(judged, key=lambda record: (record["val_accuracy"], -record.get("val_loss", 0.0)), default=None)
+        validated = [record for record in self.history if "val_accuracy" in record]
+        return max(validated, key=lambda record: (record["val_accuracy"], -record.get("val_loss", 0.0)), default=None)
 
     def finished(self, config: RunConfig) -> bool:
         return self.epoch >= config.epochs or self.stalled(config)
@@ -118,7 +118,7 @@ class Progress(BaseModel):
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainReport:
     """What became of a run: the record of its best epoch and of every epoch, as metrics.jsonl has them."""
 
     out: Path
@@ -127,13 +127,13 @@ class TrainResult:
     stopped_early: bool
 
 
-ModelT = TypeVar("ModelT", bound=Reader)
+ModelT = TypeVar("ModelT", bound=NormalizedEncoder)
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 
-class Run(Generic[ModelT, ConfigT]):
+class Trainer(Generic[ModelT, ConfigT]):
     """A model on its way through a loader, and what of it is saved. A kind of run says what a batch must be (`check`),
-    what is to fall (`loss`), and what an epoch is worth (`judge`)."""
+    what is to fall (`loss`), and what an epoch is worth (`validate`)."""
 
     def __init__(
         self,
@@ -142,21 +142,21 @@ class Run(Generic[ModelT, ConfigT]):
         config: ConfigT,
         out: Path,
         meta: Mapping[str, Any],
-        own: Sequence[nn.Parameter] = (),
+        extra_parameters: Sequence[nn.Parameter] = (),
         ranks: Ranks | None = None,
     ) -> None:
-        """`own` are parameters that the run learns besides the model's. The loader gives batches of this one of `ranks`."""
+        """`extra_parameters` are learned besides the model's. The loader gives the batches of this one of `ranks`."""
         self.ranks = Ranks() if ranks is None else ranks
         self.model = model.to(device_of(config.device))
         self.loader = loader
         self.config = config
         self.out = out
         self.meta = json.loads(json.dumps(meta))
-        self.progress = Progress()
-        self.own = list(own)
+        self.progress = TrainProgress()
+        self.extra_parameters = list(extra_parameters)
         groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-        if self.own:
-            groups.append({"params": self.own, "weight_decay": 0.0})
+        if self.extra_parameters:
+            groups.append({"params": self.extra_parameters, "weight_decay": 0.0})
         self.optimizer = AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True)
         self.rows: NDArray[np.int64] | None = None  # those of the batch at hand, where a run asks for them
         self.average = None
@@ -173,8 +173,8 @@ class Run(Generic[ModelT, ConfigT]):
         """What the step is to make smaller, a scalar, of a batch on the model's device."""
         raise NotImplementedError
 
-    def judge(self) -> dict[str, float]:
-        """Figures of `judged` after an epoch, for its record. By the highest `val_accuracy` best.pt is chosen; an epoch
+    def validate(self) -> dict[str, float]:
+        """Figures of `eval_model` after an epoch, for its record. By the highest `val_accuracy` best.pt is chosen; an epoch
         may go without, the last may not."""
         raise NotImplementedError
 
@@ -184,31 +184,31 @@ class Run(Generic[ModelT, ConfigT]):
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def epoch_is_over(self) -> None:
-        """Between an epoch and its judgement. Raise UsageError where it has shown that there is nothing to learn."""
+    def on_epoch_end(self) -> None:
+        """Called between an epoch and its validation. Raise UsageError where it has shown that there is nothing to learn."""
 
     @property
-    def asks_for_rows(self) -> bool:
+    def needs_rows(self) -> bool:
         return False
 
     def state(self) -> dict[str, Any]:
-        """What last.pt has to keep besides the model, the optimizer and `own`."""
+        """What last.pt has to keep besides the model, the optimizer and `extra_parameters`."""
         return {}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take up what `state` kept."""
 
     @property
-    def judged(self) -> ModelT:
+    def eval_model(self) -> ModelT:
         """The model that is validated and kept."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def go(
+    def fit(
         self,
         on_epoch: Callable[[Mapping[str, float]], None] | None,
         stop: Callable[[], bool] | None,
         on_step: OnStep | None = None,
-    ) -> TrainResult:
+    ) -> TrainReport:
         """All that is left of the run: epochs, records, checkpoints, TensorBoard; goes on from last.pt where there is
         one. Global generators are as before afterwards."""
         config, out, device = self.config, self.out, self.model.device
@@ -228,8 +228,8 @@ class Run(Generic[ModelT, ConfigT]):
                 writer = SummaryWriter(str(out / "tensorboard"))
                 stack.callback(writer.close)
             while not self.progress.finished(config):
-                self.epoch(stop, on_step if self.ranks.first else None)
-                record = self.conclude()
+                self.train_epoch(stop, on_step if self.ranks.first else None)
+                record = self.end_epoch()
                 if writer is not None:
                     for name in ("train_loss", "val_loss", "val_accuracy", "lr"):
                         if name in record:
@@ -243,16 +243,16 @@ class Run(Generic[ModelT, ConfigT]):
                     )
         best = self.progress.best
         assert best is not None, "a run has at least one epoch"
-        return TrainResult(out, best, tuple(self.progress.history), self.progress.stalled(config))
+        return TrainReport(out, best, tuple(self.progress.history), self.progress.stalled(config))
 
-    def epoch(self, stop: Callable[[], bool] | None, on_step: OnStep | None = None) -> None:
+    def train_epoch(self, stop: Callable[[], bool] | None, on_step: OnStep | None = None) -> None:
         """The steps that are left of this epoch."""
         at, config, count = self.progress, self.config, len(self.loader)
         if at.position == 0:
             self.loader.set_epoch(at.epoch)
         self.model.train()
         begin = time.perf_counter()
-        rows = self.loader.rows(at.epoch, at.position) if self.asks_for_rows else None
+        rows = self.loader.rows(at.epoch, at.position) if self.needs_rows else None
         for inrs, targets in self.loader:
             self.check(inrs, targets)
             self.rows = None if rows is None else next(rows)
@@ -274,10 +274,10 @@ class Run(Generic[ModelT, ConfigT]):
                     )
         at.seconds += time.perf_counter() - begin
         assert at.position == count, f"the loader said {count} batches an epoch and gave {at.position}"
-        self.epoch_is_over()
+        self.on_epoch_end()
 
     def _asked_to_stop(self, stop: Callable[[], bool] | None) -> bool:
-        return stop is not None and self.ranks.agreed(stop())
+        return stop is not None and self.ranks.broadcast(stop())
 
     def _step(self, inrs: INRBatch, targets: Tensor) -> float:
         """One update; the loss before it."""
@@ -287,11 +287,11 @@ class Run(Generic[ModelT, ConfigT]):
             group["lr"] = rate
         self.optimizer.zero_grad()
         loss = self.backward(inrs.to(device, non_blocking=True), targets.to(device, non_blocking=True))
-        loss = self.ranks.mean([*self.model.parameters(), *self.own], loss)
-        norm = clip_grad_norm_([*self.model.parameters(), *self.own], config.gradient_clip or math.inf)
-        value, steepness = float(loss.detach()), float(norm)
-        if not (math.isfinite(value) and math.isfinite(steepness)):
-            self._diverged(f"loss {value:g}, gradient norm {steepness:g}")
+        loss = self.ranks.average_gradients([*self.model.parameters(), *self.extra_parameters], loss)
+        norm = clip_grad_norm_([*self.model.parameters(), *self.extra_parameters], config.gradient_clip or math.inf)
+        value, grad_norm = float(loss.detach()), float(norm)
+        if not (math.isfinite(value) and math.isfinite(grad_norm)):
+            self._diverged(f"loss {value:g}, gradient norm {grad_norm:g}")
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)  # type: ignore[no-untyped-call]
@@ -303,7 +303,7 @@ class Run(Generic[ModelT, ConfigT]):
         models: list[nn.Module] = [self.model] if self.average is None else [self.model, self.average]
         for model in models:
             norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
-            self.ranks.share([s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None])
+            self.ranks.average([s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None])
 
     def _diverged(self, figures: str) -> NoReturn:
         at = self.progress
@@ -313,11 +313,11 @@ class Run(Generic[ModelT, ConfigT]):
             f"folder with a learning_rate below {self.config.learning_rate:g}"
         )
 
-    def conclude(self) -> dict[str, int | float]:
+    def end_epoch(self) -> dict[str, int | float]:
         """Close an epoch with its figures on the validation split: record it, save, and give the record."""
         self._share_statistics()
-        at, judged = self.progress, self.judged
-        figures = self.ranks.agreed(self.judge())
+        at, eval_model = self.progress, self.eval_model
+        figures = self.ranks.broadcast(self.validate())
         if not math.isfinite(figures.get("val_loss", 0.0)):
             self._diverged(f"validation loss {figures['val_loss']:g}")
         record: dict[str, int | float] = {
@@ -331,7 +331,7 @@ class Run(Generic[ModelT, ConfigT]):
         at.history.append(record)
         at.epoch, at.position, at.loss_sum, at.rows, at.seconds = at.epoch + 1, 0, 0.0, 0, 0.0
         if at.best is record and self.ranks.first:
-            save_checkpoint(self.out / BEST, judged, self.sections)
+            save_checkpoint(self.out / BEST, eval_model, self.sections)
         self.save_last()
         self.write_metrics()
         return record
@@ -350,10 +350,10 @@ class Run(Generic[ModelT, ConfigT]):
             "optimizer": self.optimizer.state_dict(),
             # A loader that reads ahead is further than training is: what counts is the batches learned from.
             "loader": {**self.loader.state_dict(), "epoch": at.epoch, "position": at.position},
-            "generators": self.ranks.gathered(
+            "generators": self.ranks.gather(
                 {"cpu": torch.get_rng_state(), "cuda": None if cuda is None else cuda.cpu()}
             ),
-            "own": [parameter.detach() for parameter in self.own],
+            "own": [parameter.detach() for parameter in self.extra_parameters],
             **self.state(),
             "average": None if self.average is None else self.average.state_dict(),
         }
@@ -383,10 +383,10 @@ class Run(Generic[ModelT, ConfigT]):
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         with torch.no_grad():
-            for parameter, value in zip(self.own, saved.get("own", []), strict=True):
+            for parameter, value in zip(self.extra_parameters, saved.get("own", []), strict=True):
                 parameter.copy_(value)
         self.restore(saved)
-        self.progress = Progress.model_validate(saved["progress"])
+        self.progress = TrainProgress.model_validate(saved["progress"])
         self.loader.load_state_dict(saved["loader"])
         generators = saved["generators"][self.ranks.rank]
         torch.set_rng_state(generators["cpu"])

@@ -16,7 +16,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader, read_ahead
-from inr_factory.learning.models import Classifier, build_classifier
+from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.training.classification import TrainConfig, evaluate, train
 from inr_factory.learning.transforms.compose import Compose
 from inr_factory.learning.transforms.noise import GaussianNoise

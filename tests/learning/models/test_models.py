@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch, start_values
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models import ENCODERS, Classifier, Normalizer, build_classifier, build_encoder
+from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.dws import DWSEncoder, DWSLayer, spaces_of
+from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.models.registry import ENCODERS, build_encoder
 from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, ReluPools, add_entries
 from inr_factory.learning.transforms.symmetries import FlipSigns, ShiftPhases
 
@@ -30,8 +32,8 @@ SPECS = [
     ]
 ]
 SYMMETRIC = [
-    ("forward", {}),
-    ("forward", {"points": True}),
+    ("parity", {}),
+    ("parity", {"points": True}),
     ("dws", {"set_layer": "attention"}),
     ("dws", {"set_layer": "attention", "num_heads": 4, "batch_norm": False}),
     ("dws", {"set_layer": "deepsets"}),
@@ -43,7 +45,7 @@ SYMMETRIC = [
 ]
 SMALL: dict[str, dict[str, int]] = {
     "mlp": {"hidden_dim": 8, "num_hidden": 2},
-    "forward": {"hidden_dim": 8},
+    "parity": {"hidden_dim": 8},
     "dws": {"hidden_dim": 8, "num_hidden": 2},
     "ng_gnn": {"hidden_dim": 32, "num_layers": 4},
     "ng_t": {"hidden_dim": 8, "edge_dim": 4, "num_heads": 2, "num_layers": 3},
@@ -94,7 +96,7 @@ def classifier(name: str, spec: SirenSpec, **options: object) -> Classifier:
 
 
 def features_of(model: Classifier, inrs: INRBatch) -> Tensor:
-    return model.encoder.read(model.normalizer(inrs, model.encoder.centred), inrs)
+    return model.encoder(model.normalizer(inrs, model.encoder.centred), inrs)
 
 
 def differs(a: Tensor, b: Tensor) -> bool:
@@ -347,7 +349,7 @@ def test_a_classifier_refuses_one_class_and_parts_of_another_spec() -> None:
         ("dws", {"hidden_dim": 8, "num_heads": 3}, "must divide hidden_dim 8, got 3"),
         ("dws", {"num_hidden": 0}, "num_hidden of dws must be a whole number of at least 1, got 0"),
         ("mlp", {"hidden_dim": 2.5}, r"hidden_dim of mlp must be a whole number of at least 1, got 2\.5"),
-        ("forward", {"points": 3}, "points of forward must be true or false, .* got 3"),
+        ("parity", {"points": 3}, "points of parity must be true or false, .* got 3"),
         ("mlp", {"dropout": 1.0}, "dropout of mlp must be at least 0 and below 1"),
     ],
 )
@@ -409,18 +411,18 @@ def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_do
 
 
 @pytest.mark.parametrize("points", [False, True])
-def test_forward_does_not_see_signs_and_phases_and_has_no_need_of_a_canonical_form(
+def test_parity_does_not_see_signs_and_phases_and_has_no_need_of_a_canonical_form(
     spec: SirenSpec, points: bool
 ) -> None:
-    model, inrs = classifier("forward", spec, points=points), random_inrs(spec, 5)
+    model, inrs = classifier("parity", spec, points=points), random_inrs(spec, 5)
     for move in (FlipSigns(), ShiftPhases(max_k=2)):
         moved = move(inrs, torch.Generator().manual_seed(1))
         assert differs(moved.flatten(), inrs.flatten())
         torch.testing.assert_close(features_of(model, moved), features_of(model, inrs), atol=1e-9, rtol=1e-7)
 
 
-def test_a_sign_or_phase_on_one_side_of_a_neuron_alone_shows_to_forward(spec: SirenSpec) -> None:
-    model, inrs = classifier("forward", spec), random_inrs(spec, 5)
+def test_a_sign_or_phase_on_one_side_of_a_neuron_alone_shows_to_parity(spec: SirenSpec) -> None:
+    model, inrs = classifier("parity", spec), random_inrs(spec, 5)
     for layer in range(spec.num_hidden):
         weights, biases = list(inrs.weights), list(inrs.biases)
         sign = torch.ones(spec.hidden_dim, dtype=torch.float64)
@@ -431,9 +433,9 @@ def test_a_sign_or_phase_on_one_side_of_a_neuron_alone_shows_to_forward(spec: Si
         assert differs(model(INRBatch(spec, tuple(weights), tuple(biases))), model(inrs)), "without what goes out"
 
 
-def test_forward_with_points_can_be_what_the_inr_shows_there() -> None:
+def test_parity_with_points_can_be_what_the_inr_shows_there() -> None:
     spec = SirenSpec(2, 1, hidden_dim=6, num_hidden=2, omega_0=7.0)
-    inrs, encoder = random_inrs(spec, 3), build_encoder("forward", spec, hidden_dim=5, points=True).double()
+    inrs, encoder = random_inrs(spec, 3), build_encoder("parity", spec, hidden_dim=5, points=True).double()
     for layer in encoder.layers:
         nn.init.zeros_(layer.mlp[-1].weight)
         nn.init.zeros_(layer.mlp[-1].bias)
@@ -448,13 +450,13 @@ def test_forward_with_points_can_be_what_the_inr_shows_there() -> None:
     torch.testing.assert_close(told[0][:, 0, :5], F.normalize(shown, dim=1))
 
 
-def test_forward_reads_relu_inrs_without_signs_and_without_points() -> None:
+def test_parity_reads_relu_inrs_without_signs_and_without_points() -> None:
     spec = SirenSpec(2, 1, hidden_dim=6, activation="relu", start="linear")
-    encoder, inrs = build_encoder("forward", spec, hidden_dim=8).double(), random_inrs(spec, 4)
+    encoder, inrs = build_encoder("parity", spec, hidden_dim=8).double(), random_inrs(spec, 4)
     torch.testing.assert_close(encoder(permuted(inrs)), encoder(inrs))
     assert differs(encoder(permuted(inrs, columns=False)), encoder(inrs))
-    with pytest.raises(UsageError, match=r"points of forward must be true or false, and false for .*relu.*; got True"):
-        build_encoder("forward", spec, points=True)
+    with pytest.raises(UsageError, match=r"points of parity must be true or false, and false for .*relu.*; got True"):
+        build_encoder("parity", spec, points=True)
 
 
 def test_relu_inrs_have_no_canonical_classifier():

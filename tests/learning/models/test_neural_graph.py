@@ -13,10 +13,12 @@ from inr_factory.benchmarks.dense_ng_t import dense_ng_t
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models import Classifier, Normalizer, build_classifier, build_encoder
+from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.ng_gnn import NGGNNEncoder
 from inr_factory.learning.models.ng_t import NGTransformerEncoder
+from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.pair_attention import pair_logits, pair_values
+from inr_factory.learning.models.registry import build_encoder
 from inr_factory.learning.models.scalegmn import EdgeUpdate, Even, Messages, NodeUpdate, Odd
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons
 
@@ -261,9 +263,9 @@ def test_probes_see_the_inr_as_it_is(name: str) -> None:
     inrs, others = random_inrs(spec), random_inrs(spec, seed=2)
     probing, plain = reader(name, spec, 4), reader(name, spec)
 
-    assert differs(probing.encoder.read(inrs, others), probing.encoder.read(inrs, inrs))
-    assert torch.equal(plain.encoder.read(inrs, others), plain.encoder.read(inrs, inrs))
-    seen = probing.encoder.read(probing.normalizer(inrs), inrs)
+    assert differs(probing.encoder(inrs, others), probing.encoder(inrs, inrs))
+    assert torch.equal(plain.encoder(inrs, others), plain.encoder(inrs, inrs))
+    seen = probing.encoder(probing.normalizer(inrs), inrs)
     assert torch.equal(probing(inrs), probing.head(seen))
 
 

@@ -20,9 +20,10 @@ from inr_factory.errors import PartialError, UsageError
 from inr_factory.inr.batch import INRBatch, start_values
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.models import Classifier, Normalizer, build_classifier
-from inr_factory.learning.models.checkpoint import build_from_checkpoint, load_checkpoint, start_from
+from inr_factory.learning.models.checkpoint import build_from_checkpoint, initialize_from, load_checkpoint
+from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.contrastive import Contrastive, build_contrastive, nt_xent
+from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.training.classification import TrainConfig, train
 from inr_factory.learning.training.contrastive import PretrainConfig, positives_of, pretrain
 from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy, plane
@@ -223,7 +224,7 @@ def test_an_encoder_learns_from_views_alone_what_its_neighbours_then_tell(tmp_pa
 
     assert result.history[-1]["train_loss"] < 0.8 * result.history[0]["train_loss"]
     assert result.best["val_accuracy"] > 0.8
-    start_from(model, tmp_path / BEST)
+    initialize_from(model, tmp_path / BEST)
     found = neighbour_accuracy(*features_of(model, known), *features_of(model, asked), 3)
     assert found == result.best["val_accuracy"]
 
@@ -287,14 +288,14 @@ def test_a_classifier_starts_from_the_encoder_and_the_normalizer(small: Path, tm
     go(learned, small, tmp_path)
     fresh, model = classifier(), classifier()
 
-    told = start_from(model, tmp_path / LAST)
+    told = initialize_from(model, tmp_path / LAST)
 
     for name, value in learned.encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], value), name
     assert torch.equal(model.normalizer.weight_std, learned.normalizer.weight_std)
     assert not torch.equal(fresh.normalizer.weight_std, model.normalizer.weight_std)
     assert torch.equal(fresh.head.weight, model.head.weight)
-    assert start_from(fresh, tmp_path / LAST) == told
+    assert initialize_from(fresh, tmp_path / LAST) == told
     inrs = start_values(SPEC, range(4))
     assert torch.equal(model.eval().features(inrs), learned.eval().features(inrs))
     assert torch.equal(model(inrs), fresh.eval()(inrs))
@@ -312,7 +313,7 @@ def test_another_encoder_is_refused_in_one_line(small: Path, tmp_path: Path) -> 
     for model, message in others:
         before = [value.clone() for value in model.state_dict().values()]
         with pytest.raises(UsageError, match=message) as caught:
-            start_from(model, tmp_path / BEST)
+            initialize_from(model, tmp_path / BEST)
         assert "\n" not in str(caught.value)
         assert all(map(torch.equal, before, model.state_dict().values()))
 

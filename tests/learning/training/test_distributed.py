@@ -11,7 +11,7 @@ from support.small_sets import make_set
 
 from inr_factory.errors import UsageError
 from inr_factory.learning.models.checkpoint import load_checkpoint
-from inr_factory.learning.training.distributed import Ranks, joined
+from inr_factory.learning.training.distributed import Ranks, join_process_group
 
 OPTIONS = [
     "--model",
@@ -79,15 +79,15 @@ def test_running_statistics_are_those_of_all_ranks(tmp_path):
 def test_alone_nothing_is_sent():
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.full((2,), 3.0)
-    with joined(torch.device("cpu")) as (ranks, place):
+    with join_process_group(torch.device("cpu")) as (ranks, place):
         assert (ranks, place) == (Ranks(), torch.device("cpu"))
-        assert float(ranks.mean([parameter], torch.tensor(2.0))) == 2
-        assert ranks.agreed("x") == "x"
-        assert ranks.gathered(5) == [5]
+        assert float(ranks.average_gradients([parameter], torch.tensor(2.0))) == 2
+        assert ranks.broadcast("x") == "x"
+        assert ranks.gather(5) == [5]
     assert parameter.grad.tolist() == [3, 3]
 
 
 def test_ranks_take_a_gpu_each(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="use --device cuda"), joined(torch.device("cuda:1")):
+    with pytest.raises(UsageError, match="use --device cuda"), join_process_group(torch.device("cuda:1")):
         pass

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import start_values
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models import build_classifier
+from inr_factory.learning.models.classifier import build_classifier
 from inr_factory.learning.training.example_reweighting import (
     ExampleWeights,
     MultiplicativeReweighting,

@@ -17,12 +17,12 @@ from inr_factory.cli.main import program, run
 from inr_factory.errors import UsageError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import parse_mixup
-from inr_factory.learning.models import build_encoder
+from inr_factory.learning.models.registry import build_encoder
 from inr_factory.learning.training.example_reweighting import parse_reweighting
 from inr_factory.learning.training.sweep import (
     Row,
-    Run,
     Sweep,
+    SweepRun,
     command_of,
     load_sweep,
     make_runs,
@@ -64,7 +64,7 @@ def test_a_run_is_a_command_of_train(tmp_path):
     sweep = Sweep(
         dataset=tmp_path, train={"epochs": 2, "canonical": False, "bf16": True}, grid={"augment": [["flip", "noise"]]}
     )
-    run_ = Run({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x", sweep.train)
+    run_ = SweepRun({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x", sweep.train)
 
     told = command_of(sweep, run_)
 

@@ -1,0 +1,51 @@
+"""Registry: encoders by their names."""
+
+import inspect
+from typing import Any
+
+from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.dws import DWSEncoder
+from inr_factory.learning.models.encoder import Encoder
+from inr_factory.learning.models.mlp import MLPEncoder
+from inr_factory.learning.models.ng_gnn import NGGNNEncoder
+from inr_factory.learning.models.ng_t import NGTransformerEncoder
+from inr_factory.learning.models.parity import ParityEncoder
+from inr_factory.learning.models.scalegmn import ScaleGMNEncoder
+
+ENCODERS: dict[str, type[Encoder]] = {
+    kind.name: kind
+    for kind in (MLPEncoder, ParityEncoder, DWSEncoder, NGGNNEncoder, NGTransformerEncoder, ScaleGMNEncoder)
+}
+FORMER_NAMES = {"forward": ParityEncoder.name}
+"""Names that commands, sweep files and checkpoints of earlier versions use."""
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """The class of encoders of this name, present or former. Raises UsageError with the nearest known name."""
+    name = FORMER_NAMES.get(name, name)
+    if name not in ENCODERS:
+        raise UsageError(f"no encoder is called {name!r}; {did_you_mean(name, ENCODERS)}")
+    return ENCODERS[name]
+
+
+def build_encoder(name: str, spec: SirenSpec, **options: Any) -> Encoder:
+    """Build an encoder by name, with parameters drawn from torch's global generator.
+
+    Args:
+        name: One of ENCODERS, or a former name.
+        spec: The INRs that it is made for.
+        options: Options of its constructor.
+
+    Returns:
+        The encoder, on the CPU.
+
+    Raises:
+        UsageError: The name or an option is unknown (the nearest known one is named), or a value is out of range.
+    """
+    kind = encoder_class(name)
+    known = [option for option in inspect.signature(kind).parameters if option != "spec"]
+    for option in options:
+        if option not in known:
+            raise UsageError(f"{kind.name} has no option {option!r}; {did_you_mean(option, known)}")
+    return kind(spec, **options)
