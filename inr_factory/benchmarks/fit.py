@@ -20,7 +20,8 @@ from torch import Tensor
 from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_in_loop, has_jax, jax_fit
 from inr_factory.benchmarks.harness import Benchmark, Contender, Measured, Plan, measure, one_thread, repeat
 from inr_factory.generation.execution.local_pool import num_cores
-from inr_factory.generation.fitting import fit_views, fused_cpu
+from inr_factory.generation.fitting import fused_cpu
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig, ImageSource
 from inr_factory.generation.signals import Signal, pixel_grid
 from inr_factory.generation.sources.registry import open_source

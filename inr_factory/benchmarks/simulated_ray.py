@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from inr_factory.generation.execution.shard_plan import ShardTask
-from inr_factory.generation.fitting import Tally
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.storage.manifest import ShardEntry
 
 

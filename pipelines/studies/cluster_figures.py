@@ -39,7 +39,7 @@ from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.ray_pool import connected
 from inr_factory.generation.execution.scheduler import Crew
 from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_plan
-from inr_factory.generation.fitting import Tally
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import Recipe, check_recipe, load_recipe
 from inr_factory.generation.signals import Item
 from inr_factory.storage.manifest import PSNRSummary, ShardEntry, record

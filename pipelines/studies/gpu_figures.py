@@ -29,9 +29,10 @@ import triton
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from inr_factory.generation.fitting import fit_views, fused_cpu, fused_cuda
-from inr_factory.generation.fitting.optimizers import EPSILON, schedule
-from inr_factory.generation.fitting.reference import _loss
+from inr_factory.generation.fitting import fused_cpu, fused_cuda
+from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings
+from inr_factory.generation.fitting.reference import objective_and_error
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal, pixel_grid
 from inr_factory.inr.batch import start_values
@@ -100,7 +101,7 @@ def rates(device: torch.device, quick: bool) -> dict[str, float]:
     torch.set_float32_matmul_precision("highest")
     programs, repeats = (2, 3) if quick else (132 * 16, 2000)
     z = torch.rand(programs * 512, device=device)
-    kernel, sine, cosine = fused_cuda.fused_kernel().sincospi_kernel, torch.empty_like(z), torch.empty_like(z)
+    kernel, sine, cosine = fused_cuda.fused_triton().sincospi_kernel, torch.empty_like(z), torch.empty_like(z)
     took = seconds(lambda: kernel[(programs,)](z, sine, cosine, repeats, COUNT=512), device)
     return {**found, "sincos/s": programs * 512 * repeats / took}
 
@@ -146,9 +147,9 @@ def fused_rate(
     coords = cloud(spec, points, 0).coords.to(device)
     targets = torch.rand(count, points, spec.out_dim, device=device)
     flat, stop = start_values(spec, range(count)).flatten().to(device), torch.full((count,), -1.0, device=device)
-    plan = schedule(FitConfig(steps=steps))
+    adam = adam_settings(FitConfig(steps=steps))
     took = seconds(
-        lambda: fused_cuda.run_steps(spec, coords, targets, flat.clone(), plan, stop, tf32=tf32, layout=layout), device
+        lambda: fused_cuda.run_steps(spec, coords, targets, flat.clone(), adam, stop, tf32=tf32, layout=layout), device
     )
     return count * steps / took
 
@@ -157,7 +158,7 @@ def rival_rate(
     spec: SirenSpec, points: int, device: torch.device, steps: int, counts: Sequence[int], compiled: bool
 ) -> tuple[float, int]:
     """INR-steps a second of torch.func with Adam, eager or compiled, without any stopping test; and its best batch."""
-    slope_and_loss = vmap(grad_and_value(_loss(spec, "values"), has_aux=True), in_dims=(0, None, 0))
+    slope_and_loss = vmap(grad_and_value(objective_and_error(spec, "values"), has_aux=True), in_dims=(0, None, 0))
 
     def step(flat: Tensor, mean: Tensor, square: Tensor, coords: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         slope, _ = slope_and_loss(flat, coords, targets)

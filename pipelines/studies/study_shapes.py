@@ -11,7 +11,7 @@ from time import thread_time
 import numpy as np
 import torch
 
-from inr_factory.generation.fitting import fit_views
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.recipe import FitConfig, ShapeSource
 from inr_factory.generation.sources.shape_collections import open_shapes

@@ -13,7 +13,7 @@ from time import thread_time
 import numpy as np
 import torch
 
-from inr_factory.generation.fitting import fit_views
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig, ImageSource
 from inr_factory.generation.signals import Signal, Source
 from inr_factory.generation.sources.registry import open_source

@@ -26,7 +26,7 @@ import torch
 
 from inr_factory.generation.execution.fit_dataset import Settings, fit_set
 from inr_factory.generation.execution.local_pool import num_cores
-from inr_factory.generation.fitting import fit_views
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import Recipe, load_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source

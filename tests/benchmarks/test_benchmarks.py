@@ -30,7 +30,7 @@ from inr_factory.benchmarks.load import (
 from inr_factory.cli.main import run
 from inr_factory.errors import ResourceError, UsageError
 from inr_factory.generation.fitting.reference import fit_reference
-from inr_factory.generation.fitting.slots import Job
+from inr_factory.generation.fitting.slots import FitRequest
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.batch import INRBatch, start_values
 from inr_factory.inr.spec import SirenSpec
@@ -337,7 +337,7 @@ def problem():
 def trained(problem, steps):
     """Where the engine that is the yardstick gets from the same start, (N, D)."""
     config = FitConfig(engine="reference", steps=steps, target_psnr=None, floor_psnr=-1000)
-    jobs = [Job(at, signal, shared_coords=True) for at, signal in enumerate(problem.signals())]
+    jobs = [FitRequest(at, signal, shared_coords=True) for at, signal in enumerate(problem.signals())]
     found = {}
     fit_reference(
         problem.spec,

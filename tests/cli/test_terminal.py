@@ -8,7 +8,7 @@ from rich.console import Console
 
 from inr_factory.cli import terminal
 from inr_factory.generation.execution.progress_recorder import Progress
-from inr_factory.generation.fitting import Tally
+from inr_factory.generation.fitting.tally import Tally
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from inr_factory.generation.execution.run_settings import Settings as Settings
 from inr_factory.generation.execution.run_settings import finished, load_set, missing_paths
 from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_plan
 from inr_factory.generation.execution.worker import Worker, check_source, read_signals, set_fingerprint
-from inr_factory.generation.fitting import Tally, fit_views
+from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import OwnSource, Recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source

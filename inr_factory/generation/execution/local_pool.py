@@ -17,7 +17,7 @@ from typing import Any
 from inr_factory.errors import FactoryError, ResourceError, UsageError
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
-from inr_factory.generation.fitting import Tally
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.storage.manifest import ShardEntry
 
 MAX_DEATHS = 5

@@ -7,7 +7,7 @@ from time import monotonic
 
 from inr_factory.generation.execution.local_pool import Listener
 from inr_factory.generation.execution.shard_plan import Plan, ShardTask
-from inr_factory.generation.fitting import Tally
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.storage.locations import Place
 from inr_factory.storage.manifest import Manifest, ShardEntry, file_size, record, settle
 from inr_factory.storage.run_log import RunLog

@@ -20,7 +20,7 @@ from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.scheduler import Crew
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
-from inr_factory.generation.fitting import Tally
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.storage.manifest import ShardEntry
 

@@ -9,8 +9,10 @@ import torch
 
 from inr_factory.errors import IntegrityError
 from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_plan
-from inr_factory.generation.fitting import OnProgress, Tally, engine_name, fit_views
+from inr_factory.generation.fitting.engines import engine_name
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
+from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import Recipe
 from inr_factory.generation.signals import Signal, SignalError, Source
 from inr_factory.generation.sources.registry import open_source

@@ -1,4 +1,4 @@
-"""Fused engine, CPU: hands INRs one by one to fused.c, which keeps all of a fit inside the cache.
+"""Fused engine, CPU: passes INRs one by one to fused.c, which keeps all of a fit inside the cache.
 
 Shape letters: D parameters of one INR, P points, I coordinates, O values, K steps.
 """
@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.generation.fitting.optimizers import EPSILON, Schedule, schedule
+from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
-from inr_factory.generation.fitting.slots import Fit, Job, Lane, OnStep, Start, stop_loss
+from inr_factory.generation.fitting.slots import FinishedFit, FitRequest, Initializer, OnStep, Slot
+from inr_factory.generation.fitting.stopping import stop_loss
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.compiled_library import load_library
@@ -58,10 +59,6 @@ def available() -> bool:
     return not isinstance(_library(), str)
 
 
-def supports(spec: SirenSpec) -> bool:
-    return not _beyond(spec)
-
-
 def obstacle(spec: SirenSpec) -> str:
     """Why this engine cannot fit such an INR here, empty if it can."""
     library = _library()
@@ -75,26 +72,31 @@ def variants() -> tuple[str, ...]:
 
 
 def fit_fused(
-    spec: SirenSpec, jobs: Sequence[Job], start: Start, config: FitConfig, device: torch.device, on_step: OnStep
+    spec: SirenSpec,
+    requests: Sequence[FitRequest],
+    initial: Initializer,
+    config: FitConfig,
+    device: torch.device,
+    on_step: OnStep,
 ) -> None:
     """What `fit_reference` does, one INR after the other. `on_step` is called after every attempt."""
     assert device.type == "cpu"
-    plan, scope = schedule(config), scope_of(spec, config)
-    grids: dict[int, tuple[int, int]] = {}  # of coords, which jobs share or have of their own
-    for job in jobs:
-        coords = job.signal.coords
+    adam, scope = adam_settings(config), scope_of(spec, config)
+    grids: dict[int, tuple[int, int]] = {}  # by id of the coords, which may be shared
+    for request in requests:
+        coords = request.signal.coords
         if id(coords) not in grids:
             grids[id(coords)] = grid_shape(coords)
-        stop = stop_loss(config, job.signal.peak)
-        lane = Lane(job)
-        fit: Fit | None = None
+        stop = stop_loss(config, request.signal.peak)
+        slot = Slot(request)
+        fit: FinishedFit | None = None
         while fit is None:
-            flat = start(job.index, lane.attempt)
-            flat, loss, lane.steps = run_steps(
-                spec, job.signal, flat, plan, stop, grids[id(coords)], config.batch_points, scope=scope
+            flat = initial(request.index, slot.attempt)
+            flat, loss, slot.steps = run_steps(
+                spec, request.signal, flat, adam, stop, grids[id(coords)], config.batch_points, scope=scope
             )
-            updated = lane.steps
-            fit = lane.conclude(loss, flat, config)
+            updated = slot.steps
+            fit = slot.finish(loss, flat, config)
             on_step([fit] if fit else [], updated)
 
 
@@ -102,17 +104,17 @@ def run_steps(
     spec: SirenSpec,
     signal: Signal,
     flat: Tensor,
-    plan: Schedule,
+    adam: AdamSettings,
     stop: float,
     grid: tuple[int, int] = (0, 0),
     batch_points: int | None = None,
     variant: str | None = None,
     scope: Scope | None = None,
 ) -> tuple[Tensor, float, int]:
-    """Steps of one INR from start values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
+    """Steps of one INR from initial values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
 
-    `grid` is the shape that `grid_shape` sees in the coords, or (0, 0) not to use it; `batch_points` are those of
-    each step, None for all; `scope` is what the spreads of the weights are drawn to.
+    `grid` is the `grid_shape` of the coords, or (0, 0) to treat them as points; `batch_points` is the number of points
+    of each step, None for all; `scope` penalises the distance of the weights' standard deviations from its targets.
     """
     library = _library()
     assert not isinstance(library, str), library
@@ -120,13 +122,13 @@ def run_steps(
     batch, occupancy = min(batch_points or count, count), int(signal.field == "occupancy")
     stds = np.array(scope.stds if scope else (1.0,) * (spec.num_hidden + 1), dtype=np.float64)
     problem = _Problem(
-        spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(plan.rates), batch, occupancy, *grid,
-        spec.omega_0, spec.output_bias, *plan.betas, EPSILON, stop,
+        spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(adam.rates), batch, occupancy, *grid,
+        spec.omega_0, spec.output_bias, *adam.betas, EPSILON, stop,
         scope.strength if scope else 0.0, stds.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
     weights = np.array(flat.numpy(), dtype=np.float32)  # a copy, which is written into
     coords, targets = (_floats(part) for part in (signal.coords, signal.targets))
-    rates = np.ascontiguousarray(plan.rates.numpy(), dtype=np.float64)
+    rates = np.ascontiguousarray(adam.rates.numpy(), dtype=np.float64)
     loss = ctypes.c_float()
     fit = getattr(library.functions, f"fused_fit_{variant or library.variants[0]}")
     pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (coords, targets, rates, weights))

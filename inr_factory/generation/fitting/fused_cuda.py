@@ -1,8 +1,8 @@
-"""Fused engine, CUDA: hands INRs in chunks to fused_kernel.py, where one program makes all of a fit.
+"""Fused engine, CUDA: passes INRs in chunks to fused_triton.py, where one program makes all of a fit.
 
 Matrix products are split into three TF32 products each (Markidis et al. 2018), about as good as fp32. With `fit.tf32`
-those of the gradients are one product: faster; losses and stopping tests stay those of fp32, the weights go another way
-than the reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted beside it.
+those of the gradients are one product: faster; losses and stopping tests stay those of fp32, the weights differ from
+the reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted beside it.
 
 Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values, K steps.
 """
@@ -18,16 +18,17 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from inr_factory.generation.fitting.initial_values import Starts
-from inr_factory.generation.fitting.optimizers import EPSILON, Schedule, schedule
-from inr_factory.generation.fitting.slots import Fit, Job, Lane, OnStep, stop_loss
+from inr_factory.generation.fitting.initial_values import InitialValues
+from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
+from inr_factory.generation.fitting.slots import FinishedFit, FitRequest, OnStep, Slot
+from inr_factory.generation.fitting.stopping import stop_loss
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field
 from inr_factory.inr.spec import SirenSpec
 
 MAX_HIDDEN_DIM = 64
 MAX_NUM_HIDDEN = 3
-MAX_INPUTS = 15  # with the column of ones, the 16 of fused_kernel.PAD
+MAX_INPUTS = 15  # with the column of ones, the 16 of fused_triton.PAD
 MAX_OUTPUTS = 16
 
 MAX_CHUNK = 4096  # INRs of a launch: several times what a GPU runs at once, about a second of a usual fit
@@ -64,18 +65,19 @@ def _beyond(spec: SirenSpec) -> str:
 
 def _too_large(spec: SirenSpec) -> str:
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-    there = properties.shared_memory_per_multiprocessor - 1024  # which the system keeps
-    if layout_of(spec).shared > there:
+    available = properties.shared_memory_per_multiprocessor - 1024  # which the system keeps
+    if layout_of(spec).shared > available:
         return (
-            f"{spec} needs {layout_of(spec).shared} bytes of shared memory, {torch.cuda.get_device_name()} has {there}"
+            f"{spec} needs {layout_of(spec).shared} bytes of shared memory, "
+            f"{torch.cuda.get_device_name()} has {available}"
         )
     return ""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Of a program: hidden neurons with padding, points of a tile, warps; at most so many registers a thread and bytes of
-    shared memory (of which an H100 has 227 KB for all programs of a multiprocessor)."""
+    """Layout of a program: hidden neurons with padding, points of a tile, warps, and the limits of registers a thread and
+    of bytes of shared memory (an H100 has 227 KB for all programs of a multiprocessor)."""
 
     width: int
     tile: int
@@ -96,8 +98,8 @@ def layout_of(spec: SirenSpec) -> Layout:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What is on its way back from the device: weights flat (N, D), their losses (N,) and the updates made (N,)."""
+class LaunchResult:
+    """Result of a launch, still on the device: weights flat (N, D), their losses (N,) and the updates made (N,)."""
 
     flat: Tensor
     loss: Tensor
@@ -105,55 +107,61 @@ class Ended:
 
 
 def fit_fused(
-    spec: SirenSpec, jobs: Sequence[Job], start: Starts, config: FitConfig, device: torch.device, on_step: OnStep
+    spec: SirenSpec,
+    requests: Sequence[FitRequest],
+    initial: InitialValues,
+    config: FitConfig,
+    device: torch.device,
+    on_step: OnStep,
 ) -> None:
     """What `fit_reference` does, a chunk of INRs at a launch. `on_step` is called after every chunk.
 
-    Two chunks are under way, each on a stream of its own: while the GPU works on one, the next is made ready.
+    Two chunks are in flight, each on its own stream: while the GPU computes one, the CPU prepares the next.
     """
-    signal = jobs[0].signal
-    plan = schedule(config)
-    coords = signal.coords.to(device)  # of all of them, if they are shared
+    shared, field = requests[0].shared_coords, requests[0].signal.field
+    adam = adam_settings(config)
+    coords = requests[0].signal.coords.to(device)  # those of all requests, if they are shared
     streams: list[torch.cuda.Stream | None] = [None]
     if device.type == "cuda":
         streams = [torch.cuda.Stream(device) for _ in range(2)]  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize(device)  # coords are there for both
-    size = chunk_size(spec, jobs[0])
+        torch.cuda.synchronize(device)  # both streams read coords
+    size = chunk_size(spec, requests[0])
     stops: dict[float, float] = {}
-    waiting = deque(Lane(job) for job in jobs)
-    flying: deque[tuple[list[Lane], Ended, torch.cuda.Stream | None]] = deque()
+    waiting = deque(Slot(request) for request in requests)
+    in_flight: deque[tuple[list[Slot], LaunchResult, torch.cuda.Stream | None]] = deque()
 
     def launch(stream: torch.cuda.Stream | None) -> None:
-        lanes = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+        slots = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+        signals = [slot.request.signal for slot in slots]
         with torch.cuda.stream(stream):
-            own = coords if jobs[0].shared_coords else _stacked([lane.job.signal.coords for lane in lanes], device)
-            targets = _stacked([lane.job.signal.targets for lane in lanes], device)
-            flat = start.together([(lane.job.index, lane.attempt) for lane in lanes], own, targets)
-            for peak in {lane.job.signal.peak for lane in lanes} - stops.keys():
+            points = coords if shared else _stacked([signal.coords for signal in signals], device)
+            targets = _stacked([signal.targets for signal in signals], device)
+            flat = initial.batch([(slot.request.index, slot.attempt) for slot in slots], points, targets)
+            for peak in {signal.peak for signal in signals} - stops.keys():
                 stops[peak] = stop_loss(config, peak)
-            stop = torch.tensor([stops[lane.job.signal.peak] for lane in lanes]).to(device)
-            ended = run_steps(spec, own, targets, flat, plan, stop, signal.field, config.batch_points, config.tf32)
-        flying.append((lanes, ended, stream))
+            stop = torch.tensor([stops[signal.peak] for signal in signals]).to(device)
+            result = run_steps(spec, points, targets, flat, adam, stop, field, config.batch_points, config.tf32)
+        in_flight.append((slots, result, stream))
 
-    def land() -> None:
-        lanes, ended, stream = flying.popleft()
+    def collect() -> None:
+        slots, result, stream = in_flight.popleft()
         with torch.cuda.stream(stream):
-            flat, losses, steps = ended.flat.cpu(), ended.loss.tolist(), ended.steps.tolist()
-        finished: list[Fit] = []
-        for lane, weights, loss, updates in zip(lanes, flat, losses, steps, strict=True):
-            lane.steps = updates
-            fit = lane.conclude(loss, weights, config)
+            flat, losses, steps = result.flat.cpu(), result.loss.tolist(), result.steps.tolist()
+        finished: list[FinishedFit] = []
+        for slot, weights, loss, updates in zip(slots, flat, losses, steps, strict=True):
+            slot.steps = updates
+            fit = slot.finish(loss, weights, config)
             if fit is None:
-                waiting.append(lane)
+                waiting.append(slot)
             else:
                 finished.append(fit)
         on_step(finished, sum(steps))
 
-    while waiting or flying:
-        if waiting and len(flying) < len(streams):
-            launch(next(stream for stream in streams if stream not in [flight[2] for flight in flying]))
+    while waiting or in_flight:
+        if waiting and len(in_flight) < len(streams):
+            launch(next(stream for stream in streams if stream not in [used for _, _, used in in_flight]))
         else:
-            land()
+            collect()
 
 
 def run_steps(
@@ -161,14 +169,14 @@ def run_steps(
     coords: Tensor,
     targets: Tensor,
     flat: Tensor,
-    plan: Schedule,
+    adam: AdamSettings,
     stop: Tensor,
     field: Field = "values",
     batch_points: int | None = None,
     tf32: bool = False,
     layout: Layout | None = None,
-) -> Ended:
-    """Steps of many INRs from start values flat (N, D), which become the weights, until their losses are at most stop (N,).
+) -> LaunchResult:
+    """Steps of many INRs from initial values flat (N, D), which become the weights, until their losses are at most stop (N,).
 
     coords (P, I), shared, or (N, P, I); targets (N, P, O). All on one device, contiguous.
     """
@@ -176,16 +184,16 @@ def run_steps(
     batch = min(batch_points or points, points)
     constants, options = compile_settings(spec, field == "occupancy", batch < points, tf32, layout)
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
-    ended = Ended(flat, torch.empty_like(stop), torch.empty(count, dtype=torch.int32, device=flat.device))
-    fused_kernel().fit_kernel[(count,)](
-        coords, targets, flat, mean, square, torch.empty_like(flat), _rates(plan).to(flat.device), stop,
-        ended.loss, ended.steps, points, len(plan.rates), batch, coords[0].numel() if coords.dim() == 3 else 0,
+    result = LaunchResult(flat, torch.empty_like(stop), torch.empty(count, dtype=torch.int32, device=flat.device))
+    fused_triton().fit_kernel[(count,)](
+        coords, targets, flat, mean, square, torch.empty_like(flat), _rates(adam).to(flat.device), stop,
+        result.loss, result.steps, points, len(adam.rates), batch, coords[0].numel() if coords.dim() == 3 else 0,
         spec.omega_0 / math.pi, spec.omega_0, spec.output_bias,
         (1 if field == "occupancy" else 2) / (batch * spec.out_dim), 1 / (points * spec.out_dim),
-        1 - plan.betas[0], plan.betas[1], 1 - plan.betas[1], EPSILON,
+        1 - adam.betas[0], adam.betas[1], 1 - adam.betas[1], EPSILON,
         **constants, **options,
     )  # fmt: skip
-    return ended
+    return result
 
 
 def compile_settings(
@@ -201,24 +209,24 @@ def compile_settings(
     return constants, {"num_warps": layout.num_warps, "maxnreg": layout.registers}
 
 
-def chunk_size(spec: SirenSpec, job: Job) -> int:
+def chunk_size(spec: SirenSpec, request: FitRequest) -> int:
     """INRs of a launch."""
-    points = len(job.signal.coords) * (spec.out_dim + (0 if job.shared_coords else spec.in_dim))
+    points = len(request.signal.coords) * (spec.out_dim + (0 if request.shared_coords else spec.in_dim))
     return max(1, min(MAX_CHUNK, CHUNK_BYTES // (4 * (points + 4 * spec.num_parameters))))
 
 
-def fused_kernel() -> ModuleType:
-    """Imported when it is needed: where there is no GPU, there may be no triton."""
-    from inr_factory.generation.fitting import fused_triton as fused_kernel
+def fused_triton() -> ModuleType:
+    """The module of the kernel, imported on demand: a machine without a GPU may lack triton."""
+    from inr_factory.generation.fitting import fused_triton
 
-    return fused_kernel
+    return fused_triton
 
 
-def _rates(plan: Schedule) -> Tensor:
+def _rates(adam: AdamSettings) -> Tensor:
     """(K, 2) float32: the rate of each step over its bias correction, and the factor that corrects sqrt(square)."""
-    step = torch.arange(1, len(plan.rates) + 1, dtype=torch.float64)
-    first, second = plan.betas
-    return torch.stack([plan.rates / (1 - first**step), 1 / (1 - second**step).sqrt()], dim=1).float()
+    step = torch.arange(1, len(adam.rates) + 1, dtype=torch.float64)
+    first, second = adam.betas
+    return torch.stack([adam.rates / (1 - first**step), 1 / (1 - second**step).sqrt()], dim=1).float()
 
 
 def _stacked(parts: Sequence[Tensor], device: torch.device) -> Tensor:

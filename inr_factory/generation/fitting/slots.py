@@ -1,6 +1,6 @@
-"""Lanes: which INR is fitted where in a fixed batch; a lane whose INR is done takes the next one.
+"""Slots: continuous batching of fits. A slot whose INR is finished takes the next request from the queue.
 
-Shape letters: D parameters of one INR.
+Shape letters: N slots, D parameters of one INR.
 """
 
 import math
@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inr_factory.generation.fitting.stopping import psnr_of, reached_target
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 
-Start = Callable[[int, int], Tensor]
-"""Start values (D,) of the signal of an index, for an attempt counted from 0."""
+Initializer = Callable[[int, int], Tensor]
+"""Initial values (D,) for the signal of an index and an attempt counted from 0."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A signal to fit; `index` is its place among the signals. Jobs with shared_coords have one coords tensor."""
+class FitRequest:
+    """A signal to fit and its index among the signals. Requests with shared_coords have one coords tensor."""
 
     index: int
     signal: Signal
@@ -29,8 +30,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How the fit of one signal ended: flat (D,) on the CPU, and the reason in `failure` if it is of no use."""
+class FinishedFit:
+    """How the fit of one signal ended: flat (D,) on the CPU; `failure` is the reason if it is of no use, else empty."""
 
     index: int
     attempt: int
@@ -42,134 +43,113 @@ class Fit:
     failure: str = ""
 
 
-OnStep = Callable[[Sequence[Fit], int], None]
+OnStep = Callable[[Sequence[FinishedFit], int], None]
 """Called after every step with the fits that it finished and the number of INRs that it updated."""
 
 
 @dataclass
-class Lane:
-    """What one place of the batch works on."""
+class Slot:
+    """The request that one slot of the batch fits, and its attempts and steps so far."""
 
-    job: Job
+    request: FitRequest
     attempt: int = 0
     steps: int = 0
     best_psnr: float = -math.inf
 
-    def due(self, config: FitConfig) -> bool:
-        """Whether the loss over all points has to be known now."""
-        return self.steps >= config.steps or self.steps % steps_around(self.job.signal, config) == 0
+    def needs_loss(self, config: FitConfig) -> bool:
+        """Whether the stopping rule needs the loss over all points before the next step."""
+        return self.steps >= config.steps or self.steps % steps_per_epoch(self.request.signal, config) == 0
 
-    def goes_on(self, loss: float, config: FitConfig) -> bool:
-        """Whether another step is due, which is then counted. The loss is looked at only where it is due."""
-        if not self.due(config):
-            self.steps += 1
-            return True
-        target = target_of(config, self.job.signal.peak)
-        reached = target is not None and psnr_of(loss, self.job.signal.peak) >= target
-        if not math.isfinite(loss) or reached or self.steps >= config.steps:
-            return False
+    def continues(self, loss: float, config: FitConfig) -> bool:
+        """Whether the fit takes another step, which is then counted. Ignores the loss where `needs_loss` is false."""
+        if self.needs_loss(config):
+            reached = reached_target(loss, self.request.signal.peak, config)
+            if not math.isfinite(loss) or reached or self.steps >= config.steps:
+                return False
         self.steps += 1
         return True
 
-    def conclude(self, loss: float, flat_D: Tensor, config: FitConfig) -> Fit | None:
-        """The fit of a lane that stands still; None if it is bad and the lane has another attempt, now begun."""
-        finite = math.isfinite(loss)
-        psnr = psnr_of(loss, self.job.signal.peak) if finite else -math.inf
+    def finish(self, loss: float, flat: Tensor, config: FitConfig) -> FinishedFit | None:
+        """The fit of a slot that has stopped; None where it failed and the next attempt begins.
+
+        Args:
+            loss: Mean squared error over all points.
+            flat: Weights (D,), copied to the CPU.
+            config: Fitting configuration of the recipe.
+        """
+        finite, peak = math.isfinite(loss), self.request.signal.peak
+        psnr = psnr_of(loss, peak) if finite else -math.inf
         self.best_psnr = max(self.best_psnr, psnr)
-        target = target_of(config, self.job.signal.peak)
-        reached = finite and target is not None and psnr >= target
-        failure = "" if reached or psnr >= config.floor_psnr else _reason(self, config)
+        reached = finite and reached_target(loss, peak, config)
+        failure = "" if reached or psnr >= config.floor_psnr else _failure_reason(self, config)
         if failure and self.attempt + 1 < config.attempts:
             self.attempt, self.steps = self.attempt + 1, 0
             return None
         best = self.best_psnr if failure else psnr
-        return Fit(self.job.index, self.attempt, flat_D.cpu().clone(), loss, best, self.steps, reached, failure)
+        return FinishedFit(
+            self.request.index, self.attempt, flat.cpu().clone(), loss, best, self.steps, reached, failure
+        )
 
 
-class Lanes:
-    """A fixed number of lanes fed from a queue of jobs. Idle lanes (None) go on computing what nobody reads."""
+class BatchSlots:
+    """A fixed number of slots fed from a queue of requests. Idle slots (None) still compute; nobody reads them."""
 
-    def __init__(self, jobs: Sequence[Job], config: FitConfig) -> None:
+    def __init__(self, requests: Sequence[FitRequest], config: FitConfig) -> None:
         self.config = config
-        self.waiting = deque(jobs)
+        self.waiting = deque(requests)
         # Never a batch of one: its sums are ordered differently.
-        count = max(2, min(config.lanes, len(jobs)))
-        self.lanes: list[Lane | None] = [self._next() for _ in range(count)]
+        count = max(2, min(config.lanes, len(requests)))
+        self.slots: list[Slot | None] = [self._next() for _ in range(count)]
 
-    def _next(self) -> Lane | None:
-        return Lane(self.waiting.popleft()) if self.waiting else None
+    def _next(self) -> Slot | None:
+        return Slot(self.waiting.popleft()) if self.waiting else None
 
     def __len__(self) -> int:
-        return len(self.lanes)
+        return len(self.slots)
 
     @property
     def busy(self) -> bool:
-        return any(lane is not None for lane in self.lanes)
+        return any(slot is not None for slot in self.slots)
 
-    def settle(self, losses: Sequence[float], flat: Tensor) -> tuple[list[Fit], list[int], int]:
-        """Judge the weights (N, D) of all lanes by their losses over all points: the fits that are over, the places that begin anew.
+    def advance(self, losses: Sequence[float], flat: Tensor) -> tuple[list[FinishedFit], list[int], int]:
+        """Apply the stopping rule to all slots by their losses over all points; flat (N, D) are their weights.
 
-        The other lanes count one step, whose update the engine makes next; the third result is their number.
+        Returns:
+            The fits that finished; the slots to fill with new initial values; the number of slots that take a step,
+            whose update the engine makes next.
         """
-        finished: list[Fit] = []
+        finished: list[FinishedFit] = []
         refill: list[int] = []
         updated = 0
-        for place, lane in enumerate(self.lanes):
-            if lane is None:
+        for index, slot in enumerate(self.slots):
+            if slot is None:
                 continue
-            if lane.goes_on(losses[place], self.config):
+            if slot.continues(losses[index], self.config):
                 updated += 1
                 continue
-            fit = lane.conclude(losses[place], flat[place], self.config)
+            fit = slot.finish(losses[index], flat[index], self.config)
             if fit is not None:
                 finished.append(fit)
-                self.lanes[place] = self._next()
-            if self.lanes[place] is not None:
-                refill.append(place)
+                self.slots[index] = self._next()
+            if self.slots[index] is not None:
+                refill.append(index)
         return finished, refill, updated
 
 
-def steps_around(signal: Signal, config: FitConfig) -> int:
-    """How many steps take every point once."""
+def steps_per_epoch(signal: Signal, config: FitConfig) -> int:
+    """Number of steps that use every point once."""
     return -(-len(signal.coords) // config.batch_points) if config.batch_points else 1
 
 
-def in_own_order(signal: Signal, seed: int) -> Signal:
-    """The signal with its points in an order that hangs on the seed alone, from which steps take them in turn."""
+def shuffle_points(signal: Signal, seed: int) -> Signal:
+    """The signal with its points in an order that depends on the seed alone; steps take them in this order."""
     keys = np.random.Philox(key=seed).random_raw(len(signal.coords))
     order = torch.from_numpy(np.argsort(keys, kind="stable"))
     return replace(signal, coords=signal.coords[order], targets=signal.targets[order])
 
 
-def psnr_of(loss: float, peak: float) -> float:
-    """10 log10(peak² / loss) in dB, at most 200, so that a loss of 0 gives a number; NaN for NaN."""
-    return min(200.0, 10 * math.log10(peak * peak / max(loss, 1e-300))) if loss < math.inf else math.nan
-
-
-def target_of(config: FitConfig, peak: float) -> float | None:
-    """The PSNR (dB) at which a fit is good enough; `target_error` counts more than `target_psnr`."""
-    return 20 * math.log10(peak / config.target_error) if config.target_error else config.target_psnr
-
-
-def stop_loss(config: FitConfig, peak: float) -> float:
-    """The largest float32 loss at which `psnr_of` says that the target is reached; -1 where none is.
-
-    For engines that compare losses on their own, so that they stop where the rule above does.
-    """
-    target = target_of(config, peak)
-    if target is None or psnr_of(0.0, peak) < target:
-        return -1.0
-    above = np.float32(math.inf)
-    loss = np.float32(peak * peak * 10 ** (-target / 10))
-    while psnr_of(float(loss), peak) < target:
-        loss, above = np.nextafter(loss, np.float32(-1)), loss
-    while loss < above and psnr_of(float(np.nextafter(loss, above)), peak) >= target:
-        loss = np.nextafter(loss, above)
-    return float(loss)
-
-
-def _reason(lane: Lane, config: FitConfig) -> str:
+def _failure_reason(slot: Slot, config: FitConfig) -> str:
     times = f"in each of {config.attempts} attempts" if config.attempts > 1 else "in its only attempt"
-    if not math.isfinite(lane.best_psnr):
+    if not math.isfinite(slot.best_psnr):
         return f"the fit diverged {times}"
-    return f"the fit stayed below {config.floor_psnr:g} dB {times}; the best reached {lane.best_psnr:.1f} dB"
+    return f"the fit stayed below {config.floor_psnr:g} dB {times}; the best reached {slot.best_psnr:.1f} dB"

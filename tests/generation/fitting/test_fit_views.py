@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.fitting import Tally, fit_views
-from inr_factory.generation.fitting.slots import in_own_order
+from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.slots import shuffle_points
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal, pixel_grid
 from inr_factory.inr.batch import INRBatch, start_values
@@ -80,10 +81,10 @@ def test_an_inr_is_bit_identical_whatever_is_fitted_beside_it(order, quick):
     assert apart.steps.tolist() == together.steps[order].tolist()
 
 
-@pytest.mark.parametrize("lanes", [2, 3, 32])
-def test_the_number_of_lanes_changes_nothing(lanes, quick):
+@pytest.mark.parametrize("num_slots", [2, 3, 32])
+def test_the_number_of_slots_changes_nothing(num_slots, quick):
     few = fit_views(SPEC, keys(5), waves(5), quick, run_seed=0)
-    other = fit_views(SPEC, keys(5), waves(5), quick.model_copy(update={"lanes": lanes}), run_seed=0)
+    other = fit_views(SPEC, keys(5), waves(5), quick.model_copy(update={"lanes": num_slots}), run_seed=0)
     assert torch.equal(few.inrs.flatten(), other.inrs.flatten())
 
 
@@ -252,12 +253,12 @@ def cloud(field, count=120, seed=0):
 
 def test_points_taken_in_turn_are_all_taken_once_around_and_hang_on_the_seed_alone():
     signal = cloud("sdf")
-    mixed = in_own_order(signal, 5)
+    mixed = shuffle_points(signal, 5)
     assert sorted(mixed.targets.flatten().tolist()) == sorted(signal.targets.flatten().tolist())
     assert not torch.equal(mixed.targets, signal.targets)
     assert torch.equal(mixed.coords.norm(dim=1, keepdim=True) - 0.6, mixed.targets), "points lost their targets"
-    assert torch.equal(in_own_order(signal, 5).targets, mixed.targets)
-    assert not torch.equal(in_own_order(signal, 6).targets, mixed.targets)
+    assert torch.equal(shuffle_points(signal, 5).targets, mixed.targets)
+    assert not torch.equal(shuffle_points(signal, 6).targets, mixed.targets)
 
 
 @pytest.mark.parametrize("field", ["sdf", "occupancy"])
@@ -267,7 +268,7 @@ def test_steps_on_some_points_are_those_of_a_plain_loop_over_the_same_batches(fi
 
     fitted = fit_views(spec, [key], [signal], config, run_seed=5)
 
-    mixed = in_own_order(signal, key.seed(5))
+    mixed = shuffle_points(signal, key.seed(5))
     parameter = nn.Parameter(start_values(spec, [key.seed(5)]).flatten())
     optimizer = torch.optim.Adam([parameter], lr=2e-3)
     for step in range(13):

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.signals import cloud, smooth
 
-import inr_factory.generation.fitting as fitting
 from inr_factory.errors import UsageError
-from inr_factory.generation.fitting import engine_name, fit_views, fused_cpu
+from inr_factory.generation.fitting import engines, fused_cpu
+from inr_factory.generation.fitting.engines import engine_name
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.fused_cpu import grid_shape, run_steps, sincospi, variants
-from inr_factory.generation.fitting.optimizers import Schedule, schedule, start_weights
-from inr_factory.generation.fitting.slots import psnr_of, stop_loss
+from inr_factory.generation.fitting.initial_values import initial_weights
+from inr_factory.generation.fitting.optimizers import AdamSettings, adam_settings
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal, pixel_grid
 from inr_factory.inr.batch import INRBatch
@@ -22,21 +24,6 @@ from inr_factory.storage.manifest import ViewKey
 
 SINE = SirenSpec(2, 1, hidden_dim=8, output_bias=0.5)
 built = pytest.mark.skipif(not fused_cpu.available(), reason=f"no fused engine: {fused_cpu.obstacle(SINE)}")
-
-
-def cloud(count, in_dim, seed=0):
-    return 2 * torch.rand(count, in_dim, generator=torch.Generator().manual_seed(seed)) - 1
-
-
-def smooth(coords, out_dim=1, shift=0.0):
-    """Values in [0.1, 0.9] that change slowly."""
-    values = [
-        0.5 + 0.4 * torch.sin(2 * coords.sum(dim=1) + out + shift) * torch.cos(coords[:, 0] - out)
-        for out in range(out_dim)
-    ]
-    return Signal(coords, torch.stack(values, dim=1))
-
-
 # spec, signal: grey and RGB images, clouds, odd numbers of points, widths that fill vectors and that do not, one hidden
 # layer, more coordinates and values than the unrolled loops take, more points than one tile.
 CASES = [
@@ -70,7 +57,7 @@ def relative(ours, other):
 @built
 @pytest.mark.parametrize(("spec", "signal"), CASES, ids=NAMES)
 def test_twenty_steps_end_where_those_of_the_reference_end(spec, signal):
-    start = start_weights(spec, ViewKey("a", 0).seed(1), signal, FitConfig())
+    start = initial_weights(spec, ViewKey("a", 0).seed(1), signal, FitConfig())
     reference, _ = weights_of("reference", spec, signal, steps=20)
 
     fused, _ = weights_of("fused", spec, signal, steps=20)
@@ -87,8 +74,8 @@ def test_the_gradient_is_that_of_autograd(spec, signal, field, batch_points, mon
     """Adam hides the size of a gradient. With an epsilon of 1 and a rate of 1 its first step is -g / (|g| + 1)."""
     monkeypatch.setattr(fused_cpu, "EPSILON", 1.0)
     signal = replace(signal, field=field)
-    start = start_weights(spec, 3, signal, FitConfig())
-    plan = Schedule((0.9, 0.999), torch.ones(1, dtype=torch.float64))
+    start = initial_weights(spec, 3, signal, FitConfig())
+    plan = AdamSettings((0.9, 0.999), torch.ones(1, dtype=torch.float64))
     moved, _, _ = run_steps(spec, signal, start, plan, -1, grid_shape(signal.coords), batch_points)
     step = (start - moved).double()
 
@@ -156,9 +143,9 @@ def test_a_full_run_is_as_good_as_the_reference(spec, signal, optimizer):
 @pytest.mark.parametrize(("spec", "signal"), CASES, ids=NAMES)
 def test_every_vector_width_of_this_machine_gives_the_same(spec, signal):
     config = FitConfig(steps=20)
-    start = start_weights(spec, 3, signal, config)
+    start = initial_weights(spec, 3, signal, config)
     ends = {
-        name: run_steps(spec, signal, start, schedule(config), -1, grid_shape(signal.coords), variant=name)
+        name: run_steps(spec, signal, start, adam_settings(config), -1, grid_shape(signal.coords), variant=name)
         for name in variants()
     }
     best, best_loss, _ = ends[variants()[0]]
@@ -175,7 +162,7 @@ def test_every_vector_width_of_this_machine_gives_the_same(spec, signal):
 def test_a_grid_is_fitted_as_its_points_are():
     spec, signal = CASES[1]
     config = FitConfig(steps=20)
-    start, plan = start_weights(spec, 3, signal, config), schedule(config)
+    start, plan = initial_weights(spec, 3, signal, config), adam_settings(config)
     as_grid, _, _ = run_steps(spec, signal, start, plan, -1, (28, 28))
     as_points, _, _ = run_steps(spec, signal, start, plan, -1)
     assert not torch.equal(as_grid, as_points), "the grid was not used"
@@ -212,10 +199,10 @@ def test_an_inr_is_bit_identical_alone_together_and_in_any_order(order):
 def test_threads_do_not_disturb_each_other():
     spec, signal = CASES[1]
     config = FitConfig(steps=50)
-    starts = [start_weights(spec, seed, signal, config) for seed in range(8)]
+    starts = [initial_weights(spec, seed, signal, config) for seed in range(8)]
 
     def end(start):
-        return run_steps(spec, signal, start, schedule(config), -1, (28, 28))[0]
+        return run_steps(spec, signal, start, adam_settings(config), -1, (28, 28))[0]
 
     with ThreadPoolExecutor(4) as pool:
         assert all(torch.equal(a, b) for a, b in zip(map(end, starts), pool.map(end, starts), strict=True))
@@ -224,9 +211,9 @@ def test_threads_do_not_disturb_each_other():
 @built
 def test_the_start_values_and_the_signal_stay_as_they_are():
     spec, signal = CASES[1]
-    start = start_weights(spec, 3, signal, FitConfig())
+    start = initial_weights(spec, 3, signal, FitConfig())
     before = [part.clone() for part in (start, signal.coords, signal.targets)]
-    run_steps(spec, signal, start, schedule(FitConfig(steps=5)), -1)
+    run_steps(spec, signal, start, adam_settings(FitConfig(steps=5)), -1)
     for part, old in zip((start, signal.coords, signal.targets), before, strict=True):
         assert torch.equal(part, old)
 
@@ -234,8 +221,8 @@ def test_the_start_values_and_the_signal_stay_as_they_are():
 @built
 def test_a_fit_stops_before_the_first_update_that_it_does_not_need():
     spec, signal = CASES[1]
-    plan = schedule(FitConfig(steps=80, learning_rate=1e-3))
-    start = start_weights(spec, 3, signal, FitConfig())
+    plan = adam_settings(FitConfig(steps=80, learning_rate=1e-3))
+    start = initial_weights(spec, 3, signal, FitConfig())
     losses = []
     for steps in range(40):
         shorter = replace(plan, rates=plan.rates[:steps])
@@ -250,19 +237,6 @@ def test_a_fit_stops_before_the_first_update_that_it_does_not_need():
         due = next(step for step, loss in enumerate(losses) if loss <= stop)
         _, loss, made = run_steps(spec, signal, start, plan, stop)
         assert (made, loss) == (due, losses[due])
-
-
-@pytest.mark.parametrize("target", [0.1, 25.0, 40.0, 63.7, 199.9])
-@pytest.mark.parametrize("peak", [1.0, 0.1, 2.0, 255.0])
-def test_the_stop_loss_is_the_largest_that_reaches_the_target(target, peak):
-    loss = stop_loss(FitConfig(target_psnr=target), peak)
-    assert psnr_of(loss, peak) >= target
-    assert psnr_of(float(np.nextafter(np.float32(loss), np.float32(np.inf))), peak) < target
-
-
-def test_without_a_target_no_loss_is_small_enough():
-    assert stop_loss(FitConfig(target_psnr=None), 1.0) < 0
-    assert stop_loss(FitConfig(target_psnr=201.0), 1.0) < 0
 
 
 @built
@@ -366,7 +340,7 @@ def test_what_the_fused_engine_cannot_fit_is_refused_or_left_to_the_reference(sp
 
 
 def test_falling_back_is_told_once(caplog, monkeypatch):
-    fitting._tell_once.cache_clear()
+    engines._log_slow_engine.cache_clear()
     monkeypatch.setattr(fused_cpu, "obstacle", lambda spec: "there is no compiler")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):

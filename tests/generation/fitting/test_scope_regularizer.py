@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.fitting import engine_name, fit_views, fused_cpu
+from inr_factory.generation.fitting import fused_cpu
+from inr_factory.generation.fitting.engines import engine_name
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.scope_regularizer import Scope, divergence, scope_of
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal, pixel_grid
