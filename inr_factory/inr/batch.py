@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.forward_pass import hidden_layer, last_layer
 from inr_factory.inr.spec import SirenSpec
 
 
@@ -65,10 +66,9 @@ class INRBatch:
         hidden = coords if coords.dim() == 3 else coords.expand(len(self), *coords.shape)
         yield hidden
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = torch.baddbmm(b[:, None, :], hidden, W.mT)
-            hidden = torch.sin(self.spec.omega_0 * hidden) if self.spec.activation == "sine" else torch.relu(hidden)
+            hidden = hidden_layer(self.spec, hidden, W, b)
             yield hidden
-        yield torch.baddbmm(self.biases[-1][:, None, :], hidden, self.weights[-1].mT) + self.spec.output_bias
+        yield last_layer(self.spec, hidden, self.weights[-1], self.biases[-1])
 
     def flatten(self) -> Tensor:
         """(N, D) in the order of `SirenSpec.parameter_shapes`, a new tensor."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from inr_factory.generation.signals import Field
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.forward_pass import hidden_layer
 from inr_factory.inr.spec import SirenSpec
 
 SINGLE = 1e-2  # the smallest ridge for which sums in single precision are accurate enough
@@ -49,8 +50,7 @@ def solve_last_layers(
         part = slice(begin, begin + (chunk or points))
         hidden = coords[..., part, :].expand(count, -1, -1)
         for W, b in zip(inrs.weights[:-1], inrs.biases[:-1], strict=True):
-            hidden = torch.baddbmm(b[:, None], hidden, W.mT)
-            hidden = torch.sin(spec.omega_0 * hidden) if spec.activation == "sine" else torch.relu(hidden)
+            hidden = hidden_layer(spec, hidden, W, b)
         values = (4 * targets[:, part] - 2 if field == "occupancy" else targets[:, part]).to(dtype) - spec.output_bias
         columns = torch.cat([hidden.to(dtype), torch.ones_like(values[..., :1]), values], dim=2)
         sums += (columns[..., :size].mT @ columns).double()

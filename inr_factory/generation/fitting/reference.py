@@ -15,6 +15,7 @@ from inr_factory.generation.fitting.scope_regularizer import Scope, divergence, 
 from inr_factory.generation.fitting.slots import BatchSlots, FitRequest, Initializer, OnStep
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field
+from inr_factory.inr.forward_pass import hidden_layer, last_layer
 from inr_factory.inr.spec import SirenSpec
 
 
@@ -97,9 +98,8 @@ def objective_and_error(spec: SirenSpec, field: Field, scope: Scope | None = Non
         parts = [part.view(shape) for part, shape in zip(torch.split(flat, sizes), shapes, strict=True)]
         hidden = coords
         for W, b in zip(parts[0:-2:2], parts[1:-2:2], strict=True):
-            hidden = F.linear(hidden, W, b)
-            hidden = torch.sin(spec.omega_0 * hidden) if spec.activation == "sine" else torch.relu(hidden)
-        values = F.linear(hidden, parts[-2], parts[-1]) + spec.output_bias
+            hidden = hidden_layer(spec, hidden, W, b)
+        values = last_layer(spec, hidden, parts[-2], parts[-1])
         if field == "occupancy":
             error = (torch.sigmoid(values) - targets).square().mean()
             entropy = F.binary_cross_entropy_with_logits(values, targets)
