@@ -345,9 +345,9 @@ def has_split(dataset: "INRDataset", split: str) -> bool:
 
 
 def loader_device(name: str) -> "torch.device":
-    from inr_factory.learning.training.trainer import device_of
+    from inr_factory.inr.device import choose_device
 
-    return device_of(name)
+    return choose_device(name)
 
 
 ConfigT = TypeVar("ConfigT", bound="RunConfig")

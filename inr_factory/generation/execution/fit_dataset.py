@@ -26,6 +26,7 @@ from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import OwnSource, Recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
+from inr_factory.inr.device import choose_device
 from inr_factory.storage.dataset_card import keep_card_of_whole
 from inr_factory.storage.locations import Place, Remote
 from inr_factory.storage.manifest import Manifest, SourceRecord, file_sizes, record, sweep
@@ -102,9 +103,11 @@ def fit_set(
 
 
 def _device_of(settings: Settings) -> str:
-    """cpu or cuda. The driver of a Ray cluster may have no GPU where its nodes have: there what is asked for counts."""
+    """cpu, cuda or cuda:N. The driver of a Ray cluster may have no GPU where its nodes have: there the request counts."""
+    if settings.backend == "ray" and settings.device.startswith("cuda:"):
+        raise UsageError(f"--device {settings.device} names one GPU, which needs --backend local; got --backend ray")
     elsewhere = settings.backend == "ray" and bool(settings.address or os.environ.get("RAY_ADDRESS"))
-    return "cuda" if elsewhere and settings.device == "cuda" else choose_device(settings.device)
+    return "cuda" if elsewhere and settings.device == "cuda" else str(choose_device(settings.device))
 
 
 def _facts(settings: Settings, device: str) -> dict[str, str | int | None]:
@@ -132,16 +135,10 @@ def describe_set(recipe: Recipe, source: Source, plan: Plan) -> Manifest:
     )
 
 
-def choose_device(name: str) -> str:
-    """cpu or cuda; auto is cuda where torch sees a GPU. Raises UsageError for another, ResourceError without a GPU."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("--device cuda was asked for, but torch sees no GPU; use --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def default_workers(device: str) -> int:
+    """One worker for each core, or for each GPU; one for a GPU that is named by its number."""
+    if device.startswith("cuda:"):
+        return 1
     return torch.cuda.device_count() if device == "cuda" else num_cores()
 
 
@@ -190,7 +187,7 @@ class Estimate:
 def estimate(recipe: Recipe, out: Place, settings: Settings) -> Estimate:
     """Count what a run would make and fit a few INRs for a few seconds to say how long it would take."""
     found = load_set(recipe, out)
-    device = choose_device(settings.device)
+    device = str(choose_device(settings.device))
     source = open_source(recipe.source, settings.data_root)
     plan = make_plan(recipe, source)
     manifest = found or describe_set(recipe, source, plan)

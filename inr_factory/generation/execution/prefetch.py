@@ -22,7 +22,7 @@ from inr_factory.generation.signals import SignalError
 
 def cores_ahead(recipe: Recipe, device: str, workers: int) -> int:
     """How many cores of this machine go ahead: for shapes fitted on GPUs, all but one for each worker."""
-    return max(0, num_cores() - workers) if device == "cuda" and isinstance(recipe.source, ShapeSource) else 0
+    return max(0, num_cores() - workers) if device.startswith("cuda") and isinstance(recipe.source, ShapeSource) else 0
 
 
 def compute_part(worker: Worker, tasks: Sequence[ShardTask], part: int, parts: int) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.device import choose_device
 from inr_factory.inr.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.training.distributed import Ranks
@@ -25,7 +26,6 @@ from inr_factory.learning.training.trainer import (
     Trainer,
     TrainReport,
     check_finite,
-    device_of,
 )
 from inr_factory.learning.training.weight_perturbation import parse_perturbation
 from inr_factory.learning.transforms.noise import smooth_labels
@@ -103,7 +103,7 @@ class _Training(Trainer[Classifier, TrainConfig]):
         if config.reweigh is not None and examples is None:
             raise UsageError("reweigh takes the loss of each training example; hand them to train, as examples")
         self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
-        model = model.to(device_of(config.device))
+        model = model.to(choose_device(config.device))
         extra_parameters = [] if self.perturb is None else self.perturb.parameters_for(model)
         super().__init__(model, loader, config, out, meta, extra_parameters, ranks)
         self.validation, self.examples = validation, examples

@@ -22,8 +22,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from inr_factory.errors import FactoryError, PartialError, ResourceError, UsageError
+from inr_factory.errors import FactoryError, PartialError, UsageError
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.checkpoint import load_checkpoint, save_checkpoint
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.training.distributed import Ranks
@@ -147,7 +148,7 @@ class Trainer(Generic[ModelT, ConfigT]):
     ) -> None:
         """`extra_parameters` are learned besides the model's. The loader gives the batches of this one of `ranks`."""
         self.ranks = Ranks() if ranks is None else ranks
-        self.model = model.to(device_of(config.device))
+        self.model = model.to(choose_device(config.device))
         self.loader = loader
         self.config = config
         self.out = out
@@ -438,16 +439,3 @@ def check_finite(inrs: INRBatch) -> None:
             f"{int((~finite).sum())} of {len(inrs)} INRs of a batch have NaN or infinite weights; "
             "run `inr-factory verify` on the data set, and look at the transforms"
         )
-
-
-def device_of(name: str) -> torch.device:
-    """Raises UsageError for what is no device, ResourceError for a GPU that torch does not see."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ResourceError(f"device {name} is asked for, but torch sees no GPU; use device=cpu or auto")
-    return device
