@@ -2,7 +2,11 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 # What the system says when no more can be written: the disk, a quota, a limit of file sizes.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -48,3 +52,32 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def one_line(error: BaseException) -> str:
     """Somebody else's message as one line of moderate length."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def validation_message(error: "ValidationError", ignored: Collection[str | int] = ()) -> str:
+    """The first fault of a pydantic validation in one line: the dotted key without parts that are ignored, what was
+    expected, what came."""
+    fault = error.errors()[0]
+    return describe_fault(".".join(str(part) for part in fault["loc"] if part not in ignored), fault)
+
+
+def describe_fault(key: str, fault: Mapping[str, Any]) -> str:
+    """One of the faults that `ValidationError.errors` lists, in one line that calls its key `key`."""
+    prefix = f"{key}: " if key else ""
+    if fault["type"] == "missing":
+        return f"the key {key!r} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"no key {key!r}"
+    if fault["type"] == "value_error":
+        return f"{prefix}{one_line(fault['ctx']['error'])}"
+    if fault["type"] == "literal_error":
+        known = [word.strip(" '") for word in fault["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        return f"{prefix}unknown value {shorten(fault['input'])}; {did_you_mean(str(fault['input'])[:100], known)}"
+    message = fault["msg"]
+    return f"{prefix}{message[:1].lower()}{message[1:]}, got {shorten(fault['input'])}"
+
+
+def shorten(value: Any) -> str:
+    """The repr of a value, of which a message shows at most 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -1,6 +1,5 @@
 """Recipes: the configuration of a data set, read from YAML, checked, frozen and given a fingerprint."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.errors import UsageError, describe_fault, did_you_mean, shorten
 from inr_factory.inr.spec import Activation, SirenSpec, Start
+from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -197,7 +197,7 @@ class Recipe(Section):
             if fields["fit"][key] == default:
                 del fields["fit"][key]
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return fingerprint(canonical)
 
     def difference(self, other: "Recipe") -> str:
         """The first setting in which another recipe's shards would differ, as `key: mine here, other there`."""
@@ -262,11 +262,6 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     return fields if base is None else _merge(_read(str(base), (*seen, name)), fields)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}…"
-
-
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
@@ -325,9 +320,7 @@ def _explain(error: ValidationError) -> str:
             return f"the key {key!r} is missing"
         known = [tag for source in SOURCES for tag in _collections(source)]
         word = first["input"]["collection"]
-        return f"{key}: unknown value {_short(word)}; {did_you_mean(str(word)[:100], known)}"
-    if first["type"] == "value_error":
-        return f"{key}: {first['ctx']['error']}"
+        return f"{key}: unknown value {shorten(word)}; {did_you_mean(str(word)[:100], known)}"
     if first["type"] == "extra_forbidden":
         section, _, last = key.rpartition(".")
         namesakes = [known for known in known_keys if known.rpartition(".")[2] == last]
@@ -336,10 +329,4 @@ def _explain(error: ValidationError) -> str:
         if "did you mean" not in hint and section != "source":
             hint = did_you_mean(key, known_keys)
         return f"no key {key!r}: {hint}"
-    if first["type"] == "missing":
-        return f"the key {key!r} is missing"
-    message = first["msg"]
-    if first["type"] == "literal_error":
-        known = [word.strip(" '") for word in first["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"{key}: unknown value {_short(first['input'])}; {did_you_mean(str(first['input'])[:100], known)}"
-    return f"{key}: {message[0].lower() + message[1:]}, got {_short(first['input'])}"
+    return describe_fault(key, first)

@@ -1,6 +1,5 @@
 """Listing: the plan of an import: which members make which shard, and what the set will be called and consist of."""
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inr_factory.errors import IntegrityError
+from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.interop.format import Member, natural
 from inr_factory.storage.manifest import SPLITS, SplitRecord
 
@@ -71,7 +71,5 @@ def plan_import(members: Sequence[Member], shard_objects: int) -> ImportPlan:
 def fingerprint_of(root: Path, members: Sequence[Member], facts: Mapping[str, object]) -> str:
     """16 hex digits over facts, and the members with the sizes of their files; their content is not read for it."""
     sizes = {path: (root / path).stat().st_size for path in dict.fromkeys(member.path for member in members)}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for m in members:
-        digest.update(json.dumps([m.object_id, m.split, m.view, m.label, m.path, m.row, sizes[m.path]]).encode())
-    return digest.hexdigest()[:16]
+    rows = ([m.object_id, m.split, m.view, m.label, m.path, m.row, sizes[m.path]] for m in members)
+    return fingerprint(json.dumps(facts, sort_keys=True), *map(json.dumps, rows))

@@ -3,7 +3,6 @@
 With it an export comes back as the very set that it was; each row must fit the checksum that it had in its shard.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.errors import IntegrityError, UsageError, one_line, validation_message
+from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.interop.conventions import Convention, Targets
 from inr_factory.interop.format import inside
 from inr_factory.storage.manifest import Manifest, Quarantined, Record
@@ -109,7 +109,7 @@ class Sidecar(Record):
 def identity_of(format_name: str, convention: Written, manifest: Manifest, sha256s: Sequence[str]) -> str:
     """16 hex digits over format, convention, the set's head and its shards."""
     facts = [format_name, convention.model_dump(mode="json"), manifest.head.model_dump(mode="json"), list(sha256s)]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(json.dumps(facts, sort_keys=True))
 
 
 def export_of(shard: ShardReader, sha256: str, places: Sequence[tuple[str, int]]) -> Exported:
@@ -155,9 +155,9 @@ def load_sidecar(root: Path) -> Sidecar | None:
         if identity_of(sidecar.format, sidecar.convention, sidecar.manifest, hashes) != sidecar.identity:
             raise ValueError("it says something else than what was exported")
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise IntegrityError(f"{path} is damaged at {reason[:200]}; --no-sidecar goes without it") from None
+        raise IntegrityError(
+            f"{path} is damaged: {validation_message(error)[:200]}; --no-sidecar goes without it"
+        ) from None
     except UsageError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -5,12 +5,12 @@ by which one that a user has edited is known and left alone.
 """
 
 import errno
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from inr_factory.errors import IntegrityError
+from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.card_croissant import croissant
 from inr_factory.storage.card_readme import abstract, readme
 from inr_factory.storage.locations import Place, near
@@ -52,7 +52,7 @@ def keep_card(root: Place, manifest: Manifest) -> Card:
     writes both. Of a card that is there only README.md is read, so that a finished set is seen quickly. Raises
     IntegrityError where a shard cannot be read or a file of the card is a link out of the set.
     """
-    record = hashlib.sha256(manifest.to_json().encode()).hexdigest()[:16]
+    record = fingerprint(manifest.to_json())
     if _is_current(root, record):
         return NO_CARD
     columns = _columns(root, manifest)
@@ -97,7 +97,7 @@ def _mark(record: str) -> str:
 def _sealed(text: str) -> str:
     """The text with its seal, a digest of itself with zeros in its place, in its mark."""
     empty = SEAL.sub(lambda found: f"{_mark(found[1])}{'0' * 16}", text)
-    return SEAL.sub(lambda found: f"{_mark(found[1])}{hashlib.sha256(empty.encode()).hexdigest()[:16]}", text)
+    return SEAL.sub(lambda found: f"{_mark(found[1])}{fingerprint(empty)}", text)
 
 
 def _is_ours(text: str) -> bool:

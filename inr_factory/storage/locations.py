@@ -6,7 +6,6 @@ it is complete.
 """
 
 import contextlib
-import hashlib
 import os
 import secrets
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inr_factory.errors import FactoryError, ResourceError, UsageError, did_you_mean
+from inr_factory.inr.stable_hash import fingerprint
 
 PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
 RETRY_SECONDS = (0.5, 2.0)
@@ -177,7 +177,7 @@ def cache_folder() -> Path:
 
 def copy_of(remote: Remote) -> Path:
     """The folder that holds copies of files of a remote folder."""
-    return cache_folder() / f"{remote.name or 'root'}-{hashlib.sha256(remote.url.encode()).hexdigest()[:16]}"
+    return cache_folder() / f"{remote.name or 'root'}-{fingerprint(remote.url)}"
 
 
 def fetch_file(remote: Remote, path: Path) -> None:

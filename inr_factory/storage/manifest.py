@@ -23,8 +23,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError
+from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError, validation_message
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.inr.stable_hash import stable_seed
 from inr_factory.storage.locations import Place, Remote
 
 FORMAT_VERSION = 1
@@ -47,9 +48,7 @@ class ViewKey:
 
     def seed(self, run_seed: int, attempt: int = 0) -> int:
         """63 bits from a stable hash of the parts; the same in every process, on every machine."""
-        parts = f"{run_seed}\0{self.object_id}\0{self.view}\0{attempt}"
-        digest = hashlib.blake2b(parts.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        return int.from_bytes(digest, "little") & (2**63 - 1)
+        return stable_seed(run_seed, self.object_id, self.view, attempt)
 
 
 class Record(BaseModel):
@@ -272,8 +271,7 @@ def load_manifest(root: Place) -> Manifest:
         _ = manifest.siren_spec
         manifest.check_size()
     except ValidationError as error:
-        first = error.errors()[0]
-        raise IntegrityError(f"{path} is damaged at {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise IntegrityError(f"{path} is damaged: {validation_message(error)}") from None
     except (UsageError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from None
     return manifest

@@ -3,13 +3,13 @@
 Every worker makes the plan anew and finds the same, so that nothing but the key of a shard has to be sent to it.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import Limit, Recipe, SplitConfig
 from inr_factory.generation.signals import Item, Source
+from inr_factory.inr.stable_hash import stable_digest
 from inr_factory.storage.manifest import SPLITS, SplitRecord, shard_path
 
 
@@ -100,8 +100,7 @@ def _by_hash(items: Sequence[Item], indices: Iterable[int]) -> list[int]:
     """Indices in the order of a stable hash of the objects' names."""
 
     def rank(index: int) -> bytes:
-        name = items[index].object_id.encode("utf-8", "surrogateescape")
-        return hashlib.blake2b(name, digest_size=8, person=b"inr-split").digest()
+        return stable_digest(items[index].object_id, person=b"inr-split")
 
     return sorted(indices, key=rank)
 

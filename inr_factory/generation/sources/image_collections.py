@@ -1,6 +1,5 @@
 """Image collections by name, as sources: scikit-learn's digits, the official sets, and folders of image files."""
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from inr_factory.generation.signals import Item, Signal, Source
 from inr_factory.generation.sources.image_files import array_signal, out_dim
 from inr_factory.generation.sources.image_folder import open_image_folder
 from inr_factory.generation.sources.torchvision_images import OFFICIAL, load_official
+from inr_factory.inr.stable_hash import fingerprint
 
 
 def default_data_root() -> Path:
@@ -67,10 +67,8 @@ class ArraySource:
     def fingerprint(self) -> str:
         """16 hex digits over images, labels, classes and splits."""
         facts = (self.images.shape, self.classes, list(self.counts.items()), self.white)
-        digest = hashlib.sha256(repr(facts).encode())
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
-        digest.update(np.ascontiguousarray(self.images).data)
-        return digest.hexdigest()[:16]
+        labels = np.ascontiguousarray(self.labels, dtype="<i8")
+        return fingerprint(repr(facts), labels, np.ascontiguousarray(self.images))
 
     def signal(self, index: int, view: int = 0) -> Signal:
         return array_signal(self.images[index], self.white, self.config)

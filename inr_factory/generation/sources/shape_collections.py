@@ -1,6 +1,5 @@
 """Shape collections by name, as sources: ModelNet, folders of meshes and of point clouds, and primitives."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from inr_factory.generation.sources.shape_sampling import (
     seeded,
     shape_signal,
 )
+from inr_factory.inr.stable_hash import fingerprint
 
 MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
 
@@ -82,10 +82,9 @@ class ShapeFiles:
     def fingerprint(self) -> str:
         """16 hex digits over names, labels, splits and sizes of the files; their content is not read."""
         sizes = {path: os.stat(path).st_size if os.path.exists(path) else -1 for path in set(self.paths)}
-        digest = hashlib.sha256(repr(self.classes).encode())
-        for item, path in zip(self.items, self.paths, strict=True):
-            digest.update(f"{item.object_id}\0{item.label}\0{item.split}\0{sizes[path]}\0".encode())
-        return digest.hexdigest()[:16]
+        files = zip(self.items, self.paths, strict=True)
+        lines = (f"{item.object_id}\0{item.label}\0{item.split}\0{sizes[path]}\0" for item, path in files)
+        return fingerprint(repr(self.classes), *lines)
 
     def signal(self, index: int, view: int = 0) -> Signal:
         content = self._content(index)
@@ -176,7 +175,7 @@ class PrimitiveShapes:
     def fingerprint(self) -> str:
         """16 hex digits over kinds, numbers and version of the shapes."""
         facts = (self.version, self.classes, self.config.per_class)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        return fingerprint(repr(facts))
 
     def signal(self, index: int, view: int = 0) -> Signal:
         object_id = self.items[index].object_id

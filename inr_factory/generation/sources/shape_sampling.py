@@ -3,7 +3,6 @@
 P points to fit, Q points and S surface points to measure a fit by. Everything here is in normalised coordinates.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from inr_factory.generation.geometry.distances import cloud_distances, mesh_dist
 from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_flat_faces
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.generation.signals import Field, Signal, SignalError, Truth
+from inr_factory.inr.stable_hash import stable_digest
 
 Floats = NDArray[np.float64]
 SurfaceDraw = Callable[[int, np.random.Generator], Floats]  # so many points (count, 3) on a surface
@@ -46,8 +46,7 @@ class ShapeSamples:
 
 def seeded(*parts: object) -> np.random.Generator:
     """Randomness from a stable hash of the parts alone; the same in every process, on every machine."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogateescape"), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(stable_digest(*parts, size=16), "little")))
 
 
 def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:

@@ -1,6 +1,5 @@
 """Aligned copies: a set again, its INRs unchanged as functions, their neurons brought to those of one template."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
 from inr_factory.storage.dataset_card import keep_card_of_whole
 from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry, load_manifest, record, sweep
@@ -42,9 +42,9 @@ def align_set(
     manifest = load_manifest(root)
     fixed, name = find_template(root, manifest, template)
     how = f"match={match},template={name}"
-    digest = hashlib.sha256(f"{manifest.fingerprint} align {how}".encode() + fixed.flatten().numpy().tobytes())
+    digest = fingerprint(f"{manifest.fingerprint} align {how}", fixed.flatten().numpy())
     derived = Derived(of=manifest.fingerprint, how=f"align:{how}")
-    copy = manifest.model_copy(update={"fingerprint": digest.hexdigest()[:16], "derived": derived, "shards": ()})
+    copy = manifest.model_copy(update={"fingerprint": digest, "derived": derived, "shards": ()})
     if root.resolve() == out.resolve():
         raise UsageError(f"{out} is the set itself; an aligned copy needs a folder of its own")
     if (out / MANIFEST).exists() and load_manifest(out).fingerprint != copy.fingerprint:

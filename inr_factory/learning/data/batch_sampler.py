@@ -3,7 +3,6 @@
 Shape letters: N active rows, U units of an epoch (rows, or groups of views of one object), k views of an object.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.stable_hash import stable_seed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,9 +147,3 @@ class BatchPlan:
     def _units_per_batch(self) -> int:
         units = self.batch_size // self._unit
         return min(units, max(1, self._num_units // self.world_size)) if self._drops else units
-
-
-def stable_seed(*parts: int | str) -> int:
-    """63 bits from a hash of the parts; the same in every process, on every machine."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") & (2**63 - 1)

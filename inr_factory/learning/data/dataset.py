@@ -3,7 +3,6 @@
 Shape letters: N active rows, n rows of one batch, D parameters of one INR, C classes.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from inr_factory.errors import IntegrityError, UsageError, did_you_mean
+from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.data.label_noise import noisy_labels
 from inr_factory.learning.data.weight_reader import WeightRows, WeightsPlace
 from inr_factory.storage.locations import Place, place
@@ -134,9 +134,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     def fingerprint(self) -> str:
         """16 hex digits over the active rows in their order (by their checksums), the spec and the classes."""
         facts = {"spec": self.spec.to_dict(), "classes": self.classes}
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        digest.update(np.ascontiguousarray(self._checksums, dtype="<u4").tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(json.dumps(facts, sort_keys=True), np.ascontiguousarray(self._checksums, dtype="<u4"))
 
     def describe(self) -> dict[str, Any]:
         """What a run that learns from this data set should write down, as JSON."""
@@ -216,9 +214,7 @@ def _few(
     kept = np.zeros(len(labels_N), bool)
     for number in np.unique(labels_N):
         here = labels_N == number
-        names = sorted(
-            set(object_ids_N[here].tolist()), key=lambda name: hashlib.sha256(b"%d\0" % seed + name).digest()
-        )
+        names = sorted(set(object_ids_N[here].tolist()), key=lambda name: fingerprint(f"{seed}\0", name))
         if len(names) < count:
             raise UsageError(
                 f"{what} has {len(names)} objects of class {classes[number]}, {count} were asked for; ask for fewer"

@@ -3,12 +3,11 @@
 Shape letters: N rows.
 """
 
-import hashlib
-
 import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.stable_hash import stable_digest
 
 
 def noisy_labels(
@@ -24,12 +23,7 @@ def noisy_labels(
     if num_classes < 2:
         raise UsageError("label noise needs at least two classes")
     names, where_N = np.unique(object_ids_N, return_inverse=True)
-    digests = b"".join(
-        hashlib.blake2b(
-            f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=16, person=b"label-noise"
-        ).digest()
-        for name in names
-    )
+    digests = b"".join(stable_digest(seed, name, size=16, person=b"label-noise") for name in names)
     draws = np.frombuffer(digests, "<u8").reshape(-1, 2)
     wrong = (draws[:, 0] / 2**64 < share)[where_N]
     shift = (1 + draws[:, 1] % (num_classes - 1)).astype(np.int64)[where_N]

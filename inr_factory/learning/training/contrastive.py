@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.data.batch_sampler import stable_seed
+from inr_factory.inr.stable_hash import stable_seed
 from inr_factory.learning.models.contrastive import Contrastive, nt_xent
 from inr_factory.learning.training.probes import features_of, neighbour_accuracy
 from inr_factory.learning.training.trainer import Loader, OnStep, RunConfig, Trainer, TrainReport, check_finite

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from inr_factory.errors import FactoryError, UsageError
+from inr_factory.errors import FactoryError, UsageError, validation_message
 from inr_factory.storage.manifest import write_atomically
 from inr_factory.storage.yaml_files import load_yaml
 
@@ -114,9 +114,8 @@ def load_sweep(path: Path) -> Sweep:
     try:
         return Sweep.model_validate(load_yaml(path, str(path)))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("axes", 0)) or "the file"
-        raise UsageError(f"{path}: {where}: {first['msg'].lower()}; a sweep has dataset, train and grid") from None
+        reason = validation_message(error, ignored=("axes", 0))
+        raise UsageError(f"{path}: {reason}; a sweep has dataset, train and grid") from None
 
 
 def runs_of(sweep: Sweep, out: Path) -> list[SweepRun]:

@@ -118,9 +118,9 @@ def test_a_sweep_is_made_and_goes_on(backend, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("dataset: x", "grid: field required"),
+        ("dataset: x", "the key 'grid' is missing"),
         ("dataset: x\ngrid: {}\n", "grid: "),
-        ("dataset: x\ngrid: {seed: [0]}\ntrian: {}\n", "trian: extra"),
+        ("dataset: x\ngrid: {seed: [0]}\ntrian: {}\n", "no key 'trian'"),
         ("- a\n- b\n", "a sweep has dataset, train and grid"),
         ("a: [", "is not YAML"),
     ],
