@@ -11,7 +11,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Config, Folder, Json, fetch_set_if_any
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, describe_fault
 
 if TYPE_CHECKING:
     import torch
@@ -360,9 +360,9 @@ def checked(kind: type[ConfigT], **settings: Any) -> ConfigT:
     try:
         return kind(**settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{option}: {first['msg'].lower()}, got {first['input']!r}") from None
+        fault = error.errors()[0]
+        option = str(fault["loc"][0]).replace("_", "-")
+        raise UsageError(describe_fault(f"--{option}", fault)) from None
 
 
 def _dataset_of(folder: Path) -> Path:
