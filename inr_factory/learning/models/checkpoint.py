@@ -1,6 +1,5 @@
 """Checkpoints: models on disk, complete enough to build them again, or to initialize a model from their encoders."""
 
-import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.registry import FORMER_NAMES
@@ -118,7 +118,7 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
             raise UsageError(
                 f"{path} has another {part} ({stored} there, {requested} here); ask for the same, or start from another run"
             )
-    digest = hashlib.sha256()
+    parts: list[Any] = []
     try:
         for name in ("encoder", "normalizer"):
             state = {
@@ -126,8 +126,8 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
             }
             getattr(model, name).load_state_dict(state)
             for key, value in sorted(state.items()):
-                digest.update(f"{name}.{key}".encode() + value.contiguous().numpy().tobytes())
+                parts += [f"{name}.{key}", value.contiguous().numpy()]
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:100]
         raise IntegrityError(f"{path} is not whole: its weights do not fit its description ({reason})") from None
-    return digest.hexdigest()[:16]
+    return fingerprint(*parts)
