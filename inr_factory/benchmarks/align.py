@@ -46,7 +46,7 @@ def benchmark_align(plan: Plan) -> tuple[Benchmark]:
 
     def batched(match: Match) -> Contender:
         mixup = MixUp(match=match)
-        after = relative_distance(align(partners, inrs, match).inrs, inrs).mean()
+        after = relative_distance(align(partners, inrs, match), inrs).mean()
         return Contender(
             f"match={match}", repeat(lambda: mixup(inrs, targets, generator)), size, facts={AFTER: float(after)}
         )

@@ -59,7 +59,7 @@ def check_number(option: Option, key: str, low: float, high: float) -> None:
         raise UsageError(f"{option.name}: {key} must be a number from {low:g} to {high:g}, got {value!r}")
 
 
-def check_whole(option: Option, key: str, low: int, high: int) -> None:
+def check_integer(option: Option, key: str, low: int, high: int) -> None:
     """Raise UsageError unless option.key is a whole number in [low, high]."""
     value = getattr(option, key)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

@@ -16,8 +16,8 @@ from inr_factory.learning.alignment.mixup import mix
 from inr_factory.learning.alignment.weight_matching import align, relative_distance
 from inr_factory.learning.option_strings import Option
 from inr_factory.learning.transforms.compose import TRANSFORMS
-from inr_factory.learning.transforms.coordinate import Warp
-from inr_factory.learning.transforms.intensity import Tone
+from inr_factory.learning.transforms.coordinate import CoordinateTransform
+from inr_factory.learning.transforms.intensity import IntensityTransform
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
 
 MATCHES = ("none", "permute", "permutation", "signed", "phase")
@@ -82,10 +82,10 @@ def report_transform(transform: Option, inrs: INRBatch, coords: Tensor, seed: in
     """Apply a transform once and measure; a known change of coordinates or values is taken out of the comparison."""
     moved: INRBatch = transform(inrs, Generator().manual_seed(seed))  # type: ignore[operator]
     expected = inrs(coords)
-    if isinstance(transform, Warp):
+    if isinstance(transform, CoordinateTransform):
         matrix, offset = transform.draw(inrs, Generator().manual_seed(seed))
         expected = inrs(torch.einsum("nij,pj->npi", matrix, coords) + offset[:, None])
-    if isinstance(transform, Tone):
+    if isinstance(transform, IntensityTransform):
         matrix, offset = transform.draw(inrs, Generator().manual_seed(seed))
         expected = torch.einsum("nij,npj->npi", matrix, expected) + offset[:, None]
     images = moved(coords)
@@ -104,7 +104,7 @@ def report_mixing(match: str, pairs: str, ours: INRBatch, partners: INRBatch, co
     if match == "permute":
         partners = PermuteNeurons()(partners, Generator().manual_seed(0))
     elif match != "none":
-        partners = align(partners, ours, match).inrs  # type: ignore[arg-type]
+        partners = align(partners, ours, match)  # type: ignore[arg-type]
     shares = torch.linspace(1, 0, steps)
     path = torch.stack([mix(ours, partners, share.expand(len(ours)))(coords) for share in shares])
     between = (path[0] + path[-1]) / 2
@@ -120,7 +120,7 @@ def report_recovery(match: str, inrs: INRBatch, seed: int = 0) -> Found:
     generator, copies = Generator().manual_seed(seed), inrs
     for move in HIDDEN_BY[match]:
         copies = move(copies, generator)  # type: ignore[operator]
-    distance = relative_distance(align(copies, inrs, match).inrs, inrs)  # type: ignore[arg-type]
+    distance = relative_distance(align(copies, inrs, match), inrs)  # type: ignore[arg-type]
     return Found(match, float((distance < RECOVERED).float().mean()), float(distance.max()))
 
 

@@ -130,7 +130,7 @@ def compare_views(data: Path, source: Source) -> tuple[list[float], list[float]]
     index_of = {item.object_id: index for index, item in enumerate(source.items)}
     signals = [source.signal(index_of[object_id]) for object_id in INRDataset(data, "train", views=[0]).object_ids]
     targets = torch.stack([signal.targets for signal in signals])
-    moved = [second, *(align(second, first, match).inrs for match in MATCHES)]
+    moved = [second, *(align(second, first, match) for match in MATCHES)]
     distances = [float(relative_distance(other, first).mean()) for other in moved]
     midpoints = []
     for other in moved:

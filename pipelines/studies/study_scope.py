@@ -65,7 +65,7 @@ def study(data_root: Path, work: Path, limit: int) -> None:
 
 def midpoint(first: INRBatch, second: INRBatch, images: Tensor, match: Match | None, coords: Tensor) -> float:
     """Mean PSNR in dB of the midpoints of pairs, the second aligned to the first, against images (N, P, O)."""
-    moved = second if match is None else align(second, first, match).inrs
+    moved = second if match is None else align(second, first, match)
     middle = INRBatch.from_flat(first.spec, (first.flatten() + moved.flatten()) / 2)
     return float(psnr((middle(coords) - images).square().mean(dim=(1, 2))).mean())
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from inr_factory.errors import UsageError
-from inr_factory.learning.option_strings import Option, check_number, check_whole, check_word, parse_option
+from inr_factory.learning.option_strings import Option, check_integer, check_number, check_word, parse_option
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Bake(Option):
 
     def __post_init__(self) -> None:
         check_number(self, "heat", 0, 1)
-        check_whole(self, "trays", 1, 9)
+        check_integer(self, "trays", 1, 9)
         check_word(self, "side")
 
 

@@ -31,11 +31,11 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Store a copy of a set whose INRs have their neurons matched to one template: the same functions, closer weights."""
-    from inr_factory.learning.alignment.aligned_dataset import align_set
+    from inr_factory.learning.alignment.aligned_dataset import align_dataset
     from inr_factory.storage.manifest import load_manifest
 
     with terminal.ShardProgress("align", len(load_manifest(dataset).shards)) as progress:
-        report = align_set(dataset, out, match, template, progress)  # type: ignore[arg-type]
+        report = align_dataset(dataset, out, match, template, progress)  # type: ignore[arg-type]
     if as_json:
         terminal.tell_json(
             {"out": str(out), "made_shards": report.made, "before": report.before, "after": report.after}

@@ -26,7 +26,7 @@ class AlignReport:
     after: float
 
 
-def align_set(
+def align_dataset(
     root: Path,
     out: Path,
     match: Match = "signed",
@@ -58,7 +58,7 @@ def align_set(
         columns = {column: np.array(shard.column(column)) for column in shard.column_names if column != "checksum"}
         columns["object_id"] = np.array(shard.object_ids, dtype=object)
         inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
-        aligned = align(inrs, fixed, match).inrs
+        aligned = align(inrs, fixed, match)
         before.append(relative_distance(inrs, fixed))
         after.append(relative_distance(aligned, fixed))
         columns["weights"] = aligned.flatten().numpy()

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).with_name("linear_assignment.c")
 LIBRARY = SOURCE.with_name("_linear_assignment.so")
 
 
-def usable(gain_NHH: Tensor) -> bool:
+def supports(gain_NHH: Tensor) -> bool:
     """Whether this room can solve these: float32, on any device."""
     return gain_NHH.dtype == torch.float32 and _library() is not None
 

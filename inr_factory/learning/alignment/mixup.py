@@ -13,6 +13,7 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment.weight_matching import Match, align
 from inr_factory.learning.option_strings import Option, check_number, check_word, parse_option
+from inr_factory.learning.transforms.random_transform import replace_rows
 from inr_factory.learning.transforms.symmetries import PermuteNeurons
 
 
@@ -42,8 +43,8 @@ class MixUp(Option):
         """Mixed INRs and their targets (N, C), new tensors. Raises UsageError unless targets are (N, C) floats."""
         count = len(inrs)
         if targets.dim() != 2 or len(targets) != count or not targets.is_floating_point():
-            found = f"{tuple(targets.shape)} of {targets.dtype}"
-            raise UsageError(f"MixUp of {count} INRs needs targets ({count}, C) of floats, got {found}; one-hot them")
+            got = f"{tuple(targets.shape)} of {targets.dtype}"
+            raise UsageError(f"MixUp of {count} INRs needs targets ({count}, C) of floats, got {got}; one-hot them")
         groups = targets.argmax(dim=1) if self.same_class else torch.zeros(count, device=inrs.device)
         partner = draw_partners(groups, generator)
         lam = draw_lam(count, self.alpha, generator)
@@ -71,7 +72,7 @@ def mix(inrs: INRBatch, partners: INRBatch, lam_N: Tensor) -> INRBatch:
         raise UsageError(f"only INRs of one spec can be mixed, got {inrs.spec} and {partners.spec}")
     lam = lam_N.to(inrs.dtype)
     pairs = zip((*inrs.weights, *inrs.biases), (*partners.weights, *partners.biases), strict=True)
-    mixed = [torch.lerp(theirs, ours, lam.view(-1, *[1] * (ours.dim() - 1))) for ours, theirs in pairs]
+    mixed = [torch.lerp(b, a, lam.view(-1, *[1] * (a.dim() - 1))) for a, b in pairs]
     layers = len(inrs.weights)
     return INRBatch(inrs.spec, tuple(mixed[:layers]), tuple(mixed[layers:]))
 
@@ -80,8 +81,8 @@ def draw_partners(groups_N: Tensor, generator: Generator) -> Tensor:
     """(N,): a random permutation of the batch, uniform over those that leave everyone in its group (N,)."""
     # Two random orders of the batch that agree on the order of the groups; float64 keeps groups apart exactly.
     unit = torch.rand(2, len(groups_N), generator=generator, device=generator.device)
-    here, there = (groups_N.double() + unit.double()).argsort(dim=1).unbind()
-    return torch.empty_like(here).scatter_(0, here, there)
+    first, second = (groups_N.double() + unit.double()).argsort(dim=1).unbind()
+    return torch.empty_like(first).scatter_(0, first, second)
 
 
 def draw_lam(count: int, alpha: float, generator: Generator) -> Tensor:
@@ -92,14 +93,14 @@ def draw_lam(count: int, alpha: float, generator: Generator) -> Tensor:
     """
     shape = torch.full((2, count), alpha + 1, dtype=torch.float64, device=generator.device)
     unit = 1 - torch.rand(2, count, generator=generator, device=generator.device, dtype=torch.float64)
-    ours, theirs = (torch._standard_gamma(shape, generator=generator).log() + unit.log() / alpha).unbind()
-    return torch.sigmoid(ours - theirs)
+    first, second = (torch._standard_gamma(shape, generator=generator).log() + unit.log() / alpha).unbind()
+    return torch.sigmoid(first - second)
 
 
 def _align_some(moving: INRBatch, fixed: INRBatch, chosen_N: Tensor, match: Match) -> INRBatch:
     """moving with the chosen INRs aligned to those of fixed; the others take no time."""
     rows = chosen_N.nonzero()[:, 0]
     if len(rows) == len(moving):
-        return align(moving, fixed, match).inrs
-    aligned = align(moving.select(rows), fixed.select(rows), match).inrs
-    return INRBatch.from_flat(moving.spec, moving.flatten().index_copy_(0, rows, aligned.flatten()))
+        return align(moving, fixed, match)
+    aligned = align(moving.select(rows), fixed.select(rows), match)
+    return replace_rows(moving, rows, aligned)

@@ -1,4 +1,4 @@
-"""Alignment: bring the hidden neurons of one INR to those of another. The only module that imports scipy, but for benchmarks.
+"""Alignment: brings the hidden neurons of one INR to those of another. Only this module and benchmarks import scipy.
 
 Weight matching of git re-basin (Ainsworth et al., ICLR 2023), for many pairs of INRs at once and, for sine
 INRs, over signs and phases too. Only exact symmetries are applied, so no function ever changes.
@@ -18,15 +18,10 @@ from torch import Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.alignment import linear_assignment as assignments
-from inr_factory.learning.transforms import neuron_ops as moves
-from inr_factory.learning.transforms.symmetries import (
-    parity,
-    permute_neurons,
-    require_sine,
-    scale_neurons,
-    shift_phases,
-)
+from inr_factory.learning.alignment import linear_assignment
+from inr_factory.learning.transforms import neuron_ops
+from inr_factory.learning.transforms.random_transform import replace_rows
+from inr_factory.learning.transforms.symmetries import require_sine
 
 Match = Literal["permutation", "signed", "phase"]
 
@@ -35,57 +30,65 @@ CHUNK_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """The moving INRs after alignment, and the moves that took them there, each (N, L, H).
+class NeuronMatching:
+    """The symmetry that brings INRs to their references, each tensor (N, L, H).
 
     Neuron j of a layer is the one that was at permutations[..., j], times signs[..., j] (1 or -1), with
-    half_turns[..., j] * pi / omega_0 added to its bias afterwards; `rewire` applies these moves.
+    half_turns[..., j] * pi / omega_0 added to its bias afterwards.
     """
 
-    inrs: INRBatch
     permutations: Tensor
     signs: Tensor
     half_turns: Tensor
 
+    def apply(self, inrs: INRBatch) -> INRBatch:
+        """The INRs (N) with this symmetry applied; their functions stay."""
+        order, sign, turns = (part.transpose(0, 1) for part in (self.permutations, self.signs, self.half_turns))
+        outgoing, shift = neuron_ops.half_turns(inrs, turns)
+        return neuron_ops.change_neurons(inrs, order, sign, sign * outgoing, shift)
 
-def align(moving: INRBatch, fixed: INRBatch, match: Match = "permutation", max_sweeps: int = 50) -> Aligned:
-    """Move each of N INRs as near as it comes to its partner: fixed has N INRs, or one, a template for all.
 
-    - match "permutation" reorders the neurons of every hidden layer (the published method);
-    - "signed" also negates them (sine INRs), "phase" also shifts their phases by half turns.
+def align(inrs: INRBatch, reference: INRBatch, match: Match = "permutation", max_sweeps: int = 50) -> INRBatch:
+    """Bring the hidden neurons of each INR to those of its reference; the functions stay.
+
+    Args:
+        inrs: N INRs, which are aligned.
+        reference: N INRs of the same spec, or one for all.
+        match: "permutation" reorders the neurons of every hidden layer (the published method); "signed" also
+            negates them (sine INRs); "phase" also shifts their phases by half turns (sine INRs).
+        max_sweeps: How many passes over the layers at most.
+
+    Returns:
+        N INRs. One that would come out further from its reference than it went in stays as it is. The result of a
+        pair does not depend on the others, except for rounding.
+
+    Raises:
+        UsageError: For INRs of different specs, counts that do not pair up, weights that are not finite, or a
+            match that the activation does not have.
+    """
+    return match_neurons(inrs, reference, match, max_sweeps).apply(inrs)
+
+
+def match_neurons(
+    inrs: INRBatch, reference: INRBatch, match: Match = "permutation", max_sweeps: int = 50
+) -> NeuronMatching:
+    """The symmetry that `align` applies; arguments and errors as there.
 
     Coordinate descent on the squared distance of all parameters: with the other layers held, one layer's best
-    moves are a linear assignment, solved exactly. A first pass goes forward and matches each layer by what comes
-    into its neurons, since later layers are not yet in order; then layers whose neighbours moved are matched
-    again, last to first and back, until none improves or max_sweeps passes are done. An INR that would come out
-    further off than it went in stays as it is. The result for a pair does not depend on the others, but for
-    rounding. Raises UsageError for INRs of different specs, counts that do not pair up or weights not finite.
+    operations are a linear assignment, solved exactly. A first pass goes forward and matches each layer by what comes
+    into its neurons, since later layers are not yet in order; then layers whose neighbours changed are matched
+    again, last to first and back, until none improves or max_sweeps passes are done.
     """
-    _check(moving, fixed, match)
-    count, size = len(moving), max(1, CHUNK_ENTRIES // moving.spec.hidden_dim**2)
-    moves = [_stay(moving.select(slice(0)))]
+    _check(inrs, reference, match)
+    count, size = len(inrs), max(1, CHUNK_ENTRIES // inrs.spec.hidden_dim**2)
+    parts = [_identity(inrs.select(slice(0)))]
     for start in range(0, count, size):
-        part = moving.select(slice(start, start + size))
-        partner = fixed.select(slice(start, start + size)) if len(fixed) == count else _repeat(fixed, len(part))
-        moves.append(_match(part, partner, match, max_sweeps))
-    permutations, signs, half_turns = (torch.cat(parts) for parts in zip(*moves, strict=True))
-    return Aligned(rewire(moving, permutations, signs, half_turns), permutations, signs, half_turns)
-
-
-def rewire(inrs: INRBatch, permutations_NLH: Tensor, signs_NLH: Tensor, half_turns_NLH: Tensor) -> INRBatch:
-    """Apply the moves of an alignment, see `Aligned`."""
-    if moves.usable(inrs):
-        order, sign, turns = (part.transpose(0, 1) for part in (permutations_NLH, signs_NLH, half_turns_NLH))
-        shift, outgoing = turns * (math.pi / inrs.spec.omega_0), sign * parity(turns)
-        return moves.move_neurons(inrs, order, sign, outgoing, shift)
-    signed, turned = bool((signs_NLH < 0).any()), bool(half_turns_NLH.any())
-    for layer in range(inrs.spec.num_hidden):
-        inrs = permute_neurons(inrs, layer, permutations_NLH[:, layer])
-        if signed:
-            inrs = scale_neurons(inrs, layer, signs_NLH[:, layer], signs_NLH[:, layer])
-        if turned:
-            inrs = shift_phases(inrs, layer, half_turns_NLH[:, layer])
-    return inrs
+        part = inrs.select(slice(start, start + size))
+        partner = (
+            reference.select(slice(start, start + size)) if len(reference) == count else _repeat(reference, len(part))
+        )
+        parts.append(_match(part, partner, match, max_sweeps))
+    return NeuronMatching(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
 
 def relative_distance(inrs: INRBatch, fixed: INRBatch) -> Tensor:
@@ -102,30 +105,16 @@ def relative_distance(inrs: INRBatch, fixed: INRBatch) -> Tensor:
 def solve_assignments(gain_NHH: Tensor) -> Tensor:
     """(N, H): for each row the column given to it, so that the N assignments have the largest total gain.
 
-    Solved on the CPU, also for gains on a GPU (512 of 32x32 are 2 MB to move), by linear_assignment.c, at half the time of
-    what follows where that was not compiled: scipy one by one, after eight Sinkhorn iterations for all at once whose
-    prices are taken off rows and columns. That leaves every optimum where it is but saves most of scipy's search.
+    Solved on the CPU, also for gains on a GPU (512 of 32x32 are 2 MB to move): by linear_assignment.c, in about a third
+    of the time of scipy, which solves them one by one where the C code was not compiled.
     """
-    if assignments.usable(gain_NHH):
-        return assignments.solve(gain_NHH).to(gain_NHH.device)
-    cost = gain_NHH.amax(dim=2, keepdim=True) - gain_NHH
-    cost -= cost.amin(dim=1, keepdim=True)
-    temperature = (0.1 * cost.mean(dim=(1, 2), keepdim=True)).clamp(min=1e-30)
-    kernel = (cost / -temperature).exp_().add_(1e-30)
-    columns = torch.ones_like(cost[:, :1])
-    for _ in range(8):
-        rows = torch.bmm(columns, kernel.mT).reciprocal_()
-        columns = torch.bmm(rows, kernel).reciprocal_()
-    reduced = cost.double()
-    reduced -= (temperature * rows.log()).mT
-    reduced -= temperature * columns.log()
-    reduced -= reduced.amin(dim=2, keepdim=True)
-    reduced -= reduced.amin(dim=1, keepdim=True)
-    found = [linear_sum_assignment(matrix)[1] for matrix in reduced.cpu().numpy()]
-    return torch.from_numpy(np.stack(found)).to(gain_NHH.device)
+    if linear_assignment.supports(gain_NHH):
+        return linear_assignment.solve(gain_NHH).to(gain_NHH.device)
+    columns = [linear_sum_assignment(matrix, maximize=True)[1] for matrix in gain_NHH.double().cpu().numpy()]
+    return torch.from_numpy(np.stack(columns)).to(gain_NHH.device)
 
 
-Moves = tuple[Tensor, Tensor, Tensor]
+Operations = tuple[Tensor, Tensor, Tensor]
 
 
 def _check(moving: INRBatch, fixed: INRBatch, match: str) -> None:
@@ -142,7 +131,7 @@ def _check(moving: INRBatch, fixed: INRBatch, match: str) -> None:
             raise UsageError("INRs with weights that are NaN or infinite cannot be aligned; leave them out")
 
 
-def _stay(inrs: INRBatch) -> Moves:
+def _identity(inrs: INRBatch) -> Operations:
     """permutations, signs and half_turns that change nothing."""
     shape = (len(inrs), inrs.spec.num_hidden, inrs.spec.hidden_dim)
     permutations = torch.arange(shape[2], device=inrs.device).repeat(*shape[:2], 1)
@@ -151,28 +140,28 @@ def _stay(inrs: INRBatch) -> Moves:
 
 
 @torch.no_grad()
-def _match(moving: INRBatch, fixed: INRBatch, match: Match, max_sweeps: int) -> Moves:
-    """The moves, see `Aligned`, that bring N INRs near N others."""
+def _match(moving: INRBatch, fixed: INRBatch, match: Match, max_sweeps: int) -> Operations:
+    """The operations, see `NeuronMatching`, that bring N INRs near N others."""
     num_layers = moving.spec.num_hidden
-    permutations, signs, half_turns = _stay(moving)
+    permutations, signs, half_turns = _identity(moving)
     current = moving
 
     def improve(layer: int, rows: Tensor, forward: bool) -> Tensor:
-        """Match one layer of the pairs at rows; those of them that moved."""
+        """Match one layer of the pairs at rows; those of them that changed."""
         nonlocal current
-        here, there = _pick(current, rows), _pick(fixed, rows)
-        permutation = solve_assignments(_gain(here, there, layer, match, forward))
-        moved_to = permute_neurons(here, layer, permutation)
-        sign, turns = _best_turns(moved_to, there, layer, match, forward)
-        moved_to = _turn(moved_to, layer, sign, turns, match)
+        before, target = _pick(current, rows), _pick(fixed, rows)
+        permutation = solve_assignments(_gain(before, target, layer, match, forward))
+        after = neuron_ops.change_layer(before, layer, permutation)
+        sign, turns = _best_turns(after, target, layer, match, forward)
+        after = _turn(after, layer, sign, turns, match)
         if not forward:
-            nearer = _distance(moved_to, there, layer) < _distance(here, there, layer) * (1 - 1e-6)
+            nearer = _distance(after, target, layer) < _distance(before, target, layer) * (1 - 1e-6)
             rows, permutation, sign, turns = rows[nearer], permutation[nearer], sign[nearer], turns[nearer]
-            moved_to = _pick(moved_to, nearer.nonzero()[:, 0])
+            after = _pick(after, nearer.nonzero()[:, 0])
         permutations[rows, layer] = permutations[rows, layer].gather(1, permutation)
         signs[rows, layer] = signs[rows, layer].gather(1, permutation) * sign
         half_turns[rows, layer] = half_turns[rows, layer].gather(1, permutation) * sign + turns
-        current = _put(current, rows, moved_to)
+        current = replace_rows(current, rows, after)
         return rows
 
     everyone = torch.arange(len(moving), device=moving.device)
@@ -186,12 +175,12 @@ def _match(moving: INRBatch, fixed: INRBatch, match: Match, max_sweeps: int) -> 
         for layer in range(num_layers) if sweep % 2 else reversed(range(num_layers)):
             rows = stale[:, layer].nonzero()[:, 0]
             if len(rows):
-                moved = improve(layer, rows, forward=False)
+                changed = improve(layer, rows, forward=False)
                 stale[rows, layer] = False
-                stale[moved, max(layer - 1, 0)] |= layer > 0
-                stale[moved, min(layer + 1, num_layers - 1)] |= layer < num_layers - 1
+                stale[changed, max(layer - 1, 0)] |= layer > 0
+                stale[changed, min(layer + 1, num_layers - 1)] |= layer < num_layers - 1
     nearer = (relative_distance(current, fixed) < relative_distance(moving, fixed))[:, None, None]
-    stay = _stay(moving)
+    stay = _identity(moving)
     return (
         torch.where(nearer, permutations, stay[0]),
         torch.where(nearer, signs, stay[1]),
@@ -208,9 +197,9 @@ def _gain(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: 
     """
     incoming = torch.bmm(fixed.weights[layer], moving.weights[layer].mT)
     outgoing = torch.bmm(fixed.weights[layer + 1].mT, moving.weights[layer + 1]) * (not forward)
-    theirs, ours = fixed.biases[layer][:, :, None], moving.biases[layer][:, None, :]
+    fixed_bias, moving_bias = fixed.biases[layer][:, :, None], moving.biases[layer][:, None, :]
     if match != "phase":
-        product = incoming.add_(outgoing).addcmul_(theirs, ours)
+        product = incoming.add_(outgoing).addcmul_(fixed_bias, moving_bias)
         return product.abs_() if match == "signed" else product
     period = math.pi / moving.spec.omega_0
     half_square = period**2 / 2
@@ -220,7 +209,7 @@ def _gain(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: 
         # best odd number it is 1 - gap, and the outgoing weights change their sign. The larger of the two gains,
         # even: sign * outgoing - half_square * gap², odd: -sign * outgoing - half_square * (1 - gap)², is with
         # gap = 1/2 + 2 h, less half_square / 4: |outgoing - sign * half_square * 2 h| - half_square * 4 h².
-        h = torch.sub(theirs / (2 * period), ours / (2 * period), alpha=sign)
+        h = torch.sub(fixed_bias / (2 * period), moving_bias / (2 * period), alpha=sign)
         h.sub_(h.round()).abs_().sub_(0.25)
         larger = torch.add(outgoing, h, alpha=-sign * half_square * 2).abs_()
         gain = larger.addcmul_(h, h, value=-4 * half_square).add_(incoming, alpha=sign)
@@ -230,18 +219,24 @@ def _gain(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: 
 
 
 def _best_turns(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: bool) -> tuple[Tensor, Tensor]:
-    """(N, H) sign and half turns of each neuron of moving that bring it nearest to the one of fixed at its place."""
-    theirs, ours = fixed.biases[layer], moving.biases[layer]
+    """(N, H) sign and half turns of each neuron of moving that bring it nearest to the one of fixed at its position."""
+    fixed_bias, moving_bias = fixed.biases[layer], moving.biases[layer]
     if match == "permutation":
-        return torch.ones_like(ours), torch.zeros_like(ours)
+        return torch.ones_like(moving_bias), torch.zeros_like(moving_bias)
     incoming = (fixed.weights[layer] * moving.weights[layer]).sum(dim=2)
     outgoing = (fixed.weights[layer + 1] * moving.weights[layer + 1]).sum(dim=1) * (not forward)
     if match == "signed":
-        return torch.where(incoming + outgoing + theirs * ours < 0, -1, 1).to(ours.dtype), torch.zeros_like(ours)
+        return torch.where(incoming + outgoing + fixed_bias * moving_bias < 0, -1, 1).to(
+            moving_bias.dtype
+        ), torch.zeros_like(moving_bias)
     period = math.pi / moving.spec.omega_0
-    best, best_sign, best_turns = torch.full_like(ours, -math.inf), torch.ones_like(ours), torch.zeros_like(ours)
+    best, best_sign, best_turns = (
+        torch.full_like(moving_bias, -math.inf),
+        torch.ones_like(moving_bias),
+        torch.zeros_like(moving_bias),
+    )
     for sign, odd in ((1, 0), (1, 1), (-1, 0), (-1, 1)):
-        gap = (theirs - sign * ours) / period
+        gap = (fixed_bias - sign * moving_bias) / period
         turns = 2 * ((gap - odd) / 2).round() + odd
         gain = sign * incoming + sign * (1 - 2 * odd) * outgoing - (period * (gap - turns)).square() / 2
         larger = gain > best
@@ -253,9 +248,12 @@ def _best_turns(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, for
 
 def _turn(inrs: INRBatch, layer: int, sign_NH: Tensor, half_turns_NH: Tensor, match: Match) -> INRBatch:
     """The neurons of one layer with sign and half turns applied, as far as the match has them."""
-    if match != "permutation":
-        inrs = scale_neurons(inrs, layer, sign_NH, sign_NH)
-    return shift_phases(inrs, layer, half_turns_NH) if match == "phase" else inrs
+    if match == "permutation":
+        return inrs
+    if match == "signed":
+        return neuron_ops.change_layer(inrs, layer, incoming_NH=sign_NH, outgoing_NH=sign_NH)
+    outgoing, shift = neuron_ops.half_turns(inrs, half_turns_NH)
+    return neuron_ops.change_layer(inrs, layer, incoming_NH=sign_NH, outgoing_NH=sign_NH * outgoing, shift_NH=shift)
 
 
 def _distance(inrs: INRBatch, fixed: INRBatch, layer: int) -> Tensor:
@@ -263,25 +261,12 @@ def _distance(inrs: INRBatch, fixed: INRBatch, layer: int) -> Tensor:
     pairs = [(inrs.weights[at], fixed.weights[at]) for at in (layer, layer + 1)] + [
         (inrs.biases[layer], fixed.biases[layer])
     ]
-    return (
-        torch.stack([torch.linalg.vector_norm((ours - theirs).flatten(1), dim=1) for ours, theirs in pairs])
-        .square()
-        .sum(dim=0)
-    )
+    return torch.stack([torch.linalg.vector_norm((a - b).flatten(1), dim=1) for a, b in pairs]).square().sum(dim=0)
 
 
 def _pick(inrs: INRBatch, rows: Tensor) -> INRBatch:
     """The INRs at rows, which are in order; the batch itself if that is all of them."""
     return inrs if len(rows) == len(inrs) else inrs.select(rows)
-
-
-def _put(inrs: INRBatch, rows: Tensor, changed: INRBatch) -> INRBatch:
-    """The INRs with those at rows replaced."""
-    if len(rows) == len(inrs):
-        return changed
-    weights = tuple(old.index_copy(0, rows, new) for old, new in zip(inrs.weights, changed.weights, strict=True))
-    biases = tuple(old.index_copy(0, rows, new) for old, new in zip(inrs.biases, changed.biases, strict=True))
-    return INRBatch(inrs.spec, weights, biases)
 
 
 def _repeat(inrs: INRBatch, count: int) -> INRBatch:

@@ -15,7 +15,7 @@ from inr_factory.inr.stable_hash import stable_seed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BatchPlan:
+class BatchSampler:
     """All batches of all epochs, as a function of these settings, the epoch and the position in it.
 
     Without views_per_object an epoch is every row once; shuffled, or in the rows' own order. With views_per_object

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from inr_factory.errors import IntegrityError, UsageError, did_you_mean
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.data.label_noise import noisy_labels
-from inr_factory.learning.data.weight_reader import WeightRows, WeightsPlace
+from inr_factory.learning.data.weight_reader import WeightReader, WeightsLocation
+from inr_factory.learning.targets import one_hot
 from inr_factory.storage.locations import Place, place
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry, load_manifest
 from inr_factory.storage.shards import ShardReader, fetch_shards
@@ -106,8 +107,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             self.labels = noisy_labels(self.labels, self.object_ids, self.num_classes, *label_noise)
         shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), sizes)
         row_of = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
-        places = [WeightsPlace.of(shard) for shard in shards]
-        self._weights = WeightRows(places, shard_of[rows], row_of[rows], in_memory)
+        places = [WeightsLocation.of(shard) for shard in shards]
+        self._weights = WeightReader(places, shard_of[rows], row_of[rows], in_memory)
 
     def _open(self, root: Path, entry: ShardEntry, check: bool) -> ShardReader:
         shard = ShardReader(root, entry, check=check)
@@ -176,11 +177,6 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         missing = f", {self.incomplete} shards missing" if self.incomplete else ""
         name = f"{self.manifest.name}, {self.split}"
         return f"INRDataset({name}: {len(self):,} INRs, {views}, {classes}{missing}; {self.spec})"
-
-
-def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels (n,) as targets (n, C) float32, on their device."""
-    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).float()
 
 
 def _column(shards: Iterable[ShardReader], name: str, dtype: type | None = None) -> NDArray[Any]:

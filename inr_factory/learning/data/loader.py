@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.data.batch_sampler import BatchPlan
-from inr_factory.learning.data.dataset import INRDataset, one_hot
+from inr_factory.learning.data.batch_sampler import BatchSampler
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.targets import one_hot, smooth_labels
 from inr_factory.learning.transforms.compose import WeightTransform
-from inr_factory.learning.transforms.noise import smooth_labels
 
 Gathered = tuple[Tensor, Tensor]
 """Weights (n, D) and labels (n,) of one batch, on the CPU."""
@@ -33,7 +33,7 @@ class Mixing(Protocol):
 class INRLoader:
     """Batches (INRBatch, targets (n, C) float32) of a data set, on `device`.
 
-    Rows are chosen by a BatchPlan, which says what shuffle, drop_last, seed, rank, world_size, views_per_object and
+    Rows are chosen by a BatchSampler, which says what shuffle, drop_last, seed, rank, world_size, views_per_object and
     grouped mean. A batch is transformed, then mixed within itself, then its targets are smoothed; all its
     randomness is of (seed, epoch, position, rank), whatever num_workers is and wherever a run was resumed.
     Workers only read: they help where the disk is slow, else 0 is the fastest.
@@ -66,7 +66,7 @@ class INRLoader:
         if not 0 <= label_smoothing <= 1:
             raise UsageError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
         self.dataset = dataset
-        self.plan = BatchPlan(
+        self.plan = BatchSampler(
             num_rows=len(dataset),
             batch_size=batch_size,
             shuffle=shuffle,

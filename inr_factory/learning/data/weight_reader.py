@@ -18,7 +18,7 @@ CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class WeightsPlace:
+class WeightsLocation:
     """Where the weights of one shard lie: `shape` (rows, D) float32, `offset` bytes into the file."""
 
     path: str
@@ -26,7 +26,7 @@ class WeightsPlace:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, shard: ShardReader) -> "WeightsPlace":
+    def of(cls, shard: ShardReader) -> "WeightsLocation":
         weights = shard.column("weights")
         rows, dim = weights.shape
         return cls(str(shard.path.resolve()), weights.offset if isinstance(weights, np.memmap) else 0, (rows, dim))
@@ -44,7 +44,7 @@ class WeightsPlace:
         return mapped.numpy()[self.offset :].view("<f4").reshape(self.shape)
 
 
-class WeightRows:
+class WeightReader:
     """N rows of weights: row i is row `row_N[i]` of `places[shard_N[i]]`.
 
     Files are mapped when the first row is read, by the process that reads it: a pickled copy maps them anew, a
@@ -53,7 +53,7 @@ class WeightRows:
 
     def __init__(
         self,
-        places: Sequence[WeightsPlace],
+        places: Sequence[WeightsLocation],
         shard_N: NDArray[np.int32],
         row_N: NDArray[np.int32],
         in_memory: bool = False,

@@ -17,6 +17,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.targets import smooth_labels
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
 from inr_factory.learning.training.trainer import (
@@ -28,7 +29,6 @@ from inr_factory.learning.training.trainer import (
     check_finite,
 )
 from inr_factory.learning.training.weight_perturbation import parse_perturbation
-from inr_factory.learning.transforms.noise import smooth_labels
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C), shares that sum to 1."""

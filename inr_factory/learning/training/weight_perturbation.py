@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import Option, check_number, check_whole, check_word, parse_option
+from inr_factory.learning.option_strings import Option, check_integer, check_number, check_word, parse_option
 
 Loss = Callable[[INRBatch, Tensor], Tensor]
 """The mean loss of a model over a batch of INRs and their targets (N, C)."""
@@ -51,7 +51,7 @@ class DAMP(Perturbation):
 
     def __post_init__(self) -> None:
         check_number(self, "sigma", 0, 10)
-        check_whole(self, "parts", 1, 1024)
+        check_integer(self, "parts", 1, 1024)
 
     def backward(
         self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()

@@ -8,9 +8,10 @@ import torch
 from torch import Generator, Tensor
 
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import Option
-from inr_factory.learning.transforms import neuron_ops as moves
-from inr_factory.learning.transforms.symmetries import parity, require_sine
+from inr_factory.learning.transforms import neuron_ops
+from inr_factory.learning.transforms.call_arguments import require_batch
+from inr_factory.learning.transforms.random_transform import RandomTransform
+from inr_factory.learning.transforms.symmetries import require_sine
 
 # Share of a half period by which the interval of the biases lies below [-pi/2, pi/2): a neuron exactly at the
 # edge, a pure cosine, then comes out on the same side whatever its rounding.
@@ -18,7 +19,7 @@ EDGE = 1e-4
 
 
 def canonicalize(inrs: INRBatch) -> INRBatch:
-    """The same functions with every hidden neuron's sign and phase fixed, layer by layer from the first.
+    """Fix the sign and the phase of every hidden neuron, layer by layer from the first; the functions stay.
 
     - sign: the entries of a neuron's row of W sum to more than 0 (where they sum to 0: its first entry that is
       not 0 is positive). Independent of the order of the neurons.
@@ -27,12 +28,21 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
 
     Weights change by their signs alone. Biases are rounded once to float32, so that INRs which differ by
     signs and up to a few half turns agree to 1e-6 afterwards, unless a bias lies within rounding of an edge.
-    A canonical form comes back bit for bit. A neuron that is constantly 0 keeps the sign of its outgoing weights.
-    Raises UsageError for INRs that are not sines.
+    A canonical form is returned bit for bit. A neuron that is constantly 0 keeps the sign of its outgoing weights.
+
+    Args:
+        inrs: N sine INRs.
+
+    Returns:
+        N new INRs; their neurons keep their order.
+
+    Raises:
+        UsageError: For INRs whose activation is not the sine.
     """
+    require_batch(inrs, "canonicalize")
     require_sine("the canonical form", inrs)
-    if moves.usable(inrs):
-        return moves.canonical_form(inrs, EDGE)
+    if neuron_ops.supports(inrs):
+        return neuron_ops.canonical_form(inrs, EDGE)
     period = math.pi / inrs.spec.omega_0
     weights, biases = list(inrs.weights), list(inrs.biases)
     for layer in range(inrs.spec.num_hidden):
@@ -44,7 +54,7 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
             sign = torch.where(constant, torch.where(folded < 0, -1, 1).to(sign.dtype), sign)
             bias = torch.where(constant, folded.abs(), bias)
             half_turns = torch.where(constant, folded_turns, half_turns)
-        turn = sign * parity(half_turns).to(sign.dtype)
+        turn = sign * neuron_ops.alternating_sign(half_turns).to(sign.dtype)
         if layer == 0:
             weights[0] = weights[0] * sign[:, :, None]
         else:
@@ -86,10 +96,10 @@ def _wrap(bias_NH: Tensor, period: float, edge: float) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Canonicalize(Option):
+class Canonicalize(RandomTransform):
     """`canonicalize` as a transform; it draws nothing."""
 
     name: ClassVar[str] = "canonical"
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         return canonicalize(inrs)

@@ -1,9 +1,9 @@
 """Transforms: augmentations of INRs in weight space, combined, and written as text.
 
-A transform is a frozen dataclass that maps (INRBatch, generator) to a new INRBatch. It draws for each INR by
-itself, changes nothing in place, and takes all its randomness from the generator, which lives on the device of
-the INRs. The single transforms are in symmetries.py (exact), warps.py (of coordinates), tones.py (of
-values), noise.py and canonical.py; what they are called is in TRANSFORMS.
+A transform is a frozen dataclass that maps (INRBatch, generator) to a new INRBatch. It draws for each INR
+independently, changes nothing in place, and takes all its randomness from the generator, which lives on the device of
+the INRs. The single transforms are in symmetries.py (exact), coordinate.py, intensity.py, noise.py and canonical.py;
+TRANSFORMS has their names.
 
 As text: `noise:scale=0.3`, keys separated by commas; `flip@0.5` applies it to each INR with that probability;
 `rotate2d|scale` one of several; `permute+flip` one after the other; round brackets group.
@@ -24,11 +24,12 @@ from inr_factory.learning.transforms.canonical import Canonicalize
 from inr_factory.learning.transforms.coordinate import Reflect, Rotate2D, Rotate3D, Scale, Translate
 from inr_factory.learning.transforms.intensity import Brightness, Contrast, Invert, MixChannels
 from inr_factory.learning.transforms.noise import Dropout, GaussianNoise, MultiplicativeNoise, QuantileDropout
+from inr_factory.learning.transforms.random_transform import RandomTransform, replace_rows
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ScaleReLU, ShiftPhases
 
 
 class WeightTransform(Protocol):
-    """What every transform can be called with."""
+    """What every transform is: a callable that gives N new INRs, with all randomness from the generator."""
 
     def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch: ...
 
@@ -45,15 +46,16 @@ TRANSFORMS: Mapping[str, type[Option]] = {
 
 
 @dataclass(frozen=True)
-class Compose:
+class Compose(RandomTransform):
     """Several transforms, one after the other; none leave the INRs as they are."""
 
+    name: ClassVar[str] = "compose"
     transforms: tuple[WeightTransform, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "transforms", tuple(self.transforms))
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         for transform in self.transforms:
             inrs = transform(inrs, generator)
         return inrs
@@ -63,7 +65,7 @@ class Compose:
 
 
 @dataclass(frozen=True)
-class RandomApply(Option):
+class RandomApply(RandomTransform):
     """Apply a transform to each INR with `probability`."""
 
     name: ClassVar[str] = "random_apply"
@@ -73,7 +75,7 @@ class RandomApply(Option):
     def __post_init__(self) -> None:
         check_number(self, "probability", 0, 1)
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         chosen = torch.rand(len(inrs), generator=generator, device=generator.device) < self.probability
         return _apply_where(chosen, self.transform, inrs, generator)
 
@@ -82,9 +84,10 @@ class RandomApply(Option):
 
 
 @dataclass(frozen=True)
-class OneOf:
+class OneOf(RandomTransform):
     """Apply one of several transforms to each INR, each as likely as the others."""
 
+    name: ClassVar[str] = "one_of"
     transforms: tuple[WeightTransform, ...]
 
     def __post_init__(self) -> None:
@@ -92,7 +95,7 @@ class OneOf:
         if not self.transforms:
             raise UsageError("one of no transforms cannot be chosen; name at least one")
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         choice = torch.randint(len(self.transforms), (len(inrs),), generator=generator, device=generator.device)
         for number, transform in enumerate(self.transforms):
             inrs = _apply_where(choice == number, transform, inrs, generator)
@@ -115,28 +118,20 @@ def parse_transform(text: str) -> WeightTransform:
     """
     tokens = re.findall(r"[()+|]|@[^()+|@]*|[^()+|@]+", text)
     tokens = [token.strip() for token in tokens if token.strip()]
-    transform = _parse_chain(tokens, text)
+    transform = _parse_joined(tokens, text)
     if tokens:
         raise UsageError(f"{text!r} cannot be read from {tokens[0]!r} on; join transforms by + or |, keys by commas")
     return transform
 
 
-def _parse_chain(tokens: list[str], text: str) -> WeightTransform:
-    """Take `a|b+c` off the front of tokens."""
-    links = [_parse_choice(tokens, text)]
-    while tokens and tokens[0] == "+":
-        tokens.pop(0)
-        links.append(_parse_choice(tokens, text))
-    return Compose(tuple(links)) if len(links) > 1 else links[0]
-
-
-def _parse_choice(tokens: list[str], text: str) -> WeightTransform:
-    """Take `a|b` off the front of tokens."""
-    choices = [_parse_single(tokens, text)]
-    while tokens and tokens[0] == "|":
-        tokens.pop(0)
-        choices.append(_parse_single(tokens, text))
-    return OneOf(tuple(choices)) if len(choices) > 1 else choices[0]
+def _parse_joined(tokens: list[str], text: str, joint: str = "+") -> WeightTransform:
+    """Take `a+b`, each of which may be `c|d`, off the front of tokens; for joint "|" only `c|d`."""
+    parts: list[WeightTransform] = []
+    while not parts or (tokens and tokens[0] == joint and tokens.pop(0)):
+        parts.append(_parse_joined(tokens, text, "|") if joint == "+" else _parse_single(tokens, text))
+    if len(parts) == 1:
+        return parts[0]
+    return Compose(tuple(parts)) if joint == "+" else OneOf(tuple(parts))
 
 
 def _parse_single(tokens: list[str], text: str) -> WeightTransform:
@@ -146,7 +141,7 @@ def _parse_single(tokens: list[str], text: str) -> WeightTransform:
     token = tokens.pop(0)
     transform: WeightTransform
     if token == "(":
-        transform = _parse_chain(tokens, text)
+        transform = _parse_joined(tokens, text)
         if not tokens or tokens.pop(0) != ")":
             raise UsageError(f"a closing bracket is missing in {text!r}")
     else:
@@ -169,5 +164,4 @@ def _grouped(transform: WeightTransform, *kinds: type) -> str:
 def _apply_where(chosen_N: Tensor, transform: WeightTransform, inrs: INRBatch, generator: Generator) -> INRBatch:
     """The INRs with the transform applied to the chosen ones."""
     rows = chosen_N.nonzero()[:, 0]
-    moved = transform(inrs.select(rows), generator)
-    return INRBatch.from_flat(inrs.spec, inrs.flatten().index_copy_(0, rows, moved.flatten()))
+    return replace_rows(inrs, rows, transform(inrs.select(rows), generator))

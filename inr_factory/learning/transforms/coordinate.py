@@ -1,6 +1,7 @@
-"""Warps: known changes of an INR's coordinates, through its first layer.
+"""Coordinate transforms: known changes of what an INR shows, through the coordinates of its first layer.
 
-Shape letters: N INRs, I coordinates. Every warp is affine, and exact up to float32 rounding.
+Each is affine and exact up to float32 rounding. The functions make one chosen change, the classes draw changes at
+random. Shape letters: N INRs, I coordinates.
 """
 
 import math
@@ -12,35 +13,133 @@ from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import Option, check_number, check_word
+from inr_factory.learning.option_strings import check_number, check_word
+from inr_factory.learning.transforms.call_arguments import numbers_of, require_batch
+from inr_factory.learning.transforms.random_transform import (
+    AffineTransform,
+    identity,
+    no_offset,
+    random_sign,
+    uniform,
+)
 
 AXES = ("x", "y", "z")
 
 
-def change_coordinates(inrs: INRBatch, matrix_NII: Tensor, offset_NI: Tensor) -> INRBatch:
+def rotate2d(inrs: INRBatch, degrees: float | Tensor = 30.0) -> INRBatch:
+    """Turn the picture that each INR shows counter-clockwise about its centre.
+
+    Args:
+        inrs: N INRs of 2 coordinates.
+        degrees: The angle, one number or (N,); negative angles turn clockwise.
+
+    Returns:
+        N new INRs.
+
+    Raises:
+        UsageError: For INRs of another number of coordinates, or angles of another shape.
+    """
+    _require_in_dim("rotate2d", inrs, 2)
+    angle = torch.deg2rad(numbers_of(inrs, degrees, "degrees", "", "N"))
+    return change_coordinates(inrs, _plane_rotation(inrs, angle, 0, 1))
+
+
+def rotate3d(inrs: INRBatch, degrees: float | Tensor = 30.0, axis: str = "z") -> INRBatch:
+    """Turn the shape that each INR describes about an axis, by the right-hand rule.
+
+    Args:
+        inrs: N INRs of 3 coordinates.
+        degrees: The angle, one number or (N,). Seen from the tip of the axis, positive angles turn counter-clockwise.
+        axis: "x", "y" or "z".
+
+    Returns:
+        N new INRs.
+
+    Raises:
+        UsageError: For INRs of another number of coordinates, angles of another shape, or an unknown axis.
+    """
+    _require_in_dim("rotate3d", inrs, 3)
+    number = _axis_number("rotate3d", inrs, axis)
+    angle = torch.deg2rad(numbers_of(inrs, degrees, "degrees", "", "N"))
+    return change_coordinates(inrs, _plane_rotation(inrs, -angle, (number + 1) % 3, (number + 2) % 3))
+
+
+def scale(inrs: INRBatch, factor: float | Tensor) -> INRBatch:
+    """Enlarge what each INR shows about the origin: new INRs f'(x) = f(x / factor).
+
+    Args:
+        inrs: N INRs.
+        factor: One number, (I,) for each coordinate, or (N, I); not 0. Factor 2 shows everything twice as large.
+
+    Returns:
+        N new INRs.
+
+    Raises:
+        UsageError: For factors that are 0 or not finite, or of another shape.
+    """
+    require_batch(inrs, "scale")
+    factors = numbers_of(inrs, factor, "factor", "", "I", "N I")
+    if not bool((factors != 0).all()):
+        raise UsageError(f"factor must not be 0, got {factor!r}")
+    return change_coordinates(inrs, identity(inrs, inrs.spec.in_dim) / factors[..., None, :])
+
+
+def translate(inrs: INRBatch, offset: float | Tensor) -> INRBatch:
+    """Move what each INR shows: new INRs f'(x) = f(x - offset).
+
+    Args:
+        inrs: N INRs.
+        offset: One number for all coordinates, (I,), or (N, I). An image is 2 wide and high, x points right and y down.
+
+    Returns:
+        N new INRs.
+
+    Raises:
+        UsageError: For offsets of another shape.
+    """
+    require_batch(inrs, "translate")
+    offset_NI = numbers_of(inrs, offset, "offset", "", "I", "N I").expand(len(inrs), inrs.spec.in_dim)
+    return change_coordinates(inrs, identity(inrs, inrs.spec.in_dim), -offset_NI)
+
+
+def reflect(inrs: INRBatch, axis: str = "x") -> INRBatch:
+    """Mirror what each INR shows by negating one coordinate.
+
+    Args:
+        inrs: N INRs.
+        axis: "x" mirrors images left to right, "y" top to bottom; "z" for INRs of 3 coordinates.
+
+    Returns:
+        N new INRs.
+
+    Raises:
+        UsageError: For an axis that the INRs do not have.
+    """
+    number = _axis_number("reflect", inrs, axis)
+    return change_coordinates(inrs, _reflection(inrs, number, -1.0))
+
+
+def change_coordinates(inrs: INRBatch, matrix_NII: Tensor, offset_NI: Tensor | None = None) -> INRBatch:
     """New INRs f'(x) = f(A x + t), for A matrix (N, I, I) and t offset (N, I), so that f'(A^-1 (x - t)) = f(x).
 
     W_0 becomes W_0 A and b_0 becomes b_0 + W_0 t.
     """
-    first = inrs.weights[0]
-    weights = (torch.bmm(first, matrix_NII), *inrs.weights[1:])
-    biases = (inrs.biases[0] + torch.bmm(first, offset_NI[:, :, None])[:, :, 0], *inrs.biases[1:])
-    return replace(inrs, weights=weights, biases=biases)
+    first, bias = inrs.weights[0], inrs.biases[0]
+    if offset_NI is not None:
+        bias = bias + torch.bmm(first, offset_NI.to(inrs.dtype)[:, :, None])[:, :, 0]
+    weights = (torch.bmm(first, matrix_NII.to(inrs.dtype)), *inrs.weights[1:])
+    return replace(inrs, weights=weights, biases=(bias, *inrs.biases[1:]))
 
 
-class Warp(Option):
-    """A random change of coordinates. Whoever needs to undo it calls `draw` and `change_coordinates` apart."""
+class CoordinateTransform(AffineTransform):
+    """A random change of coordinates: the new INR is f(matrix x + offset)."""
 
-    def draw(self, inrs: INRBatch, generator: Generator) -> tuple[Tensor, Tensor]:
-        """matrix (N, I, I) and offset (N, I), an own draw for every INR: the new one is f(matrix x + offset)."""
-        raise NotImplementedError
-
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
-        return change_coordinates(inrs, *self.draw(inrs, generator))
+    def change(self, inrs: INRBatch, matrix_NKK: Tensor, offset_NK: Tensor) -> INRBatch:
+        return change_coordinates(inrs, matrix_NKK, offset_NK)
 
 
 @dataclass(frozen=True)
-class Rotate2D(Warp):
+class Rotate2D(CoordinateTransform):
     """Rotate 2-D INRs about the origin by an angle uniform in ± degrees."""
 
     name: ClassVar[str] = "rotate2d"
@@ -50,13 +149,14 @@ class Rotate2D(Warp):
         check_number(self, "degrees", 0, 180)
 
     def draw(self, inrs: INRBatch, generator: Generator) -> tuple[Tensor, Tensor]:
-        if inrs.spec.in_dim != 2:
-            raise UsageError(f"rotate2d turns INRs of 2 coordinates, got {inrs.spec}; for 3 there is rotate3d")
-        return _plane_rotation(inrs, generator, self.degrees, 0, 1), _no_offset(inrs)
+        _require_in_dim("rotate2d", inrs, 2)
+        return _plane_rotation(inrs, _random_angle(inrs, generator, self.degrees), 0, 1), no_offset(
+            inrs, inrs.spec.in_dim
+        )
 
 
 @dataclass(frozen=True)
-class Rotate3D(Warp):
+class Rotate3D(CoordinateTransform):
     """Rotate 3-D INRs about the axis x, y or z by an angle uniform in ± degrees, or uniformly over all of SO(3).
 
     axis "any" means SO(3), from uniform unit quaternions (Shoemake 1992), and takes no other degrees than 180.
@@ -73,17 +173,16 @@ class Rotate3D(Warp):
             raise UsageError(f"rotate3d: axis any covers all rotations, got degrees {self.degrees:g}; name x, y or z")
 
     def draw(self, inrs: INRBatch, generator: Generator) -> tuple[Tensor, Tensor]:
-        if inrs.spec.in_dim != 3:
-            raise UsageError(f"rotate3d turns INRs of 3 coordinates, got {inrs.spec}; for 2 there is rotate2d")
+        _require_in_dim("rotate3d", inrs, 3)
         if self.axis == "any":
-            return _any_rotation(inrs, generator), _no_offset(inrs)
-        axis = AXES.index(self.axis)
-        return _plane_rotation(inrs, generator, self.degrees, (axis + 1) % 3, (axis + 2) % 3), _no_offset(inrs)
+            return _any_rotation(inrs, generator), no_offset(inrs, inrs.spec.in_dim)
+        axis, angle_N = AXES.index(self.axis), _random_angle(inrs, generator, self.degrees)
+        return _plane_rotation(inrs, angle_N, (axis + 1) % 3, (axis + 2) % 3), no_offset(inrs, inrs.spec.in_dim)
 
 
 @dataclass(frozen=True)
-class Translate(Warp):
-    """Move each coordinate by an offset uniform in ± max_shift; an image is 2 wide. Exact, through the first layer."""
+class Translate(CoordinateTransform):
+    """Move what an INR shows along each coordinate by an offset uniform in ± max_shift; an image is 2 wide and high."""
 
     name: ClassVar[str] = "translate"
     max_shift: float = 0.25
@@ -97,10 +196,10 @@ class Translate(Warp):
 
 
 @dataclass(frozen=True)
-class Scale(Warp):
+class Scale(CoordinateTransform):
     """Multiply the coordinates by a factor uniform in [low, high], one for all axes or one an axis.
 
-    A factor above 1 makes what the INR shows smaller.
+    A factor u above 1 makes what the INR shows smaller, as `scale(inrs, 1 / u)` does.
     """
 
     name: ClassVar[str] = "scale"
@@ -115,11 +214,11 @@ class Scale(Warp):
     def draw(self, inrs: INRBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         size = inrs.spec.in_dim
         factor = uniform(inrs, generator, size if self.per_axis else 1, self.low, self.high)
-        return identity(inrs, size) * factor[:, None, :], _no_offset(inrs)
+        return identity(inrs, size) * factor[:, None, :], no_offset(inrs, inrs.spec.in_dim)
 
 
 @dataclass(frozen=True)
-class Reflect(Warp):
+class Reflect(CoordinateTransform):
     """Negate one coordinate with `probability`; axis x mirrors images left to right."""
 
     name: ClassVar[str] = "reflect"
@@ -131,42 +230,46 @@ class Reflect(Warp):
         check_number(self, "probability", 0, 1)
 
     def draw(self, inrs: INRBatch, generator: Generator) -> tuple[Tensor, Tensor]:
-        axis = AXES.index(self.axis)
-        if axis >= inrs.spec.in_dim:
-            raise UsageError(f"{self} needs INRs of at least {axis + 1} coordinates, got {inrs.spec}")
-        matrix = identity(inrs, inrs.spec.in_dim)
-        matrix[:, axis, axis] = random_sign(inrs, generator, self.probability)[:, 0]
-        return matrix, _no_offset(inrs)
+        axis = _axis_number("reflect", inrs, self.axis)
+        return _reflection(inrs, axis, random_sign(inrs, generator, self.probability)[:, 0]), no_offset(
+            inrs, inrs.spec.in_dim
+        )
 
 
-def uniform(inrs: INRBatch, generator: Generator, size: int, low: float, high: float) -> Tensor:
-    """(N, size), uniform in [low, high)."""
-    unit = torch.rand(len(inrs), size, generator=generator, device=generator.device, dtype=inrs.dtype)
-    return low + (high - low) * unit
+def _axis_number(name: str, inrs: INRBatch, axis: str) -> int:
+    require_batch(inrs, name)
+    known = AXES[: inrs.spec.in_dim]
+    if axis not in known:
+        raise UsageError(f"{name}: axis must be one of {', '.join(known)} for {inrs.spec}, got {axis!r}")
+    return AXES.index(axis)
 
 
-def random_sign(inrs: INRBatch, generator: Generator, probability: float) -> Tensor:
-    """(N, 1): -1 with `probability`, else 1."""
-    return 1 - 2 * (uniform(inrs, generator, 1, 0, 1) < probability).to(inrs.dtype)
+def _require_in_dim(name: str, inrs: INRBatch, in_dim: int) -> None:
+    require_batch(inrs, name)
+    if inrs.spec.in_dim != in_dim:
+        other = f"; for {inrs.spec.in_dim} use rotate{inrs.spec.in_dim}d" if inrs.spec.in_dim in (2, 3) else ""
+        raise UsageError(f"{name} turns INRs of {in_dim} coordinates, got {inrs.spec}{other}")
 
 
-def identity(inrs: INRBatch, size: int) -> Tensor:
-    """(N, size, size), free to be written."""
-    return torch.eye(size, device=inrs.device, dtype=inrs.dtype).repeat(len(inrs), 1, 1)
-
-
-def _no_offset(inrs: INRBatch) -> Tensor:
-    return torch.zeros(len(inrs), inrs.spec.in_dim, device=inrs.device, dtype=inrs.dtype)
-
-
-def _plane_rotation(inrs: INRBatch, generator: Generator, degrees: float, first: int, second: int) -> Tensor:
-    """(N, I, I): turns axis `first` towards axis `second` by an angle uniform in ± degrees."""
-    limit = math.radians(degrees)
-    angle = uniform(inrs, generator, 1, -limit, limit)[:, 0]
+def _reflection(inrs: INRBatch, axis: int, sign: float | Tensor) -> Tensor:
     matrix = identity(inrs, inrs.spec.in_dim)
-    matrix[:, first, first] = matrix[:, second, second] = angle.cos()
-    matrix[:, second, first] = angle.sin()
-    matrix[:, first, second] = -angle.sin()
+    matrix[:, axis, axis] = sign
+    return matrix
+
+
+def _random_angle(inrs: INRBatch, generator: Generator, degrees: float) -> Tensor:
+    """(N,) radians, uniform in ± degrees."""
+    limit = math.radians(degrees)
+    return uniform(inrs, generator, 1, -limit, limit)[:, 0]
+
+
+def _plane_rotation(inrs: INRBatch, angle: Tensor, first: int, second: int) -> Tensor:
+    """(N, I, I), for angle () or (N,): turns axis `first` towards axis `second`, and so what an INR shows the other way."""
+    matrix = identity(inrs, inrs.spec.in_dim)
+    cos, sin = angle.cos().to(inrs.dtype), angle.sin().to(inrs.dtype)
+    matrix[:, first, first] = matrix[:, second, second] = cos
+    matrix[:, second, first] = sin
+    matrix[:, first, second] = -sin
     return matrix
 
 

@@ -1,7 +1,8 @@
-"""Moves: hidden neurons of many INRs reordered, scaled and shifted in one pass over memory, by neuron_ops.c.
+"""Neuron operations: hidden neurons of many INRs reordered, scaled and shifted.
 
-For float32 INRs on the CPU that no gradient is asked of, where the C code was compiled; symmetries.py and canonical.py
-have the same in torch. Shape letters: N INRs, D parameters of one, L hidden layers, H neurons of each.
+In torch for all INRs; for float32 INRs on the CPU that need no gradient, in one pass over memory by neuron_ops.c where
+it was compiled. Shape letters: N INRs, D parameters of one, L hidden layers, H neurons of each, I inputs and O outputs
+of a layer.
 """
 
 import ctypes
@@ -20,33 +21,88 @@ LIBRARY = SOURCE.with_name("_neuron_ops.so")
 MAX_HIDDEN_DIM = 1024
 
 
-class _Shape(ctypes.Structure):
-    """`shape` of neuron_ops.c."""
-
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("count", "in_dim", "out_dim", "hidden", "layers", "stride"))
-
-
-def usable(inrs: INRBatch) -> bool:
-    """Whether this room can move these."""
-    tensors = (*inrs.weights, *inrs.biases)
-    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" and not x.requires_grad for x in tensors)
-    return plain and inrs.spec.hidden_dim <= MAX_HIDDEN_DIM and _library() is not None
-
-
-def move_neurons(
+def change_neurons(
     inrs: INRBatch,
     order_LNH: Tensor | None = None,
     incoming_LNH: Tensor | None = None,
     outgoing_LNH: Tensor | None = None,
     shift_LNH: Tensor | None = None,
 ) -> INRBatch:
-    """Neuron i of each hidden layer becomes the one that was at order[i], its row of weights and its bias times
+    """Change the neurons of all hidden layers, each as `change_layer` does."""
+    operations = (order_LNH, incoming_LNH, outgoing_LNH, shift_LNH)
+    if supports(inrs):
+        return _change_neurons_in_c(inrs, *operations)
+    for layer in reversed(range(inrs.spec.num_hidden)):  # so that incoming factors are multiplied first, as in C
+        inrs = change_layer(inrs, layer, *(None if part is None else part[layer] for part in operations))
+    return inrs
+
+
+def change_layer(
+    inrs: INRBatch,
+    layer: int,
+    order_NH: Tensor | None = None,
+    incoming_NH: Tensor | None = None,
+    outgoing_NH: Tensor | None = None,
+    shift_NH: Tensor | None = None,
+) -> INRBatch:
+    """Neuron i of one hidden layer becomes the one that was at order[i], its row of weights and its bias times
     incoming[i], its bias plus shift[i], its column of weights in the next layer times outgoing[i]."""
+    weight, bias, onward = inrs.weights[layer], inrs.biases[layer], inrs.weights[layer + 1]
+    if order_NH is not None:
+        weight, bias = _pick_rows(weight, order_NH), bias.gather(1, order_NH)
+        onward = onward.gather(2, order_NH[:, None, :].expand_as(onward))
+    if incoming_NH is not None:
+        weight, bias = weight * incoming_NH[:, :, None], bias * incoming_NH
+    if outgoing_NH is not None:
+        onward = onward * outgoing_NH[:, None, :]
+    if shift_NH is not None:
+        bias = bias + shift_NH
+    weights = (*inrs.weights[:layer], weight, onward, *inrs.weights[layer + 2 :])
+    return INRBatch(inrs.spec, weights, (*inrs.biases[:layer], bias, *inrs.biases[layer + 1 :]))
+
+
+def half_turns(inrs: INRBatch, count: Tensor) -> tuple[Tensor, Tensor]:
+    """(outgoing, shift) that move the phases of neurons by `count` half turns, a tensor of whole numbers.
+
+    Exact for sine INRs: sin(z + k pi) = (-1)^k sin(z), with k pi / omega_0 added to the bias; in float32 the biases are
+    rounded, about 1e-7 for each half turn.
+    """
+    return alternating_sign(count), count * (math.pi / inrs.spec.omega_0)
+
+
+def alternating_sign(count: Tensor) -> Tensor:
+    """(-1)^k for whole numbers k of either sign, which are floats. Tensor.remainder takes twice as long."""
+    return 1 - 2 * (count - 2 * (count / 2).floor())
+
+
+def _pick_rows(weight_NOI: Tensor, rows_NO: Tensor) -> Tensor:
+    count, outputs, inputs = weight_NOI.shape
+    if inputs == 2 and weight_NOI.dtype in (torch.float32, torch.float64):
+        # Rows of two numbers are gathered twice as fast as complex numbers, which need even strides of their own.
+        pairs = torch.view_as_complex(weight_NOI.clone(memory_format=torch.contiguous_format))
+        return torch.view_as_real(pairs.gather(1, rows_NO))
+    start_N1 = torch.arange(0, count * outputs, outputs, device=weight_NOI.device)[:, None]
+    return weight_NOI.reshape(-1, inputs).index_select(0, (rows_NO + start_N1).flatten()).view(count, outputs, inputs)
+
+
+class _Shape(ctypes.Structure):
+    """`shape` of neuron_ops.c."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("count", "in_dim", "out_dim", "hidden", "layers", "stride"))
+
+
+def supports(inrs: INRBatch) -> bool:
+    """Whether neuron_ops.c can change these INRs."""
+    tensors = (*inrs.weights, *inrs.biases)
+    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" and not x.requires_grad for x in tensors)
+    return plain and inrs.spec.hidden_dim <= MAX_HIDDEN_DIM and _library() is not None
+
+
+def _change_neurons_in_c(inrs: INRBatch, order_LNH: Tensor | None, *factors: Tensor | None) -> INRBatch:
     library, flat, rows, shape = _prepare(inrs)
-    given = (incoming_LNH, outgoing_LNH, shift_LNH)
-    factors = [None if part is None else part.to(torch.float32).contiguous() for part in given]
+    given = [None if part is None else part.to(torch.float32).contiguous() for part in factors]
     orders = None if order_LNH is None else order_LNH.contiguous()
-    addresses = [None if part is None else part.data_ptr() for part in (orders, *factors)]
+    addresses = [None if part is None else part.data_ptr() for part in (orders, *given)]
     library.move_neurons(ctypes.byref(shape), rows.data_ptr(), flat.data_ptr(), *addresses)
     return INRBatch.from_flat(inrs.spec, flat)
 

@@ -1,6 +1,6 @@
-"""Noise: augmentations that change the function a little, and label smoothing, their counterpart for targets.
+"""Noise: augmentations that change the function a little.
 
-Shape letters: N INRs, D parameters of one INR, C classes.
+Shape letters: N INRs, D parameters of one INR.
 """
 
 import math
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import Option, check_number
+from inr_factory.learning.option_strings import check_number
+from inr_factory.learning.transforms.random_transform import RandomTransform
 
 
 @dataclass(frozen=True)
-class GaussianNoise(Option):
+class GaussianNoise(RandomTransform):
     """Add normal noise of `scale` times the standard deviation of each layer's weights, and of its biases.
 
     The deviation is each INR's own, over one layer's weights or biases (Shamsian et al. 2024 use 0.32); that of
@@ -30,7 +30,7 @@ class GaussianNoise(Option):
     def __post_init__(self) -> None:
         check_number(self, "scale", 0, 100)
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         noise = INRBatch.from_flat(inrs.spec, _normal(inrs, generator))
         return INRBatch(inrs.spec, self._add(inrs.weights, noise.weights), self._add(inrs.biases, noise.biases))
 
@@ -42,7 +42,7 @@ class GaussianNoise(Option):
 
 
 @dataclass(frozen=True)
-class MultiplicativeNoise(Option):
+class MultiplicativeNoise(RandomTransform):
     """Multiply every parameter by 1 + scale z, z standard normal (as DAMP, Trinh et al. 2024, with 0.1 to 0.25)."""
 
     name: ClassVar[str] = "multiplicative_noise"
@@ -51,13 +51,13 @@ class MultiplicativeNoise(Option):
     def __post_init__(self) -> None:
         check_number(self, "scale", 0, 100)
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         flat = inrs.flatten()
         return INRBatch.from_flat(inrs.spec, torch.addcmul(flat, flat, _normal(inrs, generator), value=self.scale))
 
 
 @dataclass(frozen=True)
-class Dropout(Option):
+class Dropout(RandomTransform):
     """Set every parameter to 0 with `probability`. What remains is not rescaled: an INR is no network in training."""
 
     name: ClassVar[str] = "dropout"
@@ -66,14 +66,14 @@ class Dropout(Option):
     def __post_init__(self) -> None:
         check_number(self, "probability", 0, 1)
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         flat = inrs.flatten()
         kept = torch.rand(flat.shape, generator=generator, device=generator.device) >= self.probability
         return INRBatch.from_flat(inrs.spec, flat * kept)
 
 
 @dataclass(frozen=True)
-class QuantileDropout(Option):
+class QuantileDropout(RandomTransform):
     """Set the smallest parameters to 0: all |theta| below the q-quantile, q uniform in [0, max_quantile] for each INR.
 
     joint takes the quantile over all parameters of an INR, as Shamsian et al. (2024); else over each layer's.
@@ -86,7 +86,7 @@ class QuantileDropout(Option):
     def __post_init__(self) -> None:
         check_number(self, "max_quantile", 0, 1)
 
-    def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch:
+    def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         flat = inrs.flatten()
         quantile = self.max_quantile * torch.rand(len(flat), 1, generator=generator, device=generator.device)
         sizes = [outputs * inputs + outputs for outputs, inputs in inrs.spec.layer_shapes]
@@ -99,18 +99,6 @@ class QuantileDropout(Option):
         smallest = _smallest(part.abs(), math.ceil(self.max_quantile * last) + 1)
         rank = (quantile_N1 * last).ceil().long().clamp(max=smallest.shape[1] - 1)
         return torch.where(part.abs() < smallest.gather(1, rank), 0, part)
-
-
-def smooth_labels(targets: Tensor, smoothing: float = 0.1) -> Tensor:
-    """(1 - smoothing) targets + smoothing / C, for targets (N, C) that sum to 1 (Szegedy et al. 2016).
-
-    Raises UsageError for targets of another shape or a smoothing outside [0, 1].
-    """
-    if targets.dim() != 2 or not targets.is_floating_point():
-        raise UsageError(f"targets must be (N, C) floats, got {tuple(targets.shape)} of {targets.dtype}; one-hot them")
-    if not 0 <= smoothing <= 1:
-        raise UsageError(f"smoothing must be a number from 0 to 1, got {smoothing!r}")
-    return (1 - smoothing) * targets + smoothing / targets.shape[1]
 
 
 def _normal(inrs: INRBatch, generator: Generator) -> Tensor:

@@ -79,7 +79,7 @@ def view_distances(sample: Sample) -> list[Distances]:
     forms: dict[str, Any] = {"as fitted": lambda a, b: (b, a)}
     if first.spec.activation == "sine":
         forms["canonical"] = lambda a, b: (canonicalize(b), canonicalize(a))
-    forms["aligned"] = lambda a, b: (align(b, a, best_match(a)).inrs, a)
+    forms["aligned"] = lambda a, b: (align(b, a, best_match(a)), a)
     return [Distances(name, *between(form)) for name, form in forms.items()]
 
 
@@ -102,7 +102,7 @@ def weight_maps(sample: Sample) -> list[Map]:
     forms = {"as fitted": inrs}
     if inrs.spec.activation == "sine":
         forms["canonical"] = canonicalize(inrs)
-    forms["aligned"] = align(inrs, inrs.select(slice(0, 1)), best_match(inrs)).inrs
+    forms["aligned"] = align(inrs, inrs.select(slice(0, 1)), best_match(inrs))
     return [principal_axes(name, form.flatten().double().numpy(), sample.label) for name, form in forms.items()]
 
 

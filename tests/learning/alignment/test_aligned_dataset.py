@@ -8,7 +8,7 @@ from support.small_sets import make_set
 from inr_factory.errors import UsageError
 from inr_factory.generation.signals import pixel_grid
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.alignment.aligned_dataset import align_set, find_template
+from inr_factory.learning.alignment.aligned_dataset import align_dataset, find_template
 from inr_factory.learning.alignment.weight_matching import relative_distance
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage.manifest import load_manifest
@@ -27,7 +27,7 @@ def inrs_of(root, split="train"):
 
 @pytest.mark.parametrize("match", ["permutation", "signed", "phase"])
 def test_an_aligned_copy_has_the_same_functions_and_rows_but_nearer_weights(root, tmp_path, match):
-    report = align_set(root, tmp_path / "copy", match)
+    report = align_dataset(root, tmp_path / "copy", match)
 
     before, rows = inrs_of(root)
     after, copied = inrs_of(tmp_path / "copy")
@@ -43,7 +43,7 @@ def test_an_aligned_copy_has_the_same_functions_and_rows_but_nearer_weights(root
 
 
 def test_the_template_itself_stays_as_it_is(root, tmp_path):
-    align_set(root, tmp_path / "copy", "signed", template="train-3@1")
+    align_dataset(root, tmp_path / "copy", "signed", template="train-3@1")
     before, rows = inrs_of(root)
     after, _ = inrs_of(tmp_path / "copy")
     at = np.flatnonzero((rows.object_ids == "train-3") & (rows.views == 1))[0]
@@ -52,26 +52,26 @@ def test_the_template_itself_stays_as_it_is(root, tmp_path):
 
 def test_a_copy_is_completed_and_what_it_has_is_left_alone(root, tmp_path):
     out = tmp_path / "copy"
-    align_set(root, out)
+    align_dataset(root, out)
     whole = {path.name: path.read_bytes() for path in (out / "data").iterdir()}
     victim = sorted((out / "data").iterdir())[1]
     victim.unlink()
     times = {path: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
 
-    report = align_set(root, out)
+    report = align_dataset(root, out)
 
     assert report.made == 1
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert {path.name: path.read_bytes() for path in (out / "data").iterdir()} == whole
-    assert align_set(root, out).made == 0
+    assert align_dataset(root, out).made == 0
 
 
 def test_a_copy_in_another_way_is_refused(root, tmp_path):
-    align_set(root, tmp_path / "copy", "signed")
+    align_dataset(root, tmp_path / "copy", "signed")
     with pytest.raises(UsageError, match="aligned in another way"):
-        align_set(root, tmp_path / "copy", "permutation")
+        align_dataset(root, tmp_path / "copy", "permutation")
     with pytest.raises(UsageError, match="is the set itself"):
-        align_set(root, root)
+        align_dataset(root, root)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_copy_in_another_way_is_refused(root, tmp_path):
 )
 def test_a_template_that_is_not_there_is_told(root, tmp_path, template, words):
     with pytest.raises(UsageError, match=words):
-        align_set(root, tmp_path / "copy", template=template)
+        align_dataset(root, tmp_path / "copy", template=template)
 
 
 def test_fitting_into_a_copy_is_refused(tmp_path):
@@ -89,6 +89,6 @@ def test_fitting_into_a_copy_is_refused(tmp_path):
     from inr_factory.generation.execution.fit_dataset import fit_set
 
     fit_set(tiny(), tmp_path / "set", LOCAL)
-    align_set(tmp_path / "set", tmp_path / "copy")
+    align_dataset(tmp_path / "set", tmp_path / "copy")
     with pytest.raises(UsageError, match="is a copy"):
         fit_set(tiny(views=3), tmp_path / "copy", LOCAL)

@@ -7,10 +7,12 @@ from scipy.optimize import linear_sum_assignment
 
 from inr_factory.inr.batch import start_values
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.alignment import linear_assignment as assignments
+from inr_factory.learning.alignment import linear_assignment
 from inr_factory.learning.alignment.weight_matching import solve_assignments
 
-built = pytest.mark.skipif(assignments._library() is None, reason="the C code was not compiled when this was installed")
+built = pytest.mark.skipif(
+    linear_assignment._library() is None, reason="the C code was not compiled when this was installed"
+)
 
 
 def total(gain, columns):
@@ -43,7 +45,7 @@ def _gains_of_neurons(count):
 def test_it_is_an_optimum(kind, size):
     gains = KINDS[kind](size, torch.Generator().manual_seed(size))
 
-    found = assignments.solve(gains)
+    found = linear_assignment.solve(gains)
 
     assert torch.equal(found.sort(dim=1).values, torch.arange(size).expand(len(gains), -1))
     for gain, columns in zip(gains.double().numpy(), found.numpy(), strict=True):
@@ -54,21 +56,21 @@ def test_it_is_an_optimum(kind, size):
 def test_each_problem_is_solved_by_itself():
     gains = torch.randn(9, 16, 16, generator=torch.Generator().manual_seed(0))
 
-    alone = torch.cat([assignments.solve(gain[None]) for gain in gains])
+    alone = torch.cat([linear_assignment.solve(gain[None]) for gain in gains])
 
-    assert torch.equal(assignments.solve(gains), alone)
-    assert torch.equal(assignments.solve(gains.mT.contiguous().mT), alone)
-    assert assignments.solve(gains[:0]).shape == (0, 16)
+    assert torch.equal(linear_assignment.solve(gains), alone)
+    assert torch.equal(linear_assignment.solve(gains.mT.contiguous().mT), alone)
+    assert linear_assignment.solve(gains[:0]).shape == (0, 16)
 
 
 def test_without_the_library_and_in_double_precision_scipy_does_the_work(monkeypatch, tmp_path):
     gains = torch.randn(5, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = solve_assignments(gains)
-    assert not assignments.usable(gains.double())
-    monkeypatch.setattr(assignments, "LIBRARY", tmp_path / "_linear_assignment.so")
-    assignments._library.cache_clear()
+    assert not linear_assignment.supports(gains.double())
+    monkeypatch.setattr(linear_assignment, "LIBRARY", tmp_path / "_linear_assignment.so")
+    linear_assignment._library.cache_clear()
     try:
-        assert not assignments.usable(gains)
+        assert not linear_assignment.supports(gains)
         assert torch.equal(solve_assignments(gains), expected)
     finally:
-        assignments._library.cache_clear()
+        linear_assignment._library.cache_clear()

@@ -49,7 +49,7 @@ def test_the_partner_is_aligned_before_it_is_mixed(match, inrs, targets, generat
         lam, weight[n] = float(weight[n]), 0
         if lam < 1:
             partner = inrs.select(weight.argmax()[None])
-            aligned = align(partner, inrs.select(slice(n, n + 1)), match).inrs
+            aligned = align(partner, inrs.select(slice(n, n + 1)), match)
             expected = lam * inrs.flatten()[n] + (1 - lam) * aligned.flatten()[0]
             torch.testing.assert_close(mixed.flatten()[n], expected, atol=1e-5, rtol=0)
 
@@ -141,7 +141,7 @@ def test_aligned_midpoints_stay_nearer_to_both(inrs, generator):
     many, partners = start_values(inrs.spec, range(20)), start_values(inrs.spec, range(50, 70))
     half = torch.full((20,), 0.5)
 
-    aligned = align(partners, many, "phase").inrs
+    aligned = align(partners, many, "phase")
 
     near, far = mix(many, aligned, half), mix(many, partners, half)
     assert float(relative_distance(near, many).mean()) < 0.8 * float(relative_distance(far, many).mean())

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from inr_factory.errors import UsageError
-from inr_factory.learning.data.batch_sampler import BatchPlan
+from inr_factory.learning.data.batch_sampler import BatchSampler
 
 OBJECTS = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 4])  # view by view; object 3 has two views, the rest three
 
 
-def rows(plan: BatchPlan, epoch: int = 0, position: int = 0) -> list[list[int]]:
+def rows(plan: BatchSampler, epoch: int = 0, position: int = 0) -> list[list[int]]:
     return [batch.tolist() for batch in plan.batches(epoch, position)]
 
 
@@ -22,12 +22,12 @@ def flat(batches: list[list[int]]) -> list[int]:
     return [row for batch in batches for row in batch]
 
 
-def by_object(**settings: Any) -> BatchPlan:
-    return BatchPlan(num_rows=len(OBJECTS), objects_N=OBJECTS, **settings)
+def by_object(**settings: Any) -> BatchSampler:
+    return BatchSampler(num_rows=len(OBJECTS), objects_N=OBJECTS, **settings)
 
 
 def test_an_epoch_is_every_row_once_in_an_order_of_its_own() -> None:
-    plan = BatchPlan(num_rows=23, batch_size=5, drop_last=False)
+    plan = BatchSampler(num_rows=23, batch_size=5, drop_last=False)
 
     epochs = [rows(plan, epoch) for epoch in range(3)]
 
@@ -36,11 +36,11 @@ def test_an_epoch_is_every_row_once_in_an_order_of_its_own() -> None:
         assert sorted(flat(batches)) == list(range(23))
     assert len({tuple(flat(batches)) for batches in epochs}) == 3
     assert rows(plan, 1) == epochs[1], "the same epoch must be the same again"
-    assert rows(BatchPlan(num_rows=23, batch_size=5, drop_last=False, seed=1)) != epochs[0]
+    assert rows(BatchSampler(num_rows=23, batch_size=5, drop_last=False, seed=1)) != epochs[0]
 
 
 def test_every_row_is_as_likely_at_every_place() -> None:
-    plan = BatchPlan(num_rows=4, batch_size=4)
+    plan = BatchSampler(num_rows=4, batch_size=4)
 
     orders = Counter(tuple(flat(rows(plan, epoch))) for epoch in range(2400))
 
@@ -49,10 +49,10 @@ def test_every_row_is_as_likely_at_every_place() -> None:
 
 
 def test_unshuffled_batches_are_the_rows_in_order() -> None:
-    plan = BatchPlan(num_rows=7, batch_size=3, shuffle=False)
+    plan = BatchSampler(num_rows=7, batch_size=3, shuffle=False)
 
     assert rows(plan, 0) == rows(plan, 5) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert rows(BatchPlan(num_rows=7, batch_size=3, shuffle=False, drop_last=True)) == [[0, 1, 2], [3, 4, 5]]
+    assert rows(BatchSampler(num_rows=7, batch_size=3, shuffle=False, drop_last=True)) == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
@@ -72,7 +72,7 @@ def test_ranks_are_disjoint_and_together_the_epoch(world_size: int, num_objects:
     settings = [{}, {"views_per_object": 2}, {"views_per_object": 2, "grouped": True}, {"shuffle": False}]
     for chosen in settings:
         ranks = [
-            BatchPlan(
+            BatchSampler(
                 num_rows=len(objects),
                 objects_N=objects,
                 batch_size=4,
@@ -137,7 +137,7 @@ def test_grouped_views_of_an_object_stand_together(k: int) -> None:
 
 
 def test_without_grouping_views_of_an_object_are_apart() -> None:
-    plan = BatchPlan(
+    plan = BatchSampler(
         num_rows=200, batch_size=20, objects_N=np.repeat(np.arange(100), 2), views_per_object=2, drop_last=False
     )
 
@@ -147,17 +147,17 @@ def test_without_grouping_views_of_an_object_are_apart() -> None:
 
 
 def test_a_batch_larger_than_the_epoch_is_made_smaller() -> None:
-    assert [len(batch) for batch in rows(BatchPlan(num_rows=7, batch_size=64))] == [7]
-    assert BatchPlan(num_rows=7, batch_size=64).rows_per_batch == 7
-    assert [len(rows(BatchPlan(num_rows=7, batch_size=64, rank=1, world_size=2))[0])] == [3]
+    assert [len(batch) for batch in rows(BatchSampler(num_rows=7, batch_size=64))] == [7]
+    assert BatchSampler(num_rows=7, batch_size=64).rows_per_batch == 7
+    assert [len(rows(BatchSampler(num_rows=7, batch_size=64, rank=1, world_size=2))[0])] == [3]
     assert [len(b) for b in rows(by_object(batch_size=64, views_per_object=2, grouped=True))] == [10]
-    assert len(BatchPlan(num_rows=7, batch_size=7)) == 1
-    assert BatchPlan(num_rows=7, batch_size=4).rows_per_batch == 4
+    assert len(BatchSampler(num_rows=7, batch_size=7)) == 1
+    assert BatchSampler(num_rows=7, batch_size=4).rows_per_batch == 4
 
 
 def test_seeds_of_batches_differ_and_stay() -> None:
     def seeds(**settings: Any) -> list[int]:
-        plan = BatchPlan(num_rows=9, batch_size=3, **settings)
+        plan = BatchSampler(num_rows=9, batch_size=3, **settings)
         return [plan.batch_seed(epoch, position) for epoch in range(12) for position in range(12)]
 
     runs = [seeds(), seeds(seed=1), seeds(rank=1, world_size=2)]
@@ -168,10 +168,10 @@ def test_seeds_of_batches_differ_and_stay() -> None:
 
 def test_orders_and_seeds_are_the_same_in_every_process() -> None:
     show = (
-        "from inr_factory.learning.data.batch_sampler import BatchPlan; plan = BatchPlan(num_rows=9, batch_size=9, seed=5);"
+        "from inr_factory.learning.data.batch_sampler import BatchSampler; plan = BatchSampler(num_rows=9, batch_size=9, seed=5);"
         "print(plan.order(3).tolist(), plan.batch_seed(3, 2))"
     )
-    plan = BatchPlan(num_rows=9, batch_size=9, seed=5)
+    plan = BatchSampler(num_rows=9, batch_size=9, seed=5)
 
     told = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True).stdout
 

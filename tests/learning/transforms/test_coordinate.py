@@ -114,7 +114,7 @@ def test_draws_stay_in_their_range_and_fill_it(inrs, generator):
     [
         (Rotate2D(), SirenSpec(3, 1), "rotate2d turns INRs of 2 coordinates, got 3-32-32-1"),
         (Rotate3D(), SirenSpec(2, 1), "rotate3d turns INRs of 3 coordinates, got 2-32-32-1"),
-        (Reflect(axis="z"), SirenSpec(2, 1), "at least 3 coordinates"),
+        (Reflect(axis="z"), SirenSpec(2, 1), "axis must be one of x, y for 2-32-32-1"),
         (MixChannels(), SirenSpec(2, 1), "needs INRs of 3 values"),
     ],
 )

@@ -5,13 +5,19 @@ import torch
 
 from inr_factory.inr.batch import INRBatch, start_values
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.alignment.weight_matching import rewire
-from inr_factory.learning.transforms import neuron_ops as moves
+from inr_factory.learning.alignment.weight_matching import NeuronMatching
+from inr_factory.learning.transforms import neuron_ops
 from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.learning.transforms.neuron_ops import flat_view
-from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ScaleReLU, ShiftPhases, random_orders
+from inr_factory.learning.transforms.symmetries import (
+    FlipSigns,
+    PermuteNeurons,
+    ScaleReLU,
+    ShiftPhases,
+    random_permutations,
+)
 
-built = pytest.mark.skipif(moves._library() is None, reason="the C code was not compiled when this was installed")
+built = pytest.mark.skipif(neuron_ops._library() is None, reason="the C code was not compiled when this was installed")
 
 SPECS = [
     SirenSpec(2, 1, hidden_dim=32, num_hidden=2, output_bias=0.5),
@@ -29,7 +35,7 @@ def spread(spec, count=6):
 
 def in_torch(monkeypatch, move):
     with monkeypatch.context() as patch:
-        patch.setattr(moves, "usable", lambda inrs: False)
+        patch.setattr(neuron_ops, "supports", lambda inrs: False)
         return move()
 
 
@@ -42,7 +48,7 @@ def test_transforms_are_those_of_torch(transform, spec, monkeypatch):
     def move():
         return transform(inrs, torch.Generator().manual_seed(3)).flatten()
 
-    assert moves.usable(inrs)
+    assert neuron_ops.supports(inrs)
     torch.testing.assert_close(move(), in_torch(monkeypatch, move), atol=0, rtol=0)
 
 
@@ -77,12 +83,12 @@ def test_canonical_forms_are_those_of_torch(spec, monkeypatch):
 def test_alignments_are_applied_as_in_torch(spec, monkeypatch):
     inrs, generator = spread(spec), torch.Generator().manual_seed(1)
     shape = (len(inrs), spec.num_hidden, spec.hidden_dim)
-    orders = random_orders(shape, generator)
+    orders = random_permutations(shape, generator)
     signs = torch.randn(shape, generator=generator).sign()
     turns = torch.randint(-2, 3, shape, generator=generator).float()
 
     def move():
-        return rewire(inrs, orders, signs, turns).flatten()
+        return NeuronMatching(orders, signs, turns).apply(inrs).flatten()
 
     torch.testing.assert_close(move(), in_torch(monkeypatch, move), atol=1e-6, rtol=0)
 
@@ -135,19 +141,19 @@ def test_gradients_other_types_and_very_wide_inrs_are_left_to_torch():
     inrs = spread(SPECS[0])
     leaf = inrs.flatten().requires_grad_()
 
-    assert not moves.usable(INRBatch.from_flat(SPECS[0], leaf))
-    assert not moves.usable(inrs.to(torch.float64))
-    assert not moves.usable(start_values(SirenSpec(2, 1, hidden_dim=1025, num_hidden=1), [0]))
+    assert not neuron_ops.supports(INRBatch.from_flat(SPECS[0], leaf))
+    assert not neuron_ops.supports(inrs.to(torch.float64))
+    assert not neuron_ops.supports(start_values(SirenSpec(2, 1, hidden_dim=1025, num_hidden=1), [0]))
     canonicalize(INRBatch.from_flat(SPECS[0], leaf)).flatten().sum().backward()
     assert leaf.grad is not None
 
 
 def test_without_the_library_torch_does_the_work(monkeypatch, tmp_path):
-    monkeypatch.setattr(moves, "LIBRARY", tmp_path / "_neuron_ops.so")
-    moves._library.cache_clear()
+    monkeypatch.setattr(neuron_ops, "LIBRARY", tmp_path / "_neuron_ops.so")
+    neuron_ops._library.cache_clear()
     try:
         inrs = spread(SPECS[0])
-        assert not moves.usable(inrs)
+        assert not neuron_ops.supports(inrs)
         assert len(canonicalize(inrs)) == len(inrs)
     finally:
-        moves._library.cache_clear()
+        neuron_ops._library.cache_clear()

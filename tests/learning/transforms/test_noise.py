@@ -11,7 +11,6 @@ from inr_factory.learning.transforms.noise import (
     GaussianNoise,
     MultiplicativeNoise,
     QuantileDropout,
-    smooth_labels,
 )
 
 WIDE = SirenSpec(2, 1, hidden_dim=64)
@@ -105,16 +104,6 @@ def test_all_of_it_is_allowed(everything, inrs, generator):
     assert float((dropped == 0).float().mean()) > 0.2
 
 
-def test_smoothed_labels_sum_to_one_and_keep_their_class():
-    targets = torch.eye(4)[[2, 0, 3]]
-
-    smooth = smooth_labels(targets, 0.2)
-
-    torch.testing.assert_close(smooth.sum(dim=1), torch.ones(3))
-    torch.testing.assert_close(smooth[0], torch.tensor([0.05, 0.05, 0.85, 0.05]))
-    assert torch.equal(targets, torch.eye(4)[[2, 0, 3]])
-
-
 @pytest.mark.parametrize(
     "refused",
     [
@@ -122,9 +111,6 @@ def test_smoothed_labels_sum_to_one_and_keep_their_class():
         lambda: GaussianNoise(float("nan")),
         lambda: Dropout(1.1),
         lambda: QuantileDropout(-0.1),
-        lambda: smooth_labels(torch.eye(3), 1.5),
-        lambda: smooth_labels(torch.tensor([1, 2])),
-        lambda: smooth_labels(torch.ones(2, 3, dtype=torch.long)),
     ],
 )
 def test_values_outside_their_range_are_refused(refused):

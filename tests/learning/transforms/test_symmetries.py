@@ -8,14 +8,12 @@ import torch
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import start_values
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.transforms.neuron_ops import change_layer, half_turns
 from inr_factory.learning.transforms.symmetries import (
     FlipSigns,
     PermuteNeurons,
     ScaleReLU,
     ShiftPhases,
-    permute_neurons,
-    scale_neurons,
-    shift_phases,
 )
 
 EXACT = [PermuteNeurons(), FlipSigns(), FlipSigns(probability=1.0), ShiftPhases(), ShiftPhases(max_k=3)]
@@ -53,14 +51,14 @@ def test_scaling_relu_neurons_keeps_to_its_range(relu_inrs, generator):
 
 def test_flips_without_their_outgoing_weights_change_the_function(inrs, coords):
     sign = -torch.ones(5, 8)
-    wrong = scale_neurons(inrs, 0, sign, torch.ones(5, 8))
+    wrong = change_layer(inrs, 0, None, sign, torch.ones(5, 8))
 
     assert float((wrong(coords) - inrs(coords)).abs().max()) > 100 * ATOL
 
 
 def test_phases_shifted_by_another_omega_change_the_function(inrs, coords):
     alien = replace(inrs, spec=replace(inrs.spec, omega_0=inrs.spec.omega_0 + 1))
-    wrong = replace(shift_phases(alien, 0, torch.ones(5, 8)), spec=inrs.spec)
+    wrong = replace(change_layer(alien, 0, None, None, *half_turns(alien, torch.ones(5, 8))), spec=inrs.spec)
 
     assert float((wrong(coords) - inrs(coords)).abs().max()) > 100 * ATOL
 
@@ -68,7 +66,7 @@ def test_phases_shifted_by_another_omega_change_the_function(inrs, coords):
 def test_a_permutation_says_where_each_neuron_was(inrs):
     order = torch.stack([torch.roll(torch.arange(8), n) for n in range(5)])
 
-    moved = permute_neurons(inrs, 1, order)
+    moved = change_layer(inrs, 1, order)
 
     for n in range(5):
         assert torch.equal(moved.weights[1][n], inrs.weights[1][n][order[n]])

@@ -1,0 +1,46 @@
+"""Arguments that transforms and mixing are called with: checked, each wrong one refused in one line.
+
+Shape letters: N INRs, I coordinates.
+"""
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_tensor
+from inr_factory.inr.batch import INRBatch
+
+
+def require_batch(inrs: object, name: str) -> None:
+    """Raise UsageError unless inrs is an INRBatch."""
+    if not isinstance(inrs, INRBatch):
+        kind = f"{type(inrs).__module__}.{type(inrs).__name__}".removeprefix("builtins.")
+        raise UsageError(f"{name} needs an INRBatch, got {kind}; INRBatch.from_flat(spec, weights) makes one")
+
+
+def default_generator(inrs: INRBatch, generator: Generator | None, name: str) -> Generator:
+    """The generator, or a new one on the INRs' device seeded by the system; UsageError for one that does not fit."""
+    require_batch(inrs, name)
+    if generator is None:
+        generator = Generator(inrs.device)
+        generator.seed()
+    if not isinstance(generator, Generator):
+        raise UsageError(f"{name}: generator must be a torch.Generator, got {type(generator).__name__}")
+    if generator.device.type != inrs.device.type or (generator.device.index or 0) != (inrs.device.index or 0):
+        raise UsageError(
+            f"{name}: the INRs are on {inrs.device} and the generator on {generator.device}; "
+            f"make it with torch.Generator({str(inrs.device)!r})"
+        )
+    return generator
+
+
+def numbers_of(inrs: INRBatch, value: Any, name: str, *shapes: str) -> Tensor:
+    """A user's finite numbers, of a shape like "", "N", "I" or "N I", in float64 and on the INRs' device."""
+    sizes = {"N": len(inrs), "I": inrs.spec.in_dim}
+    sizes = {letter: size for letter, size in sizes.items() if letter in "".join(shapes)}
+    numbers = as_tensor(value, name, *shapes, dtype=torch.float64, device=inrs.device, **sizes)
+    if not bool(numbers.isfinite().all()):
+        raise UsageError(f"{name} must be finite, got {value!r}")
+    return numbers
