@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 from inr_factory.benchmarks.fixtures import SPEC, fit_digits
-from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, one_thread, repeat
+from inr_factory.benchmarks.harness import BenchmarkTable, Candidate, BenchmarkSettings, measure, one_thread, repeat
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import MixUp
@@ -24,13 +24,13 @@ AFTER = "distance after"
 PAIRS = 16
 
 
-def benchmark_align(plan: Plan) -> tuple[Benchmark]:
-    """Aligned MixUp of a batch of fitted INRs, one process and thread each; the yardstick is the published way.
+def benchmark_align(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
+    """Aligned MixUp of a batch of fitted INRs, one process and thread each; the baseline is the published way.
 
     The distances say whether both find matches of the same worth: pairs of different objects, as MixUp has them.
     """
     with one_thread():
-        inrs = fit_digits(plan.batch_size, plan.say)
+        inrs = fit_digits(settings.batch_size, settings.say)
     size = len(inrs)
     partner = torch.randperm(size, generator=Generator().manual_seed(0))
     partners = inrs.select(partner)
@@ -44,20 +44,20 @@ def benchmark_align(plan: Plan) -> tuple[Benchmark]:
         for at in itertools.cycle(range(0, size - few + 1, few)):
             yield [mix_pair(a, b) for a, b in zip(ours[at : at + few], theirs[at : at + few], strict=True)]
 
-    def batched(match: Match) -> Contender:
+    def batched(match: Match) -> Candidate:
         mixup = MixUp(match=match)
         after = relative_distance(align(partners, inrs, match), inrs).mean()
-        return Contender(
+        return Candidate(
             f"match={match}", repeat(lambda: mixup(inrs, targets, generator)), size, facts={AFTER: float(after)}
         )
 
     with one_thread(), torch.random.fork_rng(devices=[]):
         aligned = stack([permuted(b, match_pair(a, b)) for a, b in zip(ours, theirs, strict=True)], inrs.spec)
         after = {AFTER: float(relative_distance(aligned, inrs).mean())}
-        pairs = Contender("published way, pair by pair", each_pair, few, facts=after)
-        measured = measure([pairs, *map(batched, get_args(Match))], plan)
+        pairs = Candidate("published way, pair by pair", each_pair, few, facts=after)
+        measured = measure([pairs, *map(batched, get_args(Match))], settings)
     setting = f"{size} INRs {SPEC}, fitted to digits; relative distance before {float(relative_distance(partners, inrs).mean()):.2f}"
-    return (Benchmark("align", pairs.name, setting, measured),)
+    return (BenchmarkTable("align", pairs.name, setting, measured),)
 
 
 def state_dicts(inrs: INRBatch) -> list[dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from inr_factory.benchmarks.fixtures import SPEC, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, repeat
+from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, repeat
 from inr_factory.benchmarks.load import PREFETCH, Batches, endless
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
@@ -30,32 +30,32 @@ MAX_SHIFT = 0.25
 LayerTensors = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-def benchmark_augment(plan: Plan) -> tuple[Benchmark]:
-    """Each transform of a batch on the CPU; the yardstick is the gather of the batch from memory-mapped shards."""
-    with scratch_folder(set_bytes(plan.rows)) as folder:
-        write_random_set(folder / "set", plan.rows, plan.say)
+def benchmark_augment(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
+    """Each transform of a batch on the CPU; the baseline is the gather of the batch from memory-mapped shards."""
+    with scratch_folder(set_bytes(settings.rows)) as folder:
+        write_random_set(folder / "set", settings.rows, settings.say)
         dataset = INRDataset(folder / "set", check=False)
-        table, _ = dataset.gather(np.arange(plan.rows))
-        size = plan.batch_size
+        table, _ = dataset.gather(np.arange(settings.rows))
+        size = settings.batch_size
         loader = INRLoader(dataset, size, transform=parse_transform(CHAIN))
-        contenders = [
-            Contender("gather", Batches(plan.rows, size).each(dataset.gather), size),
+        candidates = [
+            Candidate("gather", Batches(settings.rows, size).each(dataset.gather), size),
             *[_transform(name, size) for name in TRANSFORMS],
-            Contender("gather+chain, batched", endless(loader), size),
-            Contender("chain an item, 0 workers", endless(per_item_loader(table, size, 0)), size),
-            Contender("chain an item, 2 workers", endless(per_item_loader(table, size, 2)), size, 2 * PREFETCH + 1),
+            Candidate("gather+chain, batched", endless(loader), size),
+            Candidate("chain an item, 0 workers", endless(per_item_loader(table, size, 0)), size),
+            Candidate("chain an item, 2 workers", endless(per_item_loader(table, size, 2)), size, 2 * PREFETCH + 1),
         ]
-        measured = measure(contenders, plan)
-    setting = f"batches of {plan.batch_size} INRs {SPEC}, out of {plan.rows:,} on disk; chain: {CHAIN}"
-    return (Benchmark("augment", "gather", setting, measured),)
+        measured = measure(candidates, settings)
+    setting = f"batches of {settings.batch_size} INRs {SPEC}, out of {settings.rows:,} on disk; chain: {CHAIN}"
+    return (BenchmarkTable("augment", "gather", setting, measured),)
 
 
-def _transform(name: str, batch_size: int) -> Contender:
+def _transform(name: str, batch_size: int) -> Candidate:
     spec = SPECS.get(name, SPEC)
     generator = Generator().manual_seed(0)
     flat = 0.1 * torch.randn(batch_size, spec.num_parameters, generator=generator)
     inrs, transform = INRBatch.from_flat(spec, flat), parse_transform(name)
-    return Contender(name, repeat(lambda: transform(inrs, generator)), batch_size)
+    return Candidate(name, repeat(lambda: transform(inrs, generator)), batch_size)
 
 
 class PerItem(Dataset[LayerTensors]):

@@ -1,6 +1,6 @@
 """Dense graph: the relational transformer over all pairs of neurons, written as published code writes it.
 
-The yardstick of NG-T's speed, and of its mathematics in the tests. Shape letters: N INRs, V nodes, C edge features.
+The baseline of NG-T's speed, and of its mathematics in the tests. Shape letters: N INRs, V nodes, C edge features.
 """
 
 from itertools import accumulate, pairwise

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from inr_factory.benchmarks.dense_ng_t import dense_ng_t
-from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure, repeat
+from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, repeat
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import Classifier, build_classifier
@@ -21,9 +21,9 @@ CLASSES = 10
 DENSE = "ng_t over all pairs"
 
 
-def benchmark_read(plan: Plan) -> tuple[Benchmark, ...]:
+def benchmark_encoders(settings: BenchmarkSettings) -> tuple[BenchmarkTable, ...]:
     """INRs per second of training steps, forward, backward and AdamW, of encoders with their default options."""
-    size = min(plan.batch_size, BATCH)
+    size = min(settings.batch_size, BATCH)
     generator = Generator().manual_seed(0)
     inrs = INRBatch.from_flat(SPEC, torch.randn(size, SPEC.num_parameters, generator=generator))
     targets = F.one_hot(torch.arange(size) % CLASSES, CLASSES).float()
@@ -44,7 +44,7 @@ def benchmark_read(plan: Plan) -> tuple[Benchmark, ...]:
     assert isinstance(encoder, NGTransformerEncoder)
     # No warm-up: a step of seconds has none to speak of.
     dense = training(rival, lambda inrs: rival.head(dense_ng_t(encoder, inrs)))
-    contenders = [Contender(DENSE, repeat(dense), size, warm_up=0)]
-    contenders += [Contender(name, repeat(training(model, model)), size) for name, model in models.items()]
+    candidates = [Candidate(DENSE, repeat(dense), size, warm_up=0)]
+    candidates += [Candidate(name, repeat(training(model, model)), size) for name, model in models.items()]
     setting = f"training steps on batches of {size} random INRs {SPEC}, one thread"
-    return (Benchmark("read", DENSE, setting, measure(contenders, plan)),)
+    return (BenchmarkTable("read", DENSE, setting, measure(candidates, settings)),)

@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_in_loop, has_jax, jax_fit
-from inr_factory.benchmarks.harness import Benchmark, Contender, Measured, Plan, measure, one_thread, repeat
+from inr_factory.benchmarks.harness import (
+    BenchmarkSettings,
+    BenchmarkTable,
+    Candidate,
+    Measurement,
+    measure,
+    one_thread,
+    repeat,
+)
 from inr_factory.generation.execution.local_pool import num_cores
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.fit_views import fit_views
@@ -36,26 +44,26 @@ SHAPE = SirenSpec(3, 1, hidden_dim=64, num_hidden=3, omega_0=10.0)
 PROBLEMS: tuple[tuple[SirenSpec, int], ...] = ((GREY, 28), (RGB, 32), (SHAPE, 2048))
 Engine = Literal["reference", "fused"]
 
-LANES = 16  # INRs of a batch, where a way takes them in batches
+NUM_SLOTS = 16  # INRs of a batch, where a way takes them in batches
 STEPS = 20  # between two looks at the clock
 TARGETS = (35.0, 40.0)
 WORST = -1000.0  # dB: no fit is taken back
-JUDGED = 64  # images of which the share that reaches a target is told
+NUM_IMAGES = 64  # images of which the share that reaches a target is told
 
 PER_INR = "one INR at a time, PyTorch loop"
 SHARE, MEMORY = "share of roofline", "peak MB"
 
 
-def benchmark_fit(plan: Plan) -> tuple[Benchmark, ...]:
+def benchmark_fit(settings: BenchmarkSettings) -> tuple[BenchmarkTable, ...]:
     """INR-steps for several specs, INRs to 35 and 40 dB, and how the engine goes with cores."""
-    steps = [_steps(Problem.make(spec, points), plan) for spec, points in PROBLEMS]
-    images, name = _images(plan.data_root)
-    return (*steps, *(_to_quality(images, name, target, plan) for target in TARGETS), _cores(plan))
+    steps = [_steps(Problem.make(spec, points), settings) for spec, points in PROBLEMS]
+    images, name = _images(settings.data_root)
+    return (*steps, *(_to_quality(images, name, target, settings) for target in TARGETS), _cores(settings))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """LANES INRs to be fitted to smooth random targets on the same points: what they are does not change the rate."""
+    """NUM_SLOTS INRs to be fitted to smooth random targets on the same points: what they are does not change the rate."""
 
     spec: SirenSpec
     coords: Tensor
@@ -67,56 +75,58 @@ class Problem:
         coords = 2 * torch.rand(points, spec.in_dim, generator=generator) - 1
         if spec.in_dim == 2:
             coords = pixel_grid(points, points)
-        waves = 3 * torch.randn(LANES, spec.in_dim, spec.out_dim, generator=generator)
+        waves = 3 * torch.randn(NUM_SLOTS, spec.in_dim, spec.out_dim, generator=generator)
         return cls(spec, coords, 0.5 + 0.3 * torch.sin(coords @ waves))
 
     @property
     def start(self) -> Tensor:
-        return start_values(self.spec, range(LANES)).flatten()
+        return start_values(self.spec, range(NUM_SLOTS)).flatten()
 
     def signals(self) -> list[Signal]:
         return [Signal(self.coords, targets) for targets in self.targets]
 
 
-def _steps(problem: Problem, plan: Plan) -> Benchmark:
+def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
     """INR-steps per second on one core; a step is one forward, backward and update of one INR."""
     spec, coords, targets = problem.spec, problem.coords, problem.targets
-    start, keys, signals = problem.start, [ViewKey(str(at), 0) for at in range(LANES)], problem.signals()
+    start, keys, signals = problem.start, [ViewKey(str(at), 0) for at in range(NUM_SLOTS)], problem.signals()
 
-    def engine(name: Engine) -> Contender:
-        config = FitConfig(engine=name, steps=STEPS, target_psnr=None, floor_psnr=WORST, lanes=LANES, attempts=1)
+    def engine(name: Engine) -> Candidate:
+        config = FitConfig(engine=name, steps=STEPS, target_psnr=None, floor_psnr=WORST, lanes=NUM_SLOTS, attempts=1)
         named = f"ours, {name}" if name == "reference" else f"ours, {name} ({fused_cpu.variants()[0]})"
-        return Contender(named, repeat(lambda: fit_views(spec, keys, signals, config, run_seed=0)), LANES * STEPS)
+        return Candidate(named, repeat(lambda: fit_views(spec, keys, signals, config, run_seed=0)), NUM_SLOTS * STEPS)
 
-    places = itertools.cycle(range(LANES))
+    places = itertools.cycle(range(NUM_SLOTS))
 
     def one() -> object:
         at = next(places)
         return fit_in_loop(spec, start[at], coords, targets[at], STEPS)
 
-    ways = [Contender(PER_INR, repeat(one), STEPS), engine("reference")]
+    ways = [Candidate(PER_INR, repeat(one), STEPS), engine("reference")]
     if has_jax():
         scan, arrays = jax_fit(spec), (start.numpy(), coords.numpy(), targets.numpy())
         ways.append(
-            Contender("JAX, vmap and scan", repeat(lambda: scan(*arrays, STEPS).block_until_ready()), LANES * STEPS)
+            Candidate("JAX, vmap and scan", repeat(lambda: scan(*arrays, STEPS).block_until_ready()), NUM_SLOTS * STEPS)
         )
     else:
-        plan.say("JAX is not installed here: measured without it")
+        settings.say("JAX is not installed here: measured without it")
     compiled = compiled_fit(spec)
     ways.append(
-        Contender("torch.compile of the step", repeat(lambda: compiled(start, coords, targets, STEPS)), LANES * STEPS)
+        Candidate(
+            "torch.compile of the step", repeat(lambda: compiled(start, coords, targets, STEPS)), NUM_SLOTS * STEPS
+        )
     )
     if obstacle := fused_cpu.obstacle(spec):
-        plan.say(f"measured without the fused engine: {obstacle}")
+        settings.say(f"measured without the fused engine: {obstacle}")
     else:
         ways.append(engine("fused"))
     with one_thread(), torch.random.fork_rng(devices=[]):
-        ways = [way for way in ways if _runs(way, plan)]
+        ways = [way for way in ways if _runs(way, settings)]
         peaks = {way.name: peak_bytes(lambda way=way: next(iter(way.start()))) for way in ways}  # type: ignore[misc]
         least = least_seconds(spec, len(coords))
-        measured = measure(ways, plan)
+        measured = measure(ways, settings)
 
-    def with_facts(row: Measured) -> Measured:
+    def with_facts(row: Measurement) -> Measurement:
         peak = peaks[row.name]
         memory = {} if peak is None else {MEMORY: peak / 1e6}
         return replace(row, facts={SHARE: least * row.per_second, **memory})
@@ -126,17 +136,17 @@ def _steps(problem: Problem, plan: Plan) -> Benchmark:
         f"{spec}, {len(coords):,} points, one core; a step is {flop / 1e6:.1f} MFLOP and {sines:,} sines with their "
         f"cosines, for which the core needs {least * 1e6:.0f} us"
     )
-    return Benchmark("INR-steps", PER_INR, setting, tuple(map(with_facts, measured)), "INR-steps")
+    return BenchmarkTable("INR-steps", PER_INR, setting, tuple(map(with_facts, measured)), "INR-steps")
 
 
-def _runs(way: Contender, plan: Plan) -> bool:
+def _runs(way: Candidate, settings: BenchmarkSettings) -> bool:
     """Whether it does; code is compiled here, before anything is measured."""
-    plan.say(f"trying {way.name}")
+    settings.say(f"trying {way.name}")
     try:
         next(iter(way.start()))
     except Exception as error:
         # A rival that cannot run here (torch.compile without a C++ compiler) is left out by name.
-        plan.say(f"measured without {way.name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        settings.say(f"measured without {way.name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
         return False
     return True
 
@@ -194,14 +204,14 @@ def _images(data_root: Path | None) -> tuple[list[Signal], str]:
     """Grey images of 28 x 28, each class in turn: Fashion-MNIST where it is, else scikit-learn's digits."""
     config = ImageSource(collection="digits" if data_root is None else "fashion_mnist")
     source = open_source(config, data_root)
-    chosen = range(0, len(source.items), max(1, len(source.items) // JUDGED))
-    return [source.signal(index) for index in chosen[:JUDGED]], source.name
+    chosen = range(0, len(source.items), max(1, len(source.items) // NUM_IMAGES))
+    return [source.signal(index) for index in chosen[:NUM_IMAGES]], source.name
 
 
-def _to_quality(images: Sequence[Signal], name: str, target: float, plan: Plan) -> Benchmark:
+def _to_quality(images: Sequence[Signal], name: str, target: float, settings: BenchmarkSettings) -> BenchmarkTable:
     """INRs per second on one core until each is as good as that, its start included."""
     adam = FitConfig(target_psnr=target, floor_psnr=0, attempts=1)
-    settings = {
+    configs = {
         "adam 5e-4, 1,000 steps": adam,
         "adam 1e-3, 1,000 steps": adam.model_copy(update={"learning_rate": 1e-3}),
         "sprint, 80 steps": FitConfig(optimizer="sprint", target_psnr=target, floor_psnr=0, attempts=1),
@@ -219,7 +229,7 @@ def _to_quality(images: Sequence[Signal], name: str, target: float, plan: Plan) 
         keys = [ViewKey(str(place), 0) for place in at]
         return fit_views(GREY, keys, [images[place] for place in at], config, run_seed=0)
 
-    def ours(named: str, config: FitConfig) -> Contender:
+    def ours(named: str, config: FitConfig) -> Candidate:
         keys = [ViewKey(str(at), 0) for at in range(len(images))]
         fitted = fit_views(GREY, keys, images, config, run_seed=0)
         facts = {
@@ -227,19 +237,19 @@ def _to_quality(images: Sequence[Signal], name: str, target: float, plan: Plan) 
             "median dB": float(torch.from_numpy(fitted.psnr).median()),
             "mean steps": float(fitted.steps.mean()),
         }
-        return Contender(f"ours, {named}", repeat(lambda: some(config, 8)), 8, facts=facts)
+        return Candidate(f"ours, {named}", repeat(lambda: some(config, 8)), 8, facts=facts)
 
     with one_thread():
-        ways = [ours(named, config) for named, config in settings.items()]
+        ways = [ours(named, config) for named, config in configs.items()]
         per_inr = f"{PER_INR}, adam 5e-4"
-        measured = measure([Contender(per_inr, repeat(one), 1, warm_up=0), *ways], plan)
+        measured = measure([Candidate(per_inr, repeat(one), 1, warm_up=0), *ways], settings)
     setting = (
         f"{GREY}, {name} 28 x 28, one core, to {target:g} dB or all steps; start and last layer's solution included"
     )
-    return Benchmark("INRs to a quality", per_inr, setting, measured, "INRs")
+    return BenchmarkTable("INRs to a quality", per_inr, setting, measured, "INRs")
 
 
-def _cores(plan: Plan) -> Benchmark:
+def _cores(settings: BenchmarkSettings) -> BenchmarkTable:
     """INR-steps per second of one process, and of as many as there are cores."""
     cores = num_cores()
     spec, points = PROBLEMS[0]
@@ -257,10 +267,10 @@ def _cores(plan: Plan) -> Benchmark:
 
         counts = sorted({1, cores})
         names = {count: f"{count} {'process' if count == 1 else 'processes'}" for count in counts}
-        ways = [Contender(names[count], repeat(by(count)), count * tasks * STEPS) for count in counts]
-        measured = measure(ways, plan)
+        ways = [Candidate(names[count], repeat(by(count)), count * tasks * STEPS) for count in counts]
+        measured = measure(ways, settings)
     setting = f"{spec}, {points**2:,} points, the engine that fit takes, one thread each"
-    return Benchmark("cores", names[1], setting, measured, "INR-steps")
+    return BenchmarkTable("cores", names[1], setting, measured, "INR-steps")
 
 
 @contextmanager
@@ -286,5 +296,5 @@ def _work(connection: Connection, spec: SirenSpec, points: int) -> None:
     while True:
         count = connection.recv()
         keys = [ViewKey(str(at), 0) for at in range(count)]
-        fit_views(spec, keys, [signals[at % LANES] for at in range(count)], config, run_seed=0)
+        fit_views(spec, keys, [signals[at % NUM_SLOTS] for at in range(count)], config, run_seed=0)
         connection.send(count)

@@ -1,4 +1,4 @@
-"""Measure: the rates of several contenders, taken in turns, so that a noisy machine is unkind to all alike."""
+"""Measure: the rates of several candidates, taken in turns, so that a noisy machine is unkind to all alike."""
 
 import itertools
 import os
@@ -19,8 +19,8 @@ ROUNDS = 9
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a benchmark is asked: rows of the set, INRs of a batch, seconds for each contender, where progress goes,
+class BenchmarkSettings:
+    """What a benchmark is asked: rows of the set, INRs of a batch, seconds for each candidate, where progress goes,
     and where images are, if not those that are built in.
 
     Raises UsageError for numbers that make no batch.
@@ -42,7 +42,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """One way to do the work: every step of the iterator that `start` gives handles so many `units`.
 
     It is started anew in every round and closed after it, so that its processes do not run in others' time.
@@ -57,8 +57,8 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Units per second, median of the rounds; `ratio` is the median of the rounds' rate over the yardstick's rate
+class Measurement:
+    """Units per second, median of the rounds; `ratio` is the median of the rounds' rate over the baseline's rate
     in the same round, ratio_low and ratio_high their quartiles."""
 
     name: str
@@ -70,52 +70,52 @@ class Measured:
 
     @property
     def cost(self) -> float:
-        """Time, in times of the yardstick."""
+        """Time, in times of the baseline."""
         return 1 / self.ratio
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkTable:
     """A table of one run; `setting` says with which INRs and batches, `unit` what is counted."""
 
     name: str
-    yardstick: str
+    baseline: str
     setting: str
-    contenders: tuple[Measured, ...]
+    candidates: tuple[Measurement, ...]
     unit: str = "INRs"
 
 
 def repeat(step: Callable[[], object]) -> Callable[[], Iterator[object]]:
-    """The start of a contender whose steps are calls of a function."""
+    """The start of a candidate whose steps are calls of a function."""
     return lambda: (step() for _ in itertools.count())
 
 
-def measure(contenders: Sequence[Contender], plan: Plan) -> tuple[Measured, ...]:
-    """The rates of all contenders, in turns A, B, C, A, B, C, ..., on one thread; the first is the yardstick."""
-    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    assert len(rates) == len(contenders), "two contenders have one name"
-    expected = max(plan.seconds * len(contenders), ROUNDS)
-    plan.say(f"measuring {len(contenders)} contenders in {ROUNDS} rounds, at least {expected:.0f} s")
+def measure(candidates: Sequence[Candidate], settings: BenchmarkSettings) -> tuple[Measurement, ...]:
+    """The rates of all candidates, in turns A, B, C, A, B, C, ..., on one thread; the first is the baseline."""
+    rates: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    assert len(rates) == len(candidates), "two candidates have one name"
+    expected = max(settings.seconds * len(candidates), ROUNDS)
+    settings.say(f"measuring {len(candidates)} candidates in {ROUNDS} rounds, at least {expected:.0f} s")
     # What draws from torch's global generator, as published code does, leaves it as it was.
     with one_thread(), torch.random.fork_rng(devices=[]):
         for number in range(ROUNDS):
-            for contender in contenders:
-                rates[contender.name].append(_rate(contender, plan.seconds / ROUNDS))
-            plan.say(f"round {number + 1} of {ROUNDS} done")
-    yardstick = rates[contenders[0].name]
-    return tuple(summary(way.name, rates[way.name], yardstick, way.facts) for way in contenders)
+            for candidate in candidates:
+                rates[candidate.name].append(_rate(candidate, settings.seconds / ROUNDS))
+            settings.say(f"round {number + 1} of {ROUNDS} done")
+    baseline = rates[candidates[0].name]
+    return tuple(summarize(way.name, rates[way.name], baseline, way.facts) for way in candidates)
 
 
-def _rate(contender: Contender, seconds: float) -> float:
+def _rate(candidate: Candidate, seconds: float) -> float:
     """Units per second, over at least so many seconds and one step."""
-    steps = iter(contender.start())
+    steps = iter(candidate.start())
     try:
-        for _ in range(contender.warm_up):
+        for _ in range(candidate.warm_up):
             next(steps)
         done, started = 0, perf_counter()
         while (passed := perf_counter() - started) < seconds or not done:
             next(steps)
-            done += contender.units
+            done += candidate.units
         return done / passed
     finally:
         close = getattr(steps, "close", None)
@@ -123,11 +123,11 @@ def _rate(contender: Contender, seconds: float) -> float:
             close()
 
 
-def summary(name: str, rates: Sequence[float], yardstick: Sequence[float], facts: Mapping[str, float]) -> Measured:
-    """Rates (R,) of a contender, and those of the yardstick in the same rounds, at least two."""
-    ratios = [ours / theirs for ours, theirs in zip(rates, yardstick, strict=True)]
+def summarize(name: str, rates: Sequence[float], baseline: Sequence[float], facts: Mapping[str, float]) -> Measurement:
+    """Rates (R,) of a candidate, and those of the baseline in the same rounds, at least two."""
+    ratios = [ours / theirs for ours, theirs in zip(rates, baseline, strict=True)]
     low, middle, high = quantiles(ratios, n=4, method="inclusive")
-    return Measured(name, median(rates), middle, low, high, facts)
+    return Measurement(name, median(rates), middle, low, high, facts)
 
 
 @contextmanager

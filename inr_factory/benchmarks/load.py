@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from inr_factory.benchmarks.fixtures import SHARD_ROWS, SPEC, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.harness import Benchmark, Contender, Plan, measure
+from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.data.dataset import INRDataset
@@ -30,58 +30,58 @@ FILE_BYTES = 12_288
 PREFETCH = 2
 
 
-def benchmark_load(plan: Plan) -> tuple[Benchmark]:
-    """Batches of random rows with a warm cache; the yardstick is numpy's fancy indexing of the same rows in RAM."""
-    num_files = min(MOST_FILES, plan.rows)
-    need = set_bytes(plan.rows) + 4 * plan.rows * SPEC.num_parameters + num_files * FILE_BYTES
+def benchmark_load(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
+    """Batches of random rows with a warm cache; the baseline is numpy's fancy indexing of the same rows in RAM."""
+    num_files = min(MOST_FILES, settings.rows)
+    need = set_bytes(settings.rows) + 4 * settings.rows * SPEC.num_parameters + num_files * FILE_BYTES
     with scratch_folder(need) as folder:
-        write_random_set(folder / "set", plan.rows, plan.say)
+        write_random_set(folder / "set", settings.rows, settings.say)
         maps = INRDataset(folder / "set", check=False)
         memory = INRDataset(folder / "set", check=False, in_memory=True)
         # Also what brings every file into the cache.
-        table = maps.gather(np.arange(plan.rows))[0].numpy()
-        plan.say(f"writing the same rows as one HDF5 file, and {num_files:,} of them as .pth files")
+        table = maps.gather(np.arange(settings.rows))[0].numpy()
+        settings.say(f"writing the same rows as one HDF5 file, and {num_files:,} of them as .pth files")
         write_table(folder / "rows.h5", table)
         paths = write_state_dicts(folder / "files", table[:num_files], SPEC)
         with h5py.File(folder / "rows.h5", "r") as file, opened_shards(folder / "set") as shards:
-            batches = Batches(plan.rows, plan.batch_size)
-            files = Batches(num_files, min(64, plan.batch_size, num_files))
-            size = plan.batch_size
-            contenders = [
-                Contender("array in RAM, X[rows]", batches.each(lambda rows: table[rows]), size),
-                Contender("INRDataset.gather, memory maps", batches.each(maps.gather), size),
-                Contender("INRDataset.gather, in memory", batches.each(memory.gather), size),
-                Contender("INRLoader, memory maps", endless(INRLoader(maps, size)), size),
-                Contender("h5py, one file, sorted", batches.each(lambda rows: read_table(file["weights"], rows)), size),
-                Contender("h5py, same shards, sorted", batches.each(lambda rows: read_shards(shards, rows)), size),
-                Contender("one .pth an INR", files.each(lambda rows: read_state_dicts(paths, rows)), files.size),
-                Contender("DataLoader of items, 0 workers", endless(item_loader(maps, size, 0)), size),
-                Contender(
+            batches = Batches(settings.rows, settings.batch_size)
+            files = Batches(num_files, min(64, settings.batch_size, num_files))
+            size = settings.batch_size
+            candidates = [
+                Candidate("array in RAM, X[rows]", batches.each(lambda rows: table[rows]), size),
+                Candidate("INRDataset.gather, memory maps", batches.each(maps.gather), size),
+                Candidate("INRDataset.gather, in memory", batches.each(memory.gather), size),
+                Candidate("INRLoader, memory maps", endless(INRLoader(maps, size)), size),
+                Candidate("h5py, one file, sorted", batches.each(lambda rows: read_table(file["weights"], rows)), size),
+                Candidate("h5py, same shards, sorted", batches.each(lambda rows: read_shards(shards, rows)), size),
+                Candidate("one .pth an INR", files.each(lambda rows: read_state_dicts(paths, rows)), files.size),
+                Candidate("DataLoader of items, 0 workers", endless(item_loader(maps, size, 0)), size),
+                Candidate(
                     "DataLoader of items, 2 workers", endless(item_loader(maps, size, 2)), size, 2 * PREFETCH + 1
                 ),
             ]
-            measured = measure(contenders, plan)
-    setting = f"{plan.rows:,} INRs {SPEC}, batches of {plan.batch_size}, warm cache"
-    return (Benchmark("load", contenders[0].name, setting, measured),)
+            measured = measure(candidates, settings)
+    setting = f"{settings.rows:,} INRs {SPEC}, batches of {settings.batch_size}, warm cache"
+    return (BenchmarkTable("load", candidates[0].name, setting, measured),)
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Random rows, drawn before they are timed: the same for every contender."""
+    """Random rows, drawn before they are timed: the same for every candidate."""
 
     rows: int
     size: int
     count: int = 64
 
     def each(self, step: Callable[[NDArray[np.int64]], object]) -> Callable[[], Iterator[object]]:
-        """The start of a contender that takes one batch of rows after the other, for ever."""
+        """The start of a candidate that takes one batch of rows after the other, for ever."""
         rng = np.random.default_rng(0)
         drawn = [rng.choice(self.rows, self.size, replace=False) for _ in range(self.count)]
         return lambda: (step(rows) for rows in itertools.cycle(drawn))
 
 
 def endless(loader: Any) -> Callable[[], Iterator[object]]:
-    """The start of a contender that takes a loader's batches, epoch after epoch; its end closes the workers."""
+    """The start of a candidate that takes a loader's batches, epoch after epoch; its end closes the workers."""
 
     def start() -> Iterator[object]:
         while True:

@@ -6,7 +6,7 @@ from statistics import median
 from time import monotonic
 
 from inr_factory.benchmarks.fixtures import scratch_folder, set_bytes
-from inr_factory.benchmarks.harness import Benchmark, Plan, summary
+from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, summarize
 from inr_factory.generation.execution.fit_dataset import Backend, Settings, fit_set
 from inr_factory.generation.execution.local_pool import num_cores
 from inr_factory.generation.execution.progress_recorder import Progress
@@ -19,11 +19,11 @@ BACKENDS: tuple[Backend, ...] = ("local", "ray")
 SHARE = "share of the fit's time"
 
 
-def benchmark_pipeline(plan: Plan) -> tuple[Benchmark]:
+def benchmark_pipeline(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
     """INRs per second of whole runs at full speed, with all cores, beyond their start and end: by `sprint`, and by the
     engine that fits nothing. The share says how much of a fit's time everything but fitting takes."""
-    count = min(plan.rows, MOST_INRS)
-    base = "digits" if plan.data_root is None else "fashion_mnist_40db"
+    count = min(settings.rows, MOST_INRS)
+    base = "digits" if settings.data_root is None else "fashion_mnist_40db"
     rates: dict[str, list[float]] = {}
     starts: dict[str, list[float]] = {}
     with scratch_folder(set_bytes(count)) as folder:
@@ -31,20 +31,20 @@ def benchmark_pipeline(plan: Plan) -> tuple[Benchmark]:
             for backend in BACKENDS:
                 for name, engine in (("fit by sprint", "auto"), ("without fitting", "none")):
                     recipe = full_speed(base, count, engine)
-                    rate, start = timed_fit(recipe, folder / "set", Settings(plan.data_root, backend))
+                    rate, start = timed_fit(recipe, folder / "set", Settings(settings.data_root, backend))
                     rates.setdefault(f"{name}, {backend}", []).append(rate)
                     starts.setdefault(f"{name}, {backend}", []).append(start)
-            plan.say(f"turn {turn + 1} of {TURNS} done")
-    yardstick = f"fit by sprint, {BACKENDS[0]}"
+            settings.say(f"turn {turn + 1} of {TURNS} done")
+    baseline = f"fit by sprint, {BACKENDS[0]}"
     rows = []
     for name, found in rates.items():
         facts = {"start and end s": median(starts[name])}
         if name.startswith("without"):
             fit = rates[name.replace("without fitting", "fit by sprint")]
             facts[SHARE] = median(ours / null for ours, null in zip(fit, found, strict=True))
-        rows.append(summary(name, found, rates[yardstick], facts))
+        rows.append(summarize(name, found, rates[baseline], facts))
     setting = f"{count:,} INRs of {base} to {recipe.fit.target_psnr:g} dB, {num_cores()} workers, beyond start and end"
-    return (Benchmark("pipeline", yardstick, setting, tuple(rows), "INRs"),)
+    return (BenchmarkTable("pipeline", baseline, setting, tuple(rows), "INRs"),)
 
 
 def full_speed(base: str, count: int, engine: str) -> Recipe:

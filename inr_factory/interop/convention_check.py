@@ -10,7 +10,7 @@ from inr_factory.errors import FactoryError
 from inr_factory.generation.maintenance.verify import mean_squared_errors
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.metrics import psnr
-from inr_factory.interop.conventions import TARGETS, Convention, to_ours
+from inr_factory.interop.conventions import TARGETS, Convention, from_convention
 from inr_factory.interop.state_dicts import Layers, stack_layers
 
 # Below this an INR does not show its image, or barely; a wrong convention gives 5 to 12 dB.
@@ -21,7 +21,7 @@ OMEGAS = (30.0, 1.0, 8.0, 10.0, 15.0, 20.0, 60.0)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ConventionCheck:
     """The convention asked for and its median PSNR in dB, and the one that fits best of all tried."""
 
     asked: Convention
@@ -39,19 +39,19 @@ class Verdict:
         return self.best_db >= FLOOR_DB
 
 
-def try_conventions(layers: Sequence[Layers], signals: Sequence[Signal], asked: Convention) -> Verdict:
+def try_conventions(layers: Sequence[Layers], signals: Sequence[Signal], asked: Convention) -> ConventionCheck:
     """Render INRs by the convention asked for and all plausible others: both orders of coordinates, known ranges of
     targets, output offsets and omega_0s."""
     scores = {convention: median_db(layers, signals, convention) for convention in _plausible(asked)}
     # Of those that do the same, the one that says the least else: the first.
     best = max(scores, key=lambda convention: scores[convention])
-    return Verdict(asked, scores[asked], best, scores[best])
+    return ConventionCheck(asked, scores[asked], best, scores[best])
 
 
 def median_db(layers: Sequence[Layers], signals: Sequence[Signal], convention: Convention) -> float:
     """Median PSNR in dB; -inf for a convention that these INRs cannot have."""
     try:
-        inrs = to_ours(stack_layers(convention.spec(layers[0].dims), layers), convention)
+        inrs = from_convention(stack_layers(convention.spec(layers[0].dims), layers), convention)
     except FactoryError:
         return float("-inf")
     return float(psnr(mean_squared_errors(inrs, list(signals)).clamp(min=1e-20)).median())

@@ -36,7 +36,7 @@ class Targets:
         return self.name == "raw"
 
     @property
-    def changes(self) -> bool:
+    def rescales(self) -> bool:
         return any(self.mean) or any(value != 1 for value in self.std)
 
 
@@ -79,9 +79,9 @@ class Convention:
         return spec_of(dims, self.omega_0, self.output_bias, self.start)
 
     @property
-    def our_bias(self) -> float:
+    def stored_output_bias(self) -> float:
         """The output_bias of the spec that their INRs get: theirs, or for another range of targets the middle of ours."""
-        return float(self.output_bias or 0) if self.targets is None or not self.targets.changes else 0.5
+        return float(self.output_bias or 0) if self.targets is None or not self.targets.rescales else 0.5
 
 
 CONVENTIONS = {
@@ -98,7 +98,7 @@ CONVENTIONS = {
 }
 
 
-def convention_of(
+def complete_convention(
     name: str,
     omega_0: float | None = None,
     output_bias: float | None = None,
@@ -116,7 +116,7 @@ def convention_of(
         omega_0=convention.omega_0 if omega_0 is None else omega_0,
         output_bias=convention.output_bias if output_bias is None else output_bias,
         order=convention.order if order is None else order,  # type: ignore[arg-type]
-        targets=convention.targets if targets is None else targets_of(targets),
+        targets=convention.targets if targets is None else parse_targets(targets),
     )
     lacking = {
         "--omega-0": convention.omega_0,
@@ -131,7 +131,7 @@ def convention_of(
     return convention
 
 
-def targets_of(text: str) -> Targets:
+def parse_targets(text: str) -> Targets:
     """Targets by name, or as MEAN/STD with one number a channel: 0.49,0.48,0.45/0.25,0.24,0.26."""
     if text in TARGETS:
         return TARGETS[text]
@@ -152,7 +152,7 @@ def targets_of(text: str) -> Targets:
     return Targets(text, mean, std)
 
 
-def to_ours(theirs: INRBatch, convention: Convention) -> INRBatch:
+def from_convention(theirs: INRBatch, convention: Convention) -> INRBatch:
     """The same functions in our terms: (x, y) inputs, values in [0, 1]; weights and biases float32.
 
     `theirs` has their output_bias in its spec. Columns of W_0 are swapped exactly. Another range of targets goes through
@@ -160,24 +160,26 @@ def to_ours(theirs: INRBatch, convention: Convention) -> INRBatch:
     """
     weights, biases = list(theirs.weights), list(theirs.biases)
     if convention.order == "rowcol":
-        weights[0] = _swapped(weights[0])
-    if convention.targets is not None and convention.targets.changes:
+        weights[0] = _swap_columns(weights[0])
+    if convention.targets is not None and convention.targets.rescales:
         mean, std = _channels(convention.targets, theirs.spec)
         weights[-1] = (weights[-1].double() * std[:, None]).float()
-        biases[-1] = ((biases[-1].double() + theirs.spec.output_bias) * std + mean - convention.our_bias).float()
-    spec = replace(theirs.spec, output_bias=convention.our_bias)
+        biases[-1] = (
+            (biases[-1].double() + theirs.spec.output_bias) * std + mean - convention.stored_output_bias
+        ).float()
+    spec = replace(theirs.spec, output_bias=convention.stored_output_bias)
     return INRBatch(spec, tuple(weights), tuple(biases))
 
 
-def from_ours(ours: INRBatch, convention: Convention) -> INRBatch | None:
+def to_convention(ours: INRBatch, convention: Convention) -> INRBatch | None:
     """The same functions in their terms; None where the way back would not give the same bits."""
     spec = ours.spec
     if convention.omega_0 != spec.omega_0 or (convention.order == "rowcol" and spec.in_dim != 2):
         return None
     weights, biases = list(ours.weights), list(ours.biases)
     if convention.order == "rowcol":
-        weights[0] = _swapped(weights[0])
-    if convention.targets is not None and convention.targets.changes:
+        weights[0] = _swap_columns(weights[0])
+    if convention.targets is not None and convention.targets.rescales:
         if len(convention.targets.mean) not in (1, spec.out_dim):
             return None
         mean, std = _channels(convention.targets, spec)
@@ -186,14 +188,14 @@ def from_ours(ours: INRBatch, convention: Convention) -> INRBatch | None:
             (biases[-1].double() + spec.output_bias - mean) / std - float(convention.output_bias or 0)
         ).float()
     theirs = INRBatch(replace(spec, output_bias=float(convention.output_bias or 0)), tuple(weights), tuple(biases))
-    back = to_ours(theirs, convention)
+    back = from_convention(theirs, convention)
     same = back.spec.output_bias == spec.output_bias and torch.equal(
         back.flatten().view(torch.int32), ours.flatten().view(torch.int32)
     )
     return theirs if same else None
 
 
-def _swapped(W: Tensor) -> Tensor:
+def _swap_columns(W: Tensor) -> Tensor:
     """W_0 (N, O, 2) with its two columns in the other order."""
     if W.shape[-1] != 2:
         raise UsageError(

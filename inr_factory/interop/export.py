@@ -14,16 +14,16 @@ import torch
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
-from inr_factory.interop.conventions import CONVENTIONS, Convention, from_ours
-from inr_factory.interop.file_per_shard import TABLES
-from inr_factory.interop.format import Format, Outgoing, natural
-from inr_factory.interop.peer_layouts import TREES
-from inr_factory.interop.sidecar import SIDECAR, Sidecar, Written, export_of, identity_of, load_sidecar
+from inr_factory.interop.conventions import CONVENTIONS, Convention, to_convention
+from inr_factory.interop.file_per_shard import SHARD_FORMATS
+from inr_factory.interop.format import ExportRow, Format, natural_sort_key
+from inr_factory.interop.peer_layouts import INR_FORMATS
+from inr_factory.interop.sidecar import SIDECAR, SavedConvention, Sidecar, describe_shard, export_identity, load_sidecar
 from inr_factory.interop.weight_statistics import Statistics
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry, load_manifest, writer_alive, writer_name
 from inr_factory.storage.shards import ShardReader
 
-ALL: tuple[Format, ...] = (*TREES, *TABLES)
+ALL: tuple[Format, ...] = (*INR_FORMATS, *SHARD_FORMATS)
 FORMATS: Mapping[str, Format] = {each.name: each for each in ALL}
 
 
@@ -43,7 +43,7 @@ def format_of(name: str) -> Format:
     return FORMATS[name]
 
 
-def export_set(
+def export_folder(
     root: Path,
     name: str,
     out: Path,
@@ -70,32 +70,32 @@ def export_set(
     if format_.one_view and manifest.views > 1:
         raise UsageError(f"{name} holds one view of an object, the set has {manifest.views}; give --views 1")
     chosen, remarks = _choose_convention(root, manifest, entries, format_, convention)
-    identity = identity_of(name, Written.of(chosen), manifest, [entry.sha256 for entry in entries])
+    identity = export_identity(name, SavedConvention.of(chosen), manifest, [entry.sha256 for entry in entries])
     if out.exists():
         _check_same(out, identity)
         return ExportReport(0, 0, str(chosen), ())
     rows_of = number_rows(root, manifest, entries)
-    head = _head(root, manifest, entries, chosen)
-    with _appearing(out) as folder:
-        exported, placed = [], list[tuple[Outgoing, str]]()
+    head = _set_head(root, manifest, entries, chosen)
+    with _atomic_folder(out) as folder:
+        exported, placed = [], list[tuple[ExportRow, str]]()
         statistics = Statistics(manifest.siren_spec)
         for entry in entries:
             shard = ShardReader(root, entry)
             rows = rows_of[entry.path]
             columns = {column: np.array(shard.column(column)) for column in shard.column_names}
             inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
-            theirs = _in_terms(inrs, chosen)
+            theirs = _convert(inrs, chosen)
             places = format_.write(folder, rows, theirs, columns, head)
             if entry.split == "train":
                 statistics.add(theirs)
             placed += [(row, path) for row, (path, _) in zip(rows, places, strict=True)]
-            exported.append(export_of(shard, entry.sha256, places))
+            exported.append(describe_shard(shard, entry.sha256, places))
             if on_shard is not None:
                 on_shard(entry)
         format_.finish(folder, out.name, placed, statistics)
         sidecar = Sidecar(
             format=name,
-            convention=Written.of(chosen),
+            convention=SavedConvention.of(chosen),
             manifest=manifest.head,
             identity=identity,
             shards=tuple(exported),
@@ -105,18 +105,18 @@ def export_set(
     return ExportReport(len(placed), files, str(chosen), (*remarks, f"beside {SIDECAR}, {name} lacks {format_.lacks}"))
 
 
-def _head(root: Path, manifest: Manifest, entries: list[ShardEntry], convention: Convention) -> dict[str, Any]:
+def _set_head(root: Path, manifest: Manifest, entries: list[ShardEntry], convention: Convention) -> dict[str, Any]:
     """What formats that can describe themselves say of the set."""
     field = next((ShardReader(root, entry, check=False).attributes.get("field") for entry in entries), None)
     source = manifest.source.model_dump(mode="json")
-    written = Written.of(convention).model_dump(mode="json")
+    written = SavedConvention.of(convention).model_dump(mode="json")
     return {
         "name": manifest.name, "classes": list(manifest.classes), "source": source, "field": field or "values",
         "convention": written,
     }  # fmt: skip
 
 
-def our_convention(manifest: Manifest) -> Convention:
+def native_convention(manifest: Manifest) -> Convention:
     """The convention of a set of ours: its weights as they are."""
     spec = manifest.siren_spec
     return replace(CONVENTIONS["inr-factory"], omega_0=spec.omega_0, output_bias=spec.output_bias, start=spec.start)
@@ -132,7 +132,7 @@ def _choose_convention(
     root: Path, manifest: Manifest, entries: list[ShardEntry], format_: Format, asked: str | None
 ) -> tuple[Convention, list[str]]:
     """The convention in which the weights are written, and why it is not the format's own."""
-    ours = our_convention(manifest)
+    ours = native_convention(manifest)
     name = asked or format_.convention
     if name not in CONVENTIONS:
         raise UsageError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
@@ -145,7 +145,7 @@ def _choose_convention(
         omega_0=spec.omega_0 if theirs.omega_0 is None else theirs.omega_0,
         output_bias=spec.output_bias if theirs.output_bias is None else theirs.output_bias,
     )
-    if spec.activation == "sine" and spec.omega_0 == wanted.omega_0 and _reaches(root, entries, wanted):
+    if spec.activation == "sine" and spec.omega_0 == wanted.omega_0 and _is_reversible(root, entries, wanted):
         return wanted, []
     why = f"the set ({ours}) cannot be written as {name} ({wanted}) without rounding"
     if spec.activation != "sine":
@@ -157,22 +157,22 @@ def _choose_convention(
     return ours, [f"{why}: its weights stand as they are, and {SIDECAR} says what they mean"]
 
 
-def _reaches(root: Path, entries: list[ShardEntry], convention: Convention) -> bool:
+def _is_reversible(root: Path, entries: list[ShardEntry], convention: Convention) -> bool:
     """Whether every INR has its bits again after going to a convention and back."""
     shards = (ShardReader(root, entry, check=False) for entry in entries)
     batches = (INRBatch.from_flat(s.spec, torch.from_numpy(np.array(s.column("weights")))) for s in shards)
-    return all(from_ours(batch, convention) is not None for batch in batches)
+    return all(to_convention(batch, convention) is not None for batch in batches)
 
 
-def _in_terms(inrs: INRBatch, convention: Convention) -> INRBatch:
+def _convert(inrs: INRBatch, convention: Convention) -> INRBatch:
     if convention.name == "inr-factory":
         return inrs
-    theirs = from_ours(inrs, convention)
+    theirs = to_convention(inrs, convention)
     assert theirs is not None  # all were tried before
     return theirs
 
 
-def number_rows(root: Path, manifest: Manifest, entries: list[ShardEntry]) -> dict[str, list[Outgoing]]:
+def number_rows(root: Path, manifest: Manifest, entries: list[ShardEntry]) -> dict[str, list[ExportRow]]:
     """For each shard its rows as they go out. Objects named train/N and test/N have these official numbers; others
     are counted: train, then val, and test by itself."""
     splits: dict[str, dict[str, None]] = {split: {} for split in SPLITS}
@@ -180,21 +180,21 @@ def number_rows(root: Path, manifest: Manifest, entries: list[ShardEntry]) -> di
     ids = {path: shard.object_ids for path, shard in shards.items()}
     for entry in entries:
         splits[entry.split].update(dict.fromkeys(ids[entry.path]))
-    ordered = {split: sorted(names, key=natural) for split, names in splits.items()}
+    ordered = {split: sorted(names, key=natural_sort_key) for split, names in splits.items()}
     positions = {name: at for names in ordered.values() for at, name in enumerate(names)}
     numbers = {name: _official_number(name) for names in ordered.values() for name in names}
     if any(number is None for number in numbers.values()):
         training = [*ordered["train"], *ordered["val"]]
         numbers = {name: ("train", at) for at, name in enumerate(training)}
         numbers |= {name: ("test", at) for at, name in enumerate(ordered["test"])}
-    rows: dict[str, list[Outgoing]] = {}
+    rows: dict[str, list[ExportRow]] = {}
     for entry in entries:
         labels = shards[entry.path].column("label").tolist()
         rows[entry.path] = []
         for name, label in zip(ids[entry.path], labels, strict=True):
             number = numbers[name]
             assert number is not None
-            rows[entry.path].append(Outgoing(name, entry.split, entry.view, label, *number, positions[name]))
+            rows[entry.path].append(ExportRow(name, entry.split, entry.view, label, *number, positions[name]))
     return rows
 
 
@@ -210,7 +210,7 @@ def _check_same(out: Path, identity: str) -> None:
 
 
 @contextlib.contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
+def _atomic_folder(out: Path) -> Iterator[Path]:
     """A hidden folder beside `out` that gets its name at the end; it is removed if anything fails."""
     out.parent.mkdir(parents=True, exist_ok=True)
     for path in out.parent.glob(f".{out.name}.*.export"):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.interop.format import Contents, Hints, Listed, Member, Outgoing, inside
-from inr_factory.interop.hdf5_files import hdf5_bytes, parameters_of, read_hdf5
+from inr_factory.interop.format import Contents, ExportRow, ForeignRow, Hints, ListedFiles, file_inside
+from inr_factory.interop.hdf5_files import hdf5_bytes, parse_param_config, read_hdf5
 from inr_factory.interop.split_files import load_splits
 from inr_factory.interop.state_dicts import Layers, check_layers
 from inr_factory.interop.table_files import Table, parquet_bytes, read_parquet, read_safetensors, safetensors_bytes
@@ -30,7 +30,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class OwnTable:
+class FilePerShard:
     """Files of ours for others: each says by itself what it holds, so that nothing has to be asked."""
 
     name: str
@@ -41,18 +41,18 @@ class OwnTable:
     lacks: str = "the recipe"
     one_view: bool = False
 
-    def find(self, root: Path, hints: Hints) -> Listed:
-        members: list[Member] = []
+    def find(self, root: Path, hints: Hints) -> ListedFiles:
+        members: list[ForeignRow] = []
         head: dict[str, Any] | None = None
-        for path in _files(root, self.suffix, self.name):
-            table = self.from_file(inside(root, path, MAX_TABLE_BYTES), weights=False)
+        for path in files_by_suffix(root, self.suffix, self.name):
+            table = self.from_file(file_inside(root, path, MAX_TABLE_BYTES), weights=False)
             if head not in (None, table.head):
                 raise IntegrityError(f"{path} is of another set than the files before it; take them apart")
             head = table.head
             members += self._members(path, table)
-        return Listed(members, [], head)
+        return ListedFiles(members, [], head)
 
-    def _members(self, path: str, table: Table) -> list[Member]:
+    def _members(self, path: str, table: Table) -> list[ForeignRow]:
         try:
             columns = [table.columns[name].tolist() for name in ("object_id", "split", "view", "label")]
             rows = [(str(o), str(s), int(v), int(y)) for o, s, v, y in zip(*columns, strict=True)]
@@ -60,9 +60,9 @@ class OwnTable:
                 raise ValueError("it has a split, view or label that cannot be")
         except (KeyError, ValueError, TypeError) as error:
             raise IntegrityError(f"{path} lacks a column, or has a wrong one: {one_line(error)}") from None
-        return [Member(*row, path, at) for at, row in enumerate(rows)]
+        return [ForeignRow(*row, path, at) for at, row in enumerate(rows)]
 
-    def read(self, root: Path, members: Sequence[Member], hints: Hints) -> Contents:
+    def read(self, root: Path, members: Sequence[ForeignRow], hints: Hints) -> Contents:
         tables = {path: self.from_file(root / path) for path in dict.fromkeys(member.path for member in members)}
         layers: list[Layers] = []
         for member in members:
@@ -76,7 +76,7 @@ class OwnTable:
         return Contents(layers, [member.label for member in members], columns)
 
     def write(
-        self, folder: Path, rows: Sequence[Outgoing], inrs: INRBatch, columns: Columns, head: Mapping[str, Any]
+        self, folder: Path, rows: Sequence[ExportRow], inrs: INRBatch, columns: Columns, head: Mapping[str, Any]
     ) -> list[tuple[str, int]]:
         if not rows:
             return []
@@ -91,7 +91,7 @@ class OwnTable:
             file.write(self.to_bytes(table))
         return [(name, at) for at in range(len(rows))]
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:
         """Nothing stands beside them."""
 
 
@@ -108,9 +108,9 @@ class FitANef:
     lacks: str = "target range, PSNR; of foreign files also splits, views and object names"
     one_view: bool = False
 
-    def find(self, root: Path, hints: Hints) -> Listed:
-        members: list[Member] = []
-        for path in _files(root, ".hdf5", self.name):
+    def find(self, root: Path, hints: Hints) -> ListedFiles:
+        members: list[ForeignRow] = []
+        for path in files_by_suffix(root, ".hdf5", self.name):
             found = re.fullmatch(r"nefs_(\d{1,12})-(\d{1,12})\.hdf5", Path(path).name)
             if found is None:
                 continue
@@ -118,9 +118,9 @@ class FitANef:
         if not members:
             raise UsageError(f"{root} has no file nefs_BEGIN-END.hdf5")
         members = self._placed(members, hints) if hints.splits is not None else members
-        return Listed(members, [], self._config(root))
+        return ListedFiles(members, [], self._config(root))
 
-    def _members(self, root: Path, path: str, begin: int, hints: Hints) -> list[Member]:
+    def _members(self, root: Path, path: str, begin: int, hints: Hints) -> list[ForeignRow]:
         content = self._open(root, path)
         rows = len(content["params"])
         try:
@@ -129,7 +129,7 @@ class FitANef:
                 names = [text.decode() for text in content["object_id"].tolist()]
                 splits = [text.decode() for text in content["split"].tolist()]
                 rows_of = zip(names, splits, content["view"].tolist(), labels, strict=True)
-                members = [Member(*row, path, at) for at, row in enumerate(rows_of)]
+                members = [ForeignRow(*row, path, at) for at, row in enumerate(rows_of)]
                 if any(member.split not in SPLITS or member.view < 0 for member in members):
                     raise ValueError("it has a split or view that cannot be")
                 return members
@@ -138,9 +138,9 @@ class FitANef:
         signals = hints.num_signals or 10**12
         places = [divmod(begin + at, signals) for at in range(rows)]
         named = zip(places, labels, strict=True)
-        return [Member(f"{n:06d}", "train", view, y, path, at) for at, ((view, n), y) in enumerate(named)]
+        return [ForeignRow(f"{n:06d}", "train", view, y, path, at) for at, ((view, n), y) in enumerate(named)]
 
-    def _placed(self, members: list[Member], hints: Hints) -> list[Member]:
+    def _placed(self, members: list[ForeignRow], hints: Hints) -> list[ForeignRow]:
         """With a splits.json: {"train": ["000000", ...], ...}, names of objects."""
         assert hints.splits is not None
         split_of = {name: split for split, rows in load_splits(hints.splits).items() for name, _ in rows}
@@ -152,7 +152,7 @@ class FitANef:
         if not path.is_file():
             return None
         try:
-            fields = json.loads(inside(root, "nef.json", 1_000_000).read_text(encoding="utf-8"))
+            fields = json.loads(file_inside(root, "nef.json", 1_000_000).read_text(encoding="utf-8"))
             if fields["name"] != "SIREN":
                 raise ValueError(f"it describes a {fields['name']}, not a SIREN")
             return {"omega_0": float(fields["params"]["omega_0"])}
@@ -160,13 +160,13 @@ class FitANef:
             raise IntegrityError(f"{path.name} does not say what the INRs are: {one_line(error)}") from None
 
     def _open(self, root: Path, path: str) -> dict[str, Any]:
-        content = read_hdf5(inside(root, path, MAX_TABLE_BYTES), text=("param_config",))
+        content = read_hdf5(file_inside(root, path, MAX_TABLE_BYTES), text=("param_config",))
         params = content.get("params")
         if not isinstance(params, np.ndarray) or params.ndim != 2 or "param_config" not in content:
             raise IntegrityError(f"{path} has no params (INRs, numbers) with a param_config")
         return content
 
-    def read(self, root: Path, members: Sequence[Member], hints: Hints) -> Contents:
+    def read(self, root: Path, members: Sequence[ForeignRow], hints: Hints) -> Contents:
         layers: list[Layers] = []
         contents = {path: self._open(root, path) for path in dict.fromkeys(member.path for member in members)}
         slots = {path: self._slots(path, content) for path, content in contents.items()}
@@ -187,7 +187,7 @@ class FitANef:
         """For each layer where its bias lies, and where its kernel and of what shape."""
         found: dict[str, dict[str, tuple[tuple[int, int], tuple[int, ...]]]] = {}
         at = 0
-        for name, shape in parameters_of(Path(path), content["param_config"]):
+        for name, shape in parse_param_config(Path(path), content["param_config"]):
             stem, _, kind = name.rpartition(".")
             size = int(np.prod(shape, dtype=object))
             found.setdefault(stem, {})[kind] = ((at, at + size), shape)
@@ -202,7 +202,7 @@ class FitANef:
         return [(found[stem]["bias"][0], found[stem]["kernel"]) for stem in ordered]
 
     def write(
-        self, folder: Path, rows: Sequence[Outgoing], inrs: INRBatch, columns: Columns, head: Mapping[str, Any]
+        self, folder: Path, rows: Sequence[ExportRow], inrs: INRBatch, columns: Columns, head: Mapping[str, Any]
     ) -> list[tuple[str, int]]:
         if not rows:
             return []
@@ -226,7 +226,7 @@ class FitANef:
             file.write(hdf5_bytes(content, {"param_config": json.dumps(config)}))
         return [(name, at) for at in range(len(rows))]
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:
         spec = statistics.spec
         params = {
             "output_dim": spec.out_dim, "hidden_dim": spec.hidden_dim, "num_layers": spec.num_hidden + 1,
@@ -235,14 +235,14 @@ class FitANef:
         (folder / "nef.json").write_text(json.dumps({"name": "SIREN", "params": params}, indent=2) + "\n")
 
 
-TABLES = (
+SHARD_FORMATS = (
     FitANef(),
-    OwnTable("safetensors", ".safetensors", safetensors_bytes, read_safetensors),
-    OwnTable("parquet", ".parquet", parquet_bytes, read_parquet),
+    FilePerShard("safetensors", ".safetensors", safetensors_bytes, read_safetensors),
+    FilePerShard("parquet", ".parquet", parquet_bytes, read_parquet),
 )
 
 
-def _files(root: Path, suffix: str, name: str) -> list[str]:
+def files_by_suffix(root: Path, suffix: str, name: str) -> list[str]:
     """Files of a suffix below root, in their natural order. UsageError where there is none."""
     if not root.is_dir():
         raise UsageError(f"{root} is no folder; --from {name} takes the folder of the files")

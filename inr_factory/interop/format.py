@@ -14,7 +14,7 @@ from inr_factory.interop.weight_statistics import Statistics
 
 
 @dataclass(frozen=True)
-class Member:
+class ForeignRow:
     """One INR of a foreign set: what it is of, and where its weights lie: a file below the root, and the row in it.
 
     `label` is None where only the file itself says it.
@@ -29,7 +29,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class ExportRow:
     """One INR of ours on its way out. `part` (train, test) and `number` are the official image number where the object
     has one, else train and val, or test, counted in order; `position` counts the objects of its split."""
 
@@ -62,10 +62,10 @@ class Hints:
     allow_missing: bool = False
 
 
-class Listed(NamedTuple):
+class ListedFiles(NamedTuple):
     """The members of a foreign set, remarks for the user, and what the files themselves say of the set, if they do."""
 
-    members: list[Member]
+    members: list[ForeignRow]
     remarks: list[str]
     head: Mapping[str, Any] | None = None
 
@@ -89,18 +89,18 @@ class Format(Protocol):
     @property
     def one_view(self) -> bool: ...
 
-    def find(self, root: Path, hints: Hints) -> Listed:
+    def find(self, root: Path, hints: Hints) -> ListedFiles:
         """Every member below root. UsageError where there is none, IntegrityError for what is damaged or foreign."""
         ...
 
-    def read(self, root: Path, members: Sequence[Member], hints: Hints) -> Contents:
+    def read(self, root: Path, members: Sequence[ForeignRow], hints: Hints) -> Contents:
         """The members, in their order. IntegrityError names the file that is damaged or another kind of INR."""
         ...
 
     def write(
         self,
         folder: Path,
-        rows: Sequence[Outgoing],
+        rows: Sequence[ExportRow],
         inrs: INRBatch,
         columns: Mapping[str, NDArray[Any]],
         head: Mapping[str, Any],
@@ -108,13 +108,13 @@ class Format(Protocol):
         """Write the rows of one shard into the folder; the file of each, and the row in it."""
         ...
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:
         """Write what stands beside the INRs. `name` is what the folder will be called; the statistics are of its
         training split, in the terms in which the weights were written."""
         ...
 
 
-def inside(root: Path, path: str, most: int) -> Path:
+def file_inside(root: Path, path: str, most: int) -> Path:
     """A file of a foreign set. IntegrityError for one that leads out of root, is none, or has more than `most` bytes."""
     whole = root / path
     if ".." in Path(path).parts or Path(path).is_absolute() or not whole.resolve().is_relative_to(root.resolve()):
@@ -127,7 +127,7 @@ def inside(root: Path, path: str, most: int) -> Path:
     return whole
 
 
-def natural(object_id: str) -> tuple[Any, ...]:
+def natural_sort_key(object_id: str) -> tuple[Any, ...]:
     """A key by which train/00009 comes before train/00010, and 9 before 10."""
     return tuple(
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in object_id.replace("-", "/").split("/")

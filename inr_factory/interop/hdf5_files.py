@@ -66,7 +66,7 @@ def hdf5_bytes(columns: Mapping[str, NDArray[Any]], text: Mapping[str, str] | No
     return image
 
 
-def parameters_of(path: Path, config: str) -> list[tuple[str, tuple[int, ...]]]:
+def parse_param_config(path: Path, config: str) -> list[tuple[str, tuple[int, ...]]]:
     """Name and shape of each tensor that a `param_config` lists. IntegrityError where it is something else."""
     try:
         named = [(str(name), tuple(int(side) for side in shape)) for name, shape in json.loads(config)]

@@ -21,7 +21,7 @@ SHARDS_AT_ONCE = 64  # of one commit
 
 
 @dataclass(frozen=True)
-class Pushed:
+class PushReport:
     """Where the set is now, and how many shards were sent and there before."""
 
     url: str
@@ -29,7 +29,7 @@ class Pushed:
     there: int
 
 
-def push_set(
+def push_folder(
     root: Path,
     manifest: Manifest,
     repo: str,
@@ -37,7 +37,7 @@ def push_set(
     revision: str | None = None,
     on_shard: Callable[[ShardEntry], None] | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> Pushed:
+) -> PushReport:
     """Send the set in folder root to the data set repository `repo` (OWNER/NAME), which is made where it is not there.
 
     Every shard is checked first. Those that the repository has already, by their sha256, are not sent again, so that the
@@ -50,7 +50,7 @@ def push_set(
         raise UsageError("no token for the hub; set HF_TOKEN to one that may write, or run: hf auth login")
     if not sys.stderr.isatty():
         hub.utils.disable_progress_bars()
-    check_whole(root, manifest, on_shard)
+    check_complete(root, manifest, on_shard)
     keep_card(root, manifest)
     api = hub.HfApi(library_name="inr-factory")
     with _told(repo):
@@ -77,10 +77,10 @@ def push_set(
         commit([entry.path for entry in part], f"{len(part)} shards of {manifest.name}")
         say(f"{start + len(part):,} of {len(todo):,} shards sent")
     commit([name for name in COMPANIONS if (root / name).is_file()], f"record and card of {manifest.name}")
-    return Pushed(str(place), len(todo), len(manifest.shards) - len(todo))
+    return PushReport(str(place), len(todo), len(manifest.shards) - len(todo))
 
 
-def check_whole(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> None:
+def check_complete(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> None:
     """Raise IntegrityError for the first thing that `verify` would name, or for shards that are missing."""
     missing = manifest.missing(root)
     if missing:

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.interop.conventions import to_ours
+from inr_factory.interop.conventions import from_convention
 from inr_factory.interop.export import format_of
-from inr_factory.interop.format import Format, Member
-from inr_factory.interop.import_foreign import ForeignSet
-from inr_factory.interop.import_options import ImportOptions, ImportReport, batch_of, begin_set
-from inr_factory.interop.sidecar import SIDECAR, Exported, Sidecar, load_sidecar
+from inr_factory.interop.format import ForeignRow, Format
+from inr_factory.interop.import_foreign import ForeignImport
+from inr_factory.interop.import_options import ImportOptions, ImportReport, open_or_create_set, stack_contents
+from inr_factory.interop.sidecar import SIDECAR, SavedShard, Sidecar, load_sidecar
 from inr_factory.storage.dataset_card import keep_card_of_whole
 from inr_factory.storage.manifest import ShardEntry, record, shard_path
 from inr_factory.storage.shards import typed_columns, write_shard
 
 
-def import_set(
+def import_folder(
     root: Path,
     name: str,
     out: Path,
@@ -41,7 +41,7 @@ def import_set(
         raise UsageError(f"{out} is what is imported; the set needs a folder of its own")
     sidecar = load_sidecar(root) if options.use_sidecar and root.is_dir() else None
     if sidecar is None:
-        report = ForeignSet(root, format_, options).make(out, on_shard)
+        report = ForeignImport(root, format_, options).make(out, on_shard)
     else:
         report = _restore(root, format_, out, sidecar, options, on_shard)
     keep_card_of_whole(out, report.manifest)
@@ -59,13 +59,13 @@ def _restore(
     """The set that was exported, each row checked against the checksum that it had."""
     if sidecar.format != format_.name:
         raise UsageError(f"{root / SIDECAR} says that this is {sidecar.format}; give --from {sidecar.format}")
-    if options.says_convention:
+    if options.names_convention:
         raise UsageError(f"{SIDECAR} says what the numbers mean; leave the convention out, or give --no-sidecar")
     manifest, written = sidecar.manifest, sidecar.convention
     spec = manifest.siren_spec
     dims = (spec.in_dim, *(outputs for outputs, _ in spec.layer_shapes))
     hints = replace(options.hints, dims=dims)
-    there = begin_set(out, manifest)
+    there = open_or_create_set(out, manifest)
     missing, made = set(there.missing(out)), 0
     for shard in sidecar.shards:
         if shard_path(shard.split, shard.view, shard.block) not in missing:
@@ -73,8 +73,8 @@ def _restore(
         columns = {name: column.array() for name, column in shard.columns.items()}
         checksums = columns.pop("checksum")
         members = _members_of(shard, columns)
-        theirs = batch_of(format_.read(root, members, hints), members, dims, written.convention)
-        ours = to_ours(theirs, written.convention)
+        theirs = stack_contents(format_.read(root, members, hints), members, dims, written.convention)
+        ours = from_convention(theirs, written.convention)
         columns["weights"] = INRBatch(spec, ours.weights, ours.biases).flatten().numpy()
         wrong = np.flatnonzero(typed_columns(columns)["checksum"] != checksums)
         if wrong.size:
@@ -90,6 +90,6 @@ def _restore(
     return ImportReport(there, made, (f"{SIDECAR} says what the files lack: this is the set that was exported",))
 
 
-def _members_of(shard: Exported, columns: dict[str, NDArray[Any]]) -> list[Member]:
+def _members_of(shard: SavedShard, columns: dict[str, NDArray[Any]]) -> list[ForeignRow]:
     rows = zip(columns["object_id"].tolist(), columns["label"].tolist(), shard.files, shard.rows, strict=True)
-    return [Member(name, shard.split, shard.view, int(label), path, row) for name, label, path, row in rows]
+    return [ForeignRow(name, shard.split, shard.view, int(label), path, row) for name, label, path, row in rows]

@@ -21,19 +21,19 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.interop.convention_check import FLOOR_DB, NUM_CHECKED, Verdict, try_conventions
-from inr_factory.interop.conventions import Convention, convention_of, to_ours
-from inr_factory.interop.format import Contents, Format, Member
-from inr_factory.interop.import_options import ImportOptions, ImportReport, batch_of, begin_set
+from inr_factory.interop.convention_check import FLOOR_DB, NUM_CHECKED, ConventionCheck, try_conventions
+from inr_factory.interop.conventions import Convention, complete_convention, from_convention
+from inr_factory.interop.format import Contents, ForeignRow, Format
+from inr_factory.interop.import_options import ImportOptions, ImportReport, open_or_create_set, stack_contents
 from inr_factory.interop.import_plan import ImportPlan, ShardKey, fingerprint_of, plan_import
-from inr_factory.interop.sidecar import Written
+from inr_factory.interop.sidecar import SavedConvention
 from inr_factory.storage.manifest import Derived, Manifest, ShardEntry, SourceRecord, record, shard_path
 from inr_factory.storage.shards import write_shard
 
 NOT_KNOWN = "psnr and loss nan, seed, steps and status -1: not known"
 
 
-class ForeignSet:
+class ForeignImport:
     """An import without a sidecar: what is found below a folder, and what is known of it."""
 
     def __init__(self, root: Path, format_: Format, options: ImportOptions) -> None:
@@ -49,7 +49,7 @@ class ForeignSet:
         self.dims = options.hints.dims or contents.layers[0].dims
         self.source = self._source()
         self.labelled = first.label is not None or contents.labels[0] is not None or self.source is not None
-        self.verdict: Verdict | None = None
+        self.verdict: ConventionCheck | None = None
         if self.source is not None and not options.unchecked:
             self._check_convention(self.source)
         elif self.source is None:
@@ -57,7 +57,7 @@ class ForeignSet:
                 f"taken as {self.convention.name}: {self.convention}; --source RECIPE checks it by rendering"
             )
         # Nothing is written before it is clear that the numbers can be turned into ours.
-        to_ours(batch_of(contents, [first], self.dims, self.convention), self.convention)
+        from_convention(stack_contents(contents, [first], self.dims, self.convention), self.convention)
 
     def _convention(self) -> Convention:
         """What the options say, else the files themselves, else the format's own convention."""
@@ -65,7 +65,7 @@ class ForeignSet:
         said = self.head.get("convention")
         try:
             if said is not None and options.convention is None:
-                told = Written.model_validate(said).convention
+                told = SavedConvention.model_validate(said).convention
                 omega_0 = told.omega_0 if options.omega_0 is None else options.omega_0
                 output_bias = told.output_bias if options.output_bias is None else options.output_bias
                 chosen = replace(told, omega_0=omega_0, output_bias=output_bias, start=self.head["spec"]["start"])
@@ -75,9 +75,9 @@ class ForeignSet:
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"the files in {self.root} do not say what they hold: {error}"[:300]) from None
         name = options.convention or self.format.convention
-        return convention_of(name, omega_0, options.output_bias, options.order, options.targets)
+        return complete_convention(name, omega_0, options.output_bias, options.order, options.targets)
 
-    def _read(self, members: Sequence[Member]) -> Contents:
+    def _read(self, members: Sequence[ForeignRow]) -> Contents:
         return self.format.read(self.root, members, self.options.hints)
 
     def _source(self) -> Source | None:
@@ -114,7 +114,7 @@ class ForeignSet:
         members = self.plan.members
         chosen = [members[at] for at in np.unique(np.linspace(0, len(members) - 1, NUM_CHECKED).round().astype(int))]
         contents = self._read(chosen)
-        batch_of(contents, chosen, self.dims, self.convention)
+        stack_contents(contents, chosen, self.dims, self.convention)
         signals = [self._signal(source, member.object_id) for member in chosen]
         verdict = try_conventions(contents.layers, signals, self.convention)
         self.verdict = verdict
@@ -126,7 +126,7 @@ class ForeignSet:
                 f"no convention shows the images of {source.name}: {told}, the best of all tried {verdict.best_db:.1f} dB, below "
                 f"{FLOOR_DB:g}; are these INRs of other objects? --unchecked imports them all the same"
             )
-        if self.options.says_convention:
+        if self.options.names_convention:
             raise IntegrityError(
                 f"{told}, but {verdict.best} gives {verdict.best_db:.1f}; leave the convention to the check, or give --unchecked"
             )
@@ -136,7 +136,9 @@ class ForeignSet:
     @property
     def spec(self) -> SirenSpec:
         activation = self.head.get("spec", {}).get("activation", "sine")
-        return replace(self.convention.spec(self.dims), output_bias=self.convention.our_bias, activation=activation)
+        return replace(
+            self.convention.spec(self.dims), output_bias=self.convention.stored_output_bias, activation=activation
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -156,7 +158,7 @@ class ForeignSet:
     def manifest(self, out: Path) -> Manifest:
         """The head of the set. Its recipe names the source, if that is at hand, and no way to fit."""
         options, spec, convention = self.options, self.spec, self.convention
-        written = Written.of(convention)
+        written = SavedConvention.of(convention)
         facts = {
             "format": self.format.name, "spec": spec.to_dict(), "convention": written.model_dump(mode="json"),
             "classes": self.classes, "shard_objects": options.shard_objects, "size": options.size,
@@ -184,7 +186,7 @@ class ForeignSet:
 
     def make(self, out: Path, on_shard: Callable[[ShardEntry], None] | None) -> ImportReport:
         manifest = self.manifest(out)
-        there = begin_set(out, manifest)
+        there = open_or_create_set(out, manifest)
         missing, made = set(there.missing(out)), 0
         for key, members in self.plan.shards.items():
             if shard_path(*key) not in missing:
@@ -198,9 +200,9 @@ class ForeignSet:
             remarks.append("the files say no labels: all INRs are of one class, unlabelled")
         return ImportReport(there, made, tuple(remarks), self.verdict)
 
-    def _write(self, out: Path, manifest: Manifest, key: ShardKey, members: Sequence[Member]) -> ShardEntry:
+    def _write(self, out: Path, manifest: Manifest, key: ShardKey, members: Sequence[ForeignRow]) -> ShardEntry:
         contents = self._read(members) if members else Contents([], [])
-        inrs = to_ours(batch_of(contents, members, self.dims, self.convention), self.convention)
+        inrs = from_convention(stack_contents(contents, members, self.dims, self.convention), self.convention)
         inrs = INRBatch(self.spec, inrs.weights, inrs.biases)
         labels = [self._label(member, read) for member, read in zip(members, contents.labels, strict=True)]
         count = len(members)
@@ -219,7 +221,7 @@ class ForeignSet:
         }  # fmt: skip
         return write_shard(out, key, self.spec, columns, (), attributes)
 
-    def _label(self, member: Member, read: int | None) -> int:
+    def _label(self, member: ForeignRow, read: int | None) -> int:
         """The label by layout, splits, file and source, which must agree."""
         said = [label for label in (member.label, read) if label is not None]
         if self.source is not None:
@@ -246,7 +248,7 @@ class ForeignSet:
         height, width = self.options.size or (side, side)
         return {"height": np.full(count, height), "width": np.full(count, width)}
 
-    def _measured(self, inrs: INRBatch, members: Sequence[Member]) -> dict[str, NDArray[Any]]:
+    def _measured(self, inrs: INRBatch, members: Sequence[ForeignRow]) -> dict[str, NDArray[Any]]:
         """Loss, PSNR and facts of the source, where it is at hand."""
         if self.source is None or not members or (self.convention.targets and self.convention.targets.raw):
             return {}

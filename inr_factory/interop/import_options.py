@@ -7,9 +7,9 @@ from pathlib import Path
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.recipe import Recipe
 from inr_factory.inr.batch import INRBatch
-from inr_factory.interop.convention_check import Verdict
+from inr_factory.interop.convention_check import ConventionCheck
 from inr_factory.interop.conventions import Convention
-from inr_factory.interop.format import Contents, Hints, Member
+from inr_factory.interop.format import Contents, ForeignRow, Hints
 from inr_factory.interop.state_dicts import stack_layers
 from inr_factory.storage.locations import Place
 from inr_factory.storage.manifest import MANIFEST, Manifest, load_manifest, record, sweep
@@ -38,7 +38,7 @@ class ImportOptions:
     shard_objects: int = 500
 
     @property
-    def says_convention(self) -> bool:
+    def names_convention(self) -> bool:
         given = (self.convention, self.omega_0, self.output_bias, self.order, self.targets)
         return any(value is not None for value in given)
 
@@ -50,10 +50,10 @@ class ImportReport:
     manifest: Manifest
     made: int
     remarks: tuple[str, ...]
-    verdict: Verdict | None = None
+    verdict: ConventionCheck | None = None
 
 
-def begin_set(out: Path, manifest: Manifest) -> Manifest:
+def open_or_create_set(out: Path, manifest: Manifest) -> Manifest:
     """The set in folder out, begun if there is none. UsageError where it is another."""
     if (out / MANIFEST).exists() and load_manifest(out).fingerprint != manifest.fingerprint:
         raise UsageError(f"{out} holds another set; choose another --out")
@@ -61,7 +61,9 @@ def begin_set(out: Path, manifest: Manifest) -> Manifest:
     return record(out, manifest)
 
 
-def batch_of(contents: Contents, members: Sequence[Member], dims: tuple[int, ...], convention: Convention) -> INRBatch:
+def stack_contents(
+    contents: Contents, members: Sequence[ForeignRow], dims: tuple[int, ...], convention: Convention
+) -> INRBatch:
     """What was read, in their terms. IntegrityError names the first INR of other dims."""
     for layers, member in zip(contents.layers, members, strict=True):
         if layers.dims != dims:

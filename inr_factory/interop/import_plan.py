@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.stable_hash import fingerprint
-from inr_factory.interop.format import Member, natural
+from inr_factory.interop.format import ForeignRow, natural_sort_key
 from inr_factory.storage.manifest import SPLITS, SplitRecord
 
 ShardKey = tuple[str, int, int]
@@ -18,22 +18,22 @@ ShardKey = tuple[str, int, int]
 class ImportPlan:
     """The members of each shard (split, view, block), none for one whose objects this view lacks; and what is counted."""
 
-    shards: Mapping[ShardKey, tuple[Member, ...]]
+    shards: Mapping[ShardKey, tuple[ForeignRow, ...]]
     splits: Mapping[str, SplitRecord]
     views: int
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[ForeignRow]:
         return [member for shard in self.shards.values() for member in shard]
 
 
-def plan_import(members: Sequence[Member], shard_objects: int) -> ImportPlan:
+def plan_import(members: Sequence[ForeignRow], shard_objects: int) -> ImportPlan:
     """A shard is one view of `shard_objects` objects of a split, in the natural order of their names.
 
     IntegrityError for an INR that is there twice, an object in two splits or of two labels, or views with gaps.
     """
     split_of: dict[str, str] = {}
-    by_key: dict[tuple[str, int], Member] = {}
+    by_key: dict[tuple[str, int], ForeignRow] = {}
     labels: dict[str, int] = {}
     for member in members:
         if split_of.setdefault(member.object_id, member.split) != member.split:
@@ -53,10 +53,10 @@ def plan_import(members: Sequence[Member], shard_objects: int) -> ImportPlan:
     names: dict[str, list[str]] = defaultdict(list)
     for object_id, split in split_of.items():
         names[split].append(object_id)
-    shards: dict[ShardKey, tuple[Member, ...]] = {}
+    shards: dict[ShardKey, tuple[ForeignRow, ...]] = {}
     splits: dict[str, SplitRecord] = {}
     for split in SPLITS:
-        ordered = sorted(names.get(split, []), key=natural)
+        ordered = sorted(names.get(split, []), key=natural_sort_key)
         blocks = [ordered[at : at + shard_objects] for at in range(0, len(ordered), shard_objects)]
         if blocks:
             splits[split] = SplitRecord(objects=len(ordered), blocks=len(blocks))
@@ -68,7 +68,7 @@ def plan_import(members: Sequence[Member], shard_objects: int) -> ImportPlan:
     return ImportPlan({key: shards[key] for key in order}, splits, len(views))
 
 
-def fingerprint_of(root: Path, members: Sequence[Member], facts: Mapping[str, object]) -> str:
+def fingerprint_of(root: Path, members: Sequence[ForeignRow], facts: Mapping[str, object]) -> str:
     """16 hex digits over facts, and the members with the sizes of their files; their content is not read for it."""
     sizes = {path: (root / path).stat().st_size for path in dict.fromkeys(member.path for member in members)}
     rows = ([m.object_id, m.split, m.view, m.label, m.path, m.row, sizes[m.path]] for m in members)

@@ -18,99 +18,101 @@ from torch import Tensor
 from inr_factory.errors import IntegrityError, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.interop.file_per_inr import MAX_INR_BYTES, Tree
-from inr_factory.interop.format import Hints, Member, Outgoing, inside
+from inr_factory.interop.file_per_inr import MAX_INR_BYTES, FilePerInr
+from inr_factory.interop.format import ExportRow, ForeignRow, Hints, file_inside
 from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
 from inr_factory.interop.state_dicts import Layers, check_layers, layers_of, spec_of
 from inr_factory.interop.weight_statistics import Statistics
 
 
-def official(part: str, number: int) -> str:
+def official_id(part: str, number: int) -> str:
     """An object's name as this program's own image collections have it."""
     return f"{part}/{number:05d}"
 
 
-class DwsnetsMnist(Tree):
+class DwsnetsMnist(FilePerInr):
     name = "dwsnets-mnist"
     lacks = "views, omega_0, output offset, coordinate order, PSNR"
     one_view = True
-    tail = 3
+    path_parts = 3
     has_statistics = True
 
-    def member(self, parts: tuple[str, ...]) -> Member | None:
+    def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         found = re.fullmatch(r"mnist_png_(training|testing)_(\d{1,4})_(\d{1,9})", parts[-3]) if len(parts) > 2 else None
         if found is None or parts[-2:] != ("checkpoints", "model_final.pth"):
             return None
         part = {"training": "train", "testing": "test"}[found[1]]
-        return Member(official(part, int(found[3])), part, 0, int(found[2]), "/".join(parts))
+        return ForeignRow(official_id(part, int(found[3])), part, 0, int(found[2]), "/".join(parts))
 
-    def place(self, row: Outgoing, spec: SirenSpec) -> str:
+    def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"mnist_png_{row.part}ing_{row.label}_{row.number}/checkpoints/model_final.pth"
 
 
-class DwsnetsFmnist(Tree):
+class DwsnetsFmnist(FilePerInr):
     name = "dwsnets-fmnist"
     label_inside = True
     lacks = "views, omega_0, output offset, coordinate order, PSNR"
     one_view = True
-    tail = 2
+    path_parts = 2
     has_statistics = True
 
-    def member(self, parts: tuple[str, ...]) -> Member | None:
+    def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         found = re.fullmatch(r"model_(\d{1,9})\.pth", parts[-1])
         if found is None or len(parts) < 2 or parts[-2] not in ("train", "test"):
             return None
-        return Member(official(parts[-2], int(found[1])), parts[-2], 0, None, "/".join(parts))
+        return ForeignRow(official_id(parts[-2], int(found[1])), parts[-2], 0, None, "/".join(parts))
 
-    def place(self, row: Outgoing, spec: SirenSpec) -> str:
+    def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"fmnist_inrs/{row.part}/model_{row.number}.pth"
 
 
-class MultiView(Tree):
+class MultiView(FilePerInr):
     name = "multiview"
     label_inside = True
     lacks = "omega_0, output offset, coordinate order, PSNR"
-    tail = 3
+    path_parts = 3
     has_statistics = True
     flat_splits = True
 
-    def member(self, parts: tuple[str, ...]) -> Member | None:
+    def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         if len(parts) < 3:
             return None
         found = re.fullmatch(r"\D*(\d{1,9})\.pth", parts[-1])
         known = found is not None and parts[-2] in ("train", "test")
         object_id = (
-            official(parts[-2], int(found[1])) if known and found else f"{parts[-2]}/{parts[-1].removesuffix('.pth')}"
+            official_id(parts[-2], int(found[1]))
+            if known and found
+            else f"{parts[-2]}/{parts[-1].removesuffix('.pth')}"
         )
         split = parts[-2] if parts[-2] in ("train", "val", "test") else "train"
-        return Member(object_id, split, 0, None, "/".join(parts))
+        return ForeignRow(object_id, split, 0, None, "/".join(parts))
 
-    def arrange(self, root: Path, members: list[Member]) -> list[Member]:
+    def complete_rows(self, root: Path, members: list[ForeignRow]) -> list[ForeignRow]:
         """Views in the order of their folders' names, as the authors' code counts them."""
         names = sorted({member.path.split("/")[-3] for member in members})
         return [replace(member, view=names.index(member.path.split("/")[-3])) for member in members]
 
-    def place(self, row: Outgoing, spec: SirenSpec) -> str:
+    def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"view_{row.view:03d}/{row.part}/model_{row.number}.pth"
 
 
-class Nfn(Tree):
+class Nfn(FilePerInr):
     name = "nfn"
     convention = "nfn"
     lacks = "splits (a splits.json is written beside), omega_0, target range, coordinate order, PSNR"
-    tail = 2
+    path_parts = 2
     names = "nfn"
     VAL = 5000  # of the official training images, the last ones
 
-    def member(self, parts: tuple[str, ...]) -> Member | None:
+    def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         number = re.fullmatch(r"net(\d{1,9})\.pth", parts[-1])
         folder = re.fullmatch(r".*?(?:_aug(\d{1,4}))?_(\d{1,4})s", parts[-2]) if len(parts) > 1 else None
         if number is None or folder is None:
             return None
         view = 0 if folder[1] is None else int(folder[1]) + 1
-        return Member(number[1], "train", view, int(folder[2]), "/".join(parts))
+        return ForeignRow(number[1], "train", view, int(folder[2]), "/".join(parts))
 
-    def arrange(self, root: Path, members: list[Member]) -> list[Member]:
+    def complete_rows(self, root: Path, members: list[ForeignRow]) -> list[ForeignRow]:
         """Number n is image n of the official training images and then the test ones; which set, the channels say."""
         first, _ = self.read_one(root, members[0], Hints())
         num_train = _num_train(first.dims[-1])
@@ -120,10 +122,10 @@ class Nfn(Tree):
             part = "train" if number < num_train else "test"
             split = "val" if num_train - self.VAL <= number < num_train else part
             number -= 0 if part == "train" else num_train
-            placed.append(replace(member, object_id=official(part, number), split=split))
+            placed.append(replace(member, object_id=official_id(part, number), split=split))
         return placed
 
-    def place(self, row: Outgoing, spec: SirenSpec) -> str:
+    def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         view = f"_aug{row.view - 1}" if row.view else ""
         number = row.number + (_num_train(spec.out_dim) if row.part == "test" else 0)
         return f"randinit_smaller{view}_{row.label}s/net{number}.pth"
@@ -134,22 +136,22 @@ def _num_train(channels: int) -> int:
     return 50_000 if channels == 3 else 60_000
 
 
-class ImplicitZoo(Tree):
+class ImplicitZoo(FilePerInr):
     name = "implicit-zoo"
     convention = "implicit-zoo"
     lacks = "val (a splits.json is written beside), omega_0, target range, coordinate order, PSNR"
     suffix = ".ckpt"
-    tail = 4
+    path_parts = 4
 
-    def member(self, parts: tuple[str, ...]) -> Member | None:
+    def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         found = re.fullmatch(r"(\d{1,9})_(\d{1,9})\.ckpt", parts[-1])
         if found is None or len(parts) < 3 or parts[-3] != "ckpts" or not re.fullmatch(r"\d{1,4}", parts[-2]):
             return None
         part = next((name for name in ("test", "val") if name in parts[:-3]), "train")
-        object_id = official("train" if part == "val" else part, int(found[1]))
-        return Member(object_id, part, int(found[2]), int(parts[-2]), "/".join(parts))
+        object_id = official_id("train" if part == "val" else part, int(found[1]))
+        return ForeignRow(object_id, part, int(found[2]), int(parts[-2]), "/".join(parts))
 
-    def arrange(self, root: Path, members: list[Member]) -> list[Member]:
+    def complete_rows(self, root: Path, members: list[ForeignRow]) -> list[ForeignRow]:
         """Views of an image in the order of their seeds."""
         seeds: dict[str, list[int]] = {}
         for member in members:
@@ -157,10 +159,10 @@ class ImplicitZoo(Tree):
         ordered = {object_id: sorted(found) for object_id, found in seeds.items()}
         return [replace(member, view=ordered[member.object_id].index(member.view)) for member in members]
 
-    def place(self, row: Outgoing, spec: SirenSpec) -> str:
+    def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"{row.part}/ckpts/{row.label:02d}/{row.number:06d}_{row.number + row.view:07d}.ckpt"
 
-    def unpack(self, saved: Any, member: Member) -> tuple[Layers, int | None]:
+    def unpack(self, saved: Any, member: ForeignRow) -> tuple[Layers, int | None]:
         if not isinstance(saved, Mapping) or "params" not in saved:
             raise ValueError("it has no params")
         number = int(Path(member.path).name.partition("_")[0])
@@ -168,32 +170,32 @@ class ImplicitZoo(Tree):
             raise ValueError(f"it is of image {saved['image_idx']}, its name says {number}")
         return layers_of(saved["params"]), None
 
-    def pack(self, state: dict[str, Tensor], row: Outgoing) -> bytes:
+    def pack(self, state: dict[str, Tensor], row: ExportRow) -> bytes:
         buffer = io.BytesIO()
         torch.save({"image_idx": row.number, "params": state}, buffer)
         return buffer.getvalue()
 
 
-class Inr2Vec(Tree):
+class Inr2Vec(FilePerInr):
     name = "inr2vec"
     convention = "inr2vec"
     lacks = "views, object names, dims, omega_0, what the values mean, PSNR; the point cloud `pcd` is left out"
     one_view = True
     suffix = ".h5"
-    tail = 2
+    path_parts = 2
     DIMS = (3, 512, 512, 512, 512, 1)
 
-    def member(self, parts: tuple[str, ...]) -> Member | None:
+    def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         number = re.fullmatch(r"(\d{1,9})\.h5", parts[-1])
         if number is None or len(parts) < 2 or parts[-2] not in ("train", "val", "test"):
             return None
-        return Member(official(parts[-2], int(number[1])), parts[-2], 0, None, "/".join(parts))
+        return ForeignRow(official_id(parts[-2], int(number[1])), parts[-2], 0, None, "/".join(parts))
 
-    def place(self, row: Outgoing, spec: SirenSpec) -> str:
+    def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"{row.split}/{row.position}.h5"
 
-    def read_one(self, root: Path, member: Member, hints: Hints) -> tuple[Layers, int | None]:
-        found = read_hdf5(inside(root, member.path, MAX_INR_BYTES), skip=("pcd",))
+    def read_one(self, root: Path, member: ForeignRow, hints: Hints) -> tuple[Layers, int | None]:
+        found = read_hdf5(file_inside(root, member.path, MAX_INR_BYTES), skip=("pcd",))
         dims = hints.dims or self.DIMS
         spec = spec_of(dims, 30.0, 0.0, "siren")
         try:
@@ -209,12 +211,12 @@ class Inr2Vec(Tree):
             raise IntegrityError(f"{member.path} is not an INR of {self.name}: {one_line(error)}") from None
         return layers, label
 
-    def pack(self, state: dict[str, Tensor], row: Outgoing) -> bytes:
+    def pack(self, state: dict[str, Tensor], row: ExportRow) -> bytes:
         flat = torch.cat([tensor.flatten() for tensor in state.values()]).numpy()
         return hdf5_bytes({"params": flat, "class_id": np.array(row.label)})
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[Outgoing, str]], statistics: Statistics) -> None:
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:
         """Its folders are its splits."""
 
 
-TREES: tuple[Tree, ...] = (DwsnetsMnist(), DwsnetsFmnist(), MultiView(), Nfn(), ImplicitZoo(), Inr2Vec())
+INR_FORMATS: tuple[FilePerInr, ...] = (DwsnetsMnist(), DwsnetsFmnist(), MultiView(), Nfn(), ImplicitZoo(), Inr2Vec())

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from inr_factory.errors import IntegrityError, UsageError, one_line, validation_message
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.interop.conventions import Convention, Targets
-from inr_factory.interop.format import inside
+from inr_factory.interop.format import file_inside
 from inr_factory.storage.manifest import Manifest, Quarantined, Record
 from inr_factory.storage.shards import ShardReader
 
@@ -29,14 +29,14 @@ OWN_ATTRIBUTES = {
 }  # fmt: skip
 
 
-class Column(Record):
+class SavedColumn(Record):
     """A column of a shard: its type on disk, and its values; None stands for NaN."""
 
     type: str
     values: tuple[Any, ...]
 
     @classmethod
-    def of(cls, column: NDArray[Any]) -> "Column":
+    def of(cls, column: NDArray[Any]) -> "SavedColumn":
         if column.dtype.kind in "SO":
             return cls(
                 type="text", values=tuple(v.decode() if isinstance(v, bytes) else str(v) for v in column.tolist())
@@ -50,7 +50,7 @@ class Column(Record):
         return np.array([np.nan if value is None else value for value in self.values], dtype=np.dtype(self.type))
 
 
-class Exported(Record):
+class SavedShard(Record):
     """One shard of the set: its columns but for the weights, and in which file, which row of it, each INR lies."""
 
     split: str
@@ -59,12 +59,12 @@ class Exported(Record):
     sha256: str
     attributes: dict[str, str | int]
     quarantine: tuple[Quarantined, ...]
-    columns: dict[str, Column]
+    columns: dict[str, SavedColumn]
     files: tuple[str, ...]
     rows: tuple[int, ...]
 
 
-class Written(Record):
+class SavedConvention(Record):
     """The convention that the files' numbers follow; see conventions.py."""
 
     name: str
@@ -76,7 +76,7 @@ class Written(Record):
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, convention: Convention) -> "Written":
+    def of(cls, convention: Convention) -> "SavedConvention":
         assert convention.targets is not None, "a convention is complete before it is written down"
         assert convention.omega_0 is not None, "a convention is complete before it is written down"
         assert convention.output_bias is not None, "a convention is complete before it is written down"
@@ -97,32 +97,32 @@ class Sidecar(Record):
     kind: str = KIND
     version: int = VERSION
     format: str
-    convention: Written
+    convention: SavedConvention
     manifest: Manifest
     identity: str
-    shards: tuple[Exported, ...]
+    shards: tuple[SavedShard, ...]
 
     def to_bytes(self) -> bytes:
         return (json.dumps(self.model_dump(mode="json"), separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
-def identity_of(format_name: str, convention: Written, manifest: Manifest, sha256s: Sequence[str]) -> str:
+def export_identity(format_name: str, convention: SavedConvention, manifest: Manifest, sha256s: Sequence[str]) -> str:
     """16 hex digits over format, convention, the set's head and its shards."""
     facts = [format_name, convention.model_dump(mode="json"), manifest.head.model_dump(mode="json"), list(sha256s)]
     return fingerprint(json.dumps(facts, sort_keys=True))
 
 
-def export_of(shard: ShardReader, sha256: str, places: Sequence[tuple[str, int]]) -> Exported:
+def describe_shard(shard: ShardReader, sha256: str, places: Sequence[tuple[str, int]]) -> SavedShard:
     """What the sidecar says of a shard whose rows went to these places."""
     columns = {
-        name: Column.of(np.asarray(shard.column(name)))
+        name: SavedColumn.of(np.asarray(shard.column(name)))
         for name in shard.column_names
         if name not in ("weights", "object_id")
     }
-    columns["object_id"] = Column.of(np.array(shard.object_ids, dtype=object))
+    columns["object_id"] = SavedColumn.of(np.array(shard.object_ids, dtype=object))
     kept = {name: value for name, value in shard.attributes.items() if name not in OWN_ATTRIBUTES}
     split, view, block = shard.key
-    return Exported(
+    return SavedShard(
         split=split, view=view, block=block, sha256=sha256, attributes=kept, quarantine=shard.quarantine, columns=columns,
         files=tuple(path for path, _ in places), rows=tuple(row for _, row in places),
     )  # fmt: skip
@@ -133,7 +133,7 @@ def load_sidecar(root: Path) -> Sidecar | None:
     itself, UsageError where it is of a later version."""
     if not (root / SIDECAR).exists():
         return None
-    path = inside(root, SIDECAR, MAX_SIDECAR_BYTES)
+    path = file_inside(root, SIDECAR, MAX_SIDECAR_BYTES)
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(fields, dict) or fields.get("kind") != KIND:
@@ -152,7 +152,7 @@ def load_sidecar(root: Path) -> Sidecar | None:
                     f"the columns of {shard.split}, view {shard.view}, block {shard.block} differ in length"
                 )
         hashes = [shard.sha256 for shard in sidecar.shards]
-        if identity_of(sidecar.format, sidecar.convention, sidecar.manifest, hashes) != sidecar.identity:
+        if export_identity(sidecar.format, sidecar.convention, sidecar.manifest, hashes) != sidecar.identity:
             raise ValueError("it says something else than what was exported")
     except ValidationError as error:
         raise IntegrityError(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
-from inr_factory.interop.format import Hints, Listed, Member, inside
+from inr_factory.interop.format import ForeignRow, Hints, ListedFiles, file_inside
 from inr_factory.storage.manifest import SPLITS
 
 MAX_SPLITS_BYTES = 512 * 2**20
@@ -32,7 +32,7 @@ def find_splits(root: Path, hints: Hints) -> Path | None:
 
 def load_splits(path: Path) -> dict[str, list[tuple[str, int | None]]]:
     """Path and label of each file of each split. IntegrityError where the file is something else."""
-    checked = inside(path.parent, path.name, MAX_SPLITS_BYTES)
+    checked = file_inside(path.parent, path.name, MAX_SPLITS_BYTES)
     try:
         fields = json.loads(checked.read_text(encoding="utf-8"))
         found: dict[str, list[tuple[str, int | None]]] = {}
@@ -50,13 +50,13 @@ def load_splits(path: Path) -> dict[str, list[tuple[str, int | None]]]:
     return found
 
 
-def apply_splits(members: Sequence[Member], path: Path, tail: int, allow_missing: bool) -> Listed:
+def apply_splits(members: Sequence[ForeignRow], path: Path, tail: int, allow_missing: bool) -> ListedFiles:
     """The members that the splits file names, by the last `tail` parts of their paths, in its splits and with its labels.
 
     IntegrityError for a path with `..`, a file named twice, one that is missing, or a label that contradicts the layout.
     """
     known = {PurePosixPath(member.path).parts[-tail:]: member for member in members}
-    taken: dict[str, Member] = {}
+    taken: dict[str, ForeignRow] = {}
     missing, remarks = [], []
     for split, entries in load_splits(path).items():
         for name, label in entries:
@@ -81,7 +81,7 @@ def apply_splits(members: Sequence[Member], path: Path, tail: int, allow_missing
         remarks.append(f"{len(missing):,} files that {path.name} names are not there")
     if len(taken) < len(members):
         remarks.append(f"{len(members) - len(taken):,} files are in no split of {path.name} and are left out")
-    return Listed(list(taken.values()), remarks)
+    return ListedFiles(list(taken.values()), remarks)
 
 
 def splits_json(rows: Sequence[tuple[str, str, int]], flat: bool, prefix: str = "") -> bytes:

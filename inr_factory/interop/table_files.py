@@ -27,7 +27,7 @@ class Table(NamedTuple):
     columns: dict[str, NDArray[Any]]
 
 
-def _needs(package: str) -> UsageError:
+def _missing_package(package: str) -> UsageError:
     return UsageError(f"this format needs {package}; install inr-factory[exchange]")
 
 
@@ -36,7 +36,7 @@ def safetensors_bytes(table: Table) -> bytes:
     try:
         from safetensors.torch import save
     except ImportError:
-        raise _needs("safetensors") from None
+        raise _missing_package("safetensors") from None
     spec = SirenSpec.from_dict(table.head["spec"])
     inrs = INRBatch.from_flat(spec, torch.from_numpy(table.weights))
     stacked = [tensor for pair in zip(inrs.weights, inrs.biases, strict=True) for tensor in pair]
@@ -53,7 +53,7 @@ def read_safetensors(path: Path, weights: bool = True) -> Table:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise _needs("safetensors") from None
+        raise _missing_package("safetensors") from None
     try:
         with safe_open(path, "pt") as file:
             said = file.metadata() or {}
@@ -76,7 +76,7 @@ def read_safetensors(path: Path, weights: bool = True) -> Table:
             flat = torch.cat(parts, dim=1) if weights else torch.empty(rows, 0)
             if flat.dtype != torch.float32:
                 raise ValueError(f"its weights are {flat.dtype}, expected float32")
-        return _checked(Table(head, flat.numpy(), columns), rows)
+        return _validate(Table(head, flat.numpy(), columns), rows)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path.name} is not a safetensors file of INRs: {one_line(error)}") from None
 
@@ -87,7 +87,7 @@ def parquet_bytes(table: Table) -> bytes:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise _needs("pyarrow") from None
+        raise _missing_package("pyarrow") from None
     flat = pa.array(table.weights.reshape(-1))
     arrays = {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}
     arrays |= {name: pa.array(list(c) if c.dtype == object else c) for name, c in table.columns.items()}
@@ -104,7 +104,7 @@ def read_parquet(path: Path, weights: bool = True) -> Table:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise _needs("pyarrow") from None
+        raise _missing_package("pyarrow") from None
     try:
         file = parquet.ParquetFile(path)
         head = _head((file.schema_arrow.metadata or {}).get(HEAD.encode()))
@@ -120,7 +120,7 @@ def read_parquet(path: Path, weights: bool = True) -> Table:
             if values.type != pa.float32():
                 raise ValueError(f"its weights are {values.type}, expected float32")
             flat = values.to_numpy().reshape(rows, spec.num_parameters).copy()
-        return _checked(Table(head, flat, columns), rows)
+        return _validate(Table(head, flat, columns), rows)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path.name} is not a parquet file of INRs: {one_line(error)}") from None
 
@@ -141,7 +141,7 @@ def _head(text: str | bytes | None) -> dict[str, Any]:
     return head
 
 
-def _checked(table: Table, rows: int) -> Table:
+def _validate(table: Table, rows: int) -> Table:
     for name, column in table.columns.items():
         if column.shape != (rows,):
             raise ValueError(f"column {name} has the shape {column.shape}, expected {rows} values")

@@ -34,7 +34,7 @@ ROWS = tuple(f"{what}\n{camera.name}" for camera in CAMERAS for what in COLORS)
 
 
 @dataclass(frozen=True)
-class ShownShape:
+class ShapeComparison:
     """The surface of a stored INR beside its source, both in the coordinates of the signal.
 
     original = coords * scale + center (3,). `source` is None where it is not at hand, `remark` says why.
@@ -100,7 +100,7 @@ def surfaces_and_sources(
     chosen: Sequence[tuple[ShardEntry, int]],
     source: Source | None,
     resolution: int,
-) -> Iterator[ShownShape]:
+) -> Iterator[ShapeComparison]:
     """The chosen INRs, one by one: their surfaces (marching cubes at `resolution`³) and what they were fitted to.
 
     Raises UsageError where INRs have more than one value, which no surface is made of.
@@ -123,7 +123,7 @@ def surfaces_and_sources(
         if original is not None:
             to_source, to_inr = mean_distances(surface, original, NUM_POINTS, seeded("show", object_id))
         measured = {name: float(columns[name]) for name in ("iou", "distance_error") if name in columns}
-        yield ShownShape(
+        yield ShapeComparison(
             object_id,
             manifest.classes[int(columns["label"])],
             int(columns["view"]),
@@ -165,7 +165,7 @@ def _original(
     return (shape - center) / scale, None
 
 
-def write_surface(shown: ShownShape, folder: Path, suffix: str) -> Path:
+def write_surface(shown: ShapeComparison, folder: Path, suffix: str) -> Path:
     """Write the surface of an INR, in the units of its object's own file, as FOLDER/OBJECT_viewN.SUFFIX."""
     content = mesh_content(shown.surface, shown.scale, shown.center, suffix)
     # An object is called by a path; a set from elsewhere may call one "../.." or "/etc".

@@ -53,7 +53,7 @@ PUBLISHED_DISTANCE = 1.42  # median relative distance of two INRs of these corpo
 
 
 @dataclass(frozen=True)
-class Portrait:
+class SetStatistics:
     """What is compared of a set: `distance` between INRs of different objects, `view_distance` between two views of one
     object, medians, relative; None where a set has no such pair, or is a published one of which it is not known."""
 
@@ -75,13 +75,13 @@ def measure_spreads(inrs: INRBatch) -> Spreads:
     return Spreads(tuple(map(spread, inrs.weights)), tuple(map(spread, inrs.biases)))
 
 
-def published(name: str) -> Portrait:
-    """The portrait of a published corpus."""
-    return Portrait(name, PUBLISHED_SPEC, None, PUBLISHED[name], PUBLISHED_DISTANCE, None, None)
+def published(name: str) -> SetStatistics:
+    """The statistics of a published corpus."""
+    return SetStatistics(name, PUBLISHED_SPEC, None, PUBLISHED[name], PUBLISHED_DISTANCE, None, None)
 
 
-def portray(root: Place, split: str = "train", count: int = 2000) -> Portrait:
-    """The portrait of a set in folder root, from `count` INRs of a split, evenly taken, and as many pairs at most.
+def measure_set(root: Place, split: str = "train", count: int = 2000) -> SetStatistics:
+    """The statistics of a set in folder root, from `count` INRs of a split, evenly taken, and as many pairs at most.
 
     Raises UsageError where the split has fewer than two INRs.
     """
@@ -94,7 +94,7 @@ def portray(root: Place, split: str = "train", count: int = 2000) -> Portrait:
     partners = np.roll(chosen, 1)  # rows come view by view, so that neighbours are different objects
     apart = objects[chosen] != objects[partners]
     known = data.psnr[np.isfinite(data.psnr)]
-    return Portrait(
+    return SetStatistics(
         name=data.manifest.name,
         spec=data.spec,
         inrs=len(chosen),
@@ -127,15 +127,15 @@ def spec_differences(one: SirenSpec, other: SirenSpec) -> dict[str, tuple[Any, A
     return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
 
 
-def columns_of(portraits: Mapping[str, Portrait]) -> list[tuple[str, list[float | None]]]:
-    """The table of a comparison: a line's name and its number for each portrait, None where it has none."""
-    layers = max(len(portrait.spreads.weights) for portrait in portraits.values())
+def table_rows(statistics: Mapping[str, SetStatistics]) -> list[tuple[str, list[float | None]]]:
+    """The table of a comparison: a line's name and its number for each set, None where it has none."""
+    layers = max(len(each.spreads.weights) for each in statistics.values())
     lines: list[tuple[str, list[float | None]]] = []
     for kind in ("weights", "biases"):
         for layer in range(layers):
-            spreads = [getattr(portrait.spreads, kind) for portrait in portraits.values()]
+            spreads = [getattr(each.spreads, kind) for each in statistics.values()]
             lines.append((f"std of {kind} {layer}", [s[layer] if layer < len(s) else None for s in spreads]))
-    lines.append(("distance, different objects", [portrait.distance for portrait in portraits.values()]))
-    lines.append(("distance, views of one object", [portrait.view_distance for portrait in portraits.values()]))
-    lines.append(("median dB", [portrait.psnr for portrait in portraits.values()]))
+    lines.append(("distance, different objects", [each.distance for each in statistics.values()]))
+    lines.append(("distance, views of one object", [each.view_distance for each in statistics.values()]))
+    lines.append(("median dB", [each.psnr for each in statistics.values()]))
     return lines

@@ -1,4 +1,4 @@
-"""Benchmarks: every contender has a rate, rivals do what ours does, and nothing stays behind. Never how fast."""
+"""Benchmarks: every candidate has a rate, rivals do what ours does, and nothing stays behind. Never how fast."""
 
 import json
 import tempfile
@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from inr_factory.benchmarks import BENCHMARKS
-from inr_factory.benchmarks import fixtures as material
+from inr_factory.benchmarks import fixtures as fixtures
 from inr_factory.benchmarks.align import match_pair, mix_pair, permuted, stack, state_dicts
 from inr_factory.benchmarks.augment import PerItem, flip_item, permute_item
 from inr_factory.benchmarks.fit import Problem, peak_bytes, work_of_step
 from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_in_loop, has_jax, jax_fit
 from inr_factory.benchmarks.fixtures import fit_digits, scratch_folder, write_random_set
-from inr_factory.benchmarks.harness import Contender, Plan, describe_machine, measure, one_thread, repeat
+from inr_factory.benchmarks.harness import BenchmarkSettings, Candidate, describe_machine, measure, one_thread, repeat
 from inr_factory.benchmarks.load import (
     opened_shards,
     read_shards,
@@ -43,8 +43,8 @@ from inr_factory.learning.transforms.symmetries import PermuteNeurons
 from inr_factory.storage.shards import ShardReader
 
 SPEC = SirenSpec(2, 1, hidden_dim=8)
-PLAN = Plan(rows=60, batch_size=4, seconds=1e-3, say=lambda line: None)
-CONTENDERS = {
+PLAN = BenchmarkSettings(rows=60, batch_size=4, seconds=1e-3, say=lambda line: None)
+CANDIDATES = {
     "fit": {
         "one INR at a time, PyTorch loop",
         "ours, reference",
@@ -81,7 +81,7 @@ def quick(scratch, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     monkeypatch.setattr("inr_factory.benchmarks.fit.GREY", SPEC)
     monkeypatch.setattr("inr_factory.benchmarks.fit.PROBLEMS", ((SPEC, 5), (SirenSpec(3, 1, 8), 20)))
-    monkeypatch.setattr("inr_factory.benchmarks.fit.JUDGED", 2)
+    monkeypatch.setattr("inr_factory.benchmarks.fit.NUM_IMAGES", 2)
     monkeypatch.setattr("inr_factory.benchmarks.encoders.SPEC", SPEC)
     monkeypatch.setattr("inr_factory.benchmarks.fit.TARGETS", (10.0,))
     monkeypatch.setattr("inr_factory.benchmarks.pipeline.TURNS", 2)
@@ -91,7 +91,7 @@ def quick(scratch, monkeypatch):
 
 
 @pytest.mark.parametrize("what", sorted(BENCHMARKS))
-def test_a_benchmark_tells_the_rate_of_every_contender_and_leaves_nothing_behind(what, quick, capsys):
+def test_a_benchmark_tells_the_rate_of_every_candidate_and_leaves_nothing_behind(what, quick, capsys):
     arguments = ["benchmark", what, "--rows", "60", "--batch-size", "4", "--seconds", "0.001"]
     picture = quick / "pictures" / "bars.png"
 
@@ -106,7 +106,7 @@ def test_a_benchmark_tells_the_rate_of_every_contender_and_leaves_nothing_behind
         assert all(row["per_second"] > 0 for row in rows.values())
         assert all(0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows.values())
         assert rows[table["yardstick"]]["ratio"] == 1
-    assert names >= CONTENDERS[what]
+    assert names >= CANDIDATES[what]
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert not list(quick.glob("inr-factory-*"))
 
@@ -166,11 +166,11 @@ def test_the_temporary_set_is_removed_when_a_benchmark_fails(failure, quick, mon
     assert not list(quick.iterdir())
 
 
-def test_contenders_take_turns_and_are_closed_after_each(monkeypatch):
+def test_candidates_take_turns_and_are_closed_after_each(monkeypatch):
     monkeypatch.setattr("inr_factory.benchmarks.harness.ROUNDS", 2)
     events = []
 
-    def contender(name):
+    def candidate(name):
         def start():
             events.append(f"start {name}")
             try:
@@ -178,9 +178,9 @@ def test_contenders_take_turns_and_are_closed_after_each(monkeypatch):
             finally:
                 events.append(f"end {name}")
 
-        return Contender(name, start, units=1, warm_up=2)
+        return Candidate(name, start, units=1, warm_up=2)
 
-    measure([contender("a"), contender("b")], PLAN)
+    measure([candidate("a"), candidate("b")], PLAN)
 
     assert events == ["start a", "end a", "start b", "end b"] * 2
 
@@ -188,9 +188,9 @@ def test_contenders_take_turns_and_are_closed_after_each(monkeypatch):
 def test_ratios_are_those_of_the_same_round(monkeypatch):
     rates = {"slow": [10.0, 1000.0, 10.0], "fast": [20.0, 2000.0, 20.0]}  # one round on a machine gone quiet
     monkeypatch.setattr("inr_factory.benchmarks.harness.ROUNDS", 3)
-    monkeypatch.setattr("inr_factory.benchmarks.harness._rate", lambda contender, _: rates[contender.name].pop())
+    monkeypatch.setattr("inr_factory.benchmarks.harness._rate", lambda candidate, _: rates[candidate.name].pop())
 
-    slow, fast = measure([Contender(name, repeat(list), units=1) for name in ("slow", "fast")], PLAN)
+    slow, fast = measure([Candidate(name, repeat(list), units=1) for name in ("slow", "fast")], PLAN)
 
     assert (slow.ratio, fast.ratio_low, fast.ratio, fast.ratio_high, fast.cost) == (1, 2, 2, 2, 0.5)
     assert fast.per_second == 20
@@ -206,7 +206,7 @@ def test_threads_and_the_global_generator_are_as_before(monkeypatch):
 
     with one_thread():
         torch.set_num_threads(1)
-    measure([Contender("draws", repeat(step), units=1)], PLAN)
+    measure([Candidate("draws", repeat(step), units=1)], PLAN)
 
     assert set(threads) == {1}
     assert torch.get_num_threads() == before
@@ -218,7 +218,7 @@ def test_the_machine_is_named():
 
 
 def test_the_random_set_is_a_sound_set_of_its_size(scratch, monkeypatch):
-    monkeypatch.setattr(material, "SHARD_ROWS", 25)
+    monkeypatch.setattr(fixtures, "SHARD_ROWS", 25)
     written = write_random_set(scratch / "set", 60, lambda line: None, SPEC)
 
     for entry in written.shards:
@@ -227,7 +227,7 @@ def test_the_random_set_is_a_sound_set_of_its_size(scratch, monkeypatch):
     assert (len(dataset), len(written.shards), dataset.incomplete) == (60, 3, 0)
     assert len(np.unique(dataset.gather(np.arange(60))[0][:, 0])) == 60
     size = sum(path.stat().st_size for path in (scratch / "set").rglob("*.h5"))
-    assert size < material.set_bytes(60, SPEC) + 3 * 20_000
+    assert size < fixtures.set_bytes(60, SPEC) + 3 * 20_000
 
 
 def test_the_files_of_rivals_hold_the_same_weights(tmp_path):
@@ -247,7 +247,7 @@ def test_the_files_of_rivals_hold_the_same_weights(tmp_path):
 
 
 def test_plain_h5py_reads_the_same_rows_from_the_shards(scratch, monkeypatch):
-    monkeypatch.setattr(material, "SHARD_ROWS", 25)
+    monkeypatch.setattr(fixtures, "SHARD_ROWS", 25)
     monkeypatch.setattr("inr_factory.benchmarks.load.SHARD_ROWS", 25)
     write_random_set(scratch / "set", 60, lambda line: None, SPEC)
     rows = np.array([59, 3, 26, 2, 58])
@@ -323,7 +323,7 @@ def test_the_published_alignment_is_as_near_as_ours_on_fitted_pairs():
 
 
 def test_digits_are_fitted_each_its_own(monkeypatch):
-    monkeypatch.setattr(material, "FIT_STEPS", 1)
+    monkeypatch.setattr(fixtures, "FIT_STEPS", 1)
     inrs = fit_digits(3, lambda line: None, replace(SPEC, output_bias=0.5))
 
     assert len(inrs) == 3
@@ -336,7 +336,7 @@ def problem():
 
 
 def trained(problem, steps):
-    """Where the engine that is the yardstick gets from the same start, (N, D)."""
+    """Where the engine that is the baseline gets from the same start, (N, D)."""
     config = FitConfig(engine="reference", steps=steps, target_psnr=None, floor_psnr=-1000)
     jobs = [FitRequest(at, signal, shared_coords=True) for at, signal in enumerate(problem.signals())]
     found = {}
@@ -398,7 +398,7 @@ def test_a_rival_that_cannot_run_is_left_out_by_name(quick, monkeypatch):
     tables = BENCHMARKS["fit"](replace(PLAN, say=said.append))
 
     assert "measured without torch.compile of the step: RuntimeError: no C++ compiler" in said
-    assert not any("compile" in row.name for row in tables[0].contenders)
+    assert not any("compile" in row.name for row in tables[0].candidates)
 
 
 def test_a_step_is_counted_by_its_products_and_sines():
@@ -419,7 +419,7 @@ def test_the_peak_of_memory_is_that_of_the_step():
 
 def test_a_plan_says_what_is_wrong_with_it():
     with pytest.raises(UsageError, match="at least the 512"):
-        Plan(rows=100)
+        BenchmarkSettings(rows=100)
 
 
 def test_no_benchmark_writes_where_it_stands(quick, monkeypatch, tmp_path):

@@ -18,10 +18,10 @@ from inr_factory.generation.recipe import load_recipe
 from inr_factory.generation.signals import pixel_grid
 from inr_factory.inr.batch import INRBatch, start_values
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.interop.conventions import CONVENTIONS, TARGETS, convention_of, from_ours, to_ours
-from inr_factory.interop.export import FORMATS, export_set
+from inr_factory.interop.conventions import CONVENTIONS, TARGETS, complete_convention, from_convention, to_convention
+from inr_factory.interop.export import FORMATS, export_folder
 from inr_factory.interop.format import Hints
-from inr_factory.interop.import_dataset import import_set
+from inr_factory.interop.import_dataset import import_folder
 from inr_factory.interop.import_options import ImportOptions
 from inr_factory.interop.pyg import to_pyg
 from inr_factory.interop.sidecar import SIDECAR
@@ -56,7 +56,7 @@ def root(tmp_path_factory):
 
 def exported(root, name, out, **options):
     views = 1 if FORMATS[name].one_view else None
-    export_set(root, name, out, views=views, **options)
+    export_folder(root, name, out, views=views, **options)
     return out
 
 
@@ -70,7 +70,7 @@ def read(root, split):
 def test_with_its_sidecar_an_export_comes_back_as_the_very_set_that_it_was(root, tmp_path, name):
     exported(root, name, tmp_path / "out")
 
-    report = import_set(tmp_path / "out", name, tmp_path / "back", ImportOptions())
+    report = import_folder(tmp_path / "out", name, tmp_path / "back", ImportOptions())
 
     views = 1 if FORMATS[name].one_view else 2
     before = {entry.path: entry.sha256 for entry in load_manifest(root).shards if entry.view < views}
@@ -85,7 +85,7 @@ def test_with_its_sidecar_an_export_comes_back_as_the_very_set_that_it_was(root,
 def test_without_its_sidecar_an_export_still_gives_the_same_bits_in_the_same_splits(root, tmp_path, name):
     exported(root, name, tmp_path / "out")
 
-    import_set(tmp_path / "out", name, tmp_path / "back", ImportOptions(use_sidecar=False, **SAID.get(name, {})))
+    import_folder(tmp_path / "out", name, tmp_path / "back", ImportOptions(use_sidecar=False, **SAID.get(name, {})))
 
     for split in OBJECTS:
         before, weights, labels = read(root, split)
@@ -103,7 +103,7 @@ def test_without_its_sidecar_an_export_still_gives_the_same_bits_in_the_same_spl
 @pytest.mark.parametrize("name", ["fit-a-nef", "safetensors", "parquet"])
 def test_formats_that_hold_names_give_them_back(root, tmp_path, name):
     exported(root, name, tmp_path / "out")
-    import_set(tmp_path / "out", name, tmp_path / "back", ImportOptions(use_sidecar=False, **SAID.get(name, {})))
+    import_folder(tmp_path / "out", name, tmp_path / "back", ImportOptions(use_sidecar=False, **SAID.get(name, {})))
     before, _, _ = read(root, "train")
     after, _, _ = read(tmp_path / "back", "train")
     assert after.object_ids.tolist() == before.object_ids.tolist()
@@ -114,11 +114,11 @@ def test_formats_that_hold_names_give_them_back(root, tmp_path, name):
 
 def test_another_omega_0_has_to_be_said_where_the_sidecar_is_gone(tmp_path):
     make_set(tmp_path / "set", SPEC, views=1, objects=OBJECTS)  # omega_0 7
-    export_set(tmp_path / "set", "dwsnets-fmnist", tmp_path / "out")
+    export_folder(tmp_path / "set", "dwsnets-fmnist", tmp_path / "out")
     options = ImportOptions(use_sidecar=False)
-    import_set(tmp_path / "out", "dwsnets-fmnist", tmp_path / "silent", options)
-    import_set(tmp_path / "out", "dwsnets-fmnist", tmp_path / "said", replace(options, omega_0=7.0))
-    import_set(tmp_path / "out", "dwsnets-fmnist", tmp_path / "sidecar", ImportOptions())
+    import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "silent", options)
+    import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "said", replace(options, omega_0=7.0))
+    import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "sidecar", ImportOptions())
     before, weights, _ = read(tmp_path / "set", "train")
     image = INRBatch.from_flat(before.spec, weights)(pixel_grid(9, 9))
     for name, same in (("silent", False), ("said", True), ("sidecar", True)):
@@ -130,18 +130,18 @@ def test_another_omega_0_has_to_be_said_where_the_sidecar_is_gone(tmp_path):
 def test_what_the_files_do_not_say_is_asked_for(root, tmp_path):
     exported(root, "fit-a-nef", tmp_path / "out")
     with pytest.raises(UsageError, match=r"--targets"):
-        import_set(tmp_path / "out", "fit-a-nef", tmp_path / "back", ImportOptions(use_sidecar=False))
+        import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", ImportOptions(use_sidecar=False))
     (tmp_path / "out" / "nef.json").unlink()
     with pytest.raises(UsageError, match=r"--omega-0"):
-        import_set(
+        import_folder(
             tmp_path / "out", "fit-a-nef", tmp_path / "back", ImportOptions(use_sidecar=False, **SAID["fit-a-nef"])
         )
     assert not (tmp_path / "back").exists()
 
 
 def test_a_set_that_came_back_with_its_sidecar_can_be_given_more_views(digits, tmp_path):
-    export_set(digits, "parquet", tmp_path / "out")
-    import_set(tmp_path / "out", "parquet", tmp_path / "back", ImportOptions())
+    export_folder(digits, "parquet", tmp_path / "out")
+    import_folder(tmp_path / "out", "parquet", tmp_path / "back", ImportOptions())
     recipe = load_recipe("digits", [*DIGITS, "views=2"])
     report = fit_set(recipe, tmp_path / "back", Settings(backend="local", workers=1))
     assert (report.made, report.missing) == (len(load_manifest(digits).shards), 0)
@@ -156,35 +156,35 @@ def test_row_column_order_and_signed_targets_go_to_ours_and_back_without_roundin
     theirs = start_values(SirenSpec(2, channels, hidden_dim=8, omega_0=omega_0), range(5))
     convention = replace(CONVENTIONS["nfn"], omega_0=omega_0)
 
-    ours = to_ours(theirs, convention)
+    ours = from_convention(theirs, convention)
 
     grid = pixel_grid(6, 6)
     torch.testing.assert_close(ours(grid), (theirs(grid.flip(-1)) + 1) / 2, atol=1e-6, rtol=0)
-    assert torch.equal(from_ours(ours, convention).flatten(), theirs.flatten())
+    assert torch.equal(to_convention(ours, convention).flatten(), theirs.flatten())
     assert ours.spec.output_bias == 0.5
 
 
 def test_standardised_targets_go_to_ours_but_not_bit_by_bit_back():
     theirs = start_values(SirenSpec(2, 3, hidden_dim=8), range(5))
     convention = CONVENTIONS["implicit-zoo"]
-    ours = to_ours(theirs, convention)
+    ours = from_convention(theirs, convention)
     mean, std = (torch.tensor(side) for side in (TARGETS["imagenet"].mean, TARGETS["imagenet"].std))
     torch.testing.assert_close(ours(pixel_grid(6, 6)), theirs(pixel_grid(6, 6)) * std + mean, atol=1e-6, rtol=0)
-    assert from_ours(start_values(replace(ours.spec, start="siren"), range(5)), convention) is None
+    assert to_convention(start_values(replace(ours.spec, start="siren"), range(5)), convention) is None
 
 
 def test_targets_may_be_given_as_means_and_standard_deviations():
-    convention = convention_of("fit-a-nef", 12.0, None, None, "0.1,0.2,0.3/0.4,0.5,0.6")
+    convention = complete_convention("fit-a-nef", 12.0, None, None, "0.1,0.2,0.3/0.4,0.5,0.6")
     assert (convention.targets.mean, convention.targets.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     for wrong in ("0.1/0", "0.1,0.2/0.3", "nan/1", "a/b", "unitt"):
         with pytest.raises(UsageError, match=r"targets"):
-            convention_of("fit-a-nef", 12.0, None, None, wrong)
+            complete_convention("fit-a-nef", 12.0, None, None, wrong)
 
 
 def test_an_export_is_refused_in_a_convention_that_it_reaches_only_by_rounding(root, tmp_path):
     with pytest.raises(UsageError, match=r"without rounding"):
-        export_set(root, "nfn", tmp_path / "out", "implicit-zoo")
-    report = export_set(root, "implicit-zoo", tmp_path / "out", views=1)
+        export_folder(root, "nfn", tmp_path / "out", "implicit-zoo")
+    report = export_folder(root, "implicit-zoo", tmp_path / "out", views=1)
     assert any("without rounding" in remark for remark in report.remarks)
     assert not list(tmp_path.glob(".*"))
 
@@ -319,7 +319,7 @@ def test_views_that_only_training_objects_have_leave_the_other_splits_empty(root
         if int(path.stem.removeprefix("net")) >= 7:
             path.unlink()
     options = ImportOptions(use_sidecar=False, hints=Hints(allow_missing=True))
-    import_set(tmp_path / "out", "nfn", tmp_path / "back", options)
+    import_folder(tmp_path / "out", "nfn", tmp_path / "back", options)
     assert {split: len(INRDataset(tmp_path / "back", split)) for split in OBJECTS} == {"train": 13, "val": 2, "test": 3}
     assert run(["verify", str(tmp_path / "back")]) == 0
     assert run(["status", str(tmp_path / "back")]) == 0
@@ -340,9 +340,9 @@ def digits(tmp_path_factory):
 
 
 def test_the_right_convention_is_confirmed_by_rendering_and_psnr_is_measured(digits, tmp_path):
-    export_set(digits, "fit-a-nef", tmp_path / "out", "siren")
+    export_folder(digits, "fit-a-nef", tmp_path / "out", "siren")
     options = ImportOptions(use_sidecar=False, convention="siren", source=load_recipe("digits"))
-    report = import_set(tmp_path / "out", "fit-a-nef", tmp_path / "back", options)
+    report = import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", options)
     assert report.verdict.fits
     assert report.verdict.asked_db > 25
     for split in ("train", "test"):
@@ -353,22 +353,22 @@ def test_the_right_convention_is_confirmed_by_rendering_and_psnr_is_measured(dig
 
 
 def test_a_wrong_convention_that_was_asked_for_is_refused_and_the_right_one_named(digits, tmp_path):
-    export_set(digits, "fit-a-nef", tmp_path / "out", "siren")
+    export_folder(digits, "fit-a-nef", tmp_path / "out", "siren")
     wrong = ImportOptions(use_sidecar=False, source=load_recipe("digits"), convention="dwsnets")
     with pytest.raises(IntegrityError, match=r"rowcol, targets signed gives"):
-        import_set(tmp_path / "out", "fit-a-nef", tmp_path / "back", wrong)
+        import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", wrong)
     assert not (tmp_path / "back").exists()
-    report = import_set(tmp_path / "out", "fit-a-nef", tmp_path / "back", replace(wrong, unchecked=True))
+    report = import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", replace(wrong, unchecked=True))
     assert report.verdict is None
 
 
 def test_inrs_of_other_images_are_refused(digits, tmp_path):
     make_set(tmp_path / "noise", replace(SPEC_30, hidden_dim=16), views=1, objects={"train": 4})
     ids = INRDataset(digits, "train").object_ids[:4].tolist()
-    export_set(tmp_path / "noise", "parquet", tmp_path / "out")
+    export_folder(tmp_path / "noise", "parquet", tmp_path / "out")
     options = ImportOptions(use_sidecar=False, source=load_recipe("digits"))
     with pytest.raises(IntegrityError, match=r"lacks 4 of the objects"):
-        import_set(tmp_path / "out", "parquet", tmp_path / "back", options)
+        import_folder(tmp_path / "out", "parquet", tmp_path / "back", options)
     import pyarrow.parquet as parquet
 
     path = next((tmp_path / "out").glob("*.parquet"))
@@ -376,7 +376,7 @@ def test_inrs_of_other_images_are_refused(digits, tmp_path):
     at = table.schema.get_field_index("object_id")
     parquet.write_table(table.set_column(at, "object_id", [ids]), path, compression="NONE", use_dictionary=False)
     with pytest.raises(IntegrityError, match=r"no convention shows the images"):
-        import_set(tmp_path / "out", "parquet", tmp_path / "back", options)
+        import_folder(tmp_path / "out", "parquet", tmp_path / "back", options)
 
 
 @needs_fashion
@@ -384,9 +384,9 @@ def test_where_none_was_asked_for_the_convention_that_fits_is_taken_and_told(tmp
     settings = ["limit={train: 12, val: 0, test: 0}", "views=1"]
     data_root = DATASETS
     fit_set(load_recipe("fashion_mnist_40db", settings), tmp_path / "set", Settings(data_root, "local", 1))
-    export_set(tmp_path / "set", "nfn", tmp_path / "out", "inr-factory")
+    export_folder(tmp_path / "set", "nfn", tmp_path / "out", "inr-factory")
     options = ImportOptions(use_sidecar=False, source=load_recipe("fashion_mnist_40db"), data_root=data_root)
-    report = import_set(tmp_path / "out", "nfn", tmp_path / "back", options)
+    report = import_folder(tmp_path / "out", "nfn", tmp_path / "back", options)
     assert any("xy, targets unit, which fits best" in remark for remark in report.remarks)
     before, weights, _ = read(tmp_path / "set", "train")
     after, again, _ = read(tmp_path / "back", "train")
@@ -404,7 +404,7 @@ def test_the_start_file_of_inr2vec_is_read_and_goes_through_its_format(tmp_path)
     (tmp_path / "in/train").mkdir(parents=True)
     with h5py.File(tmp_path / "in/train/0.h5", "w") as file:
         file["params"], file["pcd"], file["class_id"] = flat, np.zeros((8, 3), np.float32), np.array(7)
-    import_set(tmp_path / "in", "inr2vec", tmp_path / "set", ImportOptions())
+    import_folder(tmp_path / "in", "inr2vec", tmp_path / "set", ImportOptions())
     data, weights, labels = read(tmp_path / "set", "train")
     assert labels.tolist() == [7]
     assert len(data.classes) == 40
@@ -459,7 +459,7 @@ def test_what_cannot_be_is_a_usage_error_in_one_line(root, tmp_path, capsys, arg
 
 def test_an_imported_set_is_not_fitted_further_and_an_unnamed_source_is_not_compared(root, tmp_path, capsys):
     exported(root, "nfn", tmp_path / "out")
-    import_set(tmp_path / "out", "nfn", tmp_path / "back", ImportOptions(use_sidecar=False))
+    import_folder(tmp_path / "out", "nfn", tmp_path / "back", ImportOptions(use_sidecar=False))
     back = str(tmp_path / "back")
     assert run(["fit", "digits", "--out", back, "--backend", "local"]) == 2
     assert "was imported" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_a_sample_is_bounded_and_pairs_the_views_of_an_object(root, monkeypatch)
     manifest = load_manifest(root)
     sample = draw_sample(root, manifest, manifest.shards, seed=0)
     assert len(sample.inrs) == len(sample.other) == 19
-    from small_sets import weights_of
+    from support.small_sets import weights_of
 
     known = {
         (name, view): weights_of(SPEC, name, view)

@@ -18,7 +18,7 @@ from inr_factory.generation.geometry.mesh_files import mesh_content, read_mesh
 from inr_factory.generation.geometry.primitives import KINDS
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.generation.sources.shape_collections import open_shapes
-from inr_factory.reporting.shape_gallery import ROWS, ShownShape, field_of, surfaces_and_sources, write_surface
+from inr_factory.reporting.shape_gallery import ROWS, ShapeComparison, field_of, surfaces_and_sources, write_surface
 from inr_factory.storage.manifest import load_manifest, record
 from inr_factory.storage.shards import ShardReader, write_shard
 
@@ -184,7 +184,7 @@ def height(path):
 
 
 def one_shape(**changes):
-    shown = ShownShape(
+    shown = ShapeComparison(
         "a/1.off", "a", 0, 30.0, {"iou": 0.9}, Mesh(CORNERS * SIZE, FACES), Mesh(CORNERS * SIZE, FACES),
         SCALE, CENTER, 0.0, 0.0, None,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from support.small_sets import SPEC, make_set, weights_of
 
 from inr_factory.cli.main import run
 from inr_factory.inr.batch import INRBatch, start_values
-from inr_factory.reporting.weight_statistics import PUBLISHED, Spreads, measure_spreads, portray, spec_differences
+from inr_factory.reporting.weight_statistics import PUBLISHED, Spreads, measure_set, measure_spreads, spec_differences
 
 STATISTICS = DATASETS / "peer_inr_files/neural-graphs/mnist_statistics.pth"
 
@@ -51,20 +51,20 @@ def test_the_typical_factor_is_one_for_the_same_and_two_for_twice_everywhere():
 
 def test_distances_are_of_different_objects_and_of_views_of_one_object(tmp_path):
     make_set(tmp_path / "set", views=2)
-    portrait = portray(tmp_path / "set")
+    statistics = measure_set(tmp_path / "set")
     stacked = {(n, v): weights_of(SPEC, f"train-{n}", v) for n in range(14) for v in range(2)}
     norm = torch.linalg.vector_norm
     views = [float(norm(stacked[n, 0] - stacked[n, 1]) / norm(stacked[n, 1])) for n in range(14)]
-    assert portrait.view_distance == pytest.approx(float(torch.tensor(views).median()), rel=1e-5)
-    assert 1.0 < portrait.distance < 2.0
-    assert portrait.psnr == pytest.approx(38.25)
+    assert statistics.view_distance == pytest.approx(float(torch.tensor(views).median()), rel=1e-5)
+    assert 1.0 < statistics.distance < 2.0
+    assert statistics.psnr == pytest.approx(38.25)
 
 
 def test_one_view_has_no_distance_between_views_and_one_object_none_between_objects(tmp_path):
     make_set(tmp_path / "one-view", views=1)
     make_set(tmp_path / "one-object", views=3, objects={"train": 1})
-    assert portray(tmp_path / "one-view").view_distance is None
-    assert portray(tmp_path / "one-object").distance is None
+    assert measure_set(tmp_path / "one-view").view_distance is None
+    assert measure_set(tmp_path / "one-object").distance is None
 
 
 def test_specs_differ_where_they_do():

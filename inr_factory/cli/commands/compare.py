@@ -10,7 +10,7 @@ from inr_factory.cli.known_names import PUBLISHED
 from inr_factory.cli.shared_options import Json, fetch_set
 
 if TYPE_CHECKING:
-    from inr_factory.reporting.weight_statistics import Portrait
+    from inr_factory.reporting.weight_statistics import SetStatistics
 
 
 def compare(
@@ -29,29 +29,29 @@ def compare(
     from inr_factory.reporting.plots import draw_spreads
     from inr_factory.reporting.weight_statistics import (
         PUBLISHED_SPEC,
-        columns_of,
         published,
         spec_differences,
+        table_rows,
     )
 
-    portraits = {"A": _portray(a, split, count), "B": _portray(b, split, count)}
-    dims = [portrait.spec.layer_shapes for portrait in portraits.values()]
+    statistics = {"A": _portray(a, split, count), "B": _portray(b, split, count)}
+    dims = [portrait.spec.layer_shapes for portrait in statistics.values()]
     if not {a, b} & set(PUBLISHED) and all(shapes == PUBLISHED_SPEC.layer_shapes for shapes in dims):
-        portraits |= {name: published(name) for name in PUBLISHED}
-    differences = spec_differences(portraits["A"].spec, portraits["B"].spec)
+        statistics |= {name: published(name) for name in PUBLISHED}
+    differences = spec_differences(statistics["A"].spec, statistics["B"].spec)
     where = {"A": a, "B": b}
-    titles = {key: f"{key}: {portrait.name}" if key in where else key for key, portrait in portraits.items()}
-    lines = columns_of(portraits)
+    titles = {key: f"{key}: {each.name}" if key in where else key for key, each in statistics.items()}
+    lines = table_rows(statistics)
     alike = dims[0] == dims[1]
-    factor = portraits["A"].spreads.typical_factor(portraits["B"].spreads) if alike else None
+    factor = statistics["A"].spreads.typical_factor(statistics["B"].spreads) if alike else None
     path = picture or _folder(a, b) / "compare.png"
-    spreads = {titles[key]: (p.spreads.weights, p.spreads.biases) for key, p in portraits.items()}
+    spreads = {titles[key]: (p.spreads.weights, p.spreads.biases) for key, p in statistics.items()}
     draw_spreads(spreads, path, "standard deviation of each layer over INRs")
     if as_json:
         terminal.tell_json({
             "sets": {key: {"path": where.get(key, key), "name": p.name, "spec": p.spec.to_dict(), "inrs": p.inrs}
-                     for key, p in portraits.items()},
-            "lines": {name: dict(zip(portraits, values, strict=True)) for name, values in lines},
+                     for key, p in statistics.items()},
+            "lines": {name: dict(zip(statistics, values, strict=True)) for name, values in lines},
             "typical_factor": factor, "spec_differences": {k: list(v) for k, v in differences.items()},
             "picture": str(path),
         })  # fmt: skip
@@ -65,10 +65,10 @@ def compare(
     terminal.tell(f"picture: {path}")
 
 
-def _portray(where: str, split: str, count: int) -> "Portrait":
-    from inr_factory.reporting.weight_statistics import portray, published
+def _portray(where: str, split: str, count: int) -> "SetStatistics":
+    from inr_factory.reporting.weight_statistics import measure_set, published
 
-    return published(where) if where in PUBLISHED else portray(fetch_set(where), split, count)
+    return published(where) if where in PUBLISHED else measure_set(fetch_set(where), split, count)
 
 
 def _folder(*where: str) -> Path:

@@ -31,11 +31,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a set in another project's format, with a sidecar that says what the format cannot."""
-    from inr_factory.interop.export import export_set
+    from inr_factory.interop.export import export_folder
     from inr_factory.storage.manifest import load_manifest
 
     with terminal.ShardProgress(f"export to {to}", len(load_manifest(dataset).shards)) as progress:
-        report = export_set(dataset, to, out, convention, views, progress)
+        report = export_folder(dataset, to, out, convention, views, progress)
     if as_json:
         terminal.tell_json({
             "out": str(out), "format": to, "inrs": report.inrs, "files": report.files, "convention": report.convention,
@@ -97,7 +97,7 @@ def import_(
     """Make a set of another project's INRs; what its files do not say is a convention's, or checked against --source."""
     from inr_factory.generation.recipe import load_recipe
     from inr_factory.interop.format import Hints
-    from inr_factory.interop.import_dataset import import_set
+    from inr_factory.interop.import_dataset import import_folder
     from inr_factory.interop.import_options import ImportOptions
 
     options = ImportOptions(
@@ -107,7 +107,7 @@ def import_(
         classes=_classes(classes), size=_size(size), shard_objects=shard_objects,
     )  # fmt: skip
     with terminal.ShardProgress(f"import from {from_}", None) as progress:
-        report = import_set(path, from_, out, options, progress)
+        report = import_folder(path, from_, out, options, progress)
     manifest, verdict = report.manifest, report.verdict
     median = None if verdict is None else round(max(verdict.asked_db, verdict.best_db), 2)
     if as_json:

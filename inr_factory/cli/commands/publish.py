@@ -39,12 +39,12 @@ def push(
 
     Checked first (exit code 4 where it is not whole). What the repository has already is not sent again.
     """
-    from inr_factory.interop.hugging_face_hub import push_set
+    from inr_factory.interop.hugging_face_hub import push_folder
     from inr_factory.storage.manifest import load_manifest
 
     manifest = load_manifest(dataset)
     with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
-        done = push_set(dataset, manifest, repo, private, revision, progress, terminal.say)
+        done = push_folder(dataset, manifest, repo, private, revision, progress, terminal.say)
     if as_json:
         terminal.tell_json({"url": done.url, "sent_shards": done.sent, "there_before": done.there})
     else:

@@ -16,7 +16,7 @@ from inr_factory.generation.signals import Source
 from inr_factory.reporting.html import renderings as pictures
 from inr_factory.reporting.html import run_summary as summary
 from inr_factory.reporting.html import svg_charts as charts
-from inr_factory.reporting.html.sampling import Places, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
+from inr_factory.reporting.html.sampling import RowLocations, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
 from inr_factory.reporting.html.weight_analysis import (
     best_match,
     chance_between,
@@ -33,7 +33,7 @@ WORST_SHAPES, ORDINARY_SHAPES = 2, 4
 
 
 @dataclass(frozen=True)
-class Written:
+class HtmlReport:
     """The report that was written: its size, and what it is based on."""
 
     path: Path
@@ -53,7 +53,7 @@ def write_report(
     without: str | None = None,
     seed: int = 0,
     on_step: Callable[[str], None] = lambda _: None,
-) -> Written:
+) -> HtmlReport:
     """Look at the set in folder root and write its report into the file out.
 
     `source` gives what INRs were fitted to; `without` says why it does not. The same set, source and seed give the same
@@ -78,7 +78,7 @@ def write_report(
     middle = round(float(np.median(rows.psnr)), 2) if len(rows) else None
     sampled = 0 if sample is None else len(sample.inrs) + len(sample.other or ())
     shown = len(content["worst"]) + len(content["ordinary"])
-    return Written(out, len(page), sum(e.rows for e in present), shown, sampled, middle, len(missing))
+    return HtmlReport(out, len(page), sum(e.rows for e in present), shown, sampled, middle, len(missing))
 
 
 def _template() -> jinja2.Template:
@@ -187,8 +187,8 @@ def _pictures(
 
 
 def _shapes(
-    root: Path, manifest: Manifest, places: Places, source: Source | None, on_step: Callable[[str], None]
-) -> list[pictures.Shown]:
+    root: Path, manifest: Manifest, places: RowLocations, source: Source | None, on_step: Callable[[str], None]
+) -> list[pictures.RenderedINR]:
     shown = []
     for one in pictures.shapes(root, manifest, places, source):
         shown.append(one)

@@ -17,9 +17,9 @@ from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.rasterizer import Camera, shade_mesh, shade_points
 from inr_factory.generation.signals import Source
 from inr_factory.reporting.html.png_data_uri import image_uri, shades_uri
-from inr_factory.reporting.html.sampling import Places
+from inr_factory.reporting.html.sampling import RowLocations
 from inr_factory.reporting.image_gallery import reconstruct
-from inr_factory.reporting.shape_gallery import COLORS, ShownShape, surfaces_and_sources
+from inr_factory.reporting.shape_gallery import COLORS, ShapeComparison, surfaces_and_sources
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.shards import ShardReader
 
@@ -31,7 +31,7 @@ FRAMES, FRAME_SIDE, ELEVATION = 24, 176, 18.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class RenderedINR:
     """One INR with what it was fitted to. `pictures` are (what, data URI); `facts` (name, value) stand below."""
 
     object_id: str
@@ -41,7 +41,7 @@ class Shown:
     pictures: tuple[tuple[str, str], ...]
 
 
-def can_draw(root: Path, manifest: Manifest, places: Places) -> None:
+def can_draw(root: Path, manifest: Manifest, places: RowLocations) -> None:
     """Raise UsageError where INRs are neither images of one or three values nor shapes of one, or do not say their size."""
     spec = manifest.siren_spec
     if (spec.in_dim, spec.out_dim) not in ((2, 1), (2, 3), (3, 1)):
@@ -52,7 +52,7 @@ def can_draw(root: Path, manifest: Manifest, places: Places) -> None:
             raise UsageError(f"the shards do not say the {' and '.join(sorted(missing))} of their images")
 
 
-def images(root: Path, manifest: Manifest, places: Places, source: Source | None) -> list[Shown]:
+def images(root: Path, manifest: Manifest, places: RowLocations, source: Source | None) -> list[RenderedINR]:
     """INRs of images, the places' order kept."""
     shown = []
     for (entry, row), one in zip(places, reconstruct(root, manifest, places, source), strict=True):
@@ -63,13 +63,13 @@ def images(root: Path, manifest: Manifest, places: Places, source: Source | None
             pictures = [("source", image_uri(_smaller(one.source))), *pictures]
             pictures += [("difference", image_uri(_signed(_smaller(difference))))]
         facts = (("", f"{float(shard.column('psnr')[row]):.1f} dB"),)
-        shown.append(_shown(shard, row, manifest, facts, tuple(pictures)))
+        shown.append(_rendered(shard, row, manifest, facts, tuple(pictures)))
     return shown
 
 
-def _shown(shard: ShardReader, row: int, manifest: Manifest, facts: Any, pictures: Any) -> Shown:
+def _rendered(shard: ShardReader, row: int, manifest: Manifest, facts: Any, pictures: Any) -> RenderedINR:
     name = bytes(shard.column("object_id")[row]).decode()
-    return Shown(
+    return RenderedINR(
         name, manifest.classes[int(shard.column("label")[row])], int(shard.column("view")[row]), facts, pictures
     )
 
@@ -100,17 +100,17 @@ def _signed(difference: Image) -> Image:
     return colored
 
 
-def shapes(root: Path, manifest: Manifest, places: Places, source: Source | None) -> Iterator[Shown]:
+def shapes(root: Path, manifest: Manifest, places: RowLocations, source: Source | None) -> Iterator[RenderedINR]:
     """INRs of shapes as strips of FRAMES pictures from all around, one by one since each takes seconds."""
     for one in surfaces_and_sources(root, manifest, places, source, RESOLUTION):
         solids: dict[str, Mesh | NDArray[np.float64]] = {} if one.source is None else {"source": one.source}
         solids["INR"] = one.surface
         reach = 1.03 * max(map(_reach, solids.values())) or 1.0
         strips = tuple((what, _strip(solid, reach, COLORS[what])) for what, solid in solids.items())
-        yield Shown(one.object_id, one.class_name, one.view, tuple(_shape_facts(one)), strips)
+        yield RenderedINR(one.object_id, one.class_name, one.view, tuple(_shape_facts(one)), strips)
 
 
-def _shape_facts(one: ShownShape) -> Iterator[tuple[str, str]]:
+def _shape_facts(one: ShapeComparison) -> Iterator[tuple[str, str]]:
     if "iou" in one.quality:
         yield "IoU", f"{one.quality['iou']:.3f}"
     yield "", f"{one.psnr:.1f} dB"

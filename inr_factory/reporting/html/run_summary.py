@@ -14,7 +14,7 @@ MOST_RUNS = 12
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitSummary:
     """One view of one split: shards that are there of those there should be, INRs, dB, what is in quarantine."""
 
     split: str
@@ -27,7 +27,7 @@ class Part:
     quarantined: int
 
 
-def parts(manifest: Manifest, present: Sequence[ShardEntry]) -> list[Part]:
+def parts(manifest: Manifest, present: Sequence[ShardEntry]) -> list[SplitSummary]:
     found = []
     for split in (split for split in SPLITS if split in manifest.splits):
         for view in range(manifest.views):
@@ -37,12 +37,12 @@ def parts(manifest: Manifest, present: Sequence[ShardEntry]) -> list[Part]:
             lowest = min((level.min for level in levels), default=None)
             bad = sum(len(entry.quarantine) for entry in entries)
             of = manifest.splits[split].blocks
-            found.append(Part(split, view, len(entries), of, sum(e.rows for e in entries), middle, lowest, bad))
+            found.append(SplitSummary(split, view, len(entries), of, sum(e.rows for e in entries), middle, lowest, bad))
     return found
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSummary:
     """One run of `fit` on the set by its log; `seconds` and `made` are None of one that did not come to its end."""
 
     began: str
@@ -52,7 +52,7 @@ class Run:
     ending: str
 
 
-def read_runs(root: Path) -> list[Run]:
+def read_runs(root: Path) -> list[RunSummary]:
     """The runs of which the set keeps logs, the first first. Logs are for people and may be cut short: what cannot be
     read of them is left out."""
     found = []
@@ -72,7 +72,7 @@ def read_runs(root: Path) -> list[Run]:
         how += [f"{deaths} workers died" if deaths else None]
         made, seconds = end.get("made"), end.get("seconds")
         found.append(
-            Run(
+            RunSummary(
                 str(start.get("time", ""))[:16].replace("T", " "),
                 ", ".join(str(each) for each in how if each),
                 made if isinstance(made, int) else None,
@@ -93,7 +93,7 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
         return
 
 
-def inrs_per_second(runs: Sequence[Run], manifest: Manifest) -> float | None:
+def inrs_per_second(runs: Sequence[RunSummary], manifest: Manifest) -> float | None:
     """INRs a second of wall clock over all runs, where their logs stand for every shard; else None."""
     made = sum(run.made or 0 for run in runs)
     seconds = sum(run.seconds or 0.0 for run in runs)

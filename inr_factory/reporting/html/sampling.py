@@ -23,7 +23,7 @@ MOST_NUMBERS = 2**24  # parameters in memory, 64 MB
 MOST_GROUPS = 16  # blocks of objects that they come from
 MOST_STEPS = 1000  # in search of an object that has not been shown
 
-Places = Sequence[tuple[ShardEntry, int]]
+RowLocations = Sequence[tuple[ShardEntry, int]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Rows:
     def measured(self) -> NDArray[np.float64]:
         return self.quality.get(self.measure, self.psnr)
 
-    def places(self, numbers: NDArray[np.integer]) -> list[tuple[ShardEntry, int]]:
+    def locations(self, numbers: NDArray[np.integer]) -> list[tuple[ShardEntry, int]]:
         return [(self.entries[self.shard[at]], int(self.row[at])) for at in numbers]
 
 
@@ -78,7 +78,7 @@ def _joined(shards: Sequence[ShardReader], name: str, kind: type) -> NDArray[Any
     return np.concatenate([np.asarray(shard.column(name), dtype=kind) for shard in shards] or [np.empty(0, kind)])
 
 
-def worst_and_ordinary(root: Path, rows: Rows, worst: int, ordinary: int) -> tuple[Places, Places]:
+def worst_and_ordinary(root: Path, rows: Rows, worst: int, ordinary: int) -> tuple[RowLocations, RowLocations]:
     """The worst INRs, the worst first; and others from the 10th to the 90th percentile. No object comes twice."""
     order = np.lexsort((np.arange(len(rows)), np.nan_to_num(rows.measured, nan=-np.inf)))
     shards: dict[int, ShardReader] = {}
@@ -102,7 +102,7 @@ def worst_and_ordinary(root: Path, rows: Rows, worst: int, ordinary: int) -> tup
     for share in np.linspace(0.1, 0.9, ordinary):
         if (place := next_new(int(share * len(order)))) is not None:
             middle.append(place)
-    return rows.places(order[np.array(first, int)]), rows.places(order[np.array(sorted(middle), int)])
+    return rows.locations(order[np.array(first, int)]), rows.locations(order[np.array(sorted(middle), int)])
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def view_distances(sample: Sample) -> list[Distances]:
 
 
 @dataclass(frozen=True)
-class Map:
+class WeightMap:
     """INRs in one form on their first two principal axes, places (N, 2); the axes' shares of the variance, and what
     share of the variance of all weights lies between the means of classes."""
 
@@ -94,7 +94,7 @@ class Map:
     between_classes: float
 
 
-def weight_maps(sample: Sample) -> list[Map]:
+def weight_maps(sample: Sample) -> list[WeightMap]:
     """Maps of the weights as fitted, in canonical form (sine INRs), and aligned to the first INR; none for one INR."""
     inrs = sample.inrs
     if len(inrs) < 3:
@@ -106,7 +106,7 @@ def weight_maps(sample: Sample) -> list[Map]:
     return [principal_axes(name, form.flatten().double().numpy(), sample.label) for name, form in forms.items()]
 
 
-def principal_axes(name: str, weights: Floats, labels: NDArray[np.int64]) -> Map:
+def principal_axes(name: str, weights: Floats, labels: NDArray[np.int64]) -> WeightMap:
     """The map of weights (N, D), by the N x N products, since D may be a million. Axes point to where INRs reach farther."""
     centred = weights - weights.mean(axis=0)
     total = float((centred**2).sum())
@@ -118,7 +118,7 @@ def principal_axes(name: str, weights: Floats, labels: NDArray[np.int64]) -> Map
     means = {label: centred[labels == label].mean(axis=0) for label in np.unique(labels)}
     between = sum(float((mean**2).sum()) * int((labels == label).sum()) for label, mean in means.items())
     shares = largest / total if total else largest * 0
-    return Map(name, places, (float(shares[0]), float(shares[1])), between / total if total else 0.0)
+    return WeightMap(name, places, (float(shares[0]), float(shares[1])), between / total if total else 0.0)
 
 
 def chance_between(labels: NDArray[np.int64]) -> float:
