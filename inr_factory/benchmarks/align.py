@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 from inr_factory.benchmarks.fixtures import SPEC, fit_digits
-from inr_factory.benchmarks.harness import BenchmarkTable, Candidate, BenchmarkSettings, measure, one_thread, repeat
+from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, one_thread, repeat
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import MixUp
