@@ -52,7 +52,7 @@ HOMES = {
     "huggingface_hub": {"interop.hugging_face_hub"},
     "yaml": {"storage.yaml_files", "cli.commands"},
     "typer": {"cli"},
-    "rich": {"cli.terminal"},
+    "rich": {"cli.terminal", "cli.progress_bars"},
 }
 
 

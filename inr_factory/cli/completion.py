@@ -1,4 +1,4 @@
-"""Completion: the words that a shell offers for the options and arguments of the verbs, by the name of the parameter."""
+"""Completion: the words that a shell offers for options and arguments, by the name of the parameter."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ def _recipes() -> Iterable[str]:
 
 
 def _settings() -> list[str]:
-    """`key=` of every value, not section, that a recipe may hold."""
+    """`key=` of every value, not section, of a recipe."""
     from inr_factory.generation.recipe import recipe_keys
 
     keys = recipe_keys()
@@ -41,12 +41,12 @@ WORDS: dict[str, Callable[[], Iterable[str]]] = {
 
 
 def offer_words(verb: Callable[..., Any]) -> None:
-    """Let the parameters of a verb that are in WORDS, as NAME or VERB.NAME, offer them. At others shells offer files."""
+    """Let the parameters of a verb offer their WORDS, listed as NAME or VERB.NAME. For all others the shell offers files."""
     for parameter in inspect.signature(verb).parameters.values():
         words = WORDS.get(f"{verb.__name__}.{parameter.name}", WORDS.get(parameter.name))
-        for about in get_args(parameter.annotation)[1:]:
-            if words is not None and hasattr(about, "autocompletion"):
-                about.autocompletion = _offer(words)
+        for option in get_args(parameter.annotation)[1:]:
+            if words is not None and hasattr(option, "autocompletion"):
+                option.autocompletion = _offer(words)
 
 
 def _offer(words: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

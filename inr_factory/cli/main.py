@@ -1,4 +1,4 @@
-"""The command line: its verbs by name, and what becomes of their failures."""
+"""The command line: its verbs, and the message and exit code of each failure."""
 
 import os
 import signal
@@ -16,11 +16,11 @@ from inr_factory.cli import terminal
 from inr_factory.cli.completion import offer_words
 from inr_factory.errors import DISK_FULL, FactoryError, ResourceError, UsageError
 
-EXAMPLES = """Make data sets of implicit neural representations (INRs), learn from their weights.
+EXAMPLES = """Make data sets of implicit neural representations (INRs), train on their weights.
 
 \b
   inr-factory fit digits                    SIRENs of 1,797 scans, two each
-  inr-factory show inrs/digits              see them beside their sources
+  inr-factory show inrs/digits              draw them next to their sources
   inr-factory train inrs/digits --mixup mixup    a classifier of weights
 """
 INTERRUPTED = 130
@@ -48,7 +48,7 @@ def program() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_everywhere)
+    app.callback()(_global_options)
     for panel, verbs in PANELS.items():
         for verb, module in verbs.items():
             name = f"{verb}_" if iskeyword(verb) else verb
@@ -58,22 +58,22 @@ def program() -> typer.Typer:
     return app
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib import metadata  # a tenth of a second, which completion does not need
 
-        terminal.tell(f"inr-factory {metadata.version('inr-factory')}")
+        terminal.print_result(f"inr-factory {metadata.version('inr-factory')}")
         raise typer.Exit
 
 
-def _everywhere(
+def _global_options(
     version: Annotated[
-        bool, typer.Option("--version", help="print the version", is_eager=True, callback=_say_version)
+        bool, typer.Option("--version", help="print the version", is_eager=True, callback=_print_version)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress: results and errors only")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="errors with their tracebacks")] = False,
 ) -> None:
-    """Options before the verb; `run` reads quiet and debug itself, since they may stand after the verb, too."""
+    """Options before the verb; `run` reads quiet and debug itself, since they may also follow the verb."""
 
 
 def main() -> NoReturn:
@@ -85,7 +85,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """The exit code of a command. Failures are one line on stderr; --debug or $INR_FACTORY_DEBUG=1 gives tracebacks."""
     debug = "--debug" in arguments or os.environ.get("INR_FACTORY_DEBUG", "") not in ("", "0")
-    terminal.be_quiet(not {"--quiet", "-q"}.isdisjoint(arguments))
+    terminal.set_quiet(not {"--quiet", "-q"}.isdisjoint(arguments))
     command = typer.main.get_command(program())
     assert isinstance(command, typer.core.TyperGroup)
     for verb in command.commands.values():
@@ -96,13 +96,13 @@ def run(arguments: list[str]) -> int:
         code = int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
     except TyperException as error:
         near = getattr(error, "possibilities", None)  # of an unknown option
-        told = f"{error.message}; did you mean {near[0]!r}?" if near else _told(error)
-        _complain(f"{told} ({_help_command(arguments)})")
+        message = f"{error.message}; did you mean {near[0]!r}?" if near else _message_of(error)
+        _log_failure(f"{message} ({_help_command(arguments)})")
         return UsageError.exit_code
     except FactoryError as error:
         if debug:
             traceback.print_exc()
-        _complain(str(error))
+        _log_failure(str(error))
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -111,17 +111,17 @@ def run(arguments: list[str]) -> int:
         if debug:
             traceback.print_exc()
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
-            _complain(f"the machine ran out of memory or disk: {error or 'no memory'}; make room and run again")
+            _log_failure(f"the machine ran out of memory or disk: {error or 'no memory'}; free some and run again")
             return ResourceError.exit_code
         text = " ".join(str(error).split())
-        _complain(f"internal error, {type(error).__name__}: {text} (--debug shows where; please report it)")
+        _log_failure(f"internal error, {type(error).__name__}: {text} (--debug shows where; please report it)")
         return 1
     if code == INTERRUPTED:
-        _complain("interrupted; a data set or a run that was being made goes on from there by the same command")
+        _log_failure("interrupted; run the same command again to resume")
     return code
 
 
-def _told(error: TyperException) -> str:
+def _message_of(error: TyperException) -> str:
     return str(getattr(error, "format_message", error.__str__)())
 
 
@@ -132,5 +132,5 @@ def _help_command(arguments: Sequence[str]) -> str:
     return f"inr-factory {word} --help" if known else "inr-factory --help"
 
 
-def _complain(line: str) -> None:
-    terminal.warn(f"inr-factory: {' '.join(line.split())}")
+def _log_failure(line: str) -> None:
+    terminal.log_error(f"inr-factory: {' '.join(line.split())}")

@@ -1,12 +1,13 @@
-"""Options that several verbs take, and what several say."""
+"""Options that several verbs take, and messages that several print."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inr_factory.cli import terminal
 from inr_factory.errors import FactoryError, UsageError, did_you_mean
 from inr_factory.storage.locations import Place, fetch_file, place
 
@@ -121,20 +122,17 @@ def median_psnr(entries: "Sequence[ShardEntry]") -> float | None:
     return round(median(medians), 2) if medians else None
 
 
-def plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
-
-
-def say_edited(say: Callable[[str], None], card: "Card") -> None:
-    """Tell of files of a card that are the user's own."""
+def log_edited_files(card: "Card") -> None:
+    """Name the files of a dataset card that the user has edited."""
     from inr_factory.storage.dataset_card import BESIDE
 
     for name in card.edited:
-        say(f"{name} is not as inr-factory wrote it and stays; what it would write now is in {BESIDE[name]}")
+        terminal.log_info(f"{name} was edited and stays as it is; the new version is in {BESIDE[name]}")
 
 
-def say_quarantine(say: Callable[[str], None], rows: "Sequence[Quarantined]", most: int = 5) -> None:
+def log_quarantine(rows: "Sequence[Quarantined]", most: int = 5) -> None:
+    """Name the INRs in quarantine and why, `most` of them."""
     for row in rows[:most]:
-        say(f"quarantine: {row.object_id}, view {row.view}: {row.reason}")
+        terminal.log_error(f"quarantine: {row.object_id}, view {row.view}: {row.reason}")
     if len(rows) > most:
-        say(f"and {len(rows) - most} more (inr-factory status DATASET --quarantine)")
+        terminal.log_error(f"and {len(rows) - most} more (inr-factory status DATASET --quarantine)")

@@ -286,7 +286,7 @@ def test_an_edited_file_stays_and_ours_lies_beside(root, name, capsys):
     assert run(["card", str(root)]) == 0
 
     assert (root / name).read_bytes() == mine
-    assert f"{name} is not as inr-factory wrote it and stays" in capsys.readouterr().err
+    assert f"{name} was edited and stays as it is" in capsys.readouterr().err
     assert (root / BESIDE[name]).is_file()
     assert keep_card(root, newer).written == (), "and once is enough"
 

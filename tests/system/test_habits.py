@@ -74,7 +74,7 @@ def outcome(place, capfd, monkeypatch):
         return code, *capfd.readouterr()
 
     yield call
-    cli.terminal.be_quiet(False)
+    cli.terminal.set_quiet(False)
 
 
 def test_every_verb_is_called_here():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inr_factory.cli import terminal
+from inr_factory.cli.progress_bars import ShardProgress
 from inr_factory.cli.shared_options import Folder, Json
 from inr_factory.errors import UsageError
 
@@ -34,17 +35,17 @@ def align(
     from inr_factory.learning.alignment.aligned_dataset import align_dataset
     from inr_factory.storage.manifest import load_manifest
 
-    with terminal.ShardProgress("align", len(load_manifest(dataset).shards)) as progress:
+    with ShardProgress("align", len(load_manifest(dataset).shards)) as progress:
         report = align_dataset(dataset, out, match, template, progress)  # type: ignore[arg-type]
     if as_json:
-        terminal.tell_json(
+        terminal.print_json(
             {"out": str(out), "made_shards": report.made, "before": report.before, "after": report.after}
         )
     elif not report.made:
-        terminal.tell(f"nothing to do: {out} has all {len(report.manifest.shards):,} shards")
+        terminal.print_result(f"nothing to do: {out} has all {len(report.manifest.shards):,} shards")
     else:
         distances = f"relative distance from the template {report.before:.3f} before, {report.after:.3f} after"
-        terminal.tell(f"{out}: {report.made:,} shards aligned; {distances}")
+        terminal.print_result(f"{out}: {report.made:,} shards aligned; {distances}")
 
 
 def augment_report(
@@ -105,17 +106,17 @@ def augment_report(
     write_atomically(out / "report.md", as_markdown(moved, mixed, found, heading).encode())
     write_atomically(out / "report.json", json.dumps(as_fields(moved, mixed, found), indent=2).encode())
     if as_json:
-        terminal.tell_json(dict(as_fields(moved, mixed, found)))
+        terminal.print_json(dict(as_fields(moved, mixed, found)))
         return
     table = [(m.name, decibels(m.psnr), ratios(m.weight_spread), ratios(m.bias_spread)) for m in moved]
-    terminal.tell_table(["transform", "dB to what it should give", "spread of weights", "of biases"], table, heading)
-    terminal.tell("")
+    terminal.print_table(["transform", "dB to what it should give", "spread of weights", "of biases"], table, heading)
+    terminal.print_result("")
     mixings = [(m.name, m.pairs, decibels(m.psnr), f"{m.distance:.3f}") for m in mixed]
-    terminal.tell_table(["mixing, lam = 0.5", "pairs", "dB to the mean image", "distance"], mixings)
-    terminal.tell("")
+    terminal.print_table(["mixing, lam = 0.5", "pairs", "dB to the mean image", "distance"], mixings)
+    terminal.print_result("")
     shares = [(f.match, f"{f.share:.1%}", f"{f.largest:.1e}") for f in found]
-    terminal.tell_table(["alignment", "hidden copies found again", "largest distance"], shares)
-    terminal.tell(f"\npictures in {out}")
+    terminal.print_table(["alignment", "hidden copies found again", "largest distance"], shares)
+    terminal.print_result(f"\npictures in {out}")
 
 
 def _inrs(data: "INRDataset", rows: "np.ndarray") -> "INRBatch":  # type: ignore[type-arg]

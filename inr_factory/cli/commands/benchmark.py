@@ -34,7 +34,7 @@ def benchmark(
     if what not in BENCHMARKS:
         raise UsageError(f"unknown benchmark {what!r}; {did_you_mean(what, BENCHMARKS)}")
     machine = describe_machine()
-    tables = BENCHMARKS[what](BenchmarkSettings(rows, batch_size, seconds, terminal.say, data_root))
+    tables = BENCHMARKS[what](BenchmarkSettings(rows, batch_size, seconds, terminal.log_info, data_root))
     if picture is not None:
         from inr_factory.reporting.plots import draw_bars
 
@@ -43,15 +43,17 @@ def benchmark(
             for table in tables
         }
         draw_bars(bars, picture, f"inr-factory benchmark {what}")
-        terminal.say(f"picture in {picture}")
+        terminal.log_info(f"picture in {picture}")
     if as_json:
-        terminal.tell_json({"benchmark": what, "machine": machine, "tables": list(map(_json, tables))})
+        terminal.print_json({"benchmark": what, "machine": machine, "tables": list(map(_json, tables))})
         return
-    terminal.tell(", ".join(f"{name} {fact}" for name, fact in machine.items()))
+    terminal.print_result(", ".join(f"{name} {fact}" for name, fact in machine.items()))
     for table in tables:
-        terminal.tell(f"\n{table.name}: {table.setting}\n")
-        terminal.tell_table(["", f"{table.unit}/s", "rate", "quartiles", "time", *_facts(table)], list(_lines(table)))
-        terminal.tell(f"rate and time: as many times those of {table.baseline!r}, medians of rounds taken in turns")
+        terminal.print_result(f"\n{table.name}: {table.setting}\n")
+        terminal.print_table(["", f"{table.unit}/s", "rate", "quartiles", "time", *_facts(table)], list(_lines(table)))
+        terminal.print_result(
+            f"rate and time: as many times those of {table.baseline!r}, medians of rounds taken in turns"
+        )
 
 
 def _json(table: "BenchmarkTable") -> dict[str, Any]:

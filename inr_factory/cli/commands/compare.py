@@ -48,7 +48,7 @@ def compare(
     spreads = {titles[key]: (p.spreads.weights, p.spreads.biases) for key, p in statistics.items()}
     draw_spreads(spreads, path, "standard deviation of each layer over INRs")
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "sets": {key: {"path": where.get(key, key), "name": p.name, "spec": p.spec.to_dict(), "inrs": p.inrs}
                      for key, p in statistics.items()},
             "lines": {name: dict(zip(statistics, values, strict=True)) for name, values in lines},
@@ -57,12 +57,12 @@ def compare(
         })  # fmt: skip
         return
     rows = [[name, *("-" if value is None else _cell(name, value) for value in values)] for name, values in lines]
-    terminal.tell_table(["", *titles.values()], rows)
+    terminal.print_table(["", *titles.values()], rows)
     if factor is not None:
-        terminal.tell(f"\nthe spreads of A and B differ by a factor of {factor:.2f}, typically")
+        terminal.print_result(f"\nthe spreads of A and B differ by a factor of {factor:.2f}, typically")
     for name, (mine, theirs) in differences.items():
-        terminal.tell(f"{name}: {mine} in A, {theirs} in B")
-    terminal.tell(f"picture: {path}")
+        terminal.print_result(f"{name}: {mine} in A, {theirs} in B")
+    terminal.print_result(f"picture: {path}")
 
 
 def _portray(where: str, split: str, count: int) -> "SetStatistics":

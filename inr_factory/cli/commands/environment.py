@@ -20,16 +20,18 @@ def recipes(
 
     if name is not None:
         fields = load_recipe(name).model_dump(mode="json")
-        terminal.tell_json(fields) if as_json else terminal.tell(yaml.safe_dump(fields, sort_keys=False).rstrip())
+        terminal.print_json(fields) if as_json else terminal.print_result(
+            yaml.safe_dump(fields, sort_keys=False).rstrip()
+        )
         return
     rows = []
     for known, path in builtin_recipes().items():
         first = path.read_text(encoding="utf-8").splitlines()[0]
         rows.append((known, f"{load_recipe(known).views}", first.lstrip("# ")))
     if as_json:
-        terminal.tell_json([dict(zip(("name", "views", "about"), row, strict=True)) for row in rows])
+        terminal.print_json([dict(zip(("name", "views", "about"), row, strict=True)) for row in rows])
     else:
-        terminal.tell_table(["recipe", "views", "about"], rows)
+        terminal.print_table(["recipe", "views", "about"], rows)
 
 
 def doctor(
@@ -41,10 +43,10 @@ def doctor(
 
     findings = examine(out)
     if as_json:
-        terminal.tell_json([vars(f) | {"remedy": None if f.good else f.remedy} for f in findings])
+        terminal.print_json([vars(f) | {"remedy": None if f.good else f.remedy} for f in findings])
     else:
         marks = {True: "ok", False: "FAULT", None: "note"}
         rows = [(marks[f.good], f.what, f.found if f.good else f"{f.found}; {f.remedy}") for f in findings]
-        terminal.tell_table(["", "what", "found"], rows)
+        terminal.print_table(["", "what", "found"], rows)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(5)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inr_factory.cli import terminal
+from inr_factory.cli.progress_bars import FitProgress
 from inr_factory.cli.shared_options import (
     DataRoot,
     Json,
     Workers,
+    log_edited_files,
+    log_quarantine,
     median_psnr,
     open_place,
-    plural,
-    say_edited,
-    say_quarantine,
 )
 from inr_factory.errors import PartialError, UsageError
+from inr_factory.reporting.number_format import format_count, format_duration, format_rate
 from inr_factory.storage.locations import Place
 
 if TYPE_CHECKING:
@@ -76,36 +77,36 @@ def fit(
         return
     report = finished(resolved, out) or _make(resolved, out, how)
     manifest = report.manifest
-    say_edited(terminal.say, report.card)
+    log_edited_files(report.card)
     quarantined = [row for row in manifest.quarantine if row.view < resolved.views]
     asked = [entry for entry in manifest.shards if entry.view < resolved.views]
     share = len(quarantined) / max(1, len(quarantined) + sum(entry.rows for entry in asked))
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "out": str(out), "made_shards": report.made, "adopted_shards": report.adopted, "missing_shards": report.missing,
             "made_inrs": report.inrs, "seconds": round(report.seconds, 3), "inrs": sum(entry.rows for entry in asked),
             "median_psnr": median_psnr(asked), "quarantined": len(quarantined),
         })  # fmt: skip
     elif not report.made and not report.adopted and not report.missing:
-        terminal.tell(
-            f"nothing to do: {out} has all {len(asked):,} shards of {resolved.views} {plural(resolved.views, 'view')}"
+        terminal.print_result(
+            f"nothing to do: {out} has all {len(asked):,} shards of {format_count(resolved.views, 'view')}"
         )
     else:
         kept = f", {report.adopted} found whole and recorded" if report.adopted else ""
-        rate = f", {terminal.rate(report.inrs, report.seconds)}" if report.inrs else ""
-        took = terminal.duration(report.seconds)
-        terminal.tell(
-            f"{out}: made {report.inrs:,} INRs in {report.made:,} {plural(report.made, 'shard')}{kept} in {took}{rate}"
+        rate = f", {format_rate(report.inrs, report.seconds)}" if report.inrs else ""
+        took = format_duration(report.seconds)
+        terminal.print_result(
+            f"{out}: made {report.inrs:,} INRs in {format_count(report.made, 'shard')}{kept} in {took}{rate}"
         )
-        terminal.tell(f"median of the shards {median_psnr(asked)} dB; {len(quarantined)} in quarantine")
-    say_quarantine(terminal.warn, quarantined)
+        terminal.print_result(f"median of the shards {median_psnr(asked)} dB; {len(quarantined)} in quarantine")
+    log_quarantine(quarantined)
     if report.missing and how.part[1] > 1:
-        terminal.say(f"{report.missing} shards are other parts' work")
+        terminal.log_info(f"{report.missing} shards are other parts' work")
     elif report.missing:
         raise PartialError(f"{report.missing} shards are still missing; run the same command again")
     if share > resolved.quarantine_threshold:
         limit_share = resolved.quarantine_threshold
-        terminal.warn(f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {limit_share:.1%}")
+        terminal.log_error(f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {limit_share:.1%}")
         raise typer.Exit(QUARANTINED)
 
 
@@ -114,7 +115,7 @@ def _make(recipe: "Recipe", out: Place, how: "Settings") -> "FitReport":
         fit_set,  # torch takes seconds to import, which a finished set does not need
     )
 
-    with terminal.FitProgress(recipe.name) as progress:
+    with FitProgress(recipe.name) as progress:
         return fit_set(recipe, out, how, progress)
 
 
@@ -123,7 +124,7 @@ def _estimate(recipe: "Recipe", out: Place, how: "Settings", as_json: bool) -> N
 
     found = estimate(recipe, out, how)
     if as_json:
-        terminal.tell_json(asdict(found))
+        terminal.print_json(asdict(found))
         return
     rows = [(f"objects, {split}", f"{count:,}") for split, count in found.objects.items()]
     rows += [
@@ -135,9 +136,9 @@ def _estimate(recipe: "Recipe", out: Place, how: "Settings", as_json: bool) -> N
     rows += [("on disk", f"about {found.bytes / 1e6:,.1f} MB"), *free]
     rows += [("workers", f"{found.workers}")]
     if found.seconds is not None and found.inrs_per_second is not None:
-        how_long = f"about {terminal.duration(found.seconds)} at {terminal.rate(found.inrs_per_second, 1)}"
+        how_long = f"about {format_duration(found.seconds)} at {format_rate(found.inrs_per_second, 1)}"
         rows += [("time", f"{how_long}, by a probe of {found.probed} INRs")]
-    terminal.tell_table(["", ""], rows, title=f"fit {recipe.name} into {out} would make")
+    terminal.print_table(["", ""], rows, title=f"fit {recipe.name} into {out} would make")
 
 
 def _part(text: str) -> tuple[int, int]:

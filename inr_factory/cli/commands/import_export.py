@@ -9,8 +9,10 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.known_names import CONVENTIONS, FORMATS
-from inr_factory.cli.shared_options import DataRoot, Folder, Json, plural
+from inr_factory.cli.progress_bars import ShardProgress
+from inr_factory.cli.shared_options import DataRoot, Folder, Json
 from inr_factory.errors import UsageError
+from inr_factory.reporting.number_format import format_count
 
 KNOWN = ", ".join(FORMATS)
 CONVENTION = ", ".join(CONVENTIONS)
@@ -34,20 +36,20 @@ def export(
     from inr_factory.interop.export import export_folder
     from inr_factory.storage.manifest import load_manifest
 
-    with terminal.ShardProgress(f"export to {to}", len(load_manifest(dataset).shards)) as progress:
+    with ShardProgress(f"export to {to}", len(load_manifest(dataset).shards)) as progress:
         report = export_folder(dataset, to, out, convention, views, progress)
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "out": str(out), "format": to, "inrs": report.inrs, "files": report.files, "convention": report.convention,
             "remarks": list(report.remarks),
         })  # fmt: skip
     elif report.files == 0:
-        terminal.tell(f"nothing to do: {out} is this export")
+        terminal.print_result(f"nothing to do: {out} is this export")
     else:
-        files = f"{report.files:,} {plural(report.files, 'file')}"
-        terminal.tell(f"{out}: {report.inrs:,} INRs in {files}, {report.convention}")
+        files = f"{format_count(report.files, 'file')}"
+        terminal.print_result(f"{out}: {report.inrs:,} INRs in {files}, {report.convention}")
     for remark in report.remarks:
-        terminal.say(remark)
+        terminal.log_info(remark)
 
 
 def import_(
@@ -106,27 +108,27 @@ def import_(
         source=None if source is None else load_recipe(source), data_root=data_root, unchecked=unchecked,
         classes=_classes(classes), size=_size(size), shard_objects=shard_objects,
     )  # fmt: skip
-    with terminal.ShardProgress(f"import from {from_}", None) as progress:
+    with ShardProgress(f"import from {from_}", None) as progress:
         report = import_folder(path, from_, out, options, progress)
     manifest, verdict = report.manifest, report.verdict
     median = None if verdict is None else round(max(verdict.asked_db, verdict.best_db), 2)
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "out": str(out), "format": from_, "inrs": manifest.rows, "views": manifest.views, "made_shards": report.made,
             "splits": {split: part.objects for split, part in manifest.splits.items()}, "spec": str(manifest.siren_spec),
             "checked_db": median, "remarks": list(report.remarks),
         })  # fmt: skip
     elif not report.made:
-        terminal.tell(f"nothing to do: {out} has all {len(manifest.shards):,} shards")
+        terminal.print_result(f"nothing to do: {out} has all {len(manifest.shards):,} shards")
     else:
         checked = "" if verdict is None else f"; rendered, their median is {verdict.asked_db:.1f} dB"
         if verdict is not None and not verdict.fits:
             checked = f"; rendered, their median is {verdict.best_db:.1f} dB"
-        terminal.tell(
-            f"{out}: {manifest.rows:,} INRs, {manifest.views} {plural(manifest.views, 'view')}, {manifest.siren_spec}{checked}"
+        terminal.print_result(
+            f"{out}: {manifest.rows:,} INRs, {format_count(manifest.views, 'view')}, {manifest.siren_spec}{checked}"
         )
     for remark in report.remarks:
-        terminal.say(remark)
+        terminal.log_info(remark)
 
 
 def _dims(text: str | None) -> tuple[int, ...] | None:

@@ -8,17 +8,18 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli.commands.show_shapes import show_shapes
 from inr_factory.cli.commands.watch import watch_set
+from inr_factory.cli.progress_bars import ShardProgress
 from inr_factory.cli.shared_options import (
     DataRoot,
     Folder,
     Json,
     SetPlace,
+    log_quarantine,
     median_psnr,
-    plural,
-    say_quarantine,
     source_if_any,
 )
 from inr_factory.errors import IntegrityError, PartialError, UsageError
+from inr_factory.reporting.number_format import format_count
 from inr_factory.storage.locations import Remote
 
 
@@ -59,7 +60,7 @@ def status(
     columns += ["quarantined"]
     table = [(*counts, *[medians.get(name) for name in qualities], *rest) for counts, rest, medians in rows]
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "name": manifest.name, "spec": str(manifest.siren_spec), "source": manifest.source.model_dump(),
             "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": size,
             "missing_shards": sorted(missing), "quarantine": [row.model_dump() for row in manifest.quarantine],
@@ -67,15 +68,15 @@ def status(
         })  # fmt: skip
     else:
         source = manifest.source
-        terminal.tell(
+        terminal.print_result(
             f"{manifest.name}: {manifest.rows:,} INRs, {manifest.siren_spec}, {size / 1e6:,.1f} MB in {dataset}"
         )
-        terminal.tell(
+        terminal.print_result(
             f"of {source.name} ({source.version}; licence: {source.licence}), {len(manifest.classes)} classes\n"
         )
         shown = [[cell if cell is not None else "-" for cell in row] for row in table]
-        terminal.tell_table(columns, shown)
-    say_quarantine(terminal.warn, list(manifest.quarantine), most=10**9 if quarantine else 5)
+        terminal.print_table(columns, shown)
+    log_quarantine(list(manifest.quarantine), most=10**9 if quarantine else 5)
     if missing:
         raise PartialError(f"{len(missing):,} shards are missing; inr-factory fit with the set's recipe makes them")
 
@@ -98,7 +99,7 @@ def verify(
     from inr_factory.storage.shards import fetch_shards
 
     manifest = load_manifest(dataset)
-    with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
+    with ShardProgress("checksums", len(manifest.shards)) as progress:
         record_faults = check_manifest(dataset, manifest)
         check = check_remote if isinstance(dataset, Remote) else check_shards
         faults = check(dataset, manifest, progress)
@@ -115,7 +116,7 @@ def verify(
         recipe = check_recipe(manifest.recipe, origin=f"of {dataset}")
         source = open_source(recipe.source, data_root)
         check_source(source, manifest.source.fingerprint, dataset)
-        with terminal.ShardProgress("rendering", len(manifest.shards)) as progress:
+        with ShardProgress("rendering", len(manifest.shards)) as progress:
             folder = fetch_shards(dataset, manifest.shards)
             rendered, faults = render_shards(folder, manifest, source, progress)
         result |= {"rendered": rendered.inrs, "median_psnr": round(rendered.median_psnr, 3)}
@@ -126,18 +127,20 @@ def verify(
         ]
     missing = manifest.missing(dataset)
     if as_json:
-        terminal.tell_json({**result, "missing_shards": missing, "faults": [vars(fault) for fault in faults]})
+        terminal.print_json({**result, "missing_shards": missing, "faults": [vars(fault) for fault in faults]})
     else:
         for line in lines:
-            terminal.tell(line)
+            terminal.print_result(line)
     if faults:
         for fault in faults:
-            terminal.warn(f"fault: {fault.reason}")
+            terminal.log_error(f"fault: {fault.reason}")
         raise IntegrityError(
-            f"{len(faults)} {plural(len(faults), 'fault')} in {dataset}: {', '.join(f.path for f in faults[:3])}"
+            f"{format_count(len(faults), 'fault')} in {dataset}: {', '.join(f.path for f in faults[:3])}"
         )
     if missing:
-        terminal.warn(f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them")
+        terminal.log_error(
+            f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them"
+        )
 
 
 def show(
@@ -177,11 +180,11 @@ def show(
     # Distances from other shapes of these names would be wrong in silence.
     source, without = source_if_any(manifest, dataset, data_root, check=is_shapes)
     if without:
-        terminal.say(f"without the sources: {without}")
+        terminal.log_info(f"without the sources: {without}")
     if is_shapes:
         show_shapes(dataset, manifest, chosen, source, picture, meshes, f".{mesh_format}", resolution, as_json)
         return
     shown = reconstruct(dataset, manifest, chosen, source)
     draw_reconstructions(shown, picture, f"{manifest.name}: {manifest.siren_spec}")
     result = {"picture": str(picture), "inrs": len(shown)}
-    terminal.tell_json(result) if as_json else terminal.tell(f"{picture}: {len(shown)} INRs")
+    terminal.print_json(result) if as_json else terminal.print_result(f"{picture}: {len(shown)} INRs")

@@ -17,6 +17,7 @@ from inr_factory.cli.commands.train import (
     parse_model,
     plain_batches,
 )
+from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, Folder, Json
 from inr_factory.errors import UsageError
 
@@ -107,7 +108,9 @@ def pretrain(
         )
     for part in (training, validation):
         if part.incomplete:
-            terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
+            terminal.log_info(
+                f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is"
+            )
     canonical = canonical and training.spec.activation == "sine"
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation.transforms)
     per_object = config.views_per_object
@@ -116,7 +119,7 @@ def pretrain(
         device=loader_device(device),
     )  # fmt: skip
     if loader.plan.num_left_out:
-        terminal.say(f"{loader.plan.num_left_out} objects have a single view and are left out")
+        terminal.log_info(f"{loader.plan.num_left_out} objects have a single view and are left out")
     normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
     encoder = build_contrastive(
         name, training.spec, normalizer, seed=seed, canonical=canonical, projection_dim=projection_dim, **options
@@ -128,13 +131,13 @@ def pretrain(
         "augment": str(transform), "batch_size": batch_size,
     }  # fmt: skip
     parameters = sum(parameter.numel() for parameter in encoder.encoder.parameters())
-    terminal.say(f"{name}, {parameters:,} parameters, positives {positives}, on {training}; run in {out}")
+    terminal.log_info(f"{name}, {parameters:,} parameters, positives {positives}, on {training}; run in {out}")
     first_view = INRDataset(dataset, "train", views=1, check=False)
     known = evaluation_loader(first_view, device)
-    with terminal.RunProgress(epochs, COLUMNS, judge="val_accuracy") as told:
+    with RunProgress(epochs, COLUMNS, best_by="val_accuracy") as progress:
         result = pretrain_model(
             encoder, loader, known, evaluation_loader(validation, device), transform if transform.transforms else None,
-            config, out, meta, on_epoch=told.epoch, on_step=told.step,
+            config, out, meta, on_epoch=progress.epoch, on_step=progress.step,
         )  # fmt: skip
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
     initialize_from(encoder, out / BEST)
@@ -153,15 +156,15 @@ def pretrain(
     )
     best = dict(result.best)
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "run": str(out), "best": best, "epochs": len(result.history), "split": split, **figures, "chance": chance,
         })  # fmt: skip
         return
-    terminal.tell(f"best epoch {int(best['epoch']) + 1} of {len(result.history)}, accuracy on {split}:\n")
+    terminal.print_result(f"best epoch {int(best['epoch']) + 1} of {len(result.history)}, accuracy on {split}:\n")
     rows = [(row, f"{at['neighbours']:.2%}", f"{at['linear']:.2%}") for row, at in figures.items()]
     columns = ["encoder", f"{neighbours} nearest neighbours", "linear probe"]
-    terminal.tell_table(columns, [*rows, ("chance", *[f"{chance:.2%}"] * 2)])
-    terminal.tell(
+    terminal.print_table(columns, [*rows, ("chance", *[f"{chance:.2%}"] * 2)])
+    terminal.print_result(
         f"\npicture: {out / PICTURE}; inr-factory train {dataset} --model {model} --init {out} goes on from it"
     )
 

@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from inr_factory.cli import terminal
-from inr_factory.cli.shared_options import Folder, Json, SetPlace, plural, say_edited
+from inr_factory.cli.progress_bars import ShardProgress
+from inr_factory.cli.shared_options import Folder, Json, SetPlace, log_edited_files
+from inr_factory.reporting.number_format import format_count
 
 
 def card(dataset: SetPlace, as_json: Json = False) -> None:
@@ -14,16 +16,16 @@ def card(dataset: SetPlace, as_json: Json = False) -> None:
     from inr_factory.storage.manifest import load_manifest
 
     done = keep_card(dataset, load_manifest(dataset))
-    say_edited(terminal.say, done)
+    log_edited_files(done)
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "written": [str(dataset / name) for name in done.written], "edited": [str(dataset / name) for name in done.edited],
         })  # fmt: skip
     elif done.written:
-        terminal.tell(f"written: {', '.join(str(dataset / name) for name in done.written)}")
+        terminal.print_result(f"written: {', '.join(str(dataset / name) for name in done.written)}")
     else:
         names = [name if (dataset / name).is_file() else BESIDE[name] for name in (README, CROISSANT)]
-        terminal.tell(f"nothing to do: {' and '.join(names)} of {dataset} are of its present record")
+        terminal.print_result(f"nothing to do: {' and '.join(names)} of {dataset} are of its present record")
 
 
 def push(
@@ -43,9 +45,9 @@ def push(
     from inr_factory.storage.manifest import load_manifest
 
     manifest = load_manifest(dataset)
-    with terminal.ShardProgress("checksums", len(manifest.shards)) as progress:
-        done = push_folder(dataset, manifest, repo, private, revision, progress, terminal.say)
+    with ShardProgress("checksums", len(manifest.shards)) as progress:
+        done = push_folder(dataset, manifest, repo, private, revision, progress, terminal.log_info)
     if as_json:
-        terminal.tell_json({"url": done.url, "sent_shards": done.sent, "there_before": done.there})
+        terminal.print_json({"url": done.url, "sent_shards": done.sent, "there_before": done.there})
     else:
-        terminal.tell(f"{done.url}: {done.sent:,} {plural(done.sent, 'shard')} sent, {done.there:,} were there")
+        terminal.print_result(f"{done.url}: {format_count(done.sent, 'shard')} sent, {done.there:,} were there")

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from inr_factory.cli import terminal
-from inr_factory.cli.shared_options import DataRoot, Json, Workers, plural
+from inr_factory.cli.progress_bars import FitProgress, ShardProgress
+from inr_factory.cli.shared_options import DataRoot, Json, Workers
 from inr_factory.errors import IntegrityError, PartialError, UsageError
+from inr_factory.reporting.number_format import format_count
 from inr_factory.storage.locations import place
 
 
@@ -56,26 +58,26 @@ def repair(
         raise UsageError("--set changes the recipe that --recipe names; give both")
     resolved = load_recipe(recipe, settings or []) if recipe is not None else None
     how = Settings(data_root, backend, workers, None, device)  # type: ignore[arg-type]
-    with terminal.FitProgress(f"repair {dataset.name}") as progress:
+    with FitProgress(f"repair {dataset.name}") as progress:
         done = repair_set(dataset, resolved, how, refit, progress)
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "faults": [vars(fault) for fault in done.faults], "set_aside": list(done.aside),
             "recorded_shards": done.recorded, "made_shards": done.made, "missing_shards": done.missing,
             "shards": len(done.manifest.shards), "obstacle": done.obstacle,
         })  # fmt: skip
     elif not (done.faults or done.recorded or done.made or done.missing):
-        terminal.tell(f"nothing to repair: all {len(done.manifest.shards):,} shards of {dataset} are whole")
+        terminal.print_result(f"nothing to repair: all {len(done.manifest.shards):,} shards of {dataset} are whole")
     else:
-        terminal.tell(
-            f"{dataset}: {len(done.aside)} {plural(len(done.aside), 'file')} set aside in {dataset / SET_ASIDE}, "
-            f"{done.recorded} {plural(done.recorded, 'shard')} recorded anew, {done.made} fitted again"
+        terminal.print_result(
+            f"{dataset}: {format_count(len(done.aside), 'file')} set aside in {dataset / SET_ASIDE}, "
+            f"{format_count(done.recorded, 'shard')} recorded anew, {done.made} fitted again"
         )
     for fault in done.faults:
-        terminal.warn(f"fault: {fault.reason}")
+        terminal.log_error(f"fault: {fault.reason}")
     if done.missing:
         why = done.obstacle or "fitting was not asked for"
-        raise PartialError(f"{done.missing} {plural(done.missing, 'shard')} of {dataset} are still missing: {why}")
+        raise PartialError(f"{format_count(done.missing, 'shard')} of {dataset} are still missing: {why}")
 
 
 def merge(
@@ -101,25 +103,25 @@ def merge(
     """Bring sets of one recipe that were made apart into one: parts of an array job, or different views. Goes on where it was cut short."""
     from inr_factory.generation.maintenance.merge import merge_sets
 
-    with terminal.ShardProgress("merge", 0) as progress:
+    with ShardProgress("merge", 0) as progress:
         done = merge_sets(parts, out, copy, progress)
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "out": str(out), "taken_shards": done.taken, "there_before": done.there, "missing_shards": done.missing,
             "differing": list(done.differing), "faults": [vars(fault) for fault in done.faults],
         })  # fmt: skip
     elif not done.taken and not done.missing and not done.faults:
-        terminal.tell(f"nothing to do: {out} has all {len(done.manifest.shards):,} shards")
+        terminal.print_result(f"nothing to do: {out} has all {len(done.manifest.shards):,} shards")
     else:
-        terminal.tell(f"{out}: {done.taken:,} {plural(done.taken, 'shard')} brought in, {done.there:,} were there")
+        terminal.print_result(f"{out}: {format_count(done.taken, 'shard')} brought in, {done.there:,} were there")
     if done.differing:
         first = ", ".join(done.differing[:3])
-        terminal.warn(
+        terminal.log_error(
             f"parts differ in {len(done.differing)} shards ({first}); those of the first part named were taken"
         )
     for fault in done.faults:
-        terminal.warn(f"fault: {fault.reason}")
+        terminal.log_error(f"fault: {fault.reason}")
     if done.faults:
-        raise IntegrityError(f"{len(done.faults)} {plural(len(done.faults), 'fault')}; what is whole has been merged")
+        raise IntegrityError(f"{format_count(len(done.faults), 'fault')}; what is whole has been merged")
     if done.missing:
         raise PartialError(f"{done.missing} shards are in none of the parts; fit them, or name the part that has them")

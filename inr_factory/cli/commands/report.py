@@ -28,12 +28,14 @@ def report(
     manifest = load_manifest(dataset)
     source, without = source_if_any(manifest, dataset, data_root)
     if without:
-        terminal.say(f"without the sources: {without}")
+        terminal.log_info(f"without the sources: {without}")
     path = out or dataset / "report.html"
-    done = write_report(dataset, manifest, source, path, without, seed, lambda step: terminal.say(f"report: {step}"))
+    done = write_report(
+        dataset, manifest, source, path, without, seed, lambda step: terminal.log_info(f"report: {step}")
+    )
     if done.missing_shards:
-        terminal.say(f"{done.missing_shards:,} shards are missing; the report shows what is there")
+        terminal.log_info(f"{done.missing_shards:,} shards are missing; the report shows what is there")
     if as_json:
-        terminal.tell_json({**vars(done), "path": str(done.path)})
+        terminal.print_json({**vars(done), "path": str(done.path)})
     else:
-        terminal.tell(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.inrs:,} INRs, {done.shown} of them shown")
+        terminal.print_result(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.inrs:,} INRs, {done.shown} of them shown")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inr_factory.cli import terminal
-from inr_factory.cli.shared_options import plural
 from inr_factory.errors import FactoryError
+from inr_factory.reporting.number_format import format_count
 
 if TYPE_CHECKING:
     from inr_factory.generation.signals import Source
@@ -43,10 +43,10 @@ def show_shapes(
     for shown in surfaces_and_sources(dataset, manifest, chosen, source, resolution):
         name = f"{shown.object_id}, view {shown.view}"
         if shown.remark:
-            terminal.say(f"without the source of {name}: {shown.remark}")
+            terminal.log_info(f"without the source of {name}: {shown.remark}")
         if len(shown.surface.faces) == 0:
             empty.append(name)
-            terminal.say(f"no surface: the INR of {name} crosses its level nowhere")
+            terminal.log_info(f"no surface: the INR of {name} crosses its level nowhere")
         path = write_surface(shown, meshes, suffix) if meshes is not None and len(shown.surface.faces) else None
         distances = (shown.to_source, shown.to_inr, shown.chamfer)
         overlap, error = (shown.quality.get(measure, math.nan) for measure in ("iou", "distance_error"))
@@ -63,14 +63,14 @@ def show_shapes(
     draw_columns(columns, drawn, picture, f"{manifest.name}: {manifest.siren_spec}", inches=1.8)
     result: dict[str, Any] = {"picture": str(picture), "inrs": len(rows), "shapes": results}
     if as_json:
-        terminal.tell_json(result)
+        terminal.print_json(result)
     else:
-        terminal.tell_table(COLUMNS, rows)
-        terminal.tell(NOTE)
+        terminal.print_table(COLUMNS, rows)
+        terminal.print_result(NOTE)
         written = len(rows) - len(empty)
-        terminal.tell(f"{picture}: {len(rows)} INRs")
+        terminal.print_result(f"{picture}: {len(rows)} INRs")
         if meshes is not None:
-            terminal.tell(f"{meshes}: {written} {plural(written, 'surface')}")
+            terminal.print_result(f"{meshes}: {format_count(written, 'surface')}")
     if meshes is not None and empty:
         raise FactoryError(f"{len(empty)} of {len(rows)} INRs have no surface to write: {'; '.join(empty[:3])}")
 

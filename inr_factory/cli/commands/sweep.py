@@ -32,18 +32,18 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     runs = runs_of(plan, folder)
     open_runs = [run for run in runs if read_result(plan, run) is None]
-    terminal.say(f"{len(runs)} runs, {len(open_runs)} of them open; tables in {folder}")
+    terminal.log_info(f"{len(runs)} runs, {len(open_runs)} of them open; tables in {folder}")
     failed = []
     for number, (run, fault) in enumerate(_make(plan, open_runs, workers, address, backend), 1):
         result = None if fault else read_result(plan, run)
         told = f"failed: {fault}" if result is None else f"test accuracy {result['test']['accuracy']:.2%}"
-        terminal.say(f"{number} of {len(open_runs)}  {run.folder.name}  {told}")
+        terminal.log_info(f"{number} of {len(open_runs)}  {run.folder.name}  {told}")
         failed += [run] if fault else []
         write_tables(plan, runs, folder)
     rows = write_tables(plan, runs, folder)
     _draw(plan, rows, folder)
     if as_json:
-        terminal.tell_json({
+        terminal.print_json({
             "out": str(folder), "runs": len(runs), "failed": [run.folder.name for run in failed],
             "rows": [{"values": row.names, "accuracies": row.accuracies, "published": row.published} for row in rows],
         })  # fmt: skip
@@ -52,8 +52,8 @@ def sweep(
             (*row.names, percent(row), len(row.accuracies), "-" if row.published is None else f"{row.published:g}")
             for row in rows
         ]
-        terminal.tell_table([*plan.options, "test accuracy, %", "seeds", "published"], cells)
-        terminal.tell(f"\n{folder / 'table.md'}, {folder / 'results.csv'}, {folder / 'table.png'}")
+        terminal.print_table([*plan.options, "test accuracy, %", "seeds", "published"], cells)
+        terminal.print_result(f"\n{folder / 'table.md'}, {folder / 'results.csv'}, {folder / 'table.png'}")
     if failed:
         raise FactoryError(f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from inr_factory.cli import terminal
+from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, Folder, Json, fetch_set_if_any
 from inr_factory.errors import UsageError, describe_fault
 
@@ -138,7 +139,9 @@ def train(
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation.transforms)
     for part in (training, validation):
         if part.incomplete:
-            terminal.say(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
+            terminal.log_info(
+                f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is"
+            )
     with join_process_group(loader_device(device)) as (ranks, place):
         config = config.model_copy(update={"device": str(place)})
         loader = INRLoader(
@@ -162,12 +165,12 @@ def train(
         parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
         if ranks.first:
             together = f" by {ranks.size} ranks" if ranks.size > 1 else ""
-            terminal.say(f"{name}, {parameters:,} parameters, on {training}; run in {out}{together}")
+            terminal.log_info(f"{name}, {parameters:,} parameters, on {training}; run in {out}{together}")
         out.mkdir(parents=True, exist_ok=True)
-        with terminal.RunProgress(epochs, COLUMNS, judge="val_accuracy") as told:
+        with RunProgress(epochs, COLUMNS, best_by="val_accuracy") as progress:
             result = train_model(
                 classifier, loader, evaluation_loader(validation, str(place)), config, out, meta,
-                on_epoch=told.epoch, on_step=told.step,
+                on_epoch=progress.epoch, on_step=progress.step,
                 examples=evaluation_loader(training, str(place)) if config.reweigh is not None else None,
                 ranks=ranks,
             )  # fmt: skip
@@ -182,15 +185,17 @@ def train(
     if figures is not None:
         _draw(figures, training, "test", out / PICTURE)
     if as_json:
-        terminal.tell_json({"run": str(out), "best": dict(result.best), "epochs": len(result.history), "test": figures})
+        terminal.print_json(
+            {"run": str(out), "best": dict(result.best), "epochs": len(result.history), "test": figures}
+        )
         return
     epoch, val = int(result.best["epoch"]), result.best["val_accuracy"]
-    terminal.tell(f"best epoch {epoch + 1} of {len(result.history)}: validation accuracy {val:.2%}")
+    terminal.print_result(f"best epoch {epoch + 1} of {len(result.history)}: validation accuracy {val:.2%}")
     if figures is not None:
-        terminal.tell(
+        terminal.print_result(
             f"test accuracy {figures['accuracy']:.2%} of {figures['count']:,} INRs (chance {1 / training.num_classes:.2%})"
         )
-    terminal.tell(f"pictures: {out / CURVES}{'' if figures is None else f', {out / PICTURE}'}")
+    terminal.print_result(f"pictures: {out / CURVES}{'' if figures is None else f', {out / PICTURE}'}")
 
 
 def evaluate(
@@ -223,11 +228,11 @@ def evaluate(
     figures = _measure(model, data, device)
     if picture is not None:
         _draw(figures, data, split, picture)
-        terminal.say(f"picture in {picture}")
+        terminal.log_info(f"picture in {picture}")
     if as_json:
-        terminal.tell_json({"run": str(run), "split": split, "classes": list(data.classes), **figures})
+        terminal.print_json({"run": str(run), "split": split, "classes": list(data.classes), **figures})
         return
-    terminal.tell(
+    terminal.print_result(
         f"{split} accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f}, calibration error "
         f"{figures['calibration_error']:.3f}, of {figures['count']:,} INRs\n"
     )
@@ -238,7 +243,7 @@ def evaluate(
         taken = max(wrong, key=lambda other: wrong[other], default="")
         worst = f"{taken} ({wrong[taken]})" if taken else "-"
         rows.append((name, sum(counts), "-" if share is None else f"{share:.1%}", worst))
-    terminal.tell_table(["class", "INRs", "accuracy", "most often taken for"], rows)
+    terminal.print_table(["class", "INRs", "accuracy", "most often taken for"], rows)
 
 
 def predict(
@@ -279,9 +284,9 @@ def predict(
         write_atomically(out, table.getvalue().encode())
     if as_json:
         rows = list(csv.DictReader(io.StringIO(table.getvalue())))
-        terminal.tell_json({"run": str(run), "split": split, "out": out and str(out), "predictions": rows})
+        terminal.print_json({"run": str(run), "split": split, "out": out and str(out), "predictions": rows})
     else:
-        terminal.tell(table.getvalue().rstrip("\n") if out is None else f"{out}: {at:,} INRs")
+        terminal.print_result(table.getvalue().rstrip("\n") if out is None else f"{out}: {at:,} INRs")
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from inr_factory.cli import terminal
+from inr_factory.cli.progress_bars import SetProgress
 from inr_factory.storage.locations import Place
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ def watch_set(dataset: Place, every: float, as_json: bool) -> None:
     from inr_factory.storage.manifest import load_manifest
 
     looks: deque[tuple[float, int]] = deque(maxlen=RATE_LOOKS)
-    with terminal.SetProgress(str(dataset)) as progress:
+    with SetProgress(str(dataset)) as progress:
         while True:
             manifest = load_manifest(dataset)
             look = look_at(manifest, len(manifest.missing(dataset)), looks, monotonic())
             progress(look.done, look.inrs, look.inrs_per_second, look.seconds_left, _rest(look))
             if as_json:
-                terminal.tell_json(asdict(look), indent=None)
+                terminal.print_json(asdict(look), indent=None)
             if not look.missing:
                 return
             sleep(every)

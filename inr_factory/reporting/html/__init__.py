@@ -10,7 +10,6 @@ import jinja2
 import numpy as np
 import torch
 
-from inr_factory.cli.terminal import duration, rate
 from inr_factory.errors import UsageError
 from inr_factory.generation.signals import Source
 from inr_factory.reporting.html import renderings as pictures
@@ -24,6 +23,7 @@ from inr_factory.reporting.html.weight_analysis import (
     view_distances,
     weight_maps,
 )
+from inr_factory.reporting.number_format import format_duration, format_rate
 from inr_factory.storage.manifest import Manifest, ShardEntry, write_atomically
 
 MOST_CLASSES = 40  # with a histogram of their own
@@ -108,8 +108,8 @@ def _about(root: Path, manifest: Manifest, present: list[ShardEntry], missing: l
         "mean_steps": sum(mean * count for mean, count in steps) / sum(count for _, count in steps) if steps else None,
         "runs": runs[-summary.MOST_RUNS :],
         "older_runs": max(0, len(runs) - summary.MOST_RUNS),
-        "duration": duration,
-        "pace": rate(pace, 1) if pace else None,
+        "duration": format_duration,
+        "pace": format_rate(pace, 1) if pace else None,
         "quarantine": quarantine[:MOST_QUARANTINED],
         "quarantined": len(quarantine),
     }

@@ -1,0 +1,165 @@
+"""Progress bars on a terminal, lines in a log file, both on stderr."""
+
+from collections import deque
+from collections.abc import Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from inr_factory.cli import terminal
+from inr_factory.reporting.number_format import format_duration, format_rate
+
+if TYPE_CHECKING:
+    from inr_factory.generation.execution.progress_recorder import Progress as FitState
+
+LINE_SECONDS = 10.0
+
+
+class _Bar:
+    """A bar with one row, on a terminal alone. A context manager.
+
+    `columns` stand to the right of the bar; the row's `fields` are their values at first.
+    """
+
+    def __init__(self, title: str, *columns: ProgressColumn, total: int | None, transient: bool, **fields: Any) -> None:
+        self.bar = Progress(
+            TextColumn(title), BarColumn(bar_width=None), MofNCompleteColumn(), *columns,
+            console=terminal.console, expand=True, transient=transient, disable=not terminal.can_show_bars(),
+        )  # fmt: skip
+        self.row = self.bar.add_task("", total=total, **fields)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+
+class FitProgress(_Bar):
+    """Progress of a fit: a bar on a terminal, a line every ten seconds in a log file. A context manager."""
+
+    def __init__(self, name: str) -> None:
+        self.started = monotonic()
+        self.next_line = self.started + LINE_SECONDS
+        self.notes_logged = 0
+        self.first_done: tuple[int, float] | None = None
+        columns = (
+            TextColumn("INRs  {task.fields[rate]}"), TextColumn("{task.fields[psnr]}"), TimeRemainingColumn(compact=True)
+        )  # fmt: skip
+        super().__init__(f"fit {name}", *columns, total=None, transient=False, rate="starting", psnr="")
+
+    def __call__(self, state: "FitState") -> None:
+        for note in state.notes[self.notes_logged :]:
+            terminal.log_info(note)
+        self.notes_logged = len(state.notes)
+        done, seconds = state.tally.done, monotonic() - self.started
+        if done and self.first_done is None:
+            self.first_done = done, seconds
+        rate = format_rate(done, seconds) if done else "starting"
+        psnr = f"{state.mean_psnr:.1f} dB" if state.mean_psnr is not None else ""
+        self.bar.update(self.row, total=state.inrs, completed=done, rate=rate, psnr=psnr)
+        if not terminal.can_show_bars() and monotonic() >= self.next_line:
+            self.next_line = monotonic() + LINE_SECONDS
+            left = f"{format_duration(self._seconds_left(state.inrs, done, seconds))} left" if done else ""
+            terminal.log_info(", ".join(filter(None, [f"{done:,} of {state.inrs:,} INRs", rate, psnr, left])))
+
+    def _seconds_left(self, total: int, done: int, seconds: float) -> float:
+        """Extrapolated from the rate since the first INRs were done, which leaves the start-up out."""
+        before, then = self.first_done or (0, 0.0)
+        before, then = (before, then) if done > before else (0, 0.0)
+        return (total - done) * (seconds - then) / (done - before)
+
+
+class SetProgress(_Bar):
+    """Progress of a set that other processes make: a bar on a terminal, a line a call in a log file. A context manager."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, TextColumn("INRs  {task.fields[rest]}"), total=None, transient=False, rest="")
+
+    def __call__(self, done: int, total: int, per_second: float | None, seconds: float | None, rest: str) -> None:
+        rate = format_rate(per_second, 1) if per_second else "nothing new"
+        left = f"{format_duration(seconds)} left" if seconds else ""
+        facts = ", ".join(filter(None, [rate if done < total else "", left, rest]))
+        self.bar.update(self.row, total=total, completed=done, rest=facts)
+        if not terminal.can_show_bars():
+            terminal.log_info(f"{done:,} of {total:,} INRs, {facts}")
+
+
+class ShardProgress(_Bar):
+    """A bar over shards, `total` of them where that is known; silent off a terminal. A context manager."""
+
+    def __init__(self, title: str, total: int | None) -> None:
+        super().__init__(title, TextColumn("shards"), TimeRemainingColumn(compact=True), total=total, transient=True)
+
+    def __call__(self, _: object) -> None:
+        self.bar.advance(self.row)
+
+
+class RunProgress:
+    """Progress of a training run: a table of its last epochs on a terminal, a line an epoch in a log file.
+
+    A context manager. The table marks the best epoch and ends in a line for the current one. `columns` maps the entries
+    of a record to titles and formats; the best epoch has the largest `best_by`.
+    """
+
+    SHOWN = 12
+
+    def __init__(self, epochs: int, columns: Mapping[str, tuple[str, str]], best_by: str) -> None:
+        self.epochs, self.columns, self.best_by = epochs, columns, best_by
+        self.records: deque[Mapping[str, float]] = deque(maxlen=self.SHOWN)
+        self.best: Mapping[str, float] | None = None
+        self.started, self.first_done = monotonic(), -1.0
+        self.current = Text("starting", style="dim")
+        self.live = (
+            Live(console=terminal.console, refresh_per_second=4, get_renderable=self._render)
+            if terminal.can_show_bars()
+            else None
+        )
+
+    def __enter__(self) -> "RunProgress":
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.current = Text("")
+            self.live.stop()
+
+    def step(self, epoch: int, position: int, count: int, loss: float) -> None:
+        """Call after each step: `position` of `count` steps of the epoch are done."""
+        done = epoch + position / count
+        if self.first_done < 0:
+            self.first_done, self.started = done, monotonic()
+        spent, made = monotonic() - self.started, done - self.first_done
+        left = f", {format_duration(spent / made * (self.epochs - done))} left" if made > 0 else ""
+        self.current = Text(
+            f"epoch {epoch + 1} of {self.epochs}, step {position} of {count}, loss {loss:.4f}{left}", "dim"
+        )
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """Call after each epoch with its record."""
+        self.records.append(record)
+        if self.best_by in record and (self.best is None or record[self.best_by] > self.best[self.best_by]):
+            self.best = record
+        if self.live is None:
+            figures = [
+                f"{title} {record[key]:{style}}" for key, (title, style) in self.columns.items() if key in record
+            ]
+            terminal.log_info("  ".join([f"epoch {int(record['epoch']) + 1:>3} of {self.epochs}", *figures]))
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for title in ("epoch", *(title for title, _ in self.columns.values()), ""):
+            table.add_column(title, justify="right")
+        for record in self.records:
+            cells = [f"{record[key]:{style}}" if key in record else "-" for key, (_, style) in self.columns.items()]
+            best = record is self.best
+            table.add_row(f"{int(record['epoch']) + 1}", *cells, "best" if best else "", style="bold" if best else None)
+        return Group(table, self.current) if self.records else Group(self.current)

@@ -1,0 +1,19 @@
+"""Numbers as people read them: rates, durations, counts."""
+
+
+def format_count(count: int, noun: str) -> str:
+    """A count and its noun: 1 shard, 1,200 shards."""
+    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+
+
+def format_rate(inrs: float, seconds: float) -> str:
+    """A rate, with decimals where it is small: 1,250 INRs/s, 0.36 INRs/s."""
+    rate = inrs / max(seconds, 1e-9)
+    return f"{rate:,.0f} INRs/s" if rate >= 20 else f"{rate:.2g} INRs/s"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration: 0.4 s, 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

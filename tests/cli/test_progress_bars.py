@@ -1,0 +1,88 @@
+"""Progress bars: lines in a log file, a table of epochs on a terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from inr_factory.cli import progress_bars, terminal
+from inr_factory.generation.execution.progress_recorder import Progress
+from inr_factory.generation.fitting.tally import Tally
+
+
+@pytest.fixture
+def quiet():
+    terminal.set_quiet(True)
+    yield
+    terminal.set_quiet(False)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(progress_bars, "LINE_SECONDS", 0.0)
+
+
+def test_a_log_gets_lines_with_count_rate_quality_and_time_left(hasty, capfd):
+    with progress_bars.FitProgress("digits") as progress:
+        progress(Progress(inrs=1000))
+        progress(Progress(inrs=1000, tally=Tally(250, 200, 8000.0, 5)))
+    first, second = capfd.readouterr().err.strip().splitlines()
+    assert first == "0 of 1,000 INRs, starting"
+    assert second.startswith("250 of 1,000 INRs, ")
+    assert "INRs/s, 40.0 dB, " in second
+    assert second.endswith("left")
+
+
+def test_a_note_is_said_once(hasty, capfd):
+    with progress_bars.FitProgress("digits") as progress:
+        state = Progress(inrs=10, notes=["a worker died"])
+        progress(state)
+        progress(state)
+    assert capfd.readouterr().err.count("a worker died") == 1
+
+
+def test_the_time_left_does_not_count_the_start(hasty, monkeypatch, capfd):
+    now = 100.0
+    monkeypatch.setattr(progress_bars, "monotonic", lambda: now)
+    with progress_bars.FitProgress("digits") as progress:
+        for now, done in [(130.0, 10), (140.0, 110)]:  # noqa: B007
+            progress(Progress(inrs=1110, tally=Tally(done, done, 40.0 * done, done)))
+    assert capfd.readouterr().err.splitlines()[-1].endswith("2 min left")  # 1,000 at 10 a second
+
+
+COLUMNS = {"val_loss": ("val loss", ".2f"), "val_accuracy": ("val accuracy", ".1%")}
+
+
+RECORDS = [{"epoch": e, "val_loss": 1.0, "val_accuracy": a} for e, a in enumerate((0.2, 0.6, 0.4))]
+
+
+def test_a_log_gets_a_line_for_each_epoch(capfd):
+    with progress_bars.RunProgress(3, COLUMNS, best_by="val_accuracy") as progress:
+        progress.step(0, 1, 2, 0.5)
+        for record in RECORDS:
+            progress.epoch(record)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "epoch   1 of 3  val loss 1.00  val accuracy 20.0%"
+    assert len(lines) == 3
+
+
+def test_a_terminal_gets_a_table_with_the_best_epoch_marked_and_the_step_at_work(monkeypatch):
+    console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
+    monkeypatch.setattr(terminal, "console", console)
+    monkeypatch.setattr(terminal, "can_show_bars", lambda: True)
+    with progress_bars.RunProgress(4, COLUMNS, best_by="val_accuracy") as progress:
+        for record in RECORDS:
+            progress.epoch(record)
+        progress.step(3, 5, 20, 0.25)
+        progress.live.refresh()
+    shown = console.export_text()
+    assert "epoch 4 of 4, step 5 of 20, loss 0.2500" in shown
+    rows = [line.split() for line in shown.splitlines() if line.strip()[:1].isdigit()]
+    assert ["2", "1.00", "60.0%", "best"] in rows
+    assert ["3", "1.00", "40.0%"] in rows
+
+
+def test_quiet_leaves_out_progress(hasty, quiet, capfd):
+    with progress_bars.FitProgress("digits") as progress:
+        progress(Progress(inrs=1000, notes=["a worker died"]))
+    assert capfd.readouterr() == ("", "")
