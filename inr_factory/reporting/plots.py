@@ -1,4 +1,4 @@
-"""Report: pictures of INRs. The only module that imports matplotlib.
+"""Plots: PNGs of INRs, training runs and benchmarks. The only module that imports matplotlib.
 
 Shape letters: H height, W width, O values of a pixel.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -59,9 +60,7 @@ def draw_columns(
             if column == 0:
                 axis.set_ylabel(name, fontsize=8)
         axes[0][column].set_title(title, fontsize=6)
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.2 / figure.get_figheight()))
-    _save(figure, path)
+    _finish(figure, heading, path, head_inches=0.2)
 
 
 def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: str) -> None:
@@ -78,9 +77,7 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: st
         axis.margins(x=0.15)
         axis.tick_params(labelsize=7)
         axis.set_title(textwrap.fill(title, 120, replace_whitespace=False), fontsize=7)
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.25 / figure.get_figheight()))
-    _save(figure, path)
+    _finish(figure, heading, path, head_inches=0.25)
 
 
 def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Path, heading: str) -> None:
@@ -90,8 +87,7 @@ def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Pat
     lines = sum(label.count("\n") + 1 for label in labels)
     figure = Figure(figsize=(9, 0.18 * lines + 0.12 * len(rows) + 1.0), dpi=130)
     axis = figure.subplots()
-    places = range(len(rows))
-    axis.barh(places, means, xerr=spreads, color="tab:blue", alpha=0.8, error_kw={"linewidth": 1})
+    axis.barh(range(len(rows)), means, xerr=spreads, color="tab:blue", alpha=0.8, error_kw={"linewidth": 1})
     known = [at for at, figure_ in enumerate(published) if figure_ is not None]
     if known:
         figures = [published[at] for at in known]
@@ -99,13 +95,11 @@ def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Pat
         axis.legend(fontsize=7)
     for at, (middle, spread) in enumerate(zip(means, spreads, strict=True)):
         axis.text(middle + spread, at, f" {middle:.1f}", va="center", fontsize=7)
-    axis.set_yticks(places, labels, fontsize=6)
+    axis.set_yticks(range(len(rows)), labels, fontsize=6)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.margins(x=0.15)
     axis.tick_params(axis="x", labelsize=7)
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.2 / figure.get_figheight()))
-    _save(figure, path)
+    _finish(figure, heading, path, head_inches=0.2)
 
 
 @dataclass(frozen=True)
@@ -134,9 +128,7 @@ def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str) ->
     axis.set_ylabel("test accuracy, %", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5)
-    _save(figure, path)
+    _finish(figure, heading, path)
 
 
 def draw_training(history: Sequence[Mapping[str, float]], path: Path, heading: str) -> None:
@@ -150,18 +142,13 @@ def draw_training(history: Sequence[Mapping[str, float]], path: Path, heading: s
     loss.legend(fontsize=7)
     accuracy.plot(epochs, [100 * record["val_accuracy"] for record in history], color="tab:green", marker=mark)
     rate.plot(epochs, [record["lr"] for record in history], color="tab:gray", marker=mark)
-    for axis, title in ((loss, "loss"), (accuracy, "validation accuracy, %"), (rate, "learning rate")):
-        axis.set_title(title, fontsize=8)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.tick_params(labelsize=7)
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5)
-    _save(figure, path)
+    _label_epochs({"loss": loss, "validation accuracy, %": accuracy, "learning rate": rate})
+    _finish(figure, heading, path)
 
 
 def draw_pretraining(
     history: Sequence[Mapping[str, float]],
-    places: NDArray[np.float64],
+    positions: NDArray[np.float64],
     labels: Sequence[int],
     classes: Sequence[str],
     path: Path,
@@ -173,22 +160,17 @@ def draw_pretraining(
     loss.plot([r["epoch"] + 1 for r in history], [r["train_loss"] for r in history], marker=".")
     probed = [r for r in history if "val_accuracy" in r]
     accuracy.plot([r["epoch"] + 1 for r in probed], [100 * r["val_accuracy"] for r in probed], "g.-")
-    for axis, title in ((loss, "contrastive loss"), (accuracy, "neighbours on validation, %")):
-        axis.set_title(title, fontsize=8)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.tick_params(labelsize=7)
+    _label_epochs({"contrastive loss": loss, "neighbours on validation, %": accuracy})
     numbers = np.array(labels)
     for number in np.unique(numbers):
-        here = places[numbers == number]
-        plane.scatter(here[:, 0], here[:, 1], s=5, color=colormaps["tab20"](number % 20), label=classes[number])
+        members = positions[numbers == number]
+        plane.scatter(*members.T, s=5, color=colormaps["tab20"](number % 20), label=classes[number])
     plane.set_xticks([])
     plane.set_yticks([])
     plane.set_title("features, first two principal components", fontsize=8)
     if len(classes) <= 20:
         plane.legend(fontsize=5, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5)
-    _save(figure, path)
+    _finish(figure, heading, path)
 
 
 def draw_evaluation(
@@ -205,9 +187,8 @@ def draw_evaluation(
     figure = Figure(figsize=(side + 4.2, max(side, 3.6)), dpi=130)
     matrix, curve = figure.subplots(1, 2, width_ratios=(side, 3.4))
     matrix.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    places = range(len(classes))
-    matrix.set_xticks(places, classes, fontsize=6, rotation=90)
-    matrix.set_yticks(places, classes, fontsize=6)
+    matrix.set_xticks(range(len(classes)), classes, fontsize=6, rotation=90)
+    matrix.set_yticks(range(len(classes)), classes, fontsize=6)
     matrix.set_xlabel("predicted", fontsize=8)
     matrix.set_ylabel("true", fontsize=8)
     if len(classes) <= 20:
@@ -225,20 +206,28 @@ def draw_evaluation(
     curve.set_xlabel("confidence (the larger a dot, the more INRs)", fontsize=8)
     curve.set_ylabel("accuracy", fontsize=8)
     curve.tick_params(labelsize=7)
+    _finish(figure, heading, path)
+
+
+def _finish(figure: Figure, heading: str, path: Path, head_inches: float = 0.0, pad: float = 0.5) -> None:
+    """Put the heading above the axes, which leave it `head_inches`, and write a PNG that depends on the figure alone."""
     figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a PNG that depends on the figure alone: without time and version."""
-    image = BytesIO()
-    figure.savefig(image, format="png", metadata={"Software": None})
+    rect = (0, 0, 1, 1 - head_inches / figure.get_figheight()) if head_inches else None
+    figure.tight_layout(pad=pad, rect=rect)
+    content = BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, image.getvalue())
+    write_atomically(path, content.getvalue())
 
 
-def _draw(axis, image: NDArray[np.float32]) -> None:  # type: ignore[no-untyped-def]
+def _label_epochs(axes: Mapping[str, Axes]) -> None:
+    for title, axis in axes.items():
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.tick_params(labelsize=7)
+
+
+def _draw(axis: Axes, image: NDArray[np.float32]) -> None:
     shown = np.clip(image, 0, 1)
     if image.shape[2] == 1:
         axis.imshow(shown[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -257,9 +246,7 @@ def draw_grid(rows: Sequence[tuple[str, NDArray[np.float32]]], path: Path, headi
         for axis, image in zip(line, images, strict=False):
             _draw(axis, image)
         line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=7)
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.4, rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
-    _save(figure, path)
+    _finish(figure, heading, path, head_inches=0.3, pad=0.4)
 
 
 def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path, heading: str) -> None:
@@ -268,14 +255,12 @@ def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     for kind, axis in enumerate(figure.subplots(1, 2, sharey=True)):
         width = 0.8 / len(spreads)
         for at, (name, values) in enumerate(spreads.items()):
-            places = [layer + (at - (len(spreads) - 1) / 2) * width for layer in range(len(values[kind]))]
-            axis.bar(places, values[kind], width, label=name)
+            positions = [layer + (at - (len(spreads) - 1) / 2) * width for layer in range(len(values[kind]))]
+            axis.bar(positions, values[kind], width, label=name)
         layers = max(len(values[kind]) for values in spreads.values())
         axis.set_xticks(range(layers), [f"layer {layer}" for layer in range(layers)], fontsize=8)
         axis.set_yscale("log")
         axis.set_title(("weights", "biases")[kind], fontsize=9)
         axis.tick_params(which="both", labelsize=8)
     axis.legend(fontsize=7)
-    figure.suptitle(heading, fontsize=9)
-    figure.tight_layout(pad=0.5)
-    _save(figure, path)
+    _finish(figure, heading, path)
