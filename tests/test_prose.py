@@ -33,6 +33,13 @@ def test_links_to_files_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)
+def test_files_of_the_repository_that_pages_name_exist(page):
+    text = ALL_PAGES[page].read_text(encoding="utf-8")
+    named = re.findall(r"\b((?:inr_factory|pipelines|tests|examples|docs)/[\w./-]*\w)", text)
+    assert [name for name in named if not (ROOT / name).exists() and "/NAME." not in name] == []
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_pages_have_no_private_words(page):
     assert [match[0] for match in PRIVATE_WORDS.finditer(re.sub(r"`[^`\n]*`", "", prose(page)))] == []
 
