@@ -1,20 +1,21 @@
-"""Doctor: is this machine ready to make data sets here."""
+"""Environment check: is this machine ready to make data sets here? The verb `doctor` prints it."""
 
-import fcntl
 import os
-import re
-import resource
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import torch
+from filelock import FileLock, Timeout
+from packaging.requirements import Requirement
 
-from inr_factory.errors import FactoryError, ResourceError
+from inr_factory.errors import FactoryError, ResourceError, one_line
 from inr_factory.generation.execution.local_pool import num_cores
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
 from inr_factory.generation.recipe import builtin_recipes
@@ -22,13 +23,13 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import write_atomically
 
 INSTALL = "pip install -c constraints.txt"
-SHARED_BYTES = 200e6  # of /dev/shm; a container has 64 MB unless told otherwise
+SHARED_BYTES = 200e6  # of /dev/shm; a container has 64 MB by default
 OPEN_FILES = 1024
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found; good is None for what may be missing. Whatever is not good comes with a remedy."""
+    """One property of the machine. `good` is None for what may be missing; what is not good has a remedy."""
 
     what: str
     good: bool | None
@@ -36,66 +37,87 @@ class Finding:
     remedy: str = ""
 
     def __post_init__(self) -> None:
-        assert self.good or self.remedy, f"{self.what}: nobody is helped by a finding alone"
+        assert self.good or self.remedy, f"{self.what}: a finding that is not good needs a remedy"
 
 
-def examine(out: Path) -> list[Finding]:
-    """Look at versions, cores, memory, GPU, Ray (a worker is started) and at the file system of `out`."""
-    return [*_packages(), *_hardware(), *_limits(), *_ray(), *_files(out)]
+@dataclass(frozen=True)
+class EnvironmentReport:
+    """What `check_environment` found, one finding a property."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is broken; what may be missing does not count."""
+        return all(finding.good is not False for finding in self.findings)
+
+
+def check_environment(out: str | Path = ".") -> EnvironmentReport:
+    """Check versions, cores, memory, GPU, Ray and the file system of a folder.
+
+    A local Ray cluster with one worker is started and stopped, which takes seconds.
+
+    Args:
+        out: folder where data sets will be written; it need not exist.
+
+    Returns:
+        One finding for each property, with a remedy for each that is not good.
+    """
+    folder = Path(out).absolute()
+    return EnvironmentReport((*_packages(), *_hardware(), *_limits(), *_ray(), *_file_system(folder)))
 
 
 def _packages() -> Iterator[Finding]:
     yield Finding("python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer")
     try:
         yield Finding("inr-factory", True, metadata.version("inr-factory"))
-        needed = metadata.requires("inr-factory") or []
+        required = metadata.requires("inr-factory") or []
     except metadata.PackageNotFoundError:
-        yield Finding("inr-factory", None, "run from its folder, not installed", f"{INSTALL} -e .")
-        needed = []
-    yield from map(_package, needed)
+        yield Finding("inr-factory", None, "not installed, runs from its folder", f"{INSTALL} -e .")
+        required = []
+    yield from filter(None, map(_package, required))
     count = len(builtin_recipes())
     yield Finding("recipes", count > 0, f"{count} built in", "install again: the recipes lie inside the package")
     widths = fused_cpu.variants()
     obstacle = "" if widths else fused_cpu.obstacle(SirenSpec(2, 1))
-    compiled = f"fused, compiled for {widths[0]}" if widths else f"reference, about ten times slower: {obstacle}"
+    engine = f"fused, compiled for {widths[0]}" if widths else f"reference, about ten times slower: {obstacle}"
     again = f"install a C compiler (gcc or clang, or set CC), then {INSTALL} --force-reinstall --no-deps inr-factory"
-    yield Finding("fitting engine", True if widths else None, compiled, again)
+    yield Finding("fitting engine", True if widths else None, engine, again)
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), os.environ.get("CC"))
-    what = "not there; needed to install, not to run"
-    yield Finding("C compiler", True if compiler else None, compiler or what, "install gcc or clang, or set CC")
+    missing = "not installed; installing needs it, running does not"
+    yield Finding("C compiler", True if compiler else None, compiler or missing, "install gcc or clang, or set CC")
 
 
-def _package(requirement: str) -> Finding:
-    """A line of the package's own requirements: `name[extras]>=minimum; extra == 'which'`."""
-    line, _, marker = requirement.partition(";")
-    name, minimum = re.match(r"\s*([\w.-]+)[^>]*>?=?\s*([\d.]*)", line).groups()  # type: ignore[union-attr]
-    extra = re.search(r"extra == ['\"](\w+)", marker)
-    what = f"{name}, for {extra[1]}" if extra else name
+def _package(line: str) -> Finding | None:
+    """Check one requirement of this package; None where its marker excludes this machine or it names this package."""
+    requirement = Requirement(line)
+    extra = ""
+    if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        extra = next((name for name in _extras() if requirement.marker.evaluate({"extra": name})), "")
+        if not extra:
+            return None
+    if requirement.name == "inr-factory":
+        return None
+    what = f"{requirement.name}, for {extra}" if extra else requirement.name
     missing = None if extra else False
-    remedy = f'{INSTALL} "{name}>={minimum}"'
+    remedy = f'{INSTALL} "{requirement.name}{requirement.specifier}"'
     try:
-        version = metadata.version(name)
+        version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return Finding(what, missing, "not installed", remedy)
-    if _numbers(version) < _numbers(minimum):
-        return Finding(what, missing, f"{version}, older than {minimum}", remedy)
+    if not requirement.specifier.contains(version, prereleases=True):
+        return Finding(what, missing, f"{version}, needs {requirement.specifier}", remedy)
     return Finding(what, True, version)
 
 
-def _numbers(version: str) -> list[int]:
-    """The numbers a version begins with, to compare it by."""
-    return [int(number) for number in re.findall(r"\d+", re.match(r"[\d.]*", version)[0])]  # type: ignore[index]
+def _extras() -> list[str]:
+    return metadata.metadata("inr-factory").get_all("Provides-Extra") or []
 
 
 def _hardware() -> Iterator[Finding]:
     yield Finding("cores", True, f"{num_cores()} usable of {os.cpu_count()}")
-    with open("/proc/meminfo") if os.path.exists("/proc/meminfo") else open(os.devnull) as file:
-        sizes = dict(line.split(":", 1) for line in file)
-    if "MemAvailable" in sizes:
-        gigabytes = int(sizes["MemAvailable"].split()[0]) / 1e6
-        yield Finding(
-            "memory", gigabytes > 1, f"{gigabytes:.1f} GB available", "end other programs, or use --workers 1"
-        )
+    gigabytes = psutil.virtual_memory().available / 1e9
+    yield Finding("memory", gigabytes > 1, f"{gigabytes:.1f} GB available", "end other programs, or use --workers 1")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         yield Finding("GPU", True, ", ".join(names))
@@ -111,83 +133,85 @@ def _hardware() -> Iterator[Finding]:
 
 
 def _limits() -> Iterator[Finding]:
-    """What a container or a shell may have set too low."""
+    """Limits that a container or a shell may have set too low."""
     if os.path.isdir("/dev/shm"):
         size = shutil.disk_usage("/dev/shm").total
         remedy = (
             "Ray takes /tmp instead, which is slower: start the container with --shm-size=1g, or use --backend local"
         )
         yield Finding("/dev/shm", True if size >= SHARED_BYTES else None, f"{size / 1e9:,.2f} GB", remedy)
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    enough = files == resource.RLIM_INFINITY or files >= OPEN_FILES
-    yield Finding("open files", True if enough else None, f"at most {files}", f"ulimit -n {64 * OPEN_FILES}")
+    if os.name == "posix":
+        import resource  # Windows has no such limits
+
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        enough = files == resource.RLIM_INFINITY or files >= OPEN_FILES
+        yield Finding("open files", True if enough else None, f"at most {files}", f"ulimit -n {64 * OPEN_FILES}")
 
 
 def _ray() -> Iterator[Finding]:
+    if find_spec("ray") is None:
+        yield Finding("Ray", None, "not installed", 'use --backend local, or pip install "inr-factory[ray]"')
+        return
     from inr_factory.generation.execution.ray_pool import connected
 
-    def seen() -> str:
+    def start() -> str:
         with connected(None, num_cpus=1) as ray:
             task = ray.remote(_gpu_name).options(num_gpus=min(1, torch.cuda.device_count()))
-            found = ray.get(task.remote(), timeout=60)
-            if torch.cuda.is_available() and not found:
+            gpu = ray.get(task.remote(), timeout=60)
+            if torch.cuda.is_available() and not gpu:
                 raise ResourceError(
                     "a local cluster starts, but its worker does not see the GPU that this process sees"
                 )
-            return f"a local cluster starts; its worker sees {found or 'no GPU'}"
+            return f"a local cluster starts; its worker sees {gpu or 'no GPU'}"
 
-    yield _try("Ray", seen, "use --backend local, which works without it")
+    yield _try("Ray", start, "use --backend local, which works without it")
 
 
 def _gpu_name() -> str | None:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
-def _files(out: Path) -> Iterator[Finding]:
-    folder = out.absolute()
+def _file_system(folder: Path) -> Iterator[Finding]:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    elsewhere = "choose another --out"
-    yield Finding("free disk", free > 10**9, f"{free / 1e9:,.1f} GB at {folder}", f"make room, or {elsewhere}")
+    another = "choose another --out"
+    yield Finding("free disk", free > 10**9, f"{free / 1e9:,.1f} GB at {folder}", f"free some space, or {another}")
 
     def write() -> str:
-        with _probing(folder) as place:
-            path = Path(place) / "probe"
+        with _probe_folder(folder) as probe:
+            path = Path(probe) / "probe"
             write_atomically(path, b"one")
             write_atomically(path, b"two")
             assert path.read_bytes() == b"two", "a renamed file does not hold what was written"
         return f"write, fsync and rename work at {folder}"
 
-    yield _try("file system", write, elsewhere)
+    yield _try("file system", write, another)
     yield _locks(folder)
     home = Path.home()
     writable = os.access(home, os.W_OK)
     remedy = (
-        "fit needs no more; for ray start set RAY_AUTH_TOKEN, for the caches of matplotlib and triton MPLCONFIGDIR and "
-        "TRITON_CACHE_DIR, or HOME itself, to what can be written"
+        "fit needs no more; set RAY_AUTH_TOKEN for ray start, MPLCONFIGDIR and TRITON_CACHE_DIR for caches, or HOME, "
+        "to writable folders"
     )
     yield Finding("HOME", True if writable else None, "writable" if writable else f"{home} is read-only", remedy)
 
 
 def _locks(folder: Path) -> Finding:
-    """Whether a lock of one process keeps others out."""
-    remedy = (
-        "let only one run at a time work on a set here, and run fit once more after several: it records what was lost"
-    )
+    """Whether a lock of one process excludes others."""
+    remedy = "let one run at a time write a set here; after several, run fit once more: it records lost shards"
     try:
-        with _probing(folder) as place, open(Path(place) / "lock", "w") as ours, open(Path(place) / "lock") as theirs:
-            fcntl.flock(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _probe_folder(folder) as probe, FileLock(Path(probe) / "lock"):
             try:
-                fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return Finding("locks", True, f"flock works at {folder}")
-    except OSError as error:
-        return Finding("locks", None, f"{folder} has none: {error.strerror}", remedy)
+                FileLock(Path(probe) / "lock", timeout=0).acquire().__exit__(None, None, None)
+            except Timeout:
+                return Finding("locks", True, f"file locks work at {folder}")
+    except (OSError, NotImplementedError) as error:
+        return Finding("locks", None, f"{folder} has none: {one_line(error)}", remedy)
     return Finding("locks", None, f"{folder} gives one lock to two", remedy)
 
 
-def _probing(folder: Path) -> tempfile.TemporaryDirectory[str]:
+def _probe_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(dir=folder, prefix=".inr-factory-doctor-")
 
 
@@ -195,4 +219,4 @@ def _try(what: str, probe: Callable[[], str], remedy: str) -> Finding:
     try:
         return Finding(what, True, probe())
     except (FactoryError, OSError, AssertionError, RuntimeError, TimeoutError) as error:
-        return Finding(what, False, " ".join(str(error).split()), remedy)
+        return Finding(what, False, one_line(error), remedy)

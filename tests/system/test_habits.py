@@ -62,11 +62,11 @@ CALLS = {
 @pytest.fixture
 def outcome(place, capfd, monkeypatch):
     """Exit code, stdout and stderr of a command in the folder, where nobody can answer a question."""
-    from inr_factory.cli import environment_check as doctor
+    from inr_factory.cli import environment_check
 
     monkeypatch.chdir(place)
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    monkeypatch.setattr(doctor, "_ray", lambda: iter(()))  # its start takes seconds
+    monkeypatch.setattr(environment_check, "_ray", lambda: iter(()))  # its start takes seconds
 
     def call(*arguments):
         capfd.readouterr()

@@ -1,4 +1,4 @@
-"""`recipes` and `doctor`: what this program has, and whether this machine is ready for it."""
+"""`recipes` and `doctor`: the built-in recipes, and whether this machine is ready."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="print this one in full", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """List the built-in recipes, or print one with every default written out, ready to be changed."""
+    """List the built-in recipes, or print one with all its defaults, ready to edit."""
     import yaml
 
     from inr_factory.generation.recipe import builtin_recipes, load_recipe
@@ -38,15 +38,15 @@ def doctor(
     out: Annotated[Path, typer.Option(help="where data sets will be written")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Say whether this machine is ready: versions, cores, GPU, Ray, disk, and what to do. Exit code 5 if something will not work."""
-    from inr_factory.cli.environment_check import examine
+    """Check versions, cores, GPU, Ray and disk, with a remedy for each fault. Exit code 5 if something does not work."""
+    from inr_factory.cli.environment_check import check_environment
 
-    findings = examine(out)
+    report = check_environment(out)
     if as_json:
-        terminal.print_json([vars(f) | {"remedy": None if f.good else f.remedy} for f in findings])
+        terminal.print_json([vars(f) | {"remedy": None if f.good else f.remedy} for f in report.findings])
     else:
         marks = {True: "ok", False: "FAULT", None: "note"}
-        rows = [(marks[f.good], f.what, f.found if f.good else f"{f.found}; {f.remedy}") for f in findings]
+        rows = [(marks[f.good], f.what, f.found if f.good else f"{f.found}; {f.remedy}") for f in report.findings]
         terminal.print_table(["", "what", "found"], rows)
-    if any(finding.good is False for finding in findings):
+    if not report.ready:
         raise typer.Exit(5)
