@@ -66,6 +66,13 @@ def check_integer(option: Option, key: str, low: int, high: int) -> None:
         raise UsageError(f"{option.name}: {key} must be a whole number from {low} to {high}, got {value!r}")
 
 
+def check_flag(option: Option, key: str) -> None:
+    """Raise UsageError unless option.key is True or False."""
+    value = getattr(option, key)
+    if not isinstance(value, bool):
+        raise UsageError(f"{option.name}: {key} must be true or false, got {value!r}")
+
+
 def check_word(option: Option, key: str) -> None:
     """Raise UsageError unless option.key is one of the words that its Literal type lists."""
     value, known = getattr(option, key), typing.get_args(typing.get_type_hints(type(option))[key])

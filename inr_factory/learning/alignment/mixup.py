@@ -10,22 +10,31 @@ import torch
 from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment.weight_matching import Match, align
-from inr_factory.learning.option_strings import Option, check_number, check_word, parse_option
+from inr_factory.learning.option_strings import Option, check_flag, check_number, check_word, parse_option
+from inr_factory.learning.transforms.call_arguments import default_generator, numbers_of, require_pairs
 from inr_factory.learning.transforms.random_transform import replace_rows
 from inr_factory.learning.transforms.symmetries import PermuteNeurons
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MixUp(Option):
     """theta = lam theta_a + (1 - lam) theta_b, and targets likewise (Zhang et al. 2018; Shamsian et al. 2024).
 
-    Each INR is mixed, with `probability`, with a partner out of the same batch, so that nothing from outside the
-    active subset comes in; same_class takes partners whose targets have the same largest class. lam is drawn for
-    each INR from Beta(alpha, alpha); alpha 1 is uniform, as published. match says what is done to the partner
-    first: "none"; "permute", its neurons in a random order; "permutation", "signed" or "phase", its neurons
-    aligned to those of the INR, see `align`.
+    Each INR is mixed, with `probability`, with a partner from the same batch, so that nothing from outside the active
+    subset comes in.
+
+    Args:
+        alpha: lam is drawn for each INR from Beta(alpha, alpha); 1 is uniform, as published. In [0.001, 1e6].
+        match: What is done to the partner first. "none"; "permute", its neurons in a random order; "permutation",
+            "signed" or "phase", its neurons aligned to those of the INR, see `align`.
+        probability: How likely an INR is mixed, in [0, 1].
+        same_class: Take partners whose targets have the same largest class.
+
+    Raises:
+        UsageError: For values outside their ranges.
     """
 
     name: ClassVar[str] = "mixup"
@@ -38,13 +47,34 @@ class MixUp(Option):
         check_number(self, "alpha", 1e-3, 1e6)
         check_word(self, "match")
         check_number(self, "probability", 0, 1)
+        check_flag(self, "same_class")
 
-    def __call__(self, inrs: INRBatch, targets: Tensor, generator: Generator) -> tuple[INRBatch, Tensor]:
-        """Mixed INRs and their targets (N, C), new tensors. Raises UsageError unless targets are (N, C) floats."""
+    def __call__(self, inrs: INRBatch, targets: Tensor, generator: Generator | None = None) -> tuple[INRBatch, Tensor]:
+        """Mix the INRs of a batch with one another, and their targets alike.
+
+        Args:
+            inrs: N INRs; they stay as they are.
+            targets: (N, C) floats on the INRs' device, one-hot or mixed.
+            generator: Where all random numbers come from, on the INRs' device; else a new generator with a seed of
+                the operating system, so that every call draws other numbers.
+
+        Returns:
+            N new INRs and their targets (N, C).
+
+        Raises:
+            UsageError: For targets of another shape, dtype or device, INRs that the match is not made for, or a
+                generator on another device.
+        """
+        generator = default_generator(inrs, generator, "MixUp")
         count = len(inrs)
+        targets = as_tensor(targets, "targets", device=inrs.device) if not isinstance(targets, Tensor) else targets
         if targets.dim() != 2 or len(targets) != count or not targets.is_floating_point():
             got = f"{tuple(targets.shape)} of {targets.dtype}"
             raise UsageError(f"MixUp of {count} INRs needs targets ({count}, C) of floats, got {got}; one-hot them")
+        if targets.device != inrs.device:
+            raise UsageError(
+                f"MixUp: the INRs are on {inrs.device} and the targets on {targets.device}; move one of them"
+            )
         groups = targets.argmax(dim=1) if self.same_class else torch.zeros(count, device=inrs.device)
         partner = draw_partners(groups, generator)
         lam = draw_lam(count, self.alpha, generator)
@@ -55,24 +85,49 @@ class MixUp(Option):
             partners = PermuteNeurons()(partners, generator)
         elif self.match != "none":
             partners = _align_some(partners, inrs, mixed, self.match)
-        return mix(inrs, partners, lam), torch.lerp(targets[partner], targets, lam[:, None].to(targets.dtype))
+        return _mix(inrs, partners, lam), torch.lerp(targets[partner], targets, lam[:, None].to(targets.dtype))
 
 
 def parse_mixup(text: str) -> MixUp:
-    """The MixUp that `mixup` or `mixup:alpha=0.2,match=signed` describes. Raises UsageError as `parse_option`."""
+    """Read a MixUp from text.
+
+    Args:
+        text: "mixup" or with settings, such as "mixup:alpha=0.2,match=signed".
+
+    Returns:
+        The MixUp; `str()` of it is such a text again.
+
+    Raises:
+        UsageError: For an unknown name or key, with the nearest known one, and for a value that does not fit.
+    """
     return parse_option(text, {MixUp.name: MixUp}, "mixing")
 
 
-def mix(inrs: INRBatch, partners: INRBatch, lam_N: Tensor) -> INRBatch:
-    """lam inrs + (1 - lam) partners, INR by INR; lam 1 gives inrs back bit for bit, lam 0 partners.
+def mix(a: INRBatch, b: INRBatch, lam: float | Tensor = 0.5) -> INRBatch:
+    """Average two batches of INRs in weight space, INR by INR: lam a + (1 - lam) b.
 
-    Raises UsageError for INRs of different specs.
+    Args:
+        a: N INRs.
+        b: N INRs of the same spec, or one for all.
+        lam: One number or (N,), in [0, 1]. 0.5 is the midpoint; 1 gives a back bit for bit, 0 gives b.
+
+    Returns:
+        N new INRs. Align b to a first, or the midpoint of different INRs renders as noise.
+
+    Raises:
+        UsageError: For INRs of different specs, dtypes or devices, counts that do not pair up, or lam outside [0, 1].
     """
-    if inrs.spec != partners.spec:
-        raise UsageError(f"only INRs of one spec can be mixed, got {inrs.spec} and {partners.spec}")
+    require_pairs("mix", a, b)
+    lam_N = numbers_of(a, lam, "lam", "", "N").to(a.dtype).expand(len(a))
+    if not bool(((lam_N >= 0) & (lam_N <= 1)).all()):
+        raise UsageError(f"lam must lie in [0, 1], got {lam!r}")
+    return _mix(a, b, lam_N)
+
+
+def _mix(inrs: INRBatch, partners: INRBatch, lam_N: Tensor) -> INRBatch:
     lam = lam_N.to(inrs.dtype)
     pairs = zip((*inrs.weights, *inrs.biases), (*partners.weights, *partners.biases), strict=True)
-    mixed = [torch.lerp(b, a, lam.view(-1, *[1] * (a.dim() - 1))) for a, b in pairs]
+    mixed = [torch.lerp(b.expand_as(a), a, lam.view(-1, *[1] * (a.dim() - 1))) for a, b in pairs]
     layers = len(inrs.weights)
     return INRBatch(inrs.spec, tuple(mixed[:layers]), tuple(mixed[layers:]))
 

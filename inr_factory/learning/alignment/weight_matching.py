@@ -20,6 +20,7 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment import linear_assignment
 from inr_factory.learning.transforms import neuron_ops
+from inr_factory.learning.transforms.call_arguments import require_pairs
 from inr_factory.learning.transforms.random_transform import replace_rows
 from inr_factory.learning.transforms.symmetries import require_sine
 
@@ -120,10 +121,7 @@ Operations = tuple[Tensor, Tensor, Tensor]
 def _check(moving: INRBatch, fixed: INRBatch, match: str) -> None:
     if match not in get_args(Match):
         raise UsageError(f"match must be one of {', '.join(get_args(Match))}, got {match!r}")
-    if moving.spec != fixed.spec:
-        raise UsageError(f"only INRs of one spec can be aligned, got {moving.spec} and {fixed.spec}")
-    if len(fixed) not in (1, len(moving)):
-        raise UsageError(f"{len(moving)} INRs need {len(moving)} partners or one template, got {len(fixed)}")
+    require_pairs("align", moving, fixed)
     if match != "permutation":
         require_sine(f"match {match}", moving)
     for inrs in (moving, fixed):

@@ -20,6 +20,23 @@ def require_batch(inrs: object, name: str) -> None:
         raise UsageError(f"{name} needs an INRBatch, got {kind}; INRBatch.from_flat(spec, weights) makes one")
 
 
+def require_pairs(name: str, first: object, second: object) -> None:
+    """Raise UsageError unless both are INRBatches of one spec, dtype and device, the second of as many INRs or one."""
+    require_batch(first, name)
+    require_batch(second, name)
+    assert isinstance(first, INRBatch)
+    assert isinstance(second, INRBatch)
+    if first.spec != second.spec:
+        raise UsageError(f"{name} takes only INRs of one spec, got {first.spec} and {second.spec}")
+    if len(second) not in (1, len(first)):
+        raise UsageError(f"{name}: {len(first)} INRs need {len(first)} partners or one for all, got {len(second)}")
+    if (first.dtype, first.device) != (second.dtype, second.device):
+        raise UsageError(
+            f"{name} takes INRs of one dtype and device, got {first.dtype} on {first.device} and {second.dtype} "
+            f"on {second.device}; use INRBatch.to"
+        )
+
+
 def default_generator(inrs: INRBatch, generator: Generator | None, name: str) -> Generator:
     """The generator, or a new one on the INRs' device seeded by the system; UsageError for one that does not fit."""
     require_batch(inrs, name)

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import check_number, check_word
+from inr_factory.learning.option_strings import check_flag, check_number, check_word
 from inr_factory.learning.transforms.call_arguments import numbers_of, require_batch
 from inr_factory.learning.transforms.random_transform import (
     AffineTransform,
@@ -81,7 +81,8 @@ def scale(inrs: INRBatch, factor: float | Tensor) -> INRBatch:
     factors = numbers_of(inrs, factor, "factor", "", "I", "N I")
     if not bool((factors != 0).all()):
         raise UsageError(f"factor must not be 0, got {factor!r}")
-    return change_coordinates(inrs, identity(inrs, inrs.spec.in_dim) / factors[..., None, :])
+    factor_NI = factors.expand(len(inrs), inrs.spec.in_dim)
+    return change_coordinates(inrs, identity(inrs, inrs.spec.in_dim) / factor_NI[:, None, :])
 
 
 def translate(inrs: INRBatch, offset: float | Tensor) -> INRBatch:
@@ -138,7 +139,7 @@ class CoordinateTransform(AffineTransform):
         return change_coordinates(inrs, matrix_NKK, offset_NK)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rotate2D(CoordinateTransform):
     """Rotate 2-D INRs about the origin by an angle uniform in ± degrees."""
 
@@ -155,7 +156,7 @@ class Rotate2D(CoordinateTransform):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rotate3D(CoordinateTransform):
     """Rotate 3-D INRs about the axis x, y or z by an angle uniform in ± degrees, or uniformly over all of SO(3).
 
@@ -180,7 +181,7 @@ class Rotate3D(CoordinateTransform):
         return _plane_rotation(inrs, angle_N, (axis + 1) % 3, (axis + 2) % 3), no_offset(inrs, inrs.spec.in_dim)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Translate(CoordinateTransform):
     """Move what an INR shows along each coordinate by an offset uniform in ± max_shift; an image is 2 wide and high."""
 
@@ -195,7 +196,7 @@ class Translate(CoordinateTransform):
         return identity(inrs, size), uniform(inrs, generator, size, -self.max_shift, self.max_shift)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale(CoordinateTransform):
     """Multiply the coordinates by a factor uniform in [low, high], one for all axes or one an axis.
 
@@ -210,6 +211,7 @@ class Scale(CoordinateTransform):
     def __post_init__(self) -> None:
         check_number(self, "low", 1e-3, 1e3)
         check_number(self, "high", self.low, 1e3)
+        check_flag(self, "per_axis")
 
     def draw(self, inrs: INRBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         size = inrs.spec.in_dim
@@ -217,7 +219,7 @@ class Scale(CoordinateTransform):
         return identity(inrs, size) * factor[:, None, :], no_offset(inrs, inrs.spec.in_dim)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reflect(CoordinateTransform):
     """Negate one coordinate with `probability`; axis x mirrors images left to right."""
 

@@ -92,7 +92,7 @@ class IntensityTransform(AffineTransform):
         return change_values(inrs, matrix_NKK, offset_NK)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contrast(IntensityTransform):
     """Stretch values about `pivot`, the middle of their range, by a factor uniform in [low, high]."""
 
@@ -110,7 +110,7 @@ class Contrast(IntensityTransform):
         return _stretched(inrs, uniform(inrs, generator, 1, self.low, self.high), self.pivot)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Brightness(IntensityTransform):
     """Add an amount uniform in ± max_shift to all values."""
 
@@ -124,7 +124,7 @@ class Brightness(IntensityTransform):
         return _shifted(inrs, uniform(inrs, generator, 1, -self.max_shift, self.max_shift))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Invert(IntensityTransform):
     """Mirror values at `pivot`, the middle of their range, with `probability`: y becomes 2 pivot - y."""
 
@@ -140,7 +140,7 @@ class Invert(IntensityTransform):
         return _stretched(inrs, random_sign(inrs, generator, self.probability), self.pivot)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MixChannels(IntensityTransform):
     """Replace the share `strength` of every colour channel by a random average of the three. Grey stays grey."""
 

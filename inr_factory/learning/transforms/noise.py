@@ -12,11 +12,11 @@ import torch
 from torch import Generator, Tensor
 
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import check_number
+from inr_factory.learning.option_strings import check_flag, check_number
 from inr_factory.learning.transforms.random_transform import RandomTransform
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GaussianNoise(RandomTransform):
     """Add normal noise of `scale` times the standard deviation of each layer's weights, and of its biases.
 
@@ -41,7 +41,7 @@ class GaussianNoise(RandomTransform):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MultiplicativeNoise(RandomTransform):
     """Multiply every parameter by 1 + scale z, z standard normal (as DAMP, Trinh et al. 2024, with 0.1 to 0.25)."""
 
@@ -56,7 +56,7 @@ class MultiplicativeNoise(RandomTransform):
         return INRBatch.from_flat(inrs.spec, torch.addcmul(flat, flat, _normal(inrs, generator), value=self.scale))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dropout(RandomTransform):
     """Set every parameter to 0 with `probability`. What remains is not rescaled: an INR is no network in training."""
 
@@ -72,7 +72,7 @@ class Dropout(RandomTransform):
         return INRBatch.from_flat(inrs.spec, flat * kept)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QuantileDropout(RandomTransform):
     """Set the smallest parameters to 0: all |theta| below the q-quantile, q uniform in [0, max_quantile] for each INR.
 
@@ -85,6 +85,7 @@ class QuantileDropout(RandomTransform):
 
     def __post_init__(self) -> None:
         check_number(self, "max_quantile", 0, 1)
+        check_flag(self, "joint")
 
     def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         flat = inrs.flatten()

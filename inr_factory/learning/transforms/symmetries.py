@@ -44,7 +44,7 @@ def require_sine(operation: object, inrs: INRBatch) -> None:
         raise UsageError(f"{operation} is exact for sine INRs only, got {inrs.spec}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PermuteNeurons(RandomTransform):
     """Put the neurons of every hidden layer in a random order, one uniform permutation an INR and layer."""
 
@@ -55,7 +55,7 @@ class PermuteNeurons(RandomTransform):
         return neuron_ops.change_neurons(inrs, order_LNH=random_permutations(shape, generator))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FlipSigns(RandomTransform):
     """Negate random hidden neurons, each with `probability`. Exact, since sin is odd: -sin(-z) = sin(z)."""
 
@@ -73,7 +73,7 @@ class FlipSigns(RandomTransform):
         return neuron_ops.change_neurons(inrs, incoming_LNH=sign_LNH, outgoing_LNH=sign_LNH)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShiftPhases(RandomTransform):
     """Shift the phase of every hidden neuron by k half turns, k uniform in -max_k..max_k ("SIREN bias").
 
@@ -95,7 +95,7 @@ class ShiftPhases(RandomTransform):
         return neuron_ops.change_neurons(inrs, outgoing_LNH=outgoing, shift_LNH=shift)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScaleReLU(RandomTransform):
     """Multiply W_l and b_l of every hidden neuron by c and divide its outgoing weights by it, for ReLU INRs.
 

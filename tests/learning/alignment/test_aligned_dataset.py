@@ -84,7 +84,7 @@ def test_a_template_that_is_not_there_is_told(root, tmp_path, template, words):
 
 
 def test_fitting_into_a_copy_is_refused(tmp_path):
-    from test_factory import LOCAL, tiny
+    from support.tiny_recipes import LOCAL, tiny
 
     from inr_factory.generation.execution.fit_dataset import fit_set
 

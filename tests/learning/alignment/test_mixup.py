@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,7 +150,9 @@ def test_aligned_midpoints_stay_nearer_to_both(inrs, generator):
 
 def test_mixing_is_written_as_text():
     assert parse_mixup("mixup") == MixUp(alpha=1.0, match="none", probability=1.0, same_class=False)
-    assert parse_mixup("mixup:alpha=0.2,match=signed,same_class=true") == MixUp(0.2, "signed", same_class=True)
+    assert parse_mixup("mixup:alpha=0.2,match=signed,same_class=true") == MixUp(
+        alpha=0.2, match="signed", same_class=True
+    )
     assert parse_mixup(str(MixUp(match="phase"))) == MixUp(match="phase")
     with pytest.raises(UsageError, match="match must be one of none, permute, permutation, signed, phase, got 'sign'"):
         parse_mixup("mixup:match=sign")
@@ -169,7 +172,15 @@ def test_targets_that_are_labels_and_inrs_of_other_specs_are_refused_in_one_line
     for wrong, words in (
         (lambda: MixUp()(inrs, torch.arange(5), generator), "needs targets (5, C) of floats, got (5,) of torch.int64"),
         (lambda: MixUp()(inrs, torch.eye(4), generator), "needs targets (5, C)"),
-        (lambda: mix(inrs, alien, torch.ones(5)), "INRs of one spec"),
+        (lambda: MixUp()(inrs, torch.eye(5), 7), "generator must be a torch.Generator"),
+        (lambda: MixUp()(inrs, torch.eye(5, device="meta"), generator), "the INRs are on cpu and the targets on meta"),
+        (lambda: MixUp()(inrs.flatten(), torch.eye(5), generator), "MixUp needs an INRBatch, got torch.Tensor"),
+        (lambda: mix(inrs, alien, torch.ones(5)), "only INRs of one spec"),
+        (lambda: mix(inrs, inrs.select(slice(3))), "5 INRs need 5 partners or one for all, got 3"),
+        (lambda: mix(inrs, inrs.to(torch.float64)), "one dtype and device"),
+        (lambda: mix(inrs, inrs.flatten()), "mix needs an INRBatch"),
+        (lambda: mix(inrs, inrs, 1.5), "lam must lie in [0, 1]"),
+        (lambda: mix(inrs, inrs, torch.ones(4)), "lam must have the shape () or (5,), got (4,)"),
     ):
         with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
             wrong()
@@ -184,3 +195,21 @@ def test_one_inr_alone_and_none_at_all_are_mixed_with_themselves(match, generato
         inrs = start_values(spec, range(count))
         mixed, targets = MixUp(match=match)(inrs, torch.ones(count, 3), generator)
         assert len(mixed) == len(targets) == count
+
+
+def test_the_midpoint_is_the_default_and_one_partner_serves_all(inrs):
+    partner = start_values(inrs.spec, [77])
+    expected = (inrs.flatten() + partner.flatten()) / 2
+
+    torch.testing.assert_close(mix(inrs, partner).flatten(), expected)
+    torch.testing.assert_close(mix(inrs, partner, lam=0.5).flatten(), expected)
+    torch.testing.assert_close(mix(inrs, partner, np.full(5, 0.5)).flatten(), expected)
+
+
+def test_without_a_generator_every_call_draws_other_numbers(inrs):
+    mixing = MixUp(match="phase")
+
+    (first, targets), (second, _) = mixing(inrs, np.eye(5, dtype=np.float32)), mixing(inrs, torch.eye(5))
+
+    assert not torch.equal(first.flatten(), second.flatten())
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(5))

@@ -205,7 +205,7 @@ def test_what_does_not_pair_up_is_refused_in_one_line(inrs):
 
     for wrong, words in (
         (lambda: align(inrs, alien), "INRs of one spec"),
-        (lambda: align(inrs, inrs.select(slice(2))), "5 INRs need 5 partners or one template, got 2"),
+        (lambda: align(inrs, inrs.select(slice(2))), "5 INRs need 5 partners or one for all, got 2"),
         (lambda: align(inrs, inrs, "signd"), "match must be one of permutation, signed, phase"),
         (lambda: align(broken, inrs), "NaN or infinite"),
     ):

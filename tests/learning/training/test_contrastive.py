@@ -33,7 +33,7 @@ from inr_factory.learning.transforms.noise import GaussianNoise
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons
 
 CONFIG = PretrainConfig(epochs=2, warmup_steps=2, positives="both", device="cpu", tensorboard=False)
-NOISE = GaussianNoise(0.2)
+NOISE = GaussianNoise(scale=0.2)
 META = {"classes": ["low", "mid", "high"]}
 SMALL = ["--device", "cpu", "--batch-size", "4", "--epochs", "2"]
 MODEL = ["--model", "dws:hidden_dim=4,set_layer=deepsets"]
@@ -261,7 +261,7 @@ def test_symmetries_that_the_encoder_does_not_see_are_refused_as_augmentation(
     with pytest.raises(UsageError, match="has nothing to learn"):
         go(encoder(canonical=True, dropout=0.0), small, tmp_path, config, transform=augmentation)
 
-    noisy = Compose((augmentation, GaussianNoise(0.01)))
+    noisy = Compose((augmentation, GaussianNoise(scale=0.01)))
     go(encoder(canonical=True, dropout=0.0), small, tmp_path, config, transform=noisy)
     go(encoder("mlp"), small, tmp_path / "mlp", config, transform=augmentation)
 

@@ -132,10 +132,10 @@ def test_text_becomes_the_transform_it_describes():
     assert parse_transform("noise:scale=0.3") == GaussianNoise(scale=0.3)
     assert parse_transform("scale:low=0.5,per_axis=true") == Scale(low=0.5, per_axis=True)
     assert parse_transform("flip@0.25") == RandomApply(FlipSigns(), 0.25)
-    assert parse_transform("rotate2d | translate:max_shift=0.1") == OneOf((Rotate2D(), Translate(0.1)))
+    assert parse_transform("rotate2d | translate:max_shift=0.1") == OneOf((Rotate2D(), Translate(max_shift=0.1)))
     assert parse_transform("permute+rotate2d|scale") == Compose((PermuteNeurons(), OneOf((Rotate2D(), Scale()))))
     assert parse_transform("(permute+flip)@0.1") == RandomApply(Compose((PermuteNeurons(), FlipSigns())), 0.1)
-    assert parse_transforms(["permute", "noise:scale=0.3"]) == Compose((PermuteNeurons(), GaussianNoise(0.3)))
+    assert parse_transforms(["permute", "noise:scale=0.3"]) == Compose((PermuteNeurons(), GaussianNoise(scale=0.3)))
     assert parse_transforms([]) == Compose(())
 
 
@@ -224,3 +224,27 @@ def test_a_transform_reads_omega_from_the_inrs(generator):
     half = parse_transform("phase")(other, torch.Generator().manual_seed(1)).biases[0] - other.biases[0]
 
     torch.testing.assert_close(shift, 2 * half, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_without_a_generator_every_call_draws_other_numbers(name):
+    inrs, transform = batch_for(name), parse_transform(name)
+    untouched = torch.get_rng_state()
+
+    first, second = transform(inrs).flatten(), transform(inrs).flatten()
+
+    assert torch.equal(torch.get_rng_state(), untouched), "the global generator was used"
+    assert name == "canonical" or not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_wrong_arguments_are_refused_in_one_line(name, generator):
+    inrs, transform = batch_for(name), parse_transform(name)
+    for wrong, words in (
+        (lambda: transform(inrs.flatten().numpy(), generator), "needs an INRBatch, got numpy.ndarray"),
+        (lambda: transform(inrs, 3), "generator must be a torch.Generator, got int"),
+        (lambda: transform(inrs.to("meta"), generator), "the INRs are on meta and the generator on cpu"),
+    ):
+        with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
+            wrong()
+        assert words in str(caught.value)

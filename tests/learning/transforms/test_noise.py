@@ -92,12 +92,16 @@ def test_quantile_dropout_draws_for_each_inr_from_its_whole_range(generator):
     assert abs(float(share.mean()) - 0.1) < 0.01
 
 
-@pytest.mark.parametrize("nothing", [GaussianNoise(0), Dropout(0), QuantileDropout(0), MultiplicativeNoise(0)], ids=str)
+@pytest.mark.parametrize(
+    "nothing",
+    [GaussianNoise(scale=0), Dropout(probability=0), QuantileDropout(max_quantile=0), MultiplicativeNoise(scale=0)],
+    ids=str,
+)
 def test_none_of_it_leaves_the_inrs_as_they_are(nothing, inrs, generator):
     assert torch.equal(nothing(inrs, generator).flatten(), inrs.flatten())
 
 
-@pytest.mark.parametrize("everything", [Dropout(1), QuantileDropout(1)], ids=str)
+@pytest.mark.parametrize("everything", [Dropout(probability=1), QuantileDropout(max_quantile=1)], ids=str)
 def test_all_of_it_is_allowed(everything, inrs, generator):
     dropped = everything(inrs, generator).flatten()
 
@@ -107,10 +111,10 @@ def test_all_of_it_is_allowed(everything, inrs, generator):
 @pytest.mark.parametrize(
     "refused",
     [
-        lambda: GaussianNoise(-1),
-        lambda: GaussianNoise(float("nan")),
-        lambda: Dropout(1.1),
-        lambda: QuantileDropout(-0.1),
+        lambda: GaussianNoise(scale=-1),
+        lambda: GaussianNoise(scale=float("nan")),
+        lambda: Dropout(probability=1.1),
+        lambda: QuantileDropout(max_quantile=-0.1),
     ],
 )
 def test_values_outside_their_range_are_refused(refused):

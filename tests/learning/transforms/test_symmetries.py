@@ -117,11 +117,11 @@ def test_relu_scaling_refuses_sine_inrs(inrs, generator):
 @pytest.mark.parametrize(
     "refused",
     [
-        lambda: FlipSigns(1.5),
-        lambda: FlipSigns(-0.1),
-        lambda: ShiftPhases(0),
-        lambda: ShiftPhases(1.5),
-        lambda: ScaleReLU(0.5),
+        lambda: FlipSigns(probability=1.5),
+        lambda: FlipSigns(probability=-0.1),
+        lambda: ShiftPhases(max_k=0),
+        lambda: ShiftPhases(max_k=1.5),
+        lambda: ScaleReLU(max_factor=0.5),
     ],
 )
 def test_values_outside_their_range_are_refused(refused):
