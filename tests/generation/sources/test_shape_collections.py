@@ -1,10 +1,7 @@
 """Shapes: distances are right, samples belong to their object, and what cannot be fitted says why."""
 
 import math
-import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,7 +17,6 @@ from inr_factory.generation.sources import shape_collections as shapes
 from inr_factory.generation.sources.shape_collections import open_shapes
 
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the real data are not at {DATASETS}")
-
 FEW = {"num_points": 400, "num_truth": 200, "num_surface": 50}
 
 
@@ -107,9 +103,6 @@ def damaged(mesh):
     return Mesh(mesh.vertices, np.concatenate([faces, faces[draw.random(len(faces)) < 0.05]]))
 
 
-# --- distances ---
-
-
 @pytest.mark.parametrize("name", SOLIDS)
 def test_distances_are_those_of_the_solid(name, tmp_path):
     make, distance = SOLIDS[name]
@@ -169,9 +162,6 @@ def test_a_clouds_distances_are_those_from_its_points(tmp_path):
     assert np.allclose(signal.targets.numpy()[:, 0] * signal.facts["scale"], expected, atol=1e-4)
     surface = original(signal.truth.surface, signal)
     assert np.linalg.norm(surface[:, None] - cloud, axis=2).min(axis=1).max() < 1e-4
-
-
-# --- where a shape is asked ---
 
 
 @pytest.mark.parametrize(("fit_to", "radius"), [("sphere", 0.9), ("cube", 0.5), ("sphere", 1.0)])
@@ -244,9 +234,6 @@ def test_views_are_sampled_anew_if_asked_and_are_measured_at_the_same_points(tmp
     assert one.facts == other.facts
 
 
-# --- shapes without a signal ---
-
-
 def flat():
     return Mesh(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=float), np.array([[0, 1, 2], [0, 2, 3]]))
 
@@ -309,9 +296,6 @@ def test_a_file_that_vanished_or_is_too_large_is_a_signal_error(tmp_path):
     (tmp_path / "a" / "1.off").unlink()
     with pytest.raises(SignalError, match="cannot be read: No such file"):
         source.signal(0)
-
-
-# --- the cache ---
 
 
 def count_computed(monkeypatch):
@@ -400,9 +384,6 @@ def test_the_cache_is_no_part_of_the_collection(tmp_path, monkeypatch):
     assert after.fingerprint == before.fingerprint
 
 
-# --- collections ---
-
-
 @pytest.mark.parametrize(
     ("names", "splits"),
     [
@@ -478,35 +459,6 @@ def test_sources_survive_pickling(tmp_path):
 
         assert (copy.items, copy.fingerprint) == (source.items, source.fingerprint)
         assert same(copy.signal(0), source.signal(0))
-
-
-def test_samples_are_the_same_in_another_process(tmp_path):
-    code = (
-        "import sys, pathlib\n"
-        "from inr_factory.generation.recipe import ShapeSource\n"
-        "from inr_factory.generation.sources.shape_collections import open_shapes\n"
-        "source = open_shapes(ShapeSource(collection='primitives', num_points=50), pathlib.Path(sys.argv[1]))\n"
-        "print(source.signal(3).coords.double().sum().item(), source.signal(3).targets.double().sum().item())\n"
-    )
-    results = {
-        subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed, "INR_FACTORY_CACHE": str(tmp_path / seed)},
-        ).stdout
-        for seed in ("1", "2")
-    }  # fmt: skip
-
-    assert len(results) == 1
-
-
-def test_importing_the_room_is_light():
-    code = "import inr_factory.generation.sources.shape_collections, inr_factory.generation.geometry.surface_metrics, sys; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-
-    assert not {"trimesh", "igl", "skimage", "h5py", "scipy", "PIL"} & set(loaded)
-
-
-# --- real data ---
 
 
 def real(name, collection="mesh_folder", **settings):
