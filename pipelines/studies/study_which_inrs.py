@@ -111,7 +111,7 @@ def study(
     manifests = {way: load_manifest(work / "sets" / way.name) for way in done}
     out.write_text("".join(f"{line}\n" for line in table(done, rows, costs, manifests, model, seeds)))
     draw_trade(
-        series(done, rows, costs), out.with_suffix(".png"), "Which INRs are best to read?", "ms of one core an INR"
+        series(done, rows, costs), out.with_suffix(".png"), "Test accuracy and cost of a fit", "ms of one core per INR"
     )
 
 
