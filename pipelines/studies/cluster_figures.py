@@ -1,14 +1,14 @@
-"""Figures of runs on a cluster, each by a part that can be asked for alone.
+"""Measures runs on a cluster. Each part can be run separately.
 
     python pipelines/studies/cluster_figures.py --data-root ../shared/datasets --out /tmp/cluster.json
 
-Prints Markdown, and writes the same as JSON to --out. The parts (`--parts`, default all):
+Prints Markdown and writes the same figures as JSON to --out. The parts (`--parts`, default all):
 
-- share: a real fit of Fashion-MNIST by two Ray actors: what all but the actors takes of its CPU time
-- bytes: what one shard sends to the driver and back
-- plan: ten million INRs planned and driven on a simulated cluster of 1,000 cores, with nodes that die and join: the
-  driver's memory and time for each shard
-- same: is a set the same bytes for 1, 2 and 4 Ray actors, in shuffled order, and on two nodes of which one is killed
+- share: a real fit of Fashion-MNIST by two Ray actors, and the CPU time of everything except the actors
+- bytes: the messages of one shard to and from the driver
+- plan: ten million INRs on a simulated cluster of 1,000 cores whose nodes fail and join; the driver's memory and time
+  per shard
+- same: the sha256 of a set for 1, 2 and 4 Ray actors, in shuffled order, and for two nodes of which one is killed
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""All figures of the CUDA engine in one call: parity, speed against torch.func and torch.compile, roofline, a whole set.
+"""Measures the CUDA engine: agreement, speed compared with torch.func and torch.compile, roofline, a complete set.
 
     python pipelines/studies/gpu_figures.py --images train-images-idx3-ubyte.gz --out gpu.json
 
-Prints Markdown, and writes the same figures as JSON to --out. Not yet run on a GPU: it was written without one, and
-tried on a CPU with Triton's interpreter in its --quick form (TRITON_INTERPRET=1 ... --device cpu --quick).
+Prints Markdown and writes the same figures as JSON to --out. It has not run on a GPU yet. Its --quick form was tested on
+a CPU with Triton's interpreter (TRITON_INTERPRET=1 ... --device cpu --quick).
 
-It runs from the repository's root with `python`, torch, triton and a C compiler (which triton needs), numpy, h5py and
-PyYAML. A machine that has these but not pydantic is given it as wheels: pydantic, pydantic-core, annotated-types and
-typing-inspection, for its Python, on PYTHONPATH; Ray, trimesh and libigl are not needed. Without --images (the raw file
-of Fashion-MNIST's 60,000 training images, 26 MB gzipped) smooth random images take their place, and the figures say so.
-`--parts layouts` times every layout that a program can have: 240 compilations of a few seconds, so best by itself.
+Run it from the repository's root. It requires torch, triton, a C compiler for triton, numpy, h5py and a YAML library. On
+a machine without pydantic, add wheels of pydantic, pydantic-core, annotated-types and typing-inspection to PYTHONPATH.
+Ray, trimesh and libigl are not needed. --images is the raw file of Fashion-MNIST's 60,000 training images (26 MB
+gzipped); without it, smooth random images are used, and the figures say so. `--parts layouts` times every layout of the
+kernel: 240 compilations of a few seconds, so run it alone.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Where does a training step go? The operations that take most of the time of a step of an encoder, on one thread.
+"""Profiles a training step of encoders on one thread: its time, and the operations that take most of it.
 
-python pipelines/studies/profile_encoders.py dws:set_layer=deepsets dws ng_t:num_layers=2
+    python pipelines/studies/profile_encoders.py dws:set_layer=deepsets dws ng_t:num_layers=2
 
-Prints Markdown: of each encoder's step the milliseconds, and the share of its largest operations.
+Prints Markdown: for each encoder the milliseconds of a step and the shares of its largest operations.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How near does the described recipe of the published INR corpora come to their spreads, and what comes nearer?
+"""Compares the layer spreads of the published INR corpora with those of variants of their described recipe.
 
-python pipelines/studies/study_dwsnets.py --data-root ../shared/datasets --work /tmp/study_dwsnets
+    python pipelines/studies/study_dwsnets.py --data-root ../shared/datasets --work /tmp/study_dwsnets
 
-Fits the same Fashion-MNIST objects by variants of `dwsnets_fashion_mnist` (steps, learning rate, stop) and sets the
-spread of each layer beside the published one. Prints Markdown. What is in --work already is taken as it is.
+Fits the same Fashion-MNIST objects by variants of `dwsnets_fashion_mnist` (steps, learning rate, stop). Prints Markdown.
+Sets that exist in --work are reused.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Is fast as good? The same Fashion-MNIST objects fitted by `adam` and by `sprint` to the same PSNR, and what each is
-worth: accuracy of a classifier of weights, statistics of layers, distance between views, MixUp midpoints.
+"""Compares fits by `adam` and by `sprint`, to the same PSNR, as training data.
 
-python pipelines/studies/study_fast.py --data-root ../shared/datasets --work /tmp/study_fast
+    python pipelines/studies/study_fast.py --data-root ../shared/datasets --work /tmp/study_fast
 
-With `--ridge R`, repeatable, also `sprint` with another ridge of its least-squares start, by one seed.
-
-Prints Markdown. What is in --work already (sets, runs) is taken as it is: run it again after an interruption.
+Both fit the same Fashion-MNIST objects. Measures the accuracy of a classifier of the weights, layer statistics, the
+distance between views, and MixUp midpoints. `--ridge R`, repeatable, adds `sprint` with another ridge of its
+least-squares solution, for one seed. Prints Markdown. Sets and runs that exist in --work are reused, so the study resumes
+after an interruption.
 """
 
 import argparse

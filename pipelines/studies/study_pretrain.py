@@ -1,9 +1,9 @@
-"""What is contrastive pre-training worth? Encoders that learned from two augmentations of one INR, from two views of one
-object, or from both, against none: nearest neighbours, linear probes, and fine-tuning with few labels.
+"""Compares contrastive pre-training on two augmentations of one INR, on two views of one object, on both, and without.
 
-python pipelines/studies/study_pretrain.py --dataset inrs/fashion_mnist --work /tmp/study_pretrain
+    python pipelines/studies/study_pretrain.py --dataset inrs/fashion_mnist --work /tmp/study_pretrain
 
-Prints Markdown. What is in --work already is taken as it is: run it again after an interruption.
+Measures nearest neighbours, linear probes, and fine-tuning with few labels. Prints Markdown. Runs that exist in --work are
+reused, so the study resumes after an interruption.
 """
 
 import argparse

@@ -1,9 +1,10 @@
-"""What weight scope alignment does to MixUp midpoints: two views of Fashion-MNIST objects fitted under scopes of several
-strengths; midpoints of two views of one object against its image, and of two objects against the mean of their images.
+"""Measures the effect of weight scope alignment on MixUp midpoints.
 
-python pipelines/studies/study_scope.py --data-root ../shared/datasets --work /tmp/study_scope
+    python pipelines/studies/study_scope.py --data-root ../shared/datasets --work /tmp/study_scope
 
-Prints Markdown. What is in --work already is taken as it is: run it again after an interruption.
+Fits two views of Fashion-MNIST objects with scopes of several strengths. Compares midpoints of two views of one object
+with its image, and midpoints of two objects with the mean of their images. Prints Markdown. Sets that exist in --work are
+reused, so the study resumes after an interruption.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Which SIREN for a shape? Fits a few shapes by several settings and prints quality against CPU time as Markdown.
+"""Fits a few shapes with several SIREN settings and prints quality against CPU time as Markdown.
 
 python pipelines/studies/study_shapes.py --count 7 ../shared/datasets/shrec11 ../shared/datasets/segbench
 """

@@ -1,9 +1,8 @@
-"""Which optimizer setting for images? Fits a few images of Fashion-MNIST and of CIFAR-10 by several settings and prints
-quality against time as Markdown.
+"""Fits a few images of Fashion-MNIST and CIFAR-10 with several optimizer settings and prints quality against time.
 
-python pipelines/studies/study_sprint.py ../shared/datasets
+    python pipelines/studies/study_sprint.py ../shared/datasets
 
-CIFAR-10 comes from its official files or, where there is cifar10_images/, from that folder of PNGs.
+Prints Markdown. CIFAR-10 comes from its official files or from a folder of PNGs, cifar10_images/, if that exists.
 """
 
 import argparse

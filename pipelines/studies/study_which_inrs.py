@@ -1,15 +1,17 @@
-"""Which INRs are best to read? The same Fashion-MNIST objects fitted in many ways, start convention x omega_0 x stopping
-quality x optimiser, and the same classifier trained on each with the same budget: accuracy against the cost of a fit.
+"""Measures which fit settings give the best training data: test accuracy against the cost of a fit.
 
-python pipelines/studies/study_which_inrs.py --data-root ../shared/datasets --work /tmp/study_read --out docs/tables/which_inrs.md
+    python pipelines/studies/study_which_inrs.py --data-root ../shared/datasets --work /tmp/study_read \\
+        --out docs/tables/which_inrs.md
 
-Writes Markdown to --out and a picture beside it. What is in --work already (sets, runs) is taken as it is: run it again
-after an interruption; `--figures-only` writes what is there so far. The cost of a fit is measured apart, in turns: time
-of one core for the images of --probe, beginning and end included, medians of three rounds.
+Fits the same Fashion-MNIST objects with combinations of initialisation, omega_0, stopping quality and optimiser, and trains
+the same classifier on each set with the same budget. Writes Markdown to --out and a picture next to it. Sets and runs
+that exist in --work are reused, so the study resumes after an interruption; `--figures-only` writes what exists. The cost
+of a fit is measured separately, interleaved: time of one core for the images of --probe, initialisation included, medians
+of three rounds.
 
-`sprint` cannot begin from dwsnets start values (its least-squares start is ill-conditioned there), so it has `linear`
-in their place. On dwsnets start values Adam comes nowhere near 30 dB in its 1,000 steps (22 dB at omega_0 30): sets with
-a target would be the one without again, and are left out.
+`sprint` cannot start from the dwsnets initialisation, for which its least-squares problem is ill-conditioned; `linear`
+replaces it. With the dwsnets initialisation Adam stays far below 30 dB in its 1,000 steps (22 dB at omega_0 30). Sets with
+a target would equal the one without, and are omitted.
 """
 
 import argparse
