@@ -1,12 +1,14 @@
-"""Interop: other projects' formats, in and out.
+"""Interop: other projects' formats, in and out, and the Hugging Face Hub.
 
-- conventions.py: what their numbers mean, and the exact way from them to ours and back
-- state_dicts.py: INRs as state dicts and as the tuples that DWS and neural-graphs code takes; pyg.py: as graphs
-- members.py: one INR of somebody else's set, and what all formats have in common
-- trees.py: one file an INR; layouts.py: those of DWSNets, multi-view, NFN, Implicit-Zoo, inr2vec; splits.py: splits.json
-- tables.py: many INRs a file (fit-a-nef, safetensors, parquet); foreign_hdf5.py and foreign_tables.py open their files
-- peer_statistics.py: statistics.pth
-- sidecar.py: the JSON beside an export that says all that its format cannot
-- exports.py, imports.py: what the verbs do; import_options.py: what they are told; foreign_set.py: an import without a
-  sidecar; listing.py: its plan; rendering_check.py: is a convention the right one
+- export.py: `export_dataset`; import_dataset.py: `import_dataset`; hugging_face_hub.py: `push_dataset`
+- format.py: what every format does and how it names its INRs
+- peer_layouts.py: one file an INR, as DWSNets, multi-view, NFN, Implicit-Zoo and inr2vec have it; file_per_inr.py: what
+  these share; split_files.py: splits.json; weight_statistics.py: statistics.pth
+- fit_a_nef.py: HDF5 files of many INRs; own_files.py: safetensors and parquet, one file a shard
+- hdf5_files.py, table_files.py: the file types, read with checks
+- state_dicts.py: INRs as state dicts and as the tuples that DWS and neural-graphs code takes; pyg.py: INRs as graphs
+- conventions.py: what a project's numbers mean and the exact way to ours and back; convention_check.py: renders INRs to
+  check it
+- sidecar.py: the JSON file of an export that holds what its format cannot
+- import_options.py, import_plan.py, import_foreign.py: an import without a sidecar
 """

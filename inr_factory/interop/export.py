@@ -15,7 +15,8 @@ import torch
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.conventions import CONVENTIONS, Convention, to_convention
-from inr_factory.interop.file_per_shard import SHARD_FORMATS
+from inr_factory.interop.file_per_shard import SELF_DESCRIBING_FORMATS
+from inr_factory.interop.fit_a_nef import FitANef
 from inr_factory.interop.format import ExportRow, Format, natural_sort_key
 from inr_factory.interop.peer_layouts import INR_FORMATS
 from inr_factory.interop.sidecar import SIDECAR, SavedConvention, Sidecar, describe_shard, export_identity, load_sidecar
@@ -23,8 +24,8 @@ from inr_factory.interop.weight_statistics import Statistics
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry, load_manifest, writer_alive, writer_name
 from inr_factory.storage.shards import ShardReader
 
-ALL: tuple[Format, ...] = (*INR_FORMATS, *SHARD_FORMATS)
-FORMATS: Mapping[str, Format] = {each.name: each for each in ALL}
+ALL_FORMATS: tuple[Format, ...] = (*INR_FORMATS, FitANef(), *SELF_DESCRIBING_FORMATS)
+FORMATS: Mapping[str, Format] = {each.name: each for each in ALL_FORMATS}
 
 
 @dataclass(frozen=True)

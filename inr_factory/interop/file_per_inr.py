@@ -1,19 +1,17 @@
-"""Trees: formats of one file an INR, whatever their paths say; layouts.py has those that peers use."""
+"""File per INR: what all formats with one file an INR share; peer_layouts.py has the formats."""
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.interop.format import Contents, ExportRow, ForeignRow, Hints, ListedFiles, file_inside
+from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles, file_inside
 from inr_factory.interop.split_files import apply_splits, find_splits, splits_json
 from inr_factory.interop.state_dicts import Layers, layers_of, state_dicts
 from inr_factory.interop.weight_statistics import Statistics
@@ -22,20 +20,16 @@ from inr_factory.storage.torch_files import LOAD_ERRORS, load_plain
 MAX_INR_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True)
-class FilePerInr:
-    """One file an INR. A layout says what a path means (`parse_path`, None for other files) and where an INR goes (`path_of`)."""
+class FilePerInr(Format):
+    """One file an INR. A layout parses paths (`parse_path`, None for other files) and makes them (`path_of`)."""
 
-    name: ClassVar[str]
-    convention: ClassVar[str] = "dwsnets"
-    lacks: ClassVar[str]
-    one_view: ClassVar[bool] = False
+    convention: str = "dwsnets"
     suffix: ClassVar[str] = ".pth"
-    path_parts: ClassVar[int]  # parts of a path that tell a file from all others
-    names: ClassVar[str] = "seq"
+    path_parts: ClassVar[int]  # last parts of a path that identify a file
+    module_names: ClassVar[str] = "seq"
     has_statistics: ClassVar[bool] = False
-    flat_splits: ClassVar[bool] = False
-    label_inside: ClassVar[bool] = False
+    has_plain_splits: ClassVar[bool] = False
+    has_label: ClassVar[bool] = False
 
     def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         raise NotImplementedError
@@ -43,22 +37,22 @@ class FilePerInr:
     def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         raise NotImplementedError
 
-    def complete_rows(self, root: Path, members: list[ForeignRow]) -> list[ForeignRow]:
-        """What no path says by itself."""
-        return members
+    def complete_rows(self, root: Path, rows: list[ForeignRow]) -> list[ForeignRow]:
+        """The rows with what a single path does not hold."""
+        return rows
 
-    def find(self, root: Path, hints: Hints) -> ListedFiles:
+    def list_files(self, root: Path, hints: Hints) -> ListedFiles:
         if not root.is_dir():
             raise UsageError(f"{root} is no folder; --from {self.name} takes the folder of the corpus")
         paths = sorted(path.relative_to(root) for path in root.rglob(f"*{self.suffix}"))
-        members = [member for path in paths if (member := self.parse_path(path.parts)) is not None]
-        if not members:
+        rows = [row for path in paths if (row := self.parse_path(path.parts)) is not None]
+        if not rows:
             raise UsageError(f"{root} has no file of the layout {self.name} ({self.example})")
-        members = self.complete_rows(root, members)
+        rows = self.complete_rows(root, rows)
         splits = find_splits(root, hints)
         if splits is None:
-            return ListedFiles(members, [])
-        return apply_splits(members, splits, self.path_parts, hints.allow_missing)
+            return ListedFiles(rows, [])
+        return apply_splits(rows, splits, self.path_parts, hints.allow_missing)
 
     @property
     def example(self) -> str:
@@ -66,19 +60,19 @@ class FilePerInr:
         row = ExportRow("train/00012", "train", 0, 7, "train", 12, 12)
         return self.path_of(row, SirenSpec(2, 1))
 
-    def read(self, root: Path, members: Sequence[ForeignRow], hints: Hints) -> Contents:
-        pairs = [self.read_one(root, member, hints) for member in members]
+    def read(self, root: Path, rows: Sequence[ForeignRow], hints: Hints) -> Contents:
+        pairs = [self.read_one(root, row, hints) for row in rows]
         return Contents([layers for layers, _ in pairs], [label for _, label in pairs])
 
-    def read_one(self, root: Path, member: ForeignRow, hints: Hints) -> tuple[Layers, int | None]:
-        path = file_inside(root, member.path, MAX_INR_BYTES)
+    def read_one(self, root: Path, row: ForeignRow, hints: Hints) -> tuple[Layers, int | None]:
+        path = file_inside(root, row.path, MAX_INR_BYTES)
         try:
-            return self.unpack(load_plain(path), member)
+            return self.unpack(load_plain(path), row)
         except LOAD_ERRORS as error:
-            raise IntegrityError(f"{member.path} is not an INR of {self.name}: {one_line(error)}") from None
+            raise IntegrityError(f"{row.path} is not an INR of {self.name}: {one_line(error)}") from None
 
-    def unpack(self, saved: Any, member: ForeignRow) -> tuple[Layers, int | None]:
-        """Layers and label of what a file holds; ValueError where it is something else."""
+    def unpack(self, saved: Any, row: ForeignRow) -> tuple[Layers, int | None]:
+        """Layers and label of a file's content; ValueError where it is something else."""
         label = saved.get("label") if isinstance(saved, Mapping) else None
         number = int(label.item()) if isinstance(label, Tensor) and label.numel() == 1 else label
         if number is not None and (not isinstance(number, int) or number < 0):
@@ -90,30 +84,23 @@ class FilePerInr:
 
     def pack(self, state: dict[str, Tensor], row: ExportRow) -> bytes:
         buffer = io.BytesIO()
-        torch.save({**state, "label": row.label} if self.label_inside else state, buffer)
+        torch.save({**state, "label": row.label} if self.has_label else state, buffer)
         return buffer.getvalue()
 
     def write(
-        self,
-        folder: Path,
-        rows: Sequence[ExportRow],
-        inrs: INRBatch,
-        columns: Mapping[str, NDArray[Any]],
-        head: Mapping[str, Any],
+        self, folder: Path, rows: Sequence[ExportRow], inrs: INRBatch, columns: Columns, head: Mapping[str, Any]
     ) -> list[tuple[str, int]]:
-        places = []
-        for row, state in zip(rows, state_dicts(inrs, self.names), strict=True):
-            place = self.path_of(row, inrs.spec)
-            path = folder / place
+        paths = [self.path_of(row, inrs.spec) for row in rows]
+        for row, relative, state in zip(rows, paths, state_dicts(inrs, self.module_names), strict=True):
+            path = folder / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "xb") as file:
                 file.write(self.pack(state, row))
-            places.append((place, 0))
-        return places
+        return [(path, 0) for path in paths]
 
     def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:
-        prefix = f"{name}/" if self.flat_splits else ""
-        listed = [(row.split, path, row.label) for row, path in rows]
-        (folder / "splits.json").write_bytes(splits_json(listed, self.flat_splits, prefix))
+        prefix = f"{name}/" if self.has_plain_splits else ""
+        paths = [(row.split, path, row.label) for row, path in rows]
+        (folder / "splits.json").write_bytes(splits_json(paths, self.has_plain_splits, prefix))
         if self.has_statistics and statistics.count:
             (folder / "statistics.pth").write_bytes(statistics.to_bytes())

@@ -1,9 +1,10 @@
-"""Members: one INR of somebody else's set, one of ours that is on its way out, and what every format can do."""
+"""Format: how INRs of other projects' sets are named, and what every format can do."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -12,12 +13,14 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.state_dicts import Layers
 from inr_factory.interop.weight_statistics import Statistics
 
+Columns = Mapping[str, NDArray[Any]]
+
 
 @dataclass(frozen=True)
 class ForeignRow:
-    """One INR of a foreign set: what it is of, and where its weights lie: a file below the root, and the row in it.
+    """One INR of a foreign set: its object, split and view, and where its weights are: a file below the root and a row.
 
-    `label` is None where only the file itself says it.
+    `label` is None where only the file itself has it.
     """
 
     object_id: str
@@ -30,8 +33,8 @@ class ForeignRow:
 
 @dataclass(frozen=True)
 class ExportRow:
-    """One INR of ours on its way out. `part` (train, test) and `number` are the official image number where the object
-    has one, else train and val, or test, counted in order; `position` counts the objects of its split."""
+    """One INR to be exported. `part` (train, test) and `number` are the official image number where the object has one;
+    otherwise train and val are counted together in order, and test separately. `position` counts within its split."""
 
     object_id: str
     split: str
@@ -44,17 +47,17 @@ class ExportRow:
 
 @dataclass(frozen=True)
 class Contents:
-    """What was read of some members: their layers, the labels that the files give, and further columns if they have any."""
+    """What files hold of some rows: layers, labels where files have them, and any further columns."""
 
     layers: Sequence[Layers]
     labels: Sequence[int | None]
-    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What a user may say of a foreign set: its splits.json, how many objects a view has (fit-a-nef), dims of its INRs
-    (inr2vec), and whether files that its splits name may be missing."""
+    """What a user knows of a foreign set: its splits.json, objects of a view (fit-a-nef), dims of its INRs (inr2vec), and
+    whether files that its splits name may be missing."""
 
     splits: Path | None = None
     num_signals: int | None = None
@@ -63,72 +66,58 @@ class Hints:
 
 
 class ListedFiles(NamedTuple):
-    """The members of a foreign set, remarks for the user, and what the files themselves say of the set, if they do."""
+    """The rows of a foreign set, remarks for the user, and the description of the set where its files have one."""
 
-    members: list[ForeignRow]
+    rows: list[ForeignRow]
     remarks: list[str]
     head: Mapping[str, Any] | None = None
 
 
-class Format(Protocol):
-    """A layout on disk. Rows are written shard by shard, and found by listing."""
+class Format(ABC):
+    """A layout on disk. Rows are written shard by shard, and listed from the names of files.
 
-    @property
-    def name(self) -> str: ...
+    `convention` is the one its files follow by default, `lacks` says in words what they cannot hold.
+    """
 
-    @property
-    def convention(self) -> str:
-        """The name of the convention that its files follow where nothing else is known."""
-        ...
+    name: str
+    convention: str
+    lacks: str
+    one_view: bool = False
 
-    @property
-    def lacks(self) -> str:
-        """What its files cannot say, in words."""
-        ...
+    @abstractmethod
+    def list_files(self, root: Path, hints: Hints) -> ListedFiles:
+        """Every INR below root. UsageError where there is none, IntegrityError for damaged or foreign files."""
 
-    @property
-    def one_view(self) -> bool: ...
+    @abstractmethod
+    def read(self, root: Path, rows: Sequence[ForeignRow], hints: Hints) -> Contents:
+        """The rows, in their order. IntegrityError names a file that is damaged or holds another kind of INR."""
 
-    def find(self, root: Path, hints: Hints) -> ListedFiles:
-        """Every member below root. UsageError where there is none, IntegrityError for what is damaged or foreign."""
-        ...
-
-    def read(self, root: Path, members: Sequence[ForeignRow], hints: Hints) -> Contents:
-        """The members, in their order. IntegrityError names the file that is damaged or another kind of INR."""
-        ...
-
+    @abstractmethod
     def write(
-        self,
-        folder: Path,
-        rows: Sequence[ExportRow],
-        inrs: INRBatch,
-        columns: Mapping[str, NDArray[Any]],
-        head: Mapping[str, Any],
+        self, folder: Path, rows: Sequence[ExportRow], inrs: INRBatch, columns: Columns, head: Mapping[str, Any]
     ) -> list[tuple[str, int]]:
-        """Write the rows of one shard into the folder; the file of each, and the row in it."""
-        ...
+        """Write the rows of one shard into the folder; returns the file of each and its row in that file."""
 
-    def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:
-        """Write what stands beside the INRs. `name` is what the folder will be called; the statistics are of its
-        training split, in the terms in which the weights were written."""
-        ...
+    def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:  # noqa: B027
+        """Write the files that accompany the INRs; by default none. `name` is the folder's final name; the statistics
+        are of the training split, in the convention in which the weights were written."""
 
 
-def file_inside(root: Path, path: str, most: int) -> Path:
-    """A file of a foreign set. IntegrityError for one that leads out of root, is none, or has more than `most` bytes."""
-    whole = root / path
-    if ".." in Path(path).parts or Path(path).is_absolute() or not whole.resolve().is_relative_to(root.resolve()):
+def file_inside(root: Path, path: str, max_bytes: int) -> Path:
+    """A file of a foreign set. IntegrityError if it is outside root, is no file, or is larger than `max_bytes`."""
+    file = root / path
+    if ".." in Path(path).parts or Path(path).is_absolute() or not file.resolve().is_relative_to(root.resolve()):
         raise IntegrityError(f"{path} leads out of {root}; put the file itself there")
-    if not whole.is_file():
+    if not file.is_file():
         raise IntegrityError(f"{path} is not there, or is no file; is the download of {root} complete?")
-    size = whole.stat().st_size
-    if size > most:
-        raise IntegrityError(f"{path} has {size:,} bytes, at most {most:,} are read; is it the right file?")
-    return whole
+    size = file.stat().st_size
+    if size > max_bytes:
+        raise IntegrityError(f"{path} has {size:,} bytes, at most {max_bytes:,} are read; is it the right file?")
+    return file
 
 
 def natural_sort_key(object_id: str) -> tuple[Any, ...]:
-    """A key by which train/00009 comes before train/00010, and 9 before 10."""
+    """A sort key that puts train/00009 before train/00010, and 9 before 10."""
     return tuple(
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in object_id.replace("-", "/").split("/")
     )

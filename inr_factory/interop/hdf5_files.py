@@ -3,7 +3,6 @@
 Shape letters: N INRs, D parameters of one INR.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,16 +63,3 @@ def hdf5_bytes(columns: Mapping[str, NDArray[Any]], text: Mapping[str, str] | No
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
-
-
-def parse_param_config(path: Path, config: str) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of each tensor that a `param_config` lists. IntegrityError where it is something else."""
-    try:
-        named = [(str(name), tuple(int(side) for side in shape)) for name, shape in json.loads(config)]
-        if not named or any(side < 1 for _, shape in named for side in shape):
-            raise ValueError("it lists no tensor, or one without numbers")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise IntegrityError(
-            f"{path.name}: param_config is not a list of names and shapes: {one_line(error)}"
-        ) from None
-    return named

@@ -1,7 +1,7 @@
-"""Layouts: peers' trees of one file an INR: DWSNets' two, multi-view, NFN, Implicit-Zoo and inr2vec.
+"""Peer layouts: one file an INR as published code has it: DWSNets' two, multi-view, NFN, Implicit-Zoo and inr2vec.
 
-What a path says: DWSNets MNIST label and image number; Fashion-MNIST image number; multi-view the view, third-last;
-NFN label, view and number; Implicit-Zoo label, number and seed; inr2vec split and number.
+Paths hold: DWSNets MNIST label and image number; Fashion-MNIST image number; multi-view the view, third-last; NFN label,
+view and number; Implicit-Zoo label, number and seed; inr2vec split and number.
 """
 
 import io
@@ -26,7 +26,7 @@ from inr_factory.interop.weight_statistics import Statistics
 
 
 def official_id(part: str, number: int) -> str:
-    """An object's name as this program's own image collections have it."""
+    """An object's name as in the image collections of this package."""
     return f"{part}/{number:05d}"
 
 
@@ -38,11 +38,11 @@ class DwsnetsMnist(FilePerInr):
     has_statistics = True
 
     def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
-        found = re.fullmatch(r"mnist_png_(training|testing)_(\d{1,4})_(\d{1,9})", parts[-3]) if len(parts) > 2 else None
-        if found is None or parts[-2:] != ("checkpoints", "model_final.pth"):
+        match = re.fullmatch(r"mnist_png_(training|testing)_(\d{1,4})_(\d{1,9})", parts[-3]) if len(parts) > 2 else None
+        if match is None or parts[-2:] != ("checkpoints", "model_final.pth"):
             return None
-        part = {"training": "train", "testing": "test"}[found[1]]
-        return ForeignRow(official_id(part, int(found[3])), part, 0, int(found[2]), "/".join(parts))
+        part = {"training": "train", "testing": "test"}[match[1]]
+        return ForeignRow(official_id(part, int(match[3])), part, 0, int(match[2]), "/".join(parts))
 
     def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"mnist_png_{row.part}ing_{row.label}_{row.number}/checkpoints/model_final.pth"
@@ -50,17 +50,17 @@ class DwsnetsMnist(FilePerInr):
 
 class DwsnetsFmnist(FilePerInr):
     name = "dwsnets-fmnist"
-    label_inside = True
+    has_label = True
     lacks = "views, omega_0, output offset, coordinate order, PSNR"
     one_view = True
     path_parts = 2
     has_statistics = True
 
     def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
-        found = re.fullmatch(r"model_(\d{1,9})\.pth", parts[-1])
-        if found is None or len(parts) < 2 or parts[-2] not in ("train", "test"):
+        match = re.fullmatch(r"model_(\d{1,9})\.pth", parts[-1])
+        if match is None or len(parts) < 2 or parts[-2] not in ("train", "test"):
             return None
-        return ForeignRow(official_id(parts[-2], int(found[1])), parts[-2], 0, None, "/".join(parts))
+        return ForeignRow(official_id(parts[-2], int(match[1])), parts[-2], 0, None, "/".join(parts))
 
     def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"fmnist_inrs/{row.part}/model_{row.number}.pth"
@@ -68,29 +68,26 @@ class DwsnetsFmnist(FilePerInr):
 
 class MultiView(FilePerInr):
     name = "multiview"
-    label_inside = True
+    has_label = True
     lacks = "omega_0, output offset, coordinate order, PSNR"
     path_parts = 3
     has_statistics = True
-    flat_splits = True
+    has_plain_splits = True
 
     def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         if len(parts) < 3:
             return None
-        found = re.fullmatch(r"\D*(\d{1,9})\.pth", parts[-1])
-        known = found is not None and parts[-2] in ("train", "test")
-        object_id = (
-            official_id(parts[-2], int(found[1]))
-            if known and found
-            else f"{parts[-2]}/{parts[-1].removesuffix('.pth')}"
-        )
+        match = re.fullmatch(r"\D*(\d{1,9})\.pth", parts[-1])
+        object_id = f"{parts[-2]}/{parts[-1].removesuffix('.pth')}"
+        if match is not None and parts[-2] in ("train", "test"):
+            object_id = official_id(parts[-2], int(match[1]))
         split = parts[-2] if parts[-2] in ("train", "val", "test") else "train"
         return ForeignRow(object_id, split, 0, None, "/".join(parts))
 
-    def complete_rows(self, root: Path, members: list[ForeignRow]) -> list[ForeignRow]:
+    def complete_rows(self, root: Path, rows: list[ForeignRow]) -> list[ForeignRow]:
         """Views in the order of their folders' names, as the authors' code counts them."""
-        names = sorted({member.path.split("/")[-3] for member in members})
-        return [replace(member, view=names.index(member.path.split("/")[-3])) for member in members]
+        names = sorted({row.path.split("/")[-3] for row in rows})
+        return [replace(row, view=names.index(row.path.split("/")[-3])) for row in rows]
 
     def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"view_{row.view:03d}/{row.part}/model_{row.number}.pth"
@@ -101,8 +98,8 @@ class Nfn(FilePerInr):
     convention = "nfn"
     lacks = "splits (a splits.json is written beside), omega_0, target range, coordinate order, PSNR"
     path_parts = 2
-    names = "nfn"
-    VAL = 5000  # of the official training images, the last ones
+    module_names = "nfn"
+    VAL = 5000  # last images of the official training set
 
     def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
         number = re.fullmatch(r"net(\d{1,9})\.pth", parts[-1])
@@ -112,18 +109,18 @@ class Nfn(FilePerInr):
         view = 0 if folder[1] is None else int(folder[1]) + 1
         return ForeignRow(number[1], "train", view, int(folder[2]), "/".join(parts))
 
-    def complete_rows(self, root: Path, members: list[ForeignRow]) -> list[ForeignRow]:
-        """Number n is image n of the official training images and then the test ones; which set, the channels say."""
-        first, _ = self.read_one(root, members[0], Hints())
+    def complete_rows(self, root: Path, rows: list[ForeignRow]) -> list[ForeignRow]:
+        """Image numbers count the official training images, then the test images; the channels tell which collection."""
+        first, _ = self.read_one(root, rows[0], Hints())
         num_train = _num_train(first.dims[-1])
-        placed = []
-        for member in members:
-            number = int(member.object_id)
+        completed = []
+        for row in rows:
+            number = int(row.object_id)
             part = "train" if number < num_train else "test"
             split = "val" if num_train - self.VAL <= number < num_train else part
             number -= 0 if part == "train" else num_train
-            placed.append(replace(member, object_id=official_id(part, number), split=split))
-        return placed
+            completed.append(replace(row, object_id=official_id(part, number), split=split))
+        return completed
 
     def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         view = f"_aug{row.view - 1}" if row.view else ""
@@ -132,7 +129,7 @@ class Nfn(FilePerInr):
 
 
 def _num_train(channels: int) -> int:
-    """How many training images the official set of so many channels has: CIFAR-10, or MNIST and Fashion-MNIST."""
+    """Training images of the official collection with these channels: CIFAR-10, or MNIST and Fashion-MNIST."""
     return 50_000 if channels == 3 else 60_000
 
 
@@ -144,28 +141,28 @@ class ImplicitZoo(FilePerInr):
     path_parts = 4
 
     def parse_path(self, parts: tuple[str, ...]) -> ForeignRow | None:
-        found = re.fullmatch(r"(\d{1,9})_(\d{1,9})\.ckpt", parts[-1])
-        if found is None or len(parts) < 3 or parts[-3] != "ckpts" or not re.fullmatch(r"\d{1,4}", parts[-2]):
+        match = re.fullmatch(r"(\d{1,9})_(\d{1,9})\.ckpt", parts[-1])
+        if match is None or len(parts) < 3 or parts[-3] != "ckpts" or not re.fullmatch(r"\d{1,4}", parts[-2]):
             return None
         part = next((name for name in ("test", "val") if name in parts[:-3]), "train")
-        object_id = official_id("train" if part == "val" else part, int(found[1]))
-        return ForeignRow(object_id, part, int(found[2]), int(parts[-2]), "/".join(parts))
+        object_id = official_id("train" if part == "val" else part, int(match[1]))
+        return ForeignRow(object_id, part, int(match[2]), int(parts[-2]), "/".join(parts))
 
-    def complete_rows(self, root: Path, members: list[ForeignRow]) -> list[ForeignRow]:
+    def complete_rows(self, root: Path, rows: list[ForeignRow]) -> list[ForeignRow]:
         """Views of an image in the order of their seeds."""
         seeds: dict[str, list[int]] = {}
-        for member in members:
-            seeds.setdefault(member.object_id, []).append(member.view)
-        ordered = {object_id: sorted(found) for object_id, found in seeds.items()}
-        return [replace(member, view=ordered[member.object_id].index(member.view)) for member in members]
+        for row in rows:
+            seeds.setdefault(row.object_id, []).append(row.view)
+        ordered = {object_id: sorted(values) for object_id, values in seeds.items()}
+        return [replace(row, view=ordered[row.object_id].index(row.view)) for row in rows]
 
     def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"{row.part}/ckpts/{row.label:02d}/{row.number:06d}_{row.number + row.view:07d}.ckpt"
 
-    def unpack(self, saved: Any, member: ForeignRow) -> tuple[Layers, int | None]:
+    def unpack(self, saved: Any, row: ForeignRow) -> tuple[Layers, int | None]:
         if not isinstance(saved, Mapping) or "params" not in saved:
             raise ValueError("it has no params")
-        number = int(Path(member.path).name.partition("_")[0])
+        number = int(Path(row.path).name.partition("_")[0])
         if int(saved.get("image_idx", number)) != number:
             raise ValueError(f"it is of image {saved['image_idx']}, its name says {number}")
         return layers_of(saved["params"]), None
@@ -194,21 +191,21 @@ class Inr2Vec(FilePerInr):
     def path_of(self, row: ExportRow, spec: SirenSpec) -> str:
         return f"{row.split}/{row.position}.h5"
 
-    def read_one(self, root: Path, member: ForeignRow, hints: Hints) -> tuple[Layers, int | None]:
-        found = read_hdf5(file_inside(root, member.path, MAX_INR_BYTES), skip=("pcd",))
+    def read_one(self, root: Path, row: ForeignRow, hints: Hints) -> tuple[Layers, int | None]:
+        content = read_hdf5(file_inside(root, row.path, MAX_INR_BYTES), skip=("pcd",))
         dims = hints.dims or self.DIMS
         spec = spec_of(dims, 30.0, 0.0, "siren")
         try:
-            flat = torch.from_numpy(found["params"])
+            flat = torch.from_numpy(content["params"])
             if flat.shape != (spec.num_parameters,):
                 raise ValueError(
                     f"it has {tuple(flat.shape)} parameters, {'-'.join(map(str, dims))} has {spec.num_parameters}; give --spec"
                 )
             one = INRBatch.from_flat(spec, flat[None])
             layers = check_layers([W[0] for W in one.weights], [b[0] for b in one.biases])
-            label = int(found["class_id"])
+            label = int(content["class_id"])
         except (KeyError, ValueError, TypeError) as error:
-            raise IntegrityError(f"{member.path} is not an INR of {self.name}: {one_line(error)}") from None
+            raise IntegrityError(f"{row.path} is not an INR of {self.name}: {one_line(error)}") from None
         return layers, label
 
     def pack(self, state: dict[str, Tensor], row: ExportRow) -> bytes:
