@@ -17,7 +17,8 @@ from inr_factory.generation.recipe import FitConfig, ImageSource
 from inr_factory.generation.sources.image_collections import open_source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.manifest import Manifest, ShardEntry, SourceRecord, SplitRecord, ViewKey, record
+from inr_factory.storage.manifest import Manifest, ShardEntry, SourceRecord, SplitRecord, ViewKey
+from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.shards import write_shard
 
 SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2, output_bias=0.5)
@@ -66,7 +67,7 @@ def write_random_set(root: Path, rows: int, say: Callable[[str], None], spec: Si
         classes=CLASSES,
         splits={"train": SplitRecord(objects=rows, blocks=blocks)},
     )
-    return record(root, manifest, entries)
+    return update_manifest(root, manifest, entries)
 
 
 def _write_block(root: Path, spec: SirenSpec, rng: np.random.Generator, block: int, count: int) -> ShardEntry:

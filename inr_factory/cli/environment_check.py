@@ -20,7 +20,7 @@ from inr_factory.generation.execution.local_pool import num_cores
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
 from inr_factory.generation.recipe import builtin_recipes
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.manifest import write_atomically
+from inr_factory.storage.atomic_files import write_atomically
 
 INSTALL = "pip install -c constraints.txt"
 SHARED_BYTES = 200e6  # of /dev/shm; a container has 64 MB by default
@@ -201,9 +201,9 @@ def _locks(folder: Path) -> Finding:
     """Whether a lock of one process excludes others."""
     remedy = "let one run at a time write a set here; after several, run fit once more: it records lost shards"
     try:
-        with _probe_folder(folder) as probe, FileLock(Path(probe) / "lock"):
+        with _probe_folder(folder) as probe, FileLock(Path(probe) / "lock", fallback_to_soft=False):
             try:
-                FileLock(Path(probe) / "lock", timeout=0).acquire().__exit__(None, None, None)
+                FileLock(Path(probe) / "lock", timeout=0, fallback_to_soft=False).acquire().__exit__(None, None, None)
             except Timeout:
                 return Finding("locks", True, f"file locks work at {folder}")
     except (OSError, NotImplementedError) as error:

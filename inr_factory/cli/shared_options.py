@@ -24,7 +24,9 @@ def open_place(text: str | None) -> Place | None:
 
 def fetch_set(text: str) -> Path:
     """The folder of a set; of one in a store, a copy of all of it."""
-    from inr_factory.storage.manifest import MANIFEST, ORIGIN, load_manifest, write_atomically
+    from inr_factory.storage.atomic_files import write_atomically
+    from inr_factory.storage.manifest import MANIFEST, ORIGIN
+    from inr_factory.storage.manifest_file import load_manifest
 
     where = place(text)
     if isinstance(where, Path):

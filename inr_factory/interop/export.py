@@ -21,7 +21,9 @@ from inr_factory.interop.format import ExportRow, Format, natural_sort_key
 from inr_factory.interop.peer_layouts import INR_FORMATS
 from inr_factory.interop.sidecar import SIDECAR, SavedConvention, Sidecar, describe_shard, export_identity, load_sidecar
 from inr_factory.interop.weight_statistics import Statistics
-from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry, load_manifest, writer_alive, writer_name
+from inr_factory.storage.atomic_files import writer_alive, writer_name
+from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
+from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader
 
 ALL_FORMATS: tuple[Format, ...] = (*INR_FORMATS, FitANef(), *SELF_DESCRIBING_FORMATS)

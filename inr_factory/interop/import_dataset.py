@@ -20,7 +20,8 @@ from inr_factory.interop.import_foreign import ForeignImport
 from inr_factory.interop.import_options import ImportOptions, ImportReport, open_or_create_set, stack_contents
 from inr_factory.interop.sidecar import SIDECAR, SavedShard, Sidecar, load_sidecar
 from inr_factory.storage.dataset_card import keep_card_of_whole
-from inr_factory.storage.manifest import ShardEntry, record, shard_path
+from inr_factory.storage.manifest import ShardEntry, shard_path
+from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.shards import typed_columns, write_shard
 
 
@@ -84,7 +85,7 @@ def _restore(
             )
         attributes = {name: str(value) for name, value in shard.attributes.items()}
         entry = write_shard(out, (shard.split, shard.view, shard.block), spec, columns, shard.quarantine, attributes)
-        there, made = record(out, there.head, [entry]), made + 1
+        there, made = update_manifest(out, there.head, [entry]), made + 1
         if on_shard is not None:
             on_shard(entry)
     return ImportReport(there, made, (f"{SIDECAR} says what the files lack: this is the set that was exported",))

@@ -27,7 +27,8 @@ from inr_factory.interop.format import Contents, ForeignRow, Format
 from inr_factory.interop.import_options import ImportOptions, ImportReport, open_or_create_set, stack_contents
 from inr_factory.interop.import_plan import ImportPlan, ShardKey, fingerprint_of, plan_import
 from inr_factory.interop.sidecar import SavedConvention
-from inr_factory.storage.manifest import Derived, Manifest, ShardEntry, SourceRecord, record, shard_path
+from inr_factory.storage.manifest import Derived, Manifest, ShardEntry, SourceRecord, shard_path
+from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.shards import write_shard
 
 NOT_KNOWN = "psnr and loss nan, seed, steps and status -1: not known"
@@ -192,7 +193,7 @@ class ForeignImport:
             if shard_path(*key) not in missing:
                 continue
             entry = self._write(out, manifest, key, members)
-            there, made = record(out, there.head, [entry]), made + 1
+            there, made = update_manifest(out, there.head, [entry]), made + 1
             if on_shard is not None:
                 on_shard(entry)
         remarks = list(self.remarks)

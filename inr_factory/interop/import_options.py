@@ -11,8 +11,10 @@ from inr_factory.interop.convention_check import ConventionCheck
 from inr_factory.interop.conventions import Convention
 from inr_factory.interop.format import Contents, ForeignRow, Hints
 from inr_factory.interop.state_dicts import stack_layers
+from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.locations import Place
-from inr_factory.storage.manifest import MANIFEST, Manifest, load_manifest, record, sweep
+from inr_factory.storage.manifest import MANIFEST, Manifest
+from inr_factory.storage.manifest_file import load_manifest, update_manifest
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def open_or_create_set(out: Path, manifest: Manifest) -> Manifest:
     """The set in folder out, begun if there is none. UsageError where it is another."""
     if (out / MANIFEST).exists() and load_manifest(out).fingerprint != manifest.fingerprint:
         raise UsageError(f"{out} holds another set; choose another --out")
-    sweep(out)
-    return record(out, manifest)
+    remove_stale_temporaries(out)
+    return update_manifest(out, manifest)
 
 
 def stack_contents(

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from inr_factory.storage.manifest import write_atomically
+from inr_factory.storage.atomic_files import write_atomically
 
 
 @dataclass(frozen=True)

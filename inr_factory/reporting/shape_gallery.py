@@ -22,7 +22,8 @@ from inr_factory.generation.signals import Field, SignalError, Source
 from inr_factory.generation.sources.shape_collections import PrimitiveShapes, ShapeFiles
 from inr_factory.generation.sources.shape_sampling import seeded
 from inr_factory.inr.batch import INRBatch
-from inr_factory.storage.manifest import Manifest, ShardEntry, write_atomically
+from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
 
 Floats = NDArray[np.float64]

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.stable_hash import fingerprint
+from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.card_croissant import croissant
 from inr_factory.storage.card_readme import abstract, readme
 from inr_factory.storage.locations import Place, near
-from inr_factory.storage.manifest import Manifest, check_inside, write_atomically
+from inr_factory.storage.manifest import Manifest, check_inside
 
 README, CROISSANT = "README.md", "croissant.json"
 # What is written where a user has edited the file itself.

@@ -13,8 +13,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from inr_factory.storage.atomic_files import writer_alive, writer_name
 from inr_factory.storage.locations import Place, Remote
-from inr_factory.storage.manifest import writer_alive, writer_name
 
 LOG_FOLDER = "logs"
 BEAT_SECONDS = 10.0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Place, Remote, copy_of, fetch_file, near
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
@@ -29,7 +30,6 @@ from inr_factory.storage.manifest import (
     check_inside,
     file_size,
     shard_path,
-    write_atomically,
 )
 
 Columns = Mapping[str, NDArray[Any]]

@@ -42,7 +42,8 @@ from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_pl
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import Recipe, check_recipe, load_recipe
 from inr_factory.generation.signals import Item
-from inr_factory.storage.manifest import PSNRSummary, ShardEntry, record
+from inr_factory.storage.manifest import PSNRSummary, ShardEntry
+from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.run_log import RunLog
 
 ACTORS, CORES = 1000, 8
@@ -163,7 +164,7 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
     ray.at(60, lambda: strike(0))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set"
-        manifest = record(out, describe_set(recipe, source, plan))
+        manifest = update_manifest(out, describe_set(recipe, source, plan))
         busy = process_time()
 
         def clock() -> float:  # work takes its real time

@@ -28,7 +28,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr
 from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 WAYS = {
     "adam 5e-4": ["fit.optimizer=adam", "fit.learning_rate=5e-4", "fit.steps=1000"],

@@ -23,7 +23,7 @@ from inr_factory.learning.models.contrastive import Contrastive
 from inr_factory.learning.training.probes import features_of, linear_accuracy
 from inr_factory.learning.training.sweep import RESULT, make_run
 from inr_factory.learning.training.trainer import BEST
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 MODEL = "dws:set_layer=deepsets"
 AUGMENT = ("rotate2d", "translate", "scale", "noise:scale=0.1", "quantile_dropout")

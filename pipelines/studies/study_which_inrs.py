@@ -46,7 +46,8 @@ from inr_factory.learning.training.sweep import (
     runs_of,
 )
 from inr_factory.reporting.plots import Series, draw_trade
-from inr_factory.storage.manifest import Manifest, ViewKey, load_manifest
+from inr_factory.storage.manifest import Manifest, ViewKey
+from inr_factory.storage.manifest_file import load_manifest
 
 OPTIMISERS = {
     "adam": ["fit.optimizer=adam", "fit.learning_rate=1e-3", "fit.steps=1000"],

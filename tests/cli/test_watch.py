@@ -9,7 +9,9 @@ from support.tiny_recipes import LOCAL, tiny
 from inr_factory.cli import main as cli
 from inr_factory.cli.commands.watch import look_at
 from inr_factory.generation.execution.fit_dataset import fit_set
-from inr_factory.storage.manifest import MANIFEST, Quarantined, load_manifest, write_atomically
+from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.manifest import MANIFEST, Quarantined
+from inr_factory.storage.manifest_file import load_manifest
 
 
 @pytest.fixture(scope="module")

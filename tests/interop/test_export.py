@@ -27,7 +27,7 @@ from inr_factory.interop.pyg import to_pyg
 from inr_factory.interop.sidecar import SIDECAR
 from inr_factory.interop.state_dicts import check_layers, dws_tuples, layers_of, state_dicts
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 PEERS = DATASETS / "peer_inr_files"
 needs_peers = pytest.mark.skipif(not PEERS.is_dir(), reason=f"the peers' files are not at {PEERS}")

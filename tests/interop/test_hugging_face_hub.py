@@ -10,7 +10,7 @@ from support.small_sets import make_set
 from support.stand_in_hub import TOKEN, StandInHub
 
 from inr_factory.cli.main import run
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub (the extra hub) is not installed")
 constants = pytest.importorskip("huggingface_hub.constants")

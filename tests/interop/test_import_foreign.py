@@ -21,7 +21,8 @@ from inr_factory.interop.format import Hints
 from inr_factory.interop.import_dataset import import_folder
 from inr_factory.interop.import_options import ImportOptions
 from inr_factory.interop.sidecar import SIDECAR
-from inr_factory.storage.manifest import MANIFEST, load_manifest
+from inr_factory.storage.manifest import MANIFEST
+from inr_factory.storage.manifest_file import load_manifest
 
 SPEC_30 = replace(SPEC, omega_0=30.0)
 BARE = ImportOptions(use_sidecar=False)

@@ -31,7 +31,7 @@ from inr_factory.reporting.html.weight_analysis import (
     weight_maps,
 )
 from inr_factory.reporting.weight_statistics import PUBLISHED
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.run_log import LOG_FOLDER
 
 SECTIONS = ("made", "pictures", "quality", "layers", "distances", "map", "quarantine", "basis")

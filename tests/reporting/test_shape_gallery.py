@@ -19,7 +19,7 @@ from inr_factory.generation.geometry.primitives import KINDS
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.generation.sources.shape_collections import open_shapes
 from inr_factory.reporting.shape_gallery import ROWS, ShapeComparison, field_of, surfaces_and_sources, write_surface
-from inr_factory.storage.manifest import load_manifest, record
+from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shards import ShardReader, write_shard
 
 # An octahedron |x - 10| + |y - 20| + |z - 30| = 1.5; its signal has it at the origin with |x| + |y| + |z| = 0.5.
@@ -76,7 +76,7 @@ def octahedra(made, tmp_path):
         by_object = dict(zip(sorted(shard.object_ids), levels, strict=True))
         columns["weights"] = np.array([[*exact, -by_object[name]] for name in shard.object_ids], np.float32)
         extra = {name: str(shard.attributes[name]) for name in ("fingerprint", "engine", "device", "field")}
-        record(root, manifest, [write_shard(root, shard.key, shard.spec, columns, (), extra)])
+        update_manifest(root, manifest, [write_shard(root, shard.key, shard.spec, columns, (), extra)])
         return root
 
     return with_levels

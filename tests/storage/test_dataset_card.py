@@ -22,7 +22,8 @@ from inr_factory.storage import dataset_card as card_room
 from inr_factory.storage.card_croissant import COLUMNS
 from inr_factory.storage.card_readme import licence_name
 from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card, keep_card_of_whole
-from inr_factory.storage.manifest import MANIFEST, load_manifest, replace_manifest
+from inr_factory.storage.manifest import MANIFEST
+from inr_factory.storage.manifest_file import load_manifest, replace_manifest
 
 LOCAL = Settings(backend="local", workers=1)
 

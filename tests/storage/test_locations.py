@@ -14,7 +14,8 @@ from inr_factory.generation.execution.fit_dataset import Settings, estimate, fit
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage import locations as places
 from inr_factory.storage.locations import Remote, fetch_tree, place
-from inr_factory.storage.manifest import MANIFEST, load_manifest
+from inr_factory.storage.manifest import MANIFEST
+from inr_factory.storage.manifest_file import load_manifest
 
 
 class FlakyStore(LocalFileSystem):
@@ -42,7 +43,7 @@ class FlakyStore(LocalFileSystem):
 def store(monkeypatch, tmp_path):
     """Registers the stores, and keeps copies of remote files in the test's folder."""
     monkeypatch.setattr(places, "RETRY_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr("inr_factory.storage.manifest.SETTLING_SECONDS", (0.0,))
+    monkeypatch.setattr("inr_factory.storage.manifest_file.SETTLING_SECONDS", (0.0,))
     monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(FlakyStore, "failures", 0)
     monkeypatch.setattr(FlakyStore, "puts", [])

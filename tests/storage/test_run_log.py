@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from inr_factory.storage import run_log
-from inr_factory.storage.manifest import writer_name
+from inr_factory.storage.atomic_files import writer_name
 from inr_factory.storage.run_log import LOG_FOLDER, RunLog
 
 ALL = (0, 1)

@@ -27,8 +27,8 @@ from inr_factory.generation.execution import local_pool
 from inr_factory.generation.execution.fit_dataset import Settings, fit_set
 from inr_factory.generation.maintenance.verify import check_shards
 from inr_factory.generation.recipe import Recipe, check_recipe
-from inr_factory.storage import manifest as manifest_room
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage import atomic_files
+from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.run_log import LOG_FOLDER
 from support.paths import ROOT
 
@@ -283,7 +283,7 @@ def fill_disk(tally: Tally, out: Path, recipe: Recipe, whole: dict[str, str], ro
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         else:
             left = [room]
-            manifest_room.open = lambda path, mode: _Scarce(path, mode, left)  # type: ignore[attr-defined]
+            atomic_files.open = lambda path, mode: _Scarce(path, mode, left)  # type: ignore[attr-defined]
         return fit_set(recipe, out, ALONE).missing
 
     code = exit_code(forked(full))

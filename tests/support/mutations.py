@@ -14,7 +14,8 @@ from inr_factory.errors import FactoryError, IntegrityError
 from inr_factory.generation.maintenance.verify import check_manifest, check_shard, check_shards
 from inr_factory.generation.sources.sample_cache import MAGIC, SampleCache
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.storage.manifest import MANIFEST, load_manifest
+from inr_factory.storage.manifest import MANIFEST
+from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader
 from support.faults import Tally
 

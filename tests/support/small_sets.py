@@ -8,7 +8,8 @@ import torch
 
 from inr_factory.inr.batch import start_values
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry, SourceRecord, SplitRecord, ViewKey, record
+from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry, SourceRecord, SplitRecord, ViewKey
+from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.shards import write_shard
 
 SPEC = SirenSpec(2, 1, hidden_dim=4, num_hidden=2, omega_0=7.0, output_bias=0.5)
@@ -65,7 +66,7 @@ def make_set(
         splits={split: SplitRecord(objects=count, blocks=blocks[split]) for split, count in objects.items()},
         software={"inr-factory": "0"},
     )
-    return record(root, manifest, entries)
+    return update_manifest(root, manifest, entries)
 
 
 def _write(

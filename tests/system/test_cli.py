@@ -120,7 +120,7 @@ def test_verify_names_a_damaged_shard_with_exit_code_4(capsys, copy, damage):
 def test_verify_finds_inrs_that_do_not_give_their_source_although_all_checksums_fit(capsys, copy):
     import numpy as np
 
-    from inr_factory.storage.manifest import load_manifest, record
+    from inr_factory.storage.manifest_file import load_manifest, update_manifest
     from inr_factory.storage.shards import ShardReader, write_shard
 
     manifest = load_manifest(copy)
@@ -131,7 +131,7 @@ def test_verify_finds_inrs_that_do_not_give_their_source_although_all_checksums_
     columns["weights"][3] += 0.05
     extra = {name: str(shard.attributes[name]) for name in ("fingerprint", "engine", "device")}
     forged = write_shard(copy, (entry.split, entry.view, entry.block), shard.spec, columns, (), extra)
-    record(copy, manifest, [forged])
+    update_manifest(copy, manifest, [forged])
 
     assert outcome(capsys, "verify", copy)[0] == 0, "the forgery shows without rendering: this test shows nothing"
     code, _, err = outcome(capsys, "verify", copy, "--render")
@@ -152,7 +152,7 @@ def test_show_draws_a_picture_with_a_column_for_each_inr(capsys, digits, tmp_pat
 
 
 def test_show_takes_all_views_of_an_object_that_is_named(capsys, digits, tmp_path):
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
     from inr_factory.storage.shards import ShardReader
 
     name = ShardReader(digits, load_manifest(digits).shards[0]).object_ids[0]

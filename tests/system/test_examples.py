@@ -12,7 +12,7 @@ from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.execution.fit_dataset import Settings, fit_set
 from inr_factory.generation.recipe import Recipe, load_recipe
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 EXAMPLES = ROOT / "examples"
 LOCAL = Settings(backend="local", workers=1)

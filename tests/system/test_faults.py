@@ -14,7 +14,7 @@ from support.faults import ALONE, Tally, arguments, fill_disk, kill_runs, make_w
 
 from inr_factory.generation.execution import fit_dataset as factory
 from inr_factory.generation.execution.fit_dataset import fit_set
-from inr_factory.storage import manifest as manifest_room
+from inr_factory.storage import atomic_files
 
 pytestmark = pytest.mark.faults
 
@@ -104,7 +104,7 @@ def test_a_clock_that_jumps_changes_nothing(whole, tmp_path, tally, monkeypatch,
     for path in orphans:
         path.touch()
     now = time.time() + years * 365 * 86400
-    monkeypatch.setattr(manifest_room.time, "time", lambda: now)
+    monkeypatch.setattr(atomic_files.time, "time", lambda: now)
 
     fit_set(small(), out, ALONE)
 
@@ -120,11 +120,11 @@ def test_a_temporary_file_that_another_machine_sweeps_away_is_written_anew(tmp_p
             temporary.unlink()
         replace(temporary, target)
 
-    monkeypatch.setattr(manifest_room.os, "replace", snatched)
-    manifest_room.write_atomically(path, b"content")
+    monkeypatch.setattr(atomic_files.os, "replace", snatched)
+    atomic_files.write_atomically(path, b"content")
     assert path.read_bytes() == b"content"
     assert os.listdir(tmp_path) == ["file"]
     taken.clear()
-    monkeypatch.setattr(manifest_room, "WRITE_ATTEMPTS", 2)
+    monkeypatch.setattr(atomic_files, "WRITE_ATTEMPTS", 2)
     with pytest.raises(FileNotFoundError):
-        manifest_room.write_atomically(path, b"other")
+        atomic_files.write_atomically(path, b"other")

@@ -33,7 +33,7 @@ def align(
 ) -> None:
     """Store a copy of a set whose INRs have their neurons matched to one template: the same functions, closer weights."""
     from inr_factory.learning.alignment.aligned_dataset import align_dataset
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
 
     with ShardProgress("align", len(load_manifest(dataset).shards)) as progress:
         report = align_dataset(dataset, out, match, template, progress)  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def augment_report(
         report_transform,
     )
     from inr_factory.reporting.plots import draw_grid
-    from inr_factory.storage.manifest import write_atomically
+    from inr_factory.storage.atomic_files import write_atomically
 
     data = INRDataset(dataset, split)
     if data.spec.in_dim != 2 or data.spec.out_dim not in (1, 3):

@@ -34,7 +34,7 @@ def export(
 ) -> None:
     """Write a set in another project's format, with a sidecar that says what the format cannot."""
     from inr_factory.interop.export import export_folder
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
 
     with ShardProgress(f"export to {to}", len(load_manifest(dataset).shards)) as progress:
         report = export_folder(dataset, to, out, convention, views, progress)

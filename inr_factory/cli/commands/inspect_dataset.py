@@ -32,7 +32,8 @@ def status(
 ) -> None:
     """Say what is in a set and what is missing. Exit code 75 while something is."""
     from inr_factory.generation.maintenance.verify import median_quality
-    from inr_factory.storage.manifest import SPLITS, load_manifest
+    from inr_factory.storage.manifest import SPLITS
+    from inr_factory.storage.manifest_file import load_manifest
 
     if watch:
         watch_set(dataset, every, as_json)
@@ -95,7 +96,7 @@ def verify(
     from inr_factory.generation.maintenance.verify import check_manifest, check_remote, check_shards, render_shards
     from inr_factory.generation.recipe import check_recipe
     from inr_factory.generation.sources.registry import open_source
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
     from inr_factory.storage.shards import fetch_shards
 
     manifest = load_manifest(dataset)
@@ -167,7 +168,7 @@ def show(
     """Draw INRs beside what they were fitted to into a PNG: images with the difference, shapes with distances."""
     from inr_factory.reporting.image_gallery import choose_views, reconstruct
     from inr_factory.reporting.plots import draw_reconstructions
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
 
     manifest = load_manifest(dataset)
     picture = picture or dataset / "preview.png"

@@ -85,7 +85,7 @@ def pretrain(
     from inr_factory.learning.training.trainer import BEST
     from inr_factory.learning.transforms.canonical import Canonicalize
     from inr_factory.learning.transforms.compose import Compose, parse_transforms
-    from inr_factory.storage.manifest import write_atomically
+    from inr_factory.storage.atomic_files import write_atomically
 
     name, options = parse_model(model)
     augmentation = parse_transforms(augment or [])

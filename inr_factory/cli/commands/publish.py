@@ -13,7 +13,7 @@ from inr_factory.reporting.number_format import format_count
 def card(dataset: SetPlace, as_json: Json = False) -> None:
     """Write README.md and croissant.json of a set, as a whole `fit` does. One that you edited stays; ours lies beside it."""
     from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
 
     done = keep_card(dataset, load_manifest(dataset))
     log_edited_files(done)
@@ -42,7 +42,7 @@ def push(
     Checked first (exit code 4 where it is not whole). What the repository has already is not sent again.
     """
     from inr_factory.interop.hugging_face_hub import push_folder
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
 
     manifest = load_manifest(dataset)
     with ShardProgress("checksums", len(manifest.shards)) as progress:

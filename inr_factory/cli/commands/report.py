@@ -22,7 +22,7 @@ def report(
     import torch
 
     from inr_factory.reporting.html import write_report
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
 
     torch.set_num_threads(1)  # the same sums whatever the machine's cores, so the same bytes
     manifest = load_manifest(dataset)

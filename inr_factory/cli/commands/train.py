@@ -115,7 +115,7 @@ def train(
     from inr_factory.learning.training.trainer import BEST
     from inr_factory.learning.transforms.canonical import Canonicalize
     from inr_factory.learning.transforms.compose import Compose, parse_transforms
-    from inr_factory.storage.manifest import write_atomically
+    from inr_factory.storage.atomic_files import write_atomically
 
     name, options = parse_model(model)
     augmentation = parse_transforms(augment or [])
@@ -262,7 +262,7 @@ def predict(
 
     from inr_factory.learning.data.dataset import INRDataset
     from inr_factory.learning.models.checkpoint import build_from_checkpoint
-    from inr_factory.storage.manifest import write_atomically
+    from inr_factory.storage.atomic_files import write_atomically
 
     model = build_from_checkpoint(checkpoint_of(run)).to(loader_device(device))
     data = INRDataset(dataset, split, views=views)

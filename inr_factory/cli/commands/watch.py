@@ -32,7 +32,7 @@ class Look:
 def watch_set(dataset: Place, every: float, as_json: bool) -> None:
     """Look at the manifest every so many seconds until no shard is missing: a bar on a terminal, lines in a log file,
     or a JSON object a look on stdout."""
-    from inr_factory.storage.manifest import load_manifest
+    from inr_factory.storage.manifest_file import load_manifest
 
     looks: deque[tuple[float, int]] = deque(maxlen=RATE_LOOKS)
     with SetProgress(str(dataset)) as progress:

@@ -27,9 +27,11 @@ from inr_factory.generation.recipe import OwnSource, Recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.device import choose_device
+from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import keep_card_of_whole
 from inr_factory.storage.locations import Place, Remote
-from inr_factory.storage.manifest import Manifest, SourceRecord, file_sizes, record, sweep
+from inr_factory.storage.manifest import Manifest, SourceRecord, file_sizes
+from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.run_log import RunLog
 
 PROBE_INRS, PROBE_SECONDS = 16, 8.0
@@ -75,7 +77,7 @@ def fit_set(
     whole = {entry.path for entry in adopted}
     tasks = [task for task in tasks if task.path not in whole]
     check_disk(out, estimate_bytes(manifest, plan, tasks))
-    manifest = record(out, manifest, adopted)
+    manifest = update_manifest(out, manifest, adopted)
     log = RunLog(out, settings.part, **_facts(settings, device), views=recipe.views, shards=len(tasks))
     broken = {task.path for task in lying} - whole
     run = Ledger(out, manifest, plan, tasks, broken, log, on_progress)
@@ -94,7 +96,7 @@ def fit_set(
         ending = "complete"
     finally:
         run.write_record()
-        sweep(out)
+        remove_stale_temporaries(out)
         log.note("end", ending=ending, made=len(run.made), seconds=round(monotonic() - started, 3))
     missing = len(missing_paths(run.manifest, recipe.views, out))
     inrs = run.progress.inrs

@@ -9,7 +9,8 @@ from inr_factory.generation.execution.local_pool import Listener
 from inr_factory.generation.execution.shard_plan import Plan, ShardTask
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.storage.locations import Place
-from inr_factory.storage.manifest import Manifest, ShardEntry, file_size, record, settle
+from inr_factory.storage.manifest import Manifest, ShardEntry, file_size
+from inr_factory.storage.manifest_file import record_until_visible, update_manifest
 from inr_factory.storage.run_log import RunLog
 from inr_factory.storage.shards import whole_shard
 
@@ -75,18 +76,18 @@ class Ledger:
         """Record what was made since the last time."""
         started = self.clock()
         if self.recorded < len(self.made):
-            self.manifest = record(self.out, self.manifest, self.made[self.recorded :])
+            self.manifest = update_manifest(self.out, self.manifest, self.made[self.recorded :])
             self.recorded = len(self.made)
         now = self.clock()
         self.due = now + max(RECORD_SECONDS, (now - started) / RECORD_SHARE)
 
     def finish(self) -> int:
         """Record all for good, also what another run made of these tasks and has not recorded; how many of those."""
-        self.manifest = record(self.out, self.manifest)
+        self.manifest = update_manifest(self.out, self.manifest)
         known = {entry.path for entry in self.manifest.shards}
         left = [task for task in self.elsewhere if task.path not in known]
         adopted = [entry for task in left if (entry := adopt(self.out, task, self.manifest)) is not None]
-        self.manifest = settle(self.out, self.manifest, [*self.made, *adopted])
+        self.manifest = record_until_visible(self.out, self.manifest, [*self.made, *adopted])
         self.recorded = len(self.made)
         return len(adopted)
 

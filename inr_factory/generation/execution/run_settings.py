@@ -6,9 +6,11 @@ from typing import Literal
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import Recipe, check_recipe
+from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import NO_CARD, Card, keep_card_of_whole
 from inr_factory.storage.locations import Place
-from inr_factory.storage.manifest import MANIFEST, Manifest, load_manifest, load_origin, sweep
+from inr_factory.storage.manifest import MANIFEST, Manifest
+from inr_factory.storage.manifest_file import load_manifest, load_origin
 
 Backend = Literal["ray", "local"]
 
@@ -56,7 +58,7 @@ def finished(recipe: Recipe, out: Place) -> FitReport | None:
     """
     started = monotonic()
     found = load_set(recipe, out)
-    sweep(out)
+    remove_stale_temporaries(out)
     if found is None or missing_paths(found, recipe.views, out):
         return None
     card = keep_card_of_whole(out, found)

@@ -15,18 +15,10 @@ from time import monotonic
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.generation.maintenance.verify import Fault
 from inr_factory.generation.recipe import check_recipe
+from inr_factory.storage.atomic_files import remove_stale_temporaries, temporary_name, write_atomically
 from inr_factory.storage.dataset_card import keep_card_of_whole
-from inr_factory.storage.manifest import (
-    MANIFEST,
-    Manifest,
-    ShardEntry,
-    file_size,
-    load_manifest,
-    record,
-    sweep,
-    temporary_name,
-    write_atomically,
-)
+from inr_factory.storage.manifest import MANIFEST, Manifest, ShardEntry, file_size
+from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shards import ShardReader
 
 
@@ -62,8 +54,8 @@ def merge_sets(
     for part, manifest in sets.items():
         _check_same(first_part, first, part, manifest)
     widest = max(sets.values(), key=lambda manifest: manifest.views)
-    sweep(out)
-    there = record(out, widest.head)
+    remove_stale_temporaries(out)
+    there = update_manifest(out, widest.head)
     done = {entry.path for entry in there.shards if file_size(out / entry.path) == entry.bytes}
     offers = _offers({part: manifest for part, manifest in sets.items() if not _same_folder(part, out)})
     before, taken, faults, unrecorded = len(done), 0, list[Fault](), list[ShardEntry]()
@@ -79,11 +71,11 @@ def merge_sets(
             if on_shard is not None:
                 on_shard(offered[0][1])
             if unrecorded and monotonic() >= due:
-                record(out, widest.head, unrecorded)
+                update_manifest(out, widest.head, unrecorded)
                 unrecorded, due = [], monotonic() + 1
     finally:
         if unrecorded:
-            record(out, widest.head, unrecorded)
+            update_manifest(out, widest.head, unrecorded)
     merged = load_manifest(out)
     keep_card_of_whole(out, merged)
     return Merged(merged, taken, before, len(merged.missing(out)), tuple(differing), tuple(faults))

@@ -17,17 +17,9 @@ from inr_factory.generation.execution.shard_plan import make_plan
 from inr_factory.generation.maintenance.verify import Fault, belongs, check_head, check_manifest, check_shard
 from inr_factory.generation.recipe import Recipe, check_recipe
 from inr_factory.generation.sources.registry import open_source
-from inr_factory.storage.manifest import (
-    MANIFEST,
-    ORIGIN,
-    SHARD_FOLDER,
-    Manifest,
-    ShardEntry,
-    load_manifest,
-    load_origin,
-    replace_manifest,
-    sweep,
-)
+from inr_factory.storage.atomic_files import remove_stale_temporaries
+from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
+from inr_factory.storage.manifest_file import load_manifest, load_origin, replace_manifest
 from inr_factory.storage.shards import ShardReader
 
 SET_ASIDE = "set-aside"
@@ -66,7 +58,7 @@ def repair_set(
     settings = settings or Settings()
     if not root.is_dir():
         raise UsageError(f"no data set in {root}: there is no such folder")
-    sweep(root)
+    remove_stale_temporaries(root)
     found, faults = _found(root)
     head = _head(root, found, recipe, settings)
     entries, recorded, bad = _sort_out(root, head, found)

@@ -19,7 +19,8 @@ from inr_factory.generation.signals import Field, Signal, SignalError, Source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr
 from inr_factory.storage.locations import Place, Remote, near
-from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, load_origin, shard_path
+from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, shard_path
+from inr_factory.storage.manifest_file import load_origin
 from inr_factory.storage.shards import ShardReader
 
 # A root mean square error computed again, in other batches, on another device or with phases shifted, may differ by

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import ResourceError
-from inr_factory.storage.manifest import sweep, write_atomically
+from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
 
 MAGIC = b"inr-factory samples 1\n"
 FOLDER = ".inr_factory_cache"
@@ -86,7 +86,7 @@ class SampleCache:
         if self.folder is None:
             return 0
         with contextlib.suppress(OSError):  # nothing of it is needed
-            return sum(sweep(bucket) for bucket in (self.folder / "shapes").glob("??"))
+            return sum(remove_stale_temporaries(bucket) for bucket in (self.folder / "shapes").glob("??"))
         return 0
 
     def _path(self, key: str) -> Path:

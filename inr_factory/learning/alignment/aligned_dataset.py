@@ -11,8 +11,10 @@ from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
+from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import keep_card_of_whole
-from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry, load_manifest, record, sweep
+from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry
+from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shards import ShardReader, write_shard
 
 
@@ -49,8 +51,8 @@ def align_dataset(
         raise UsageError(f"{out} is the set itself; an aligned copy needs a folder of its own")
     if (out / MANIFEST).exists() and load_manifest(out).fingerprint != copy.fingerprint:
         raise UsageError(f"{out} holds another set, or a copy aligned in another way; choose another --out")
-    sweep(out)
-    copy = record(out, copy)
+    remove_stale_temporaries(out)
+    copy = update_manifest(out, copy)
     missing, before, after = set(copy.missing(out)), [], []
     todo = [entry for entry in manifest.shards if entry.path in missing]
     for entry in todo:
@@ -67,7 +69,7 @@ def align_dataset(
         made = write_shard(
             out, (entry.split, entry.view, entry.block), shard.spec, columns, shard.quarantine, attributes
         )
-        copy = record(out, copy, [made])
+        copy = update_manifest(out, copy, [made])
         if on_shard is not None:
             on_shard(made)
     keep_card_of_whole(out, copy)

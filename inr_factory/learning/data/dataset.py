@@ -21,7 +21,8 @@ from inr_factory.learning.data.label_noise import noisy_labels
 from inr_factory.learning.data.weight_reader import WeightReader, WeightsLocation
 from inr_factory.learning.targets import one_hot
 from inr_factory.storage.locations import Place, place
-from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry, load_manifest
+from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
+from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader, fetch_shards
 
 

@@ -15,7 +15,7 @@ from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.registry import FORMER_NAMES
-from inr_factory.storage.manifest import write_atomically
+from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.torch_files import LOAD_ERRORS, count_numbers, load_plain
 
 CHECKPOINT_KIND = "inr-factory checkpoint"

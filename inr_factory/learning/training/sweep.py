@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inr_factory.errors import FactoryError, UsageError, validation_message
-from inr_factory.storage.manifest import write_atomically
+from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.yaml_files import load_yaml
 
 MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions

@@ -28,7 +28,7 @@ from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.checkpoint import load_checkpoint, save_checkpoint
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.training.distributed import Ranks
-from inr_factory.storage.manifest import sweep, write_atomically
+from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 
@@ -217,7 +217,7 @@ class Trainer(Generic[ModelT, ConfigT]):
             raise UsageError("there is no training batch; the split is empty, or smaller than one batch")
         out.mkdir(parents=True, exist_ok=True)
         if self.ranks.first:
-            sweep(out)
+            remove_stale_temporaries(out)
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
             torch.manual_seed(config.seed + self.ranks.rank)  # ranks drop out different neurons

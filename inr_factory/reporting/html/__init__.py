@@ -24,7 +24,8 @@ from inr_factory.reporting.html.weight_analysis import (
     weight_maps,
 )
 from inr_factory.reporting.number_format import format_duration, format_rate
-from inr_factory.storage.manifest import Manifest, ShardEntry, write_atomically
+from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.manifest import Manifest, ShardEntry
 
 MOST_CLASSES = 40  # with a histogram of their own
 MOST_QUARANTINED = 500  # that are listed

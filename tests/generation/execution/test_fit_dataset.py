@@ -17,7 +17,8 @@ from inr_factory.generation.execution import fit_dataset as factory
 from inr_factory.generation.execution.fit_dataset import Settings, estimate, fit_set
 from inr_factory.generation.execution.local_pool import Listener, run_local
 from inr_factory.generation.execution.worker import Worker
-from inr_factory.storage.manifest import MANIFEST, load_manifest
+from inr_factory.storage.manifest import MANIFEST
+from inr_factory.storage.manifest_file import load_manifest
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def test_too_little_disk_is_told_before_anything_is_fitted(tmp_path, monkeypatch
 
 
 def test_a_full_disk_ends_the_run_and_leaves_what_is_complete(whole, tmp_path, monkeypatch):
-    import inr_factory.storage.manifest as manifest_room
+    from inr_factory.storage import atomic_files
 
     out, real, calls = tmp_path / "set", os.fsync, []
 
@@ -214,7 +215,7 @@ def test_a_full_disk_ends_the_run_and_leaves_what_is_complete(whole, tmp_path, m
             raise OSError(28, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(manifest_room.os, "fsync", full)
+    monkeypatch.setattr(atomic_files.os, "fsync", full)
     with pytest.raises(ResourceError, match="disk is full"):
         fit_set(tiny(), out, LOCAL)
     monkeypatch.undo()

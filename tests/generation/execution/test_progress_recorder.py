@@ -13,9 +13,10 @@ from inr_factory.generation.execution.fit_dataset import describe_set, fit_set
 from inr_factory.generation.execution.progress_recorder import Ledger
 from inr_factory.generation.execution.shard_plan import make_plan
 from inr_factory.generation.sources.registry import open_source
-from inr_factory.storage import manifest as manifest_room
+from inr_factory.storage import manifest_file
 from inr_factory.storage.dataset_card import CROISSANT, README
-from inr_factory.storage.manifest import MANIFEST, load_manifest, record
+from inr_factory.storage.manifest import MANIFEST
+from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.run_log import LOG_FOLDER, RunLog
 
 
@@ -43,7 +44,7 @@ def begun(tmp_path):
     source = open_source(recipe.source)
     plan = make_plan(recipe, source)
     out = tmp_path / "set"
-    manifest = record(out, describe_set(recipe, source, plan))
+    manifest = update_manifest(out, describe_set(recipe, source, plan))
 
     def begin(broken=(), **how):
         return Ledger(out, manifest, plan, plan.tasks(2), set(broken), RunLog(out, (0, 1)), None, **how)
@@ -106,7 +107,7 @@ def test_two_drivers_on_one_output_make_one_whole_set_where_nothing_can_be_locke
 
 def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, begun, monkeypatch):
     out, begin = begun
-    empty, write, overwritten = (out / MANIFEST).read_bytes(), manifest_room.write_atomically, []
+    empty, write, overwritten = (out / MANIFEST).read_bytes(), manifest_file.write_atomically, []
 
     def write_and_lose(path, content):
         write(path, content)
@@ -115,8 +116,8 @@ def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, b
             path.write_bytes(empty)  # by another run, which had read it before
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    monkeypatch.setattr(manifest_room, "SETTLING_SECONDS", (0, 0))
-    monkeypatch.setattr(manifest_room, "write_atomically", write_and_lose)
+    monkeypatch.setattr(manifest_file, "SETTLING_SECONDS", (0, 0))
+    monkeypatch.setattr(manifest_file, "write_atomically", write_and_lose)
     run = begin()
     for task in run.todo():
         put(whole, out, task.path)
@@ -169,7 +170,7 @@ def test_records_take_a_small_share_of_the_time(begun, monkeypatch, entries):
         now[0] += 3.0
         return manifest
 
-    monkeypatch.setattr(room, "record", slow)
+    monkeypatch.setattr(room, "update_manifest", slow)
     run = begin(clock=lambda: now[0])
     task = run.tasks[0]
     for _ in range(2000):

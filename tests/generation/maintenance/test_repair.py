@@ -16,7 +16,8 @@ from inr_factory.generation.maintenance.merge import merge_sets
 from inr_factory.generation.maintenance.repair import SET_ASIDE, repair_set
 from inr_factory.generation.maintenance.verify import check_manifest, check_shards
 from inr_factory.generation.sources.registry import open_source
-from inr_factory.storage.manifest import MANIFEST, ORIGIN, load_manifest, load_origin, record
+from inr_factory.storage.manifest import MANIFEST, ORIGIN
+from inr_factory.storage.manifest_file import load_manifest, load_origin, update_manifest
 
 SHARD = "data/train-view001-00001.h5"
 
@@ -184,7 +185,7 @@ def test_the_origin_follows_the_views_and_keeps_a_fault_in_sight(whole, tmp_path
     fit_set(tiny(views=2), out, LOCAL)
     assert load_origin(out) == load_manifest(out).head
     alter(out, lambda fields: fields["classes"].__setitem__(3, "eight"))
-    record(out, load_manifest(out))
+    update_manifest(out, load_manifest(out))
     assert load_origin(out).classes[3] != "eight", "the altered manifest has been taken over"
 
 
@@ -244,7 +245,7 @@ def test_views_that_were_made_apart_are_merged(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "two")
     for path in (tmp_path / "two/data").glob("*view000*"):
         path.unlink()
-    record(tmp_path / "two", load_manifest(tmp_path / "two"))
+    update_manifest(tmp_path / "two", load_manifest(tmp_path / "two"))
     repair_set(tmp_path / "two", settings=LOCAL, refit=False)
 
     merge_sets([tmp_path / "one", tmp_path / "two"], tmp_path / "set")

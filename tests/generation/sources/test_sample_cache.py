@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inr_factory.generation.sources.sample_cache import SampleCache, cache_key
-from inr_factory.storage import manifest
+from inr_factory.storage import atomic_files
 
 ARRAYS = {"coords": np.arange(12, dtype=np.float32).reshape(4, 3), "distances": np.ones(4, dtype=np.float32)}
 FACTS = {"scale": 0.1 + 0.2, "vertices": 7}
@@ -85,8 +85,8 @@ def test_the_cache_lies_where_the_variable_says_else_in_the_data_root(tmp_path, 
 
 def test_what_a_killed_writer_left_is_swept_and_nothing_else(cache, monkeypatch):
     path = entry(cache)
-    left = path.with_name(f".{path.name}.{manifest._host()}-999999999.0123abcd.tmp")
-    ours = path.with_name(f".{path.name}.{manifest._host()}-{os.getpid()}.0123abcd.tmp")
+    left = path.with_name(f".{path.name}.{atomic_files._host()}-999999999.0123abcd.tmp")
+    ours = path.with_name(f".{path.name}.{atomic_files._host()}-{os.getpid()}.0123abcd.tmp")
     for file in (left, ours):
         file.write_bytes(b"half")
 

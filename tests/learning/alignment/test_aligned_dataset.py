@@ -11,7 +11,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment.aligned_dataset import align_dataset, find_template
 from inr_factory.learning.alignment.weight_matching import relative_distance
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 
 @pytest.fixture

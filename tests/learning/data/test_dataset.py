@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.storage.manifest import load_manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,195 @@
+"""Manifest files: a set's manifest.json and origin.json, read, checked and updated by any number of runs."""
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from inr_factory.errors import IntegrityError, ResourceError, UsageError, one_line, validation_message
+from inr_factory.storage.atomic_files import locked, write_atomically
+from inr_factory.storage.locations import Place
+from inr_factory.storage.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    ORIGIN,
+    Manifest,
+    ShardEntry,
+    check_inside,
+    file_size,
+)
+
+SETTLING_SECONDS = (0.1, 0.3, 1.0)
+
+
+def load_manifest(root: Place) -> Manifest:
+    """Read and check the manifest of the set in folder root.
+
+    Raises:
+        UsageError: where there is none.
+        IntegrityError: where it is damaged, or of a format that this program cannot read.
+    """
+    path = root / MANIFEST
+    check_inside(root, path)
+    try:
+        if (file_size(path) or 0) > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{path} has more than {MAX_MANIFEST_BYTES:,} bytes, which no manifest has")
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"no data set in {root}: it has no {MANIFEST}; make one with inr-factory fit RECIPE --out {root}"
+        ) from None
+    except ResourceError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} cannot be read: {error}") from None
+    try:
+        fields = json.loads(text)
+        version = fields["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise IntegrityError(
+            f"{path} is not a complete manifest; inr-factory repair {root} rebuilds it from the shards"
+        ) from None
+    if version != FORMAT_VERSION:
+        raise IntegrityError(
+            f"{path} has format version {version}, this program reads {FORMAT_VERSION}; fit it again, or install a newer inr-factory"
+        )
+    try:
+        manifest = Manifest.model_validate(fields)
+        _ = manifest.siren_spec
+        manifest.check_size()
+    except ValidationError as error:
+        raise IntegrityError(f"{path} is damaged: {validation_message(error)}") from None
+    except (UsageError, KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}") from None
+    return manifest
+
+
+def update_manifest(root: Place, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
+    """Merge entries, and `views` if it grew, into the manifest on disk.
+
+    Any number of runs may update one set: the file is read, merged and replaced under a lock, and left alone if
+    nothing is new. Where nothing can be locked a run may overwrite the update of another: see `record_until_visible`.
+
+    Args:
+        root: the set's folder; it is made where it is missing.
+        manifest: the set's manifest, written where there is none.
+        entries: shards that are complete.
+
+    Returns:
+        The manifest that is on disk now.
+
+    Raises:
+        UsageError: where the folder holds the set of another recipe, or the manifest would be too large to read.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root):
+        saved, merged = None, manifest
+        if (root / MANIFEST).exists():
+            merged = saved = load_manifest(root)
+            if merged.fingerprint != manifest.fingerprint:
+                raise UsageError(f"{root} holds another recipe's set since this run started; choose another --out")
+            if manifest.views > merged.views:
+                merged = merged.with_views(manifest.views)
+        merged = merged.with_entries(entries)
+        if merged != saved:
+            content = _checked_content(root, merged)
+            _update_origin(root, merged)
+            write_atomically(root / MANIFEST, content)
+    return merged
+
+
+def _checked_content(root: Place, manifest: Manifest) -> bytes:
+    """The bytes of the manifest. Raises UsageError where no reader would accept them."""
+    try:
+        manifest.check_size()
+        content = manifest.to_json().encode()
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"its manifest would have {len(content):,} bytes, at most {MAX_MANIFEST_BYTES:,} are read")
+    except ValueError as error:
+        raise UsageError(f"{root}: {error}; ask for fewer views, or a larger shard_objects") from None
+    return content
+
+
+def record_until_visible(root: Place, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
+    """Update the manifest at the end of a run, and again until it keeps the entries.
+
+    Where files cannot be locked another run may overwrite entries with what it read before. The update is therefore
+    repeated after pauses of random length. Shards whose entries are lost all the same stay complete on disk, and the
+    next `fit` records them.
+    """
+    entries = tuple(entries)
+    manifest = update_manifest(root, manifest, entries)
+    with locked(root) as exclusive:
+        pauses = () if exclusive else SETTLING_SECONDS
+    for pause in pauses:
+        time.sleep(random.uniform(pause / 2, pause))
+        manifest = update_manifest(root, manifest, entries)
+    return manifest
+
+
+def replace_manifest(root: Path, manifest: Manifest) -> None:
+    """Replace the manifest and its origin on disk, whatever they hold; write only what differs."""
+    with locked(root):
+        for name, content in ((ORIGIN, origin_content(manifest)), (MANIFEST, manifest.to_json().encode())):
+            path = root / name
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomically(path, content)
+
+
+def _update_origin(root: Place, manifest: Manifest) -> None:
+    """Write origin.json at the beginning and when there are more views.
+
+    A file that is damaged or differs otherwise stays: `verify` names it, `repair` decides.
+    """
+    try:
+        saved = load_origin(root)
+    except IntegrityError:
+        return
+    if saved is not None:
+        grown = saved.with_views(manifest.views).model_copy(update={"software": manifest.software})
+        if saved.views >= manifest.views or grown.difference(manifest) is not None:
+            return
+    write_atomically(root / ORIGIN, origin_content(manifest))
+
+
+def origin_content(manifest: Manifest) -> bytes:
+    """The bytes of origin.json: the manifest without its shards, and a checksum."""
+    fields = manifest.model_dump(mode="json", exclude={"shards"})
+    return (json.dumps({**fields, "checksum": _fields_checksum(fields)}, indent=2) + "\n").encode()
+
+
+def load_origin(root: Place) -> Manifest | None:
+    """The manifest without shards that origin.json holds; None where there is no such file.
+
+    Raises IntegrityError where it is damaged.
+    """
+    try:
+        check_inside(root, root / ORIGIN)
+        if (file_size(root / ORIGIN) or 0) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
+        fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"))
+        checksum = fields.pop("checksum")
+        if checksum != _fields_checksum(fields):
+            raise ValueError("its checksum is wrong")
+        origin = Manifest.model_validate(fields)
+        _ = origin.siren_spec
+        origin.check_size()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ResourceError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(
+            f"{root / ORIGIN} is damaged: {one_line(error)}; inr-factory repair {root} writes it again"
+        ) from None
+    return origin
+
+
+def _fields_checksum(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
