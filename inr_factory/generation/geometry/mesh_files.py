@@ -1,6 +1,6 @@
-"""Mesh files: one OFF, OBJ, PLY, STL or GLB file as triangles, and triangles as one. The only user of trimesh.
+"""Mesh files: reads OFF, OBJ, PLY, STL and GLB as triangles, and writes PLY and GLB. The only user of trimesh.
 
-What a header claims is held against the size of the file before anything is made of that size.
+What a header claims is compared with the size of the file before memory of that size is allocated.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import one_line
+from inr_factory.generation.geometry.decoding import decode
 from inr_factory.generation.geometry.mesh import Mesh, checked_mesh
 from inr_factory.generation.geometry.ply import ply_content, read_ply
 from inr_factory.generation.geometry.text_meshes import Polygons, read_ascii_stl, read_obj, read_off
@@ -25,22 +25,21 @@ COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9
 
 
 def read_mesh(name: str, content: bytes, max_faces: int) -> Mesh:
-    """The triangles of a file's content, in float64 and in its own units; `name` tells the format by its suffix.
+    """Read the triangles of a mesh file.
 
-    Raises SignalError, and nothing else, for content that is empty, damaged, without faces or over max_faces.
+    Args:
+        name: File name; its suffix, one of READERS, names the format.
+        content: The bytes of the file.
+        max_faces: Largest number of triangles that is accepted.
+
+    Returns:
+        The mesh in float64 and in the units of the file.
+
+    Raises:
+        SignalError: The content is empty, damaged, has no faces or more than max_faces. Nothing else is raised.
     """
     read = READERS[PurePath(name).suffix.lower()]
-    if not content:
-        raise SignalError("the file is empty (0 bytes)")
-    try:
-        return checked_mesh(*read(content, max_faces), max_faces)
-    except SignalError:
-        raise
-    except MemoryError:
-        raise SignalError(f"{len(content)} bytes need more memory than there is") from None
-    except Exception as error:
-        # A damaged file may raise anything at all in a decoder; it is one object's reason, kept in its record.
-        raise SignalError(f"cannot be read: {type(error).__name__}: {one_line(error)}") from error
+    return decode(content, lambda content: checked_mesh(*read(content, max_faces), max_faces))
 
 
 def _read_stl(content: bytes) -> Polygons:

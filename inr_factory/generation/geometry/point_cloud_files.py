@@ -1,6 +1,6 @@
-"""Point files: reads one cloud of points from PLY, XYZ, TXT, NPY or NPZ.
+"""Point cloud files: reads one cloud of points from PLY, XYZ, TXT, NPY or NPZ.
 
-S points. What a header claims is held against the size of the file before anything is made of that size.
+S points. What a header claims is compared with the size of the file before memory of that size is allocated.
 """
 
 import warnings
@@ -14,6 +14,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from inr_factory.errors import one_line
+from inr_factory.generation.geometry.decoding import decode
 from inr_factory.generation.geometry.mesh import check_points
 from inr_factory.generation.geometry.ply import read_ply
 from inr_factory.generation.geometry.text_meshes import text_of
@@ -21,28 +22,26 @@ from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
 
-# What the array of points may be called among others in an .npz.
+# Names of the array of points in an .npz with several arrays.
 POINT_ARRAYS = ("points", "point", "pc", "pcd", "xyz", "coords", "pos", "data", "vertices", "arr_0")
 
 
 def read_points(name: str, content: bytes, max_points: int) -> Floats:
-    """The points (S, 3) of a file's content, in float64 and in its own units; `name` tells the format by its suffix.
+    """Read the points of a point cloud file. Normals and colours behind the coordinates are ignored.
 
-    What stands behind the three coordinates of a point (normals, colours) is passed over. Raises SignalError, and
-    nothing else, for content that is empty or damaged, that has NaN, or more than max_points.
+    Args:
+        name: File name; its suffix, one of READERS, names the format.
+        content: The bytes of the file.
+        max_points: Largest number of points that is accepted.
+
+    Returns:
+        Points (S, 3) in float64 and in the units of the file.
+
+    Raises:
+        SignalError: The content is empty, damaged, has NaN or more than max_points. Nothing else is raised.
     """
     read = READERS[PurePath(name).suffix.lower()]
-    if not content:
-        raise SignalError("the file is empty (0 bytes)")
-    try:
-        return checked_points(read(content), max_points)
-    except SignalError:
-        raise
-    except MemoryError:
-        raise SignalError(f"{len(content)} bytes need more memory than there is") from None
-    except Exception as error:
-        # A damaged file may raise anything at all in a decoder; it is one object's reason, kept in its record.
-        raise SignalError(f"cannot be read: {type(error).__name__}: {one_line(error)}") from error
+    return decode(content, lambda content: checked_points(read(content), max_points))
 
 
 def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
@@ -55,9 +54,9 @@ def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
         raise SignalError(f"{len(points)} points, source.max_faces allows {max_points}")
     if points.dtype.kind not in "iuf":
         raise SignalError(f"its points are of the type {points.dtype}, expected numbers")
-    found = np.ascontiguousarray(points[:, :3], np.float64)
-    check_points(found, "point")
-    return found
+    coords = np.ascontiguousarray(points[:, :3], np.float64)
+    check_points(coords, "point")
+    return coords
 
 
 def _read_text(content: bytes) -> Floats:
@@ -76,7 +75,7 @@ def _read_text(content: bytes) -> Floats:
 
 
 def _read_npy(content: bytes) -> NDArray[np.generic]:
-    """An array whose header claims no more than is there, and no Python objects."""
+    """An array whose header claims no more than the file has, and no Python objects."""
     file = BytesIO(content)
     version = npy_format.read_magic(file)
     header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}.get(version)
@@ -93,7 +92,7 @@ def _read_npy(content: bytes) -> NDArray[np.generic]:
 
 
 def _read_npz(content: bytes) -> NDArray[np.generic]:
-    """The array of points in an archive: the only one, or the one that is called so."""
+    """The array of points in an archive: the only one, or the one named in POINT_ARRAYS."""
     with zipfile.ZipFile(BytesIO(content)) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         name = next((name for name in POINT_ARRAYS if name in members), None)
