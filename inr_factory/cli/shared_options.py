@@ -9,7 +9,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.errors import FactoryError, UsageError, did_you_mean
-from inr_factory.storage.locations import Place, fetch_file, place
+from inr_factory.storage.locations import Location, fetch_file, parse_location
 
 if TYPE_CHECKING:
     from inr_factory.generation.signals import Source
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry
 
 
-def open_place(text: str | None) -> Place | None:
+def open_place(text: str | None) -> Location | None:
     """The place that an option names; a callback, since the errors of parsers lose their exit code."""
-    return None if text is None else place(text)
+    return None if text is None else parse_location(text)
 
 
 def fetch_set(text: str) -> Path:
@@ -28,7 +28,7 @@ def fetch_set(text: str) -> Path:
     from inr_factory.storage.manifest import MANIFEST, ORIGIN
     from inr_factory.storage.manifest_file import load_manifest
 
-    where = place(text)
+    where = parse_location(text)
     if isinstance(where, Path):
         return where
     from inr_factory.storage.shards import fetch_shards  # h5py and torch, which a folder does not need
@@ -102,7 +102,7 @@ Config = Annotated[
 
 
 def source_if_any(
-    manifest: "Manifest", dataset: Path, data_root: Place | None, check: bool = True
+    manifest: "Manifest", dataset: Path, data_root: Location | None, check: bool = True
 ) -> "tuple[Source | None, str | None]":
     """What the set was fitted to, or why it is not at hand; with `check` other data of the same names are refused."""
     from inr_factory.generation.execution.worker import check_source

@@ -12,7 +12,7 @@ from inr_factory.interop.conventions import Convention
 from inr_factory.interop.format import Contents, ForeignRow, Hints
 from inr_factory.interop.state_dicts import stack_layers
 from inr_factory.storage.atomic_files import remove_stale_temporaries
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import MANIFEST, Manifest
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
 
@@ -33,7 +33,7 @@ class ImportOptions:
     hints: Hints = field(default_factory=Hints)
     use_sidecar: bool = True
     source: Recipe | None = None
-    data_root: Place | None = None
+    data_root: Location | None = None
     unchecked: bool = False
     classes: tuple[str, ...] | int | None = None
     size: tuple[int, int] | None = None

@@ -15,7 +15,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.weight_matching import relative_distance
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def published(name: str) -> SetStatistics:
     return SetStatistics(name, PUBLISHED_SPEC, None, PUBLISHED[name], PUBLISHED_DISTANCE, None, None)
 
 
-def measure_set(root: Place, split: str = "train", count: int = 2000) -> SetStatistics:
+def measure_set(root: Location, split: str = "train", count: int = 2000) -> SetStatistics:
     """The statistics of a set in folder root, from `count` INRs of a split, evenly taken, and as many pairs at most.
 
     Raises UsageError where the split has fewer than two INRs.

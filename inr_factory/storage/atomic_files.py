@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inr_factory.errors import DISK_FULL, ResourceError
-from inr_factory.storage.locations import Place, Remote
+from inr_factory.storage.locations import Location, RemoteLocation
 from inr_factory.storage.manifest import SHARD_FOLDER
 
 WRITE_ATTEMPTS = 3
@@ -19,13 +19,13 @@ POLL_SECONDS = 0.01
 
 
 @contextlib.contextmanager
-def locked(root: Place) -> Iterator[bool]:
+def locked(root: Location) -> Iterator[bool]:
     """Keep other runs out of the set in folder root meanwhile.
 
     Yields:
         False where nothing can be locked: in stores, and in some network file systems.
     """
-    if isinstance(root, Remote):
+    if isinstance(root, RemoteLocation):
         yield False
         return
     from filelock import FileLock
@@ -45,7 +45,7 @@ def locked(root: Place) -> Iterator[bool]:
         lock.release()
 
 
-def write_atomically(path: Place, content: bytes) -> None:
+def write_atomically(path: Location, content: bytes) -> None:
     """Write a file so that it is complete or as before, also after a crash: temporary name, fsync, rename.
 
     Args:
@@ -55,7 +55,7 @@ def write_atomically(path: Place, content: bytes) -> None:
     Raises:
         ResourceError: where the disk is full. The temporary file is removed on any failure.
     """
-    if isinstance(path, Remote):
+    if isinstance(path, RemoteLocation):
         path.write_bytes(content)
         return
     for attempt in range(WRITE_ATTEMPTS):
@@ -95,7 +95,7 @@ def temporary_name(path: Path, token: str) -> Path:
     return path.with_name(f".{path.name}.{writer_name()}.{token}.tmp")
 
 
-def remove_stale_temporaries(root: Place, max_age: float = 3600) -> int:
+def remove_stale_temporaries(root: Location, max_age: float = 3600) -> int:
     """Remove temporary files whose writers are gone, and return how many.
 
     A writer on this machine is gone when its process is. One on another machine counts as gone when its file is
@@ -103,7 +103,7 @@ def remove_stale_temporaries(root: Place, max_age: float = 3600) -> int:
     again. Only files with a `temporary_name` are removed.
     """
     removed = 0
-    if isinstance(root, Remote):
+    if isinstance(root, RemoteLocation):
         return removed
     for path in [*root.glob(".*.tmp"), *(root / SHARD_FOLDER).glob(".*.tmp")]:
         name = re.fullmatch(r"\..+\.(\w+-\d{1,9})\.[0-9a-f]{8}\.tmp", path.name)

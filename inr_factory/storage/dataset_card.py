@@ -14,7 +14,7 @@ from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.card_croissant import croissant
 from inr_factory.storage.card_readme import abstract, readme
-from inr_factory.storage.locations import Place, near
+from inr_factory.storage.locations import Location, local_folder
 from inr_factory.storage.manifest import Manifest, check_inside
 
 README, CROISSANT = "README.md", "croissant.json"
@@ -34,7 +34,7 @@ class Card:
 NO_CARD = Card()
 
 
-def keep_card_of_whole(root: Place, manifest: Manifest) -> Card:
+def keep_card_of_whole(root: Location, manifest: Manifest) -> Card:
     """`keep_card` of a set that has all its shards, where its folder can be written; else nothing is done."""
     if manifest.missing(root):
         return NO_CARD
@@ -46,7 +46,7 @@ def keep_card_of_whole(root: Place, manifest: Manifest) -> Card:
         raise
 
 
-def keep_card(root: Place, manifest: Manifest) -> Card:
+def keep_card(root: Location, manifest: Manifest) -> Card:
     """Write the card of the set in folder root, unless one of this record is there already.
 
     croissant.json comes first and README.md last: a run that dies between leaves the old README.md, and the next one
@@ -76,12 +76,12 @@ def keep_card(root: Place, manifest: Manifest) -> Card:
     return Card(tuple(written), tuple(edited))
 
 
-def _is_current(root: Place, record: str) -> bool:
+def _is_current(root: Location, record: str) -> bool:
     names = [name for name in (README, BESIDE[README]) if _mark(record) in (_read(root, name) or "")]
     return bool(names) and any((root / name).is_file() for name in (CROISSANT, BESIDE[CROISSANT]))
 
 
-def _read(root: Place, name: str) -> str | None:
+def _read(root: Location, name: str) -> str | None:
     check_inside(root, root / name)
     try:
         return (root / name).read_text(encoding="utf-8")
@@ -105,7 +105,7 @@ def _is_ours(text: str) -> bool:
     return SEAL.search(text) is not None and _sealed(text) == text
 
 
-def _columns(root: Place, manifest: Manifest) -> Mapping[str, str]:
+def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
     """The columns of the set's shards, weights first, and numpy's letter for their kind; of a shard that has rows."""
     from inr_factory.storage.shards import ShardReader  # h5py, which a finished set does not need
 
@@ -113,7 +113,7 @@ def _columns(root: Place, manifest: Manifest) -> Mapping[str, str]:
     if entry is None:
         return {}
     try:
-        with near(root, entry.path) as folder:
+        with local_folder(root, entry.path) as folder:
             shard = ShardReader(folder, entry, check=False)
             kinds = {name: shard.column(name).dtype.kind for name in shard.column_names}
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import stable_seed
-from inr_factory.storage.locations import Place, Remote
+from inr_factory.storage.locations import Location, RemoteLocation
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -175,7 +175,7 @@ class Manifest(Record):
                     for block in range(self.splits[split].blocks):
                         yield shard_path(split, view, block)
 
-    def missing(self, root: Place) -> list[str]:
+    def missing(self, root: Location) -> list[str]:
         """Paths of shards that are not recorded, not there, or of another size than recorded."""
         size_of = file_sizes(root)
         present = {entry.path for entry in self.shards if size_of(entry.path) == entry.bytes}
@@ -200,24 +200,24 @@ def shard_path(split: str, view: int, block: int) -> str:
     return f"{SHARD_FOLDER}/{split}-view{view:03d}-{block:05d}.h5"
 
 
-def check_inside(root: Place, path: Place) -> None:
+def check_inside(root: Location, path: Location) -> None:
     """Raise IntegrityError for a file of a set that is a link out of it, by which a stranger's set would read yours."""
-    if isinstance(path, Remote) or isinstance(root, Remote):
+    if isinstance(path, RemoteLocation) or isinstance(root, RemoteLocation):
         return
     if (path.is_symlink() or path.parent.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
         raise IntegrityError(f"{path} is a link out of {root}; put the file itself there")
 
 
-def file_sizes(root: Place) -> Callable[[str], int | None]:
+def file_sizes(root: Location) -> Callable[[str], int | None]:
     """What gives the size of a shard by its path; of a store all are listed at once."""
-    if isinstance(root, Remote):
+    if isinstance(root, RemoteLocation):
         sizes = (root / SHARD_FOLDER).sizes()
         return lambda path: sizes.get(path.removeprefix(f"{SHARD_FOLDER}/"))
     return lambda path: file_size(root / path)
 
 
-def file_size(path: Place) -> int | None:
-    if isinstance(path, Remote):
+def file_size(path: Location) -> int | None:
+    if isinstance(path, RemoteLocation):
         return path.size()
     try:
         return path.stat().st_size

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError, one_line, validation_message
 from inr_factory.storage.atomic_files import locked, write_atomically
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -27,7 +27,7 @@ from inr_factory.storage.manifest import (
 SETTLING_SECONDS = (0.1, 0.3, 1.0)
 
 
-def load_manifest(root: Place) -> Manifest:
+def load_manifest(root: Location) -> Manifest:
     """Read and check the manifest of the set in folder root.
 
     Raises:
@@ -70,7 +70,7 @@ def load_manifest(root: Place) -> Manifest:
     return manifest
 
 
-def update_manifest(root: Place, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
+def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
     """Merge entries, and `views` if it grew, into the manifest on disk.
 
     Any number of runs may update one set: the file is read, merged and replaced under a lock, and left alone if
@@ -104,7 +104,7 @@ def update_manifest(root: Place, manifest: Manifest, entries: Iterable[ShardEntr
     return merged
 
 
-def _checked_content(root: Place, manifest: Manifest) -> bytes:
+def _checked_content(root: Location, manifest: Manifest) -> bytes:
     """The bytes of the manifest. Raises UsageError where no reader would accept them."""
     try:
         manifest.check_size()
@@ -116,7 +116,7 @@ def _checked_content(root: Place, manifest: Manifest) -> bytes:
     return content
 
 
-def record_until_visible(root: Place, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
+def record_until_visible(root: Location, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
     """Update the manifest at the end of a run, and again until it keeps the entries.
 
     Where files cannot be locked another run may overwrite entries with what it read before. The update is therefore
@@ -142,7 +142,7 @@ def replace_manifest(root: Path, manifest: Manifest) -> None:
                 write_atomically(path, content)
 
 
-def _update_origin(root: Place, manifest: Manifest) -> None:
+def _update_origin(root: Location, manifest: Manifest) -> None:
     """Write origin.json at the beginning and when there are more views.
 
     A file that is damaged or differs otherwise stays: `verify` names it, `repair` decides.
@@ -164,7 +164,7 @@ def origin_content(manifest: Manifest) -> bytes:
     return (json.dumps({**fields, "checksum": _fields_checksum(fields)}, indent=2) + "\n").encode()
 
 
-def load_origin(root: Place) -> Manifest | None:
+def load_origin(root: Location) -> Manifest | None:
     """The manifest without shards that origin.json holds; None where there is no such file.
 
     Raises IntegrityError where it is damaged.

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from inr_factory.storage.atomic_files import writer_alive, writer_name
-from inr_factory.storage.locations import Place, Remote
+from inr_factory.storage.locations import Location, RemoteLocation
 
 LOG_FOLDER = "logs"
 BEAT_SECONDS = 10.0
@@ -24,7 +24,7 @@ SILENT_SECONDS = 60.0  # a run that was not heard for so long is taken for dead
 class RunLog:
     """The log of this run on the set in folder root. `facts` say how it runs, `part` which of its shards."""
 
-    def __init__(self, root: Place, part: tuple[int, int], **facts: Any) -> None:
+    def __init__(self, root: Location, part: tuple[int, int], **facts: Any) -> None:
         now = datetime.now(UTC)
         self.path = root / LOG_FOLDER / f"{now:%Y%m%dT%H%M%S.%f}Z-{writer_name()}.log"
         self.part = part
@@ -36,7 +36,7 @@ class RunLog:
         """Add a line. Where that fails, on a full disk for instance, the run goes on: it tells of the disk itself."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts})
         with contextlib.suppress(OSError):
-            if isinstance(self.path, Remote):  # a store has no way to add to a file
+            if isinstance(self.path, RemoteLocation):  # a store has no way to add to a file
                 self.lines.append(line)
                 self.path.write_bytes("".join(f"{each}\n" for each in self.lines).encode())
                 return
@@ -53,7 +53,7 @@ class RunLog:
 
     def others(self) -> list[str]:
         """Names HOST-PID of other runs that are at work on the same part of the set now, by their logs; of a store none."""
-        if isinstance(self.path, Remote):
+        if isinstance(self.path, RemoteLocation):
             return []
         with contextlib.suppress(OSError):
             os.utime(self.path)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
-from inr_factory.storage.locations import Place, Remote, copy_of, fetch_file, near
+from inr_factory.storage.locations import Location, RemoteLocation, copy_folder, fetch_file, local_folder
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
     SPLITS,
@@ -71,7 +71,7 @@ def row_checksums(columns: Columns) -> NDArray[np.uint32]:
 
 
 def write_shard(
-    root: Place,
+    root: Location,
     key: tuple[str, int, int],
     spec: SirenSpec,
     columns: Columns,
@@ -288,13 +288,13 @@ class ShardReader:
         return _entry(self.key, columns, self.quarantine, size, sha256)
 
 
-def whole_shard(root: Place, key: tuple[str, int, int], spec: SirenSpec, fingerprint: str) -> ShardEntry | None:
+def whole_shard(root: Location, key: tuple[str, int, int], spec: SirenSpec, fingerprint: str) -> ShardEntry | None:
     """The entry of the shard (split, view, block) that lies in a set, if it is whole and that set's; None if not."""
     path = shard_path(*key)
     if file_size(root / path) is None:
         return None
     try:
-        with near(root, path) as folder:
+        with local_folder(root, path) as folder:
             shard = ShardReader.unrecorded(folder / path)
             entry = shard.describe()
     except (IntegrityError, FileNotFoundError):
@@ -303,14 +303,14 @@ def whole_shard(root: Place, key: tuple[str, int, int], spec: SirenSpec, fingerp
     return entry if ours and entry.path == path else None
 
 
-def fetch_shards(root: Place, entries: Iterable[ShardEntry]) -> Path:
+def fetch_shards(root: Location, entries: Iterable[ShardEntry]) -> Path:
     """A local folder that has these shards: root itself, or its copy, into which those are fetched that it lacks.
 
     Raises IntegrityError for a shard that is not as recorded, or not there.
     """
     if isinstance(root, Path):
         return root
-    folder = copy_of(root)
+    folder = copy_folder(root)
     for entry in entries:
         try:
             check_file(folder, entry, content=True)
@@ -320,7 +320,7 @@ def fetch_shards(root: Place, entries: Iterable[ShardEntry]) -> Path:
     return folder
 
 
-def fetch_shard(root: Remote, entry: ShardEntry, folder: Path) -> None:
+def fetch_shard(root: RemoteLocation, entry: ShardEntry, folder: Path) -> None:
     """Copy a shard into a folder, whatever it holds; IntegrityError where it is not there."""
     try:
         fetch_file(root / entry.path, folder / entry.path)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from inr_factory.errors import ResourceError
 from inr_factory.storage import atomic_files
 from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
-from inr_factory.storage.locations import place
+from inr_factory.storage.locations import parse_location
 from inr_factory.storage.manifest import MANIFEST
 
 
@@ -167,5 +167,5 @@ def test_where_nothing_can_be_locked_work_goes_on_without(tmp_path, monkeypatch,
     monkeypatch.setattr("fcntl.flock", refuse)
     with atomic_files.locked(tmp_path) as exclusive:
         assert not exclusive
-    with atomic_files.locked(place("memory://locks/set")) as exclusive:
+    with atomic_files.locked(parse_location("memory://locks/set")) as exclusive:
         assert not exclusive

@@ -12,8 +12,8 @@ from inr_factory.cli import main as cli
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.generation.execution.fit_dataset import Settings, estimate, fit_set
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.storage import locations as places
-from inr_factory.storage.locations import Remote, fetch_tree, place
+from inr_factory.storage import locations
+from inr_factory.storage.locations import RemoteLocation, fetch_tree, parse_location
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest
 
@@ -42,7 +42,7 @@ class FlakyStore(LocalFileSystem):
 @pytest.fixture(autouse=True)
 def store(monkeypatch, tmp_path):
     """Registers the stores, and keeps copies of remote files in the test's folder."""
-    monkeypatch.setattr(places, "RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(locations, "RETRY_SECONDS", (0.0, 0.0))
     monkeypatch.setattr("inr_factory.storage.manifest_file.SETTLING_SECONDS", (0.0,))
     monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(FlakyStore, "failures", 0)
@@ -59,21 +59,21 @@ def whole(tmp_path_factory):
 
 
 def remote(path):
-    return place(f"flaky://{path}")
+    return parse_location(f"flaky://{path}")
 
 
 def test_a_folder_stays_a_path_and_a_url_becomes_remote(tmp_path):
-    assert place("inrs/x") == Path("inrs/x")
-    assert place(f"file://{tmp_path}") == tmp_path
-    assert place("memory://a/b/") == Remote("memory://a/b")
-    assert str(Remote("memory://a") / "data/x.h5") == "memory://a/data/x.h5"
+    assert parse_location("inrs/x") == Path("inrs/x")
+    assert parse_location(f"file://{tmp_path}") == tmp_path
+    assert parse_location("memory://a/b/") == RemoteLocation("memory://a/b")
+    assert str(RemoteLocation("memory://a") / "data/x.h5") == "memory://a/data/x.h5"
     with pytest.raises(UsageError, match="no store sss://"):
-        place("sss://bucket/x")
+        parse_location("sss://bucket/x")
 
 
 @pytest.mark.parametrize("url", ["flaky", "memory"])
 def test_a_set_in_a_store_has_the_same_bytes(whole, tmp_path, url):
-    out = place(f"{url}://{tmp_path}/remote")
+    out = parse_location(f"{url}://{tmp_path}/remote")
     report = fit_set(tiny(), out, LOCAL)
     assert (report.made, report.missing) == (10, 0)
     names = {name: size for name, size in out.sizes().items() if not name.startswith("logs/")}
@@ -85,7 +85,7 @@ def test_a_set_in_a_store_has_the_same_bytes(whole, tmp_path, url):
         fsspec.filesystem("memory").rm(str(tmp_path), recursive=True)
 
 
-def test_a_store_that_fails_twice_is_asked_again(whole, store, tmp_path):
+def test_a_store_that_fails_twice_is_retried(whole, store, tmp_path):
     store.failures = 2
     fit_set(tiny(), remote(tmp_path / "set"), LOCAL)
     assert files(tmp_path / "set") == files(whole)
@@ -121,7 +121,7 @@ def test_a_store_that_is_gone_ends_the_run_by_a_resource_error_and_the_next_run_
 
 def test_a_file_gets_its_name_when_it_is_complete_but_where_a_put_is_atomic_at_once(store, tmp_path, monkeypatch):
     (remote(tmp_path) / "a").write_bytes(b"1")
-    monkeypatch.setattr(places, "PUT_WHOLE", {"flaky"})
+    monkeypatch.setattr(locations, "ATOMIC_PROTOCOLS", {"flaky"})
     (remote(tmp_path) / "b").write_bytes(b"2")
     assert [Path(path).name[:3] for path in store.puts] == [".a.", "b"]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
@@ -187,14 +187,14 @@ def test_images_in_a_store_are_copied_once_and_give_the_same_set(store, tmp_path
     fit_set(recipe, near, Settings(backend="local", workers=1, data_root=tmp_path / "images"))
     fit_set(recipe, far, Settings(backend="local", workers=1, data_root=remote(tmp_path / "images")))
     assert files(near) == files(far)
-    monkeypatch.setattr(places, "fetch_file", lambda *_: pytest.fail("it was fetched again"))
+    monkeypatch.setattr(locations, "fetch_file", lambda *_: pytest.fail("it was fetched again"))
     assert len(list(fetch_tree(remote(tmp_path / "images")).rglob("*.png"))) == 10
     with pytest.raises(UsageError, match="has no files"):
         fetch_tree(remote(tmp_path / "nothing"))
 
 
 def test_a_file_that_would_lie_outside_the_copy_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Remote, "sizes", lambda self: {"../../x": 3})
+    monkeypatch.setattr(RemoteLocation, "sizes", lambda self: {"../../x": 3})
     with pytest.raises(UsageError, match="outside"):
         fetch_tree(remote(tmp_path))
 
@@ -231,6 +231,6 @@ def test_a_store_that_is_down_is_no_store_without_a_set(whole, store, tmp_path, 
 
 
 @pytest.mark.parametrize("text", ["memory://", "memory:///", "file://"])
-def test_a_store_without_a_place_is_refused(text):
-    with pytest.raises(UsageError, match="no place in it"):
-        place(text)
+def test_a_store_without_a_folder_is_refused(text):
+    with pytest.raises(UsageError, match="no folder in it"):
+        parse_location(text)

@@ -19,7 +19,7 @@ from inr_factory.cli.shared_options import (
 )
 from inr_factory.errors import PartialError, UsageError
 from inr_factory.reporting.number_format import format_count, format_duration, format_rate
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 
 if TYPE_CHECKING:
     from inr_factory.generation.execution.run_settings import FitReport, Settings
@@ -110,7 +110,7 @@ def fit(
         raise typer.Exit(QUARANTINED)
 
 
-def _make(recipe: "Recipe", out: Place, how: "Settings") -> "FitReport":
+def _make(recipe: "Recipe", out: Location, how: "Settings") -> "FitReport":
     from inr_factory.generation.execution.fit_dataset import (
         fit_set,  # torch takes seconds to import, which a finished set does not need
     )
@@ -119,7 +119,7 @@ def _make(recipe: "Recipe", out: Place, how: "Settings") -> "FitReport":
         return fit_set(recipe, out, how, progress)
 
 
-def _estimate(recipe: "Recipe", out: Place, how: "Settings", as_json: bool) -> None:
+def _estimate(recipe: "Recipe", out: Location, how: "Settings", as_json: bool) -> None:
     from inr_factory.generation.execution.fit_dataset import estimate
 
     found = estimate(recipe, out, how)

@@ -20,7 +20,7 @@ from inr_factory.cli.shared_options import (
 )
 from inr_factory.errors import IntegrityError, PartialError, UsageError
 from inr_factory.reporting.number_format import format_count
-from inr_factory.storage.locations import Remote
+from inr_factory.storage.locations import RemoteLocation
 
 
 def status(
@@ -102,7 +102,7 @@ def verify(
     manifest = load_manifest(dataset)
     with ShardProgress("checksums", len(manifest.shards)) as progress:
         record_faults = check_manifest(dataset, manifest)
-        check = check_remote if isinstance(dataset, Remote) else check_shards
+        check = check_remote if isinstance(dataset, RemoteLocation) else check_shards
         faults = check(dataset, manifest, progress)
     bad = {fault.path for fault in faults} & {entry.path for entry in manifest.shards}
     faults = record_faults + faults

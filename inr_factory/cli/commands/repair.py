@@ -10,12 +10,12 @@ from inr_factory.cli.progress_bars import FitProgress, ShardProgress
 from inr_factory.cli.shared_options import DataRoot, Json, Workers
 from inr_factory.errors import IntegrityError, PartialError, UsageError
 from inr_factory.reporting.number_format import format_count
-from inr_factory.storage.locations import place
+from inr_factory.storage.locations import parse_location
 
 
 def folder_here(text: str) -> Path:
     """A set on this machine; UsageError for a URL: what lies in a store is not changed in place."""
-    where = place(text)
+    where = parse_location(text)
     if not isinstance(where, Path):
         raise UsageError(f"repair and merge work on folders, got {text}; copy the set here, mend it, and copy it back")
     return where

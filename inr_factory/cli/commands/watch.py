@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import SetProgress
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 
 if TYPE_CHECKING:
     from inr_factory.storage.manifest import Manifest
@@ -29,7 +29,7 @@ class Look:
     seconds_left: float | None = None
 
 
-def watch_set(dataset: Place, every: float, as_json: bool) -> None:
+def watch_set(dataset: Location, every: float, as_json: bool) -> None:
     """Look at the manifest every so many seconds until no shard is missing: a bar on a terminal, lines in a log file,
     or a JSON object a look on stdout."""
     from inr_factory.storage.manifest_file import load_manifest

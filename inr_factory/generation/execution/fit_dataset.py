@@ -29,7 +29,7 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.device import choose_device
 from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import keep_card_of_whole
-from inr_factory.storage.locations import Place, Remote
+from inr_factory.storage.locations import Location, RemoteLocation
 from inr_factory.storage.manifest import Manifest, SourceRecord, file_sizes
 from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.run_log import RunLog
@@ -39,7 +39,7 @@ PROBE_INRS, PROBE_SECONDS = 16, 8.0
 
 def fit_set(
     recipe: Recipe,
-    out: Place,
+    out: Location,
     settings: Settings | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     source: Source | None = None,
@@ -156,9 +156,9 @@ def estimate_bytes(manifest: Manifest, plan: Plan, tasks: list[ShardTask]) -> in
     return rows * (4 * manifest.siren_spec.num_parameters + 80) + len(tasks) * 20_000
 
 
-def check_disk(out: Place, needed: int) -> int | None:
+def check_disk(out: Location, needed: int) -> int | None:
     """Bytes free where `out` is or will be, None of a store. Raises ResourceError if they are fewer than needed."""
-    if isinstance(out, Remote):
+    if isinstance(out, RemoteLocation):
         return None
     folder = out.absolute()
     while not folder.exists():
@@ -186,7 +186,7 @@ class Estimate:
     inrs_per_second: float | None
 
 
-def estimate(recipe: Recipe, out: Place, settings: Settings) -> Estimate:
+def estimate(recipe: Recipe, out: Location, settings: Settings) -> Estimate:
     """Count what a run would make and fit a few INRs for a few seconds to say how long it would take."""
     found = load_set(recipe, out)
     device = str(choose_device(settings.device))

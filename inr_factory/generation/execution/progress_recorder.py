@@ -8,7 +8,7 @@ from time import monotonic
 from inr_factory.generation.execution.local_pool import Listener
 from inr_factory.generation.execution.shard_plan import Plan, ShardTask
 from inr_factory.generation.fitting.tally import Tally
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Manifest, ShardEntry, file_size
 from inr_factory.storage.manifest_file import record_until_visible, update_manifest
 from inr_factory.storage.run_log import RunLog
@@ -37,7 +37,7 @@ class Ledger:
 
     def __init__(
         self,
-        out: Place,
+        out: Location,
         manifest: Manifest,
         plan: Plan,
         tasks: Sequence[ShardTask],
@@ -120,7 +120,7 @@ class Ledger:
         self._hear(task, Tally())
 
 
-def adopt(out: Place, task: ShardTask, manifest: Manifest) -> ShardEntry | None:
+def adopt(out: Location, task: ShardTask, manifest: Manifest) -> ShardEntry | None:
     """The entry of a shard that lies there whole, as a run leaves it that was killed before it could record it."""
     key = (task.split, task.view, task.block)
     return whole_shard(out, key, manifest.siren_spec, manifest.fingerprint)

@@ -8,7 +8,7 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import Recipe, check_recipe
 from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import NO_CARD, Card, keep_card_of_whole
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import MANIFEST, Manifest
 from inr_factory.storage.manifest_file import load_manifest, load_origin
 
@@ -22,7 +22,7 @@ class Settings:
     `workers` None is one a GPU or core; `part` (i, n) makes every n-th shard from the i-th on.
     """
 
-    data_root: Place | None = None
+    data_root: Location | None = None
     backend: Backend = "ray"
     workers: int | None = None
     address: str | None = None
@@ -50,7 +50,7 @@ class FitReport:
     card: Card = NO_CARD
 
 
-def finished(recipe: Recipe, out: Place) -> FitReport | None:
+def finished(recipe: Recipe, out: Location) -> FitReport | None:
     """The report of a run that finds every shard recorded and there; None where something is to be made.
 
     Reads the manifest, the sizes of the shards and the card, which is written where it is missing, no more; what is
@@ -65,7 +65,7 @@ def finished(recipe: Recipe, out: Place) -> FitReport | None:
     return FitReport(found, 0, 0, 0, 0, monotonic() - started, card)
 
 
-def load_set(recipe: Recipe, out: Place) -> Manifest | None:
+def load_set(recipe: Recipe, out: Location) -> Manifest | None:
     """The manifest in folder out, None if there is none; UsageError if it is another recipe's."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; --out takes a folder")
@@ -94,6 +94,6 @@ def load_set(recipe: Recipe, out: Place) -> Manifest | None:
     return manifest
 
 
-def missing_paths(manifest: Manifest, views: int, out: Place) -> set[str]:
+def missing_paths(manifest: Manifest, views: int, out: Location) -> set[str]:
     """Paths of the shards of the first `views` views that are not both recorded and there."""
     return set(manifest.with_views(views).missing(out))

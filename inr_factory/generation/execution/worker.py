@@ -17,7 +17,7 @@ from inr_factory.generation.recipe import Recipe
 from inr_factory.generation.signals import Signal, SignalError, Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.locations import Place
+from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Quarantined, ShardEntry, ViewKey
 from inr_factory.storage.shards import whole_shard, write_shard
 
@@ -31,8 +31,8 @@ class Worker:
     """
 
     recipe: Recipe
-    data_root: Place | None
-    out: Place
+    data_root: Location | None
+    out: Location
     device: str
     source_fingerprint: str
     own: Source | None = None
@@ -113,7 +113,7 @@ def set_fingerprint(recipe: Recipe, source_fingerprint: str) -> str:
     return f"{recipe.fingerprint}-{source_fingerprint}"
 
 
-def check_source(source: Source, fingerprint: str, out: Place) -> None:
+def check_source(source: Source, fingerprint: str, out: Location) -> None:
     """Raise IntegrityError unless the source is the one that the set in folder out was begun with."""
     if source.fingerprint != fingerprint:
         raise IntegrityError(

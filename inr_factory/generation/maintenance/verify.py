@@ -18,7 +18,7 @@ from inr_factory.generation.recipe import check_recipe
 from inr_factory.generation.signals import Field, Signal, SignalError, Source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr
-from inr_factory.storage.locations import Place, Remote, near
+from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, shard_path
 from inr_factory.storage.manifest_file import load_origin
 from inr_factory.storage.shards import ShardReader
@@ -46,12 +46,12 @@ class Rendered:
     median_psnr: float
 
 
-def check_manifest(root: Place, manifest: Manifest) -> list[Fault]:
+def check_manifest(root: Location, manifest: Manifest) -> list[Fault]:
     """Faults of the record itself: of what it says beside its shards, and of the places that it gives them."""
     return check_head(root, manifest) + check_places(manifest)
 
 
-def check_head(root: Place, manifest: Manifest) -> list[Fault]:
+def check_head(root: Location, manifest: Manifest) -> list[Fault]:
     """Faults of what the record says beside its shards: against origin.json, and its recipe against its fingerprint."""
     faults: list[Fault] = []
     try:
@@ -131,13 +131,15 @@ def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry]
     return faults
 
 
-def check_remote(root: Remote, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Fault]:
+def check_remote(
+    root: RemoteLocation, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None
+) -> list[Fault]:
     """Faults of a set in a store, as `check_shards` finds them: every shard is fetched, looked at and forgotten."""
     faults = []
     for entry in manifest.shards:
         alone = manifest.model_copy(update={"shards": (entry,)})
         try:
-            with near(root, entry.path) as folder:
+            with local_folder(root, entry.path) as folder:
                 faults += check_shards(folder, alone, on_shard)
         except FileNotFoundError:
             faults += check_shards(Path(os.devnull), alone, on_shard)
@@ -150,10 +152,10 @@ def unrecorded(name: str) -> str:
     return f"{name} is not recorded; inr-factory repair records it or sets it aside"
 
 
-def median_quality(root: Place, entries: Sequence[ShardEntry]) -> dict[str, float]:
+def median_quality(root: Location, entries: Sequence[ShardEntry]) -> dict[str, float]:
     """Medians over the INRs of some shards of what they say of quality beside the PSNR; none for images and
     of sets in a store, which would have to be fetched."""
-    if isinstance(root, Remote):
+    if isinstance(root, RemoteLocation):
         return {}
     shards = [ShardReader(root, entry, check=False) for entry in entries if entry.rows]
     names = [name for name in QUALITIES if shards and all(name in shard.column_names for shard in shards)]

@@ -3,10 +3,10 @@
 from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import ImageSource, OwnSource, ShapeSource
 from inr_factory.generation.signals import Source
-from inr_factory.storage.locations import Place, Remote, fetch_tree
+from inr_factory.storage.locations import Location, RemoteLocation, fetch_tree
 
 
-def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Place | None = None) -> Source:
+def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Location | None = None) -> Source:
     """The collection, its files looked for below `data_root` (default: $INR_FACTORY_DATA, else ./data).
 
     Files of a store are copied to this machine, once. Cheap enough that each process of a cluster opens its own.
@@ -18,7 +18,7 @@ def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Place 
             "a set of collection own was made of a Source written in Python, which no recipe can open; go on with it "
             "from there: fit_set(recipe, out, source=...)"
         )
-    if isinstance(data_root, Remote):
+    if isinstance(data_root, RemoteLocation):
         data_root = fetch_tree(data_root)
     if isinstance(config, ShapeSource):
         from inr_factory.generation.sources.shape_collections import (

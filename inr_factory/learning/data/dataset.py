@@ -20,7 +20,7 @@ from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.data.label_noise import noisy_labels
 from inr_factory.learning.data.weight_reader import WeightReader, WeightsLocation
 from inr_factory.learning.targets import one_hot
-from inr_factory.storage.locations import Place, place
+from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader, fetch_shards
@@ -49,7 +49,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        path: str | Place,
+        path: str | Location,
         split: str = "train",
         views: int | Sequence[int] | None = None,
         classes: str | Sequence[str | int] | None = None,
@@ -62,7 +62,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         check: bool = True,
         in_memory: bool = False,
     ) -> None:
-        where = place(path)
+        where = parse_location(path)
         self.manifest = load_manifest(where)
         self.spec = self.manifest.siren_spec
         self.classes = self.manifest.classes
