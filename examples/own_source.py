@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import Recipe
 from inr_factory.generation.signals import Item, Signal, pixel_grid
 
@@ -36,5 +36,5 @@ if __name__ == "__main__":
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "inrs/textures")
     fields = {"views": 2, "spec": {"hidden_dim": 16, "omega_0": 10}, "fit": {"learning_rate": 3e-3, "target_psnr": 35}}
     recipe = Recipe.model_validate({"name": "textures", "source": {"collection": "own"}, **fields})
-    report = fit_set(recipe, out, Settings(backend="local"), source=Textures())
+    report = fit_dataset(recipe, out, backend="local", source=Textures())
     print(f"{out}: {report.inrs} INRs made, {len(report.manifest.quarantine)} in quarantine")

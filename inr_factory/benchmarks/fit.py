@@ -27,13 +27,13 @@ from inr_factory.benchmarks.harness import (
     one_thread,
     repeat,
 )
-from inr_factory.generation.execution.local_pool import num_cores
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig, ImageSource
 from inr_factory.generation.signals import Signal, pixel_grid
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import start_values
+from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 

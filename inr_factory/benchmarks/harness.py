@@ -13,7 +13,7 @@ from time import perf_counter
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.execution.local_pool import num_cores
+from inr_factory.inr.cpu import num_cores
 
 ROUNDS = 9
 

@@ -4,13 +4,15 @@ import shutil
 from pathlib import Path
 from statistics import median
 from time import monotonic
+from typing import Any
 
 from inr_factory.benchmarks.fixtures import scratch_folder, set_bytes
 from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, summarize
-from inr_factory.generation.execution.fit_dataset import Backend, Settings, fit_set
-from inr_factory.generation.execution.local_pool import num_cores
-from inr_factory.generation.execution.progress_recorder import Progress
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.progress_recorder import FitProgress
+from inr_factory.generation.execution.run_settings import Backend
 from inr_factory.generation.recipe import Recipe, load_recipe
+from inr_factory.inr.cpu import num_cores
 
 TURNS = 3
 MOST_INRS = 10_000  # of one run: what is asked with --rows, but no more
@@ -31,7 +33,9 @@ def benchmark_pipeline(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
             for backend in BACKENDS:
                 for name, engine in (("fit by sprint", "auto"), ("without fitting", "none")):
                     recipe = full_speed(base, count, engine)
-                    rate, start = timed_fit(recipe, folder / "set", Settings(settings.data_root, backend))
+                    rate, start = timed_fit(
+                        recipe, folder / "set", {"data_root": settings.data_root, "backend": backend}
+                    )
                     rates.setdefault(f"{name}, {backend}", []).append(rate)
                     starts.setdefault(f"{name}, {backend}", []).append(start)
             settings.say(f"turn {turn + 1} of {TURNS} done")
@@ -56,18 +60,18 @@ def full_speed(base: str, count: int, engine: str) -> Recipe:
     return load_recipe(base, ["fit.optimizer=sprint", "fit.learning_rate=8e-3", "fit.steps=80", *own, *floor])
 
 
-def timed_fit(recipe: Recipe, out: Path, settings: Settings) -> tuple[float, float]:
+def timed_fit(recipe: Recipe, out: Path, settings: dict[str, Any]) -> tuple[float, float]:
     """INRs per second of a run from its first INRs to its last, and all its other seconds. The set is removed."""
     started = monotonic()
     seen: list[tuple[int, float]] = []
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: FitProgress) -> None:
         done = progress.tally.done
         if done and (not seen or done > seen[-1][0]):
             seen[1:] = [(done, monotonic())]
 
     try:
-        fit_set(recipe, out, settings, watch)
+        fit_dataset(recipe, out, **settings, on_progress=watch)
     finally:
         shutil.rmtree(out, ignore_errors=True)
     (first, since), (last, until) = seen[0], seen[-1]

@@ -40,14 +40,14 @@ class Actor:
         self.ray, self.name, self.dead = ray, name, False
         self.node: str | None = None
         self.calls: set[Call] = set()
-        self.arrival = Call()
-        self.arrive = SimpleNamespace(remote=self._arrive)
+        self.started = Call()
+        self.node_id = SimpleNamespace(remote=self._node_id)
         self.make = SimpleNamespace(remote=self._make)
         self.progress = SimpleNamespace(remote=lambda: self._after(0.0, Tally()))
 
-    def _arrive(self) -> Call:
-        self.calls.add(self.arrival)
-        return self.arrival
+    def _node_id(self) -> Call:
+        self.calls.add(self.started)
+        return self.started
 
     def _make(self, task: ShardTask) -> Call:
         self.ray.runs.append((self.name, self.node, task))
@@ -85,7 +85,7 @@ class SimulatedRay:
         """Let something happen at a time."""
         heapq.heappush(self._events, (time, next(self._order), event))
 
-    def hire(self) -> Actor:
+    def start_actor(self) -> Actor:
         actor = Actor(self, next(self._names))
         self.actors.append(actor)
         self.waiting.append(actor)
@@ -117,7 +117,7 @@ class SimulatedRay:
             self.waiting.remove(actor)
             actor.node = room
             self.used[room] = self.used.get(room, 0) + 1
-            self.finish(actor, actor.arrival, room)
+            self.finish(actor, actor.started, room)
 
     def _end(self, actor: Actor) -> None:
         actor.dead = True

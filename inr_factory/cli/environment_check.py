@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from inr_factory.errors import FactoryError, ResourceError, one_line
-from inr_factory.generation.execution.local_pool import num_cores
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
 from inr_factory.generation.recipe import builtin_recipes
+from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
 

@@ -15,7 +15,7 @@ from inr_factory.cli import terminal
 from inr_factory.reporting.number_format import format_duration, format_rate
 
 if TYPE_CHECKING:
-    from inr_factory.generation.execution.progress_recorder import Progress as FitState
+    from inr_factory.generation.execution.progress_recorder import FitProgress as FitState
 
 LINE_SECONDS = 10.0
 
@@ -38,7 +38,8 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        if self.bar.live.is_started:
+            self.bar.stop()
 
 
 class FitProgress(_Bar):
@@ -54,7 +55,11 @@ class FitProgress(_Bar):
         )  # fmt: skip
         super().__init__(f"fit {name}", *columns, total=None, transient=False, rate="starting", psnr="")
 
+    def __enter__(self) -> Self:
+        return self  # the bar appears with the first progress: not for a set that is complete
+
     def __call__(self, state: "FitState") -> None:
+        self.bar.start()
         for note in state.notes[self.notes_logged :]:
             terminal.log_info(note)
         self.notes_logged = len(state.notes)

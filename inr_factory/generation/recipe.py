@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from inr_factory.errors import UsageError, describe_fault, did_you_mean, shorten
 from inr_factory.inr.spec import Activation, SirenSpec, Start
 from inr_factory.inr.stable_hash import fingerprint
+from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -79,7 +80,7 @@ class ShapeSource(Section):
 
 
 class OwnSource(Section):
-    """Objects of a Source that is written in Python and handed to `fit_set`: no recipe can say where its code lies."""
+    """Objects of a Source that is written in Python and handed to `fit_dataset`: no recipe can say where its code lies."""
 
     collection: Literal["own"]
 
@@ -201,7 +202,7 @@ class Recipe(Section):
 
     def difference(self, other: "Recipe") -> str:
         """The first setting in which another recipe's shards would differ, as `key: mine here, other there`."""
-        mine, theirs = _flat(self.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+        mine, theirs = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
         for key in sorted(mine.keys() | theirs.keys()):
             if key not in ("name", "views", "quarantine_threshold") and mine.get(key) != theirs.get(key):
                 return f"{key} is {mine.get(key)} here, {theirs.get(key)} there"
@@ -220,19 +221,28 @@ def builtin_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of a built-in name or a YAML file, with overrides `key.key=value` laid over it.
+def load_recipe(recipe: "str | Path | Recipe", settings: Sequence[str] = (), **values: Any) -> Recipe:
+    """Read a recipe and lay settings over it.
 
-    A file may begin from another recipe: `base: NAME`. Raises UsageError in one line for a name, key or value
-    that is not known, with the nearest known one.
+    Args:
+        recipe: a built-in name, a YAML file (which may inherit from another recipe: `base: NAME`), or a `Recipe`.
+        settings: "key=value" strings with dotted keys and YAML values, for example "fit.steps=500".
+        values: values of top-level keys, for example `views=5`; None leaves a key as it is.
+
+    Returns:
+        The recipe with every default filled in.
+
+    Raises:
+        UsageError: for an unknown name, key or value; the message suggests the nearest known one.
     """
-    fields = _read(name, seen=())
-    for override in overrides:
-        key, equals, text = override.partition("=")
+    fields = recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else _read(str(recipe), seen=())
+    for setting in settings:
+        key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"--set takes key=value, got {override!r}; for example --set fit.steps=500")
-        _put(fields, key.strip().split("."), parse_yaml(text, f"--set {override}"))
-    return check_recipe(fields, origin=name)
+            raise UsageError(f"--set takes key=value, got {setting!r}; for example --set fit.steps=500")
+        fields = _with_value(fields, key.strip().split("."), parse_yaml(text, f"--set {setting}"))
+    fields |= {key: value for key, value in values.items() if value is not None}
+    return check_recipe(fields, origin=recipe.name if isinstance(recipe, Recipe) else str(recipe))
 
 
 def check_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
@@ -259,31 +269,18 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UsageError(f"recipe {name} must be a mapping of keys to values, got {type(fields).__name__}")
     fields = {"name": path.stem, **fields}
     base = fields.pop("base", None)
-    return fields if base is None else _merge(_read(str(base), (*seen, name)), fields)
+    return fields if base is None else merge(_read(str(base), (*seen, name)), fields)
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _put(fields: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for depth, key in enumerate(path[:-1]):
-        inner = fields.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"--set {'.'.join(path)}: {'.'.join(path[: depth + 1])} holds a value, not keys")
-        fields[key] = fields = dict(inner)
-    fields[path[-1]] = value
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in fields.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+def _with_value(fields: Mapping[str, Any], path: Sequence[str], value: Any, outer: str = "") -> dict[str, Any]:
+    """The fields with another value at a path of keys."""
+    key, *rest = path
+    if rest:
+        inner = fields.get(key, {})
+        if not isinstance(inner, Mapping):
+            raise UsageError(f"--set {outer}{'.'.join(path)}: {outer}{key} holds a value, not keys")
+        value = _with_value(inner, rest, value, f"{outer}{key}.")
+    return {**fields, key: value}
 
 
 def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:

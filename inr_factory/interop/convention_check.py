@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from inr_factory.errors import FactoryError
-from inr_factory.generation.maintenance.verify import mean_squared_errors
+from inr_factory.generation.maintenance.render_check import mean_squared_errors
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.metrics import psnr
 from inr_factory.interop.conventions import TARGETS, Convention, from_convention

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError
-from inr_factory.generation.maintenance.verify import check_manifest, check_shards
+from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
 from inr_factory.storage.dataset_card import CROISSANT, README, keep_card
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 

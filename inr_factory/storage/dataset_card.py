@@ -6,7 +6,7 @@ by which one that a user has edited is known and left alone.
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from inr_factory.errors import IntegrityError
@@ -34,9 +34,12 @@ class Card:
 NO_CARD = Card()
 
 
-def keep_card_of_whole(root: Location, manifest: Manifest) -> Card:
-    """`keep_card` of a set that has all its shards, where its folder can be written; else nothing is done."""
-    if manifest.missing(root):
+def keep_card_of_whole(root: Location, manifest: Manifest, missing: Collection[str] | None = None) -> Card:
+    """`keep_card` of a set that has all its shards, where its folder can be written; else nothing is done.
+
+    `missing` are the paths of its missing shards, where the caller knows them.
+    """
+    if manifest.missing(root) if missing is None else missing:
         return NO_CARD
     try:
         return keep_card(root, manifest)

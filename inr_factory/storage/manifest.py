@@ -175,9 +175,12 @@ class Manifest(Record):
                     for block in range(self.splits[split].blocks):
                         yield shard_path(split, view, block)
 
-    def missing(self, root: Location) -> list[str]:
-        """Paths of shards that are not recorded, not there, or of another size than recorded."""
-        size_of = file_sizes(root)
+    def missing(self, root: Location, size_of: Callable[[str], int | None] | None = None) -> list[str]:
+        """Paths of shards that are not recorded, not there, or of another size than recorded.
+
+        `size_of` are the `file_sizes` of the set, where the caller has them.
+        """
+        size_of = size_of or file_sizes(root)
         present = {entry.path for entry in self.shards if size_of(entry.path) == entry.bytes}
         return [path for path in self.shard_names() if path not in present]
 

@@ -288,7 +288,7 @@ class ShardReader:
         return _entry(self.key, columns, self.quarantine, size, sha256)
 
 
-def whole_shard(root: Location, key: tuple[str, int, int], spec: SirenSpec, fingerprint: str) -> ShardEntry | None:
+def find_valid_shard(root: Location, key: tuple[str, int, int], spec: SirenSpec, fingerprint: str) -> ShardEntry | None:
     """The entry of the shard (split, view, block) that lies in a set, if it is whole and that set's; None if not."""
     path = shard_path(*key)
     if file_size(root / path) is None:

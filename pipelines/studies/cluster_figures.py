@@ -32,15 +32,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from inr_factory.benchmarks.pipeline import full_speed
 from inr_factory.benchmarks.simulated_ray import Actor, SimulatedRay
-from inr_factory.generation.execution import fit_dataset as factory
-from inr_factory.generation.execution.fit_dataset import Settings, describe_set, fit_set
-from inr_factory.generation.execution.progress_recorder import Ledger, Progress
+from inr_factory.generation.execution import fit_plan
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.fit_plan import describe_set
+from inr_factory.generation.execution.progress_recorder import FitProgress, ProgressRecorder
 from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.ray_pool import connected
-from inr_factory.generation.execution.scheduler import Crew
-from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_plan
+from inr_factory.generation.execution.scheduler import Scheduler
+from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
 from inr_factory.generation.fitting.tally import Tally
-from inr_factory.generation.recipe import Recipe, check_recipe, load_recipe
+from inr_factory.generation.recipe import check_recipe, load_recipe
 from inr_factory.generation.signals import Item
 from inr_factory.storage.manifest import PSNRSummary, ShardEntry
 from inr_factory.storage.manifest_file import update_manifest
@@ -59,7 +60,7 @@ def measure_share(data_root: Path | None, count: int) -> dict[str, Any]:
     seen: list[dict[str, float]] = []
     last = 0.0
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: FitProgress) -> None:
         nonlocal last
         if progress.tally.done and (not seen or monotonic() - last > 1 or progress.tally.done == progress.inrs):
             last = monotonic()
@@ -67,7 +68,9 @@ def measure_share(data_root: Path | None, count: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder, connected(None, num_cpus=2):
         started = monotonic()
-        report = fit_set(recipe, Path(folder) / "set", Settings(data_root, "ray", workers=2), watch)
+        report = fit_dataset(
+            recipe, Path(folder) / "set", data_root=data_root, backend="ray", workers=2, on_progress=watch
+        )
         seconds = monotonic() - started
     between = seen[-1].pop("clock") - seen[0].pop("clock")
     spent = {name: seen[-1][name] - seen[0].get(name, 0.0) for name in seen[-1]}
@@ -108,7 +111,7 @@ def measure_bytes() -> dict[str, Any]:
     manifest. Weights do not."""
     recipe = full_speed("digits", SHARD_OBJECTS, "none")
     with tempfile.TemporaryDirectory() as folder:
-        manifest = fit_set(recipe, Path(folder) / "set", Settings(backend="local", workers=1)).manifest
+        manifest = fit_dataset(recipe, Path(folder) / "set", backend="local", workers=1).manifest
     sizes = {
         "task to an actor": max(len(pickle.dumps(ShardTask(e.split, e.view, e.block))) for e in manifest.shards),
         "entry to the driver": max(len(pickle.dumps(entry)) for entry in manifest.shards),
@@ -144,7 +147,7 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
     )  # fmt: skip
     started, before = perf_counter(), _memory()
     source: Any = _ManyObjects(objects)
-    plan = make_plan(recipe, source)
+    plan = make_shard_plan(recipe, source)
     tasks = plan.tasks(views)
     planned, of_plan = perf_counter() - started, _memory() - before
     rng = random.Random(0)
@@ -170,25 +173,27 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
         def clock() -> float:  # work takes its real time
             return ray.now + process_time() - busy
 
-        ledger = Ledger(out, manifest, plan, tasks, set(), RunLog(out, (0, 1)), None, clock)
-        heard = ledger.listener.done
+        recorder = ProgressRecorder(out, manifest, plan, tasks, set(), RunLog(out, (0, 1)), None, clock)
+        heard = recorder.listener.done
 
         most = 0
 
         def done(task: ShardTask, entry: ShardEntry) -> None:
             nonlocal most
             heard(task, entry)
-            most = max(most, len(driver.members))
-            if len(ledger.made) % max(1, len(tasks) // 10) == 0:
-                samples.append((len(ledger.made), process_time() - busy, _memory()))
-                say(f"{len(ledger.made):,} shards, {samples[-1][1]:.1f} s of CPU, {samples[-1][2]:.0f} MB")
+            most = max(most, len(driver.actors))
+            if len(recorder.made) % max(1, len(tasks) // 10) == 0:
+                samples.append((len(recorder.made), process_time() - busy, _memory()))
+                say(f"{len(recorder.made):,} shards, {samples[-1][1]:.1f} s of CPU, {samples[-1][2]:.0f} MB")
 
-        listener = type(ledger.listener)(ledger.listener.progress, done, ledger.listener.death)
-        driver = Driver(ray, ray.hire, Crew(ledger.todo(), len(tasks)), listener, clock=lambda: ray.now)
+        listener = type(recorder.listener)(recorder.listener.progress, done, recorder.listener.death)
+        driver = Driver(
+            ray, ray.start_actor, Scheduler(recorder.pending_tasks(), len(tasks)), listener, clock=lambda: ray.now
+        )
         driver.run()
-        ledger.finish()
+        recorder.finish()
         size = (out / "manifest.json").stat().st_size
-        whole = len(ledger.manifest.shards) == len(tasks)
+        whole = len(recorder.manifest.shards) == len(tasks)
     tenths = [1000 * (second[1] - first[1]) / (second[0] - first[0]) for first, second in pairwise(samples)]
     return {
         "INRs": objects * views,
@@ -206,8 +211,8 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
     }
 
 
-def _entry(plan: Plan, task: ShardTask) -> ShardEntry:
-    rows = len(plan.blocks[task.split][task.block])
+def _entry(plan: ShardPlan, task: ShardTask) -> ShardEntry:
+    rows = plan.num_objects(task)
     digest = hashlib.sha256(task.path.encode()).hexdigest()
     return ShardEntry(
         path=task.path, split=task.split, view=task.view, block=task.block, rows=rows, bytes=rows * 4800, sha256=digest,
@@ -229,37 +234,29 @@ def compare_runs(say: Callable[[str], None]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         sets: dict[str, str] = {}
 
-        def fit(name: str, settings: Settings, watch: Callable[[Any], None] | None = None) -> None:
+        def fit(name: str, settings: dict[str, Any], watch: Callable[[Any], None] | None = None) -> None:
             out = Path(folder) / "set"
-            fit_set(recipe, out, settings, watch)
+            fit_dataset(recipe, out, **settings, on_progress=watch)
             sets[name] = _digest(out)
             say(f"{name}: {sets[name][:16]}")
             shutil.rmtree(out)
 
-        fit("one process", Settings(backend="local", workers=1))
+        fit("one process", {"backend": "local", "workers": 1})
         for workers in (1, 2, 4):
-            fit(f"Ray, {workers} actors", Settings(backend="ray", workers=workers))
-        fit_shuffled(lambda: fit("Ray, 2 actors, shuffled", Settings(backend="ray", workers=2)))
-        fit_on_two_nodes(lambda watch: fit("Ray, two nodes, one killed", Settings(backend="ray"), watch))
+            fit(f"Ray, {workers} actors", {"backend": "ray", "workers": workers})
+        fit_shuffled(lambda: fit("Ray, 2 actors, shuffled", {"backend": "ray", "workers": 2}))
+        fit_on_two_nodes(lambda watch: fit("Ray, two nodes, one killed", {"backend": "ray"}, watch))
     return {**{name: digest[:16] for name, digest in sets.items()}, "all the same": len(set(sets.values())) == 1}
 
 
 def fit_shuffled(fit: Callable[[], None]) -> None:
     """A fit whose tasks come in random order."""
-    real = factory.make_plan
-
-    def shuffled(recipe: Recipe, source: Any) -> Plan:
-        class Shuffled(Plan):
-            def tasks(self, views: int) -> list[ShardTask]:
-                return random.Random(1).sample(tasks := super().tasks(views), len(tasks))
-
-        return Shuffled(real(recipe, source).blocks)
-
-    factory.make_plan = shuffled
+    in_order = fit_plan._tasks_of_part
+    fit_plan._tasks_of_part = lambda *given: random.Random(1).sample(tasks := in_order(*given), len(tasks))
     try:
         fit()
     finally:
-        factory.make_plan = real
+        fit_plan._tasks_of_part = in_order
 
 
 def fit_on_two_nodes(fit: Callable[[Callable[[Any], None]], None]) -> None:

@@ -13,7 +13,7 @@ from time import monotonic
 import numpy as np
 import torch
 
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import load_recipe
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.data.dataset import INRDataset
@@ -51,7 +51,7 @@ def measure(
     recipe = load_recipe("dwsnets_fashion_mnist", settings)
     out = work / f"{start}-{rate:g}-{steps}-{'40dB' if stop else 'all'}-{count}"
     begun = monotonic()
-    report = fit_set(recipe, out, Settings(data_root, "local", 1, None, "cpu"))
+    report = fit_dataset(recipe, out, data_root=data_root, backend="local", workers=1, device="cpu")
     if report.made:
         (out / "seconds").write_text(f"{monotonic() - begun:.0f}\n")
     data = INRDataset(out, "train")

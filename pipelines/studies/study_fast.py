@@ -20,7 +20,7 @@ from time import monotonic
 
 import torch
 
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import load_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
@@ -91,7 +91,7 @@ def make(work: Path, name: str, how: list[str], data_root: Path, limit: int, vie
     out = folder(work, name, limit)
     recipe = load_recipe("fashion_mnist_40db", [f"limit={limit}", f"views={views}", *how])
     started = monotonic()
-    report = fit_set(recipe, out, Settings(data_root, backend="local"))
+    report = fit_dataset(recipe, out, data_root=data_root, backend="local")
     note = work / f"{out.name}.seconds"
     if report.made or not note.exists():
         note.write_text(str(monotonic() - started))

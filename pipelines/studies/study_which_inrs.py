@@ -26,12 +26,12 @@ from time import process_time
 
 import torch
 
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
-from inr_factory.generation.execution.local_pool import num_cores
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import Recipe, load_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
+from inr_factory.inr.cpu import num_cores
 from inr_factory.learning.training.sweep import (
     Grid,
     Row,
@@ -99,7 +99,7 @@ def study(
         raise SystemExit(f"--only {only} matches none of {', '.join(way.name for way in ways())}")
     if not figures_only:
         for number, way in enumerate(found, 1):
-            fit_set(way.recipe, work / "sets" / way.name, Settings(data_root, backend="local"))
+            fit_dataset(way.recipe, work / "sets" / way.name, data_root=data_root, backend="local")
             print(f"set {number} of {len(found)}: {way.name}", flush=True)
     plan = Sweep(
         train={"model": model, **TRAIN},

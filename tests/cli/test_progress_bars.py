@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from inr_factory.cli import progress_bars, terminal
-from inr_factory.generation.execution.progress_recorder import Progress
+from inr_factory.generation.execution.progress_recorder import FitProgress
 from inr_factory.generation.fitting.tally import Tally
 
 
@@ -24,8 +24,8 @@ def hasty(monkeypatch):
 
 def test_a_log_gets_lines_with_count_rate_quality_and_time_left(hasty, capfd):
     with progress_bars.FitProgress("digits") as progress:
-        progress(Progress(inrs=1000))
-        progress(Progress(inrs=1000, tally=Tally(250, 200, 8000.0, 5)))
+        progress(FitProgress(inrs=1000))
+        progress(FitProgress(inrs=1000, tally=Tally(250, 200, 8000.0, 5)))
     first, second = capfd.readouterr().err.strip().splitlines()
     assert first == "0 of 1,000 INRs, starting"
     assert second.startswith("250 of 1,000 INRs, ")
@@ -35,7 +35,7 @@ def test_a_log_gets_lines_with_count_rate_quality_and_time_left(hasty, capfd):
 
 def test_a_note_is_said_once(hasty, capfd):
     with progress_bars.FitProgress("digits") as progress:
-        state = Progress(inrs=10, notes=["a worker died"])
+        state = FitProgress(inrs=10, notes=["a worker died"])
         progress(state)
         progress(state)
     assert capfd.readouterr().err.count("a worker died") == 1
@@ -46,7 +46,7 @@ def test_the_time_left_does_not_count_the_start(hasty, monkeypatch, capfd):
     monkeypatch.setattr(progress_bars, "monotonic", lambda: now)
     with progress_bars.FitProgress("digits") as progress:
         for now, done in [(130.0, 10), (140.0, 110)]:  # noqa: B007
-            progress(Progress(inrs=1110, tally=Tally(done, done, 40.0 * done, done)))
+            progress(FitProgress(inrs=1110, tally=Tally(done, done, 40.0 * done, done)))
     assert capfd.readouterr().err.splitlines()[-1].endswith("2 min left")  # 1,000 at 10 a second
 
 
@@ -84,5 +84,5 @@ def test_a_terminal_gets_a_table_with_the_best_epoch_marked_and_the_step_at_work
 
 def test_quiet_leaves_out_progress(hasty, quiet, capfd):
     with progress_bars.FitProgress("digits") as progress:
-        progress(Progress(inrs=1000, notes=["a worker died"]))
+        progress(FitProgress(inrs=1000, notes=["a worker died"]))
     assert capfd.readouterr() == ("", "")

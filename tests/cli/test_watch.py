@@ -8,7 +8,7 @@ from support.tiny_recipes import LOCAL, tiny
 
 from inr_factory.cli import main as cli
 from inr_factory.cli.commands.watch import look_at
-from inr_factory.generation.execution.fit_dataset import fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.manifest import MANIFEST, Quarantined
 from inr_factory.storage.manifest_file import load_manifest
@@ -17,7 +17,7 @@ from inr_factory.storage.manifest_file import load_manifest
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     return load_manifest(out)
 
 
@@ -49,7 +49,7 @@ def test_what_is_in_quarantine_counts_as_done(whole):
 
 def test_watching_a_set_that_is_being_made_ends_with_it(whole, tmp_path, capsys, monkeypatch):
     out = tmp_path / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     write_atomically(out / MANIFEST, first(whole, 3).to_json().encode())
     waits = []
 
@@ -70,7 +70,7 @@ def test_watching_a_set_that_is_being_made_ends_with_it(whole, tmp_path, capsys,
 
 def test_watching_a_whole_set_ends_at_once_and_json_is_an_object_a_look(whole, tmp_path, capsys):
     out = tmp_path / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     assert cli.run(["status", str(out), "--watch", "--every", "999", "--json"]) == 0
     look = json.loads(capsys.readouterr().out)
     assert (look["done"], look["missing"], look["seconds_left"]) == (48, 0, None)

@@ -13,7 +13,7 @@ from support.small_sets import SPEC, make_set
 
 from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import load_recipe
 from inr_factory.generation.signals import pixel_grid
 from inr_factory.inr.batch import INRBatch, start_values
@@ -143,7 +143,7 @@ def test_a_set_that_came_back_with_its_sidecar_can_be_given_more_views(digits, t
     export_folder(digits, "parquet", tmp_path / "out")
     import_folder(tmp_path / "out", "parquet", tmp_path / "back", ImportOptions())
     recipe = load_recipe("digits", [*DIGITS, "views=2"])
-    report = fit_set(recipe, tmp_path / "back", Settings(backend="local", workers=1))
+    report = fit_dataset(recipe, tmp_path / "back", backend="local", workers=1)
     assert (report.made, report.missing) == (len(load_manifest(digits).shards), 0)
 
 
@@ -335,7 +335,7 @@ DIGITS = ["limit=16", "spec.hidden_dim=16", "fit.optimizer=sprint"]
 def digits(tmp_path_factory):
     """Sixteen scans, well fitted, one view."""
     path = tmp_path_factory.mktemp("digits") / "set"
-    fit_set(load_recipe("digits", [*DIGITS, "views=1"]), path, Settings(backend="local", workers=1))
+    fit_dataset(load_recipe("digits", [*DIGITS, "views=1"]), path, backend="local", workers=1)
     return path
 
 
@@ -383,7 +383,9 @@ def test_inrs_of_other_images_are_refused(digits, tmp_path):
 def test_where_none_was_asked_for_the_convention_that_fits_is_taken_and_told(tmp_path):
     settings = ["limit={train: 12, val: 0, test: 0}", "views=1"]
     data_root = DATASETS
-    fit_set(load_recipe("fashion_mnist_40db", settings), tmp_path / "set", Settings(data_root, "local", 1))
+    fit_dataset(
+        load_recipe("fashion_mnist_40db", settings), tmp_path / "set", data_root=data_root, backend="local", workers=1
+    )
     export_folder(tmp_path / "set", "nfn", tmp_path / "out", "inr-factory")
     options = ImportOptions(use_sidecar=False, source=load_recipe("fashion_mnist_40db"), data_root=data_root)
     report = import_folder(tmp_path / "out", "nfn", tmp_path / "back", options)

@@ -11,7 +11,7 @@ import torch
 from support.small_sets import SPEC, make_set, psnr_of
 
 from inr_factory.cli.main import run
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.inr.batch import INRBatch, start_values
 from inr_factory.inr.spec import SirenSpec
@@ -51,7 +51,7 @@ def digits(tmp_path_factory):
         "spec": {"hidden_dim": 8}, "fit": {"steps": 30, "floor_psnr": -99, "lanes": 8},
     }  # fmt: skip
     out = tmp_path_factory.mktemp("digits") / "set"
-    fit_set(check_recipe(fields, origin="test"), out, Settings(backend="local", workers=1))
+    fit_dataset(check_recipe(fields, origin="test"), out, backend="local", workers=1)
     return out
 
 
@@ -484,7 +484,7 @@ def shapes(tmp_path_factory):
         patch.setenv("INR_FACTORY_CACHE", str(folder / "cache"))
         patch.setattr(page.pictures, "RESOLUTION", 16)
         patch.setattr(page.pictures, "FRAME_SIDE", 32)
-        fit_set(check_recipe(fields, origin="test"), folder / "set", Settings(backend="local", workers=1))
+        fit_dataset(check_recipe(fields, origin="test"), folder / "set", backend="local", workers=1)
         yield folder / "set"
 
 

@@ -15,7 +15,7 @@ from support.small_sets import CLASSES, SPEC, make_set
 
 from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage import dataset_card as card_room
@@ -25,7 +25,7 @@ from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_car
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest, replace_manifest
 
-LOCAL = Settings(backend="local", workers=1)
+LOCAL = {"backend": "local", "workers": 1}
 
 
 def tiny(**changes):
@@ -134,7 +134,7 @@ def test_the_record_sets_have_the_columns_that_the_shards_have(root):
 
 
 def test_every_column_of_images_is_described(tmp_path):
-    fit_set(tiny(), tmp_path / "set", LOCAL)
+    fit_dataset(tiny(), tmp_path / "set", **LOCAL)
     with h5py.File(next((tmp_path / "set/data").glob("*.h5"))) as shard:
         assert set(shard) <= set(COLUMNS)
 
@@ -199,32 +199,32 @@ def test_the_snippets_of_the_card_run(tmp_path, hugging_face_offline, spec):
 
 def test_a_whole_fit_leaves_a_card_and_a_second_one_writes_nothing(tmp_path):
     out = tmp_path / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     times = {name: (out / name).stat().st_mtime_ns for name in (README, CROISSANT)}
-    report = fit_set(tiny(), out, LOCAL)
+    report = fit_dataset(tiny(), out, **LOCAL)
     assert report.card.written == ()
     assert {name: (out / name).stat().st_mtime_ns for name in times} == times
 
 
 def test_more_views_make_a_new_card_which_is_that_of_a_set_made_at_once(tmp_path):
-    fit_set(tiny(), tmp_path / "once", LOCAL)
-    fit_set(tiny(views=1), tmp_path / "twice", LOCAL)
+    fit_dataset(tiny(), tmp_path / "once", **LOCAL)
+    fit_dataset(tiny(views=1), tmp_path / "twice", **LOCAL)
     first = card_of(tmp_path / "twice")
-    fit_set(tiny(), tmp_path / "twice", LOCAL)
+    fit_dataset(tiny(), tmp_path / "twice", **LOCAL)
     assert card_of(tmp_path / "twice") == card_of(tmp_path / "once") != first
 
 
 def test_a_part_of_a_set_has_no_card_until_the_last_part_is_there(tmp_path):
     out = tmp_path / "set"
-    fit_set(tiny(), out, Settings(backend="local", workers=1, part=(0, 2)))
+    fit_dataset(tiny(), out, backend="local", workers=1, shard="0/2")
     assert not (out / README).exists()
-    fit_set(tiny(), out, Settings(backend="local", workers=1, part=(1, 2)))
+    fit_dataset(tiny(), out, backend="local", workers=1, shard="1/2")
     assert (out / README).exists()
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_run_that_dies_while_it_writes_the_card_is_made_good(tmp_path, monkeypatch, deaths):
-    fit_set(tiny(), tmp_path / "whole", LOCAL)
+    fit_dataset(tiny(), tmp_path / "whole", **LOCAL)
     out, write, left = tmp_path / "set", card_room.write_atomically, [deaths - 1]
 
     def dies(path, content):
@@ -235,9 +235,9 @@ def test_a_run_that_dies_while_it_writes_the_card_is_made_good(tmp_path, monkeyp
 
     monkeypatch.setattr(card_room, "write_atomically", dies)
     with pytest.raises(KeyboardInterrupt):
-        fit_set(tiny(), out, LOCAL)
+        fit_dataset(tiny(), out, **LOCAL)
     monkeypatch.setattr(card_room, "write_atomically", write)
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     assert card_of(out) == card_of(tmp_path / "whole")
 
 

@@ -10,7 +10,8 @@ from support.tiny_recipes import LOCAL, files, tiny
 
 from inr_factory.cli import main as cli
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
-from inr_factory.generation.execution.fit_dataset import Settings, estimate, fit_set
+from inr_factory.generation.execution.estimate import estimate
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage import locations
 from inr_factory.storage.locations import RemoteLocation, fetch_tree, parse_location
@@ -54,7 +55,7 @@ def store(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     return out
 
 
@@ -74,20 +75,20 @@ def test_a_folder_stays_a_path_and_a_url_becomes_remote(tmp_path):
 @pytest.mark.parametrize("url", ["flaky", "memory"])
 def test_a_set_in_a_store_has_the_same_bytes(whole, tmp_path, url):
     out = parse_location(f"{url}://{tmp_path}/remote")
-    report = fit_set(tiny(), out, LOCAL)
+    report = fit_dataset(tiny(), out, **LOCAL)
     assert (report.made, report.missing) == (10, 0)
     names = {name: size for name, size in out.sizes().items() if not name.startswith("logs/")}
     assert names == {name: len(content) for name, content in files(whole).items()}
     assert all((out / name).read_bytes() == content for name, content in files(whole).items())
-    again = fit_set(tiny(), out, LOCAL)
-    assert (again.made, again.adopted, again.missing) == (0, 0, 0)
+    again = fit_dataset(tiny(), out, **LOCAL)
+    assert (again.made, again.recovered, again.missing) == (0, 0, 0)
     if url == "memory":
         fsspec.filesystem("memory").rm(str(tmp_path), recursive=True)
 
 
 def test_a_store_that_fails_twice_is_retried(whole, store, tmp_path):
     store.failures = 2
-    fit_set(tiny(), remote(tmp_path / "set"), LOCAL)
+    fit_dataset(tiny(), remote(tmp_path / "set"), **LOCAL)
     assert files(tmp_path / "set") == files(whole)
 
 
@@ -105,16 +106,16 @@ def test_a_store_that_is_gone_ends_the_run_by_a_resource_error_and_the_next_run_
     with pytest.raises(
         ResourceError, match=r"flaky://.* the store failed \(ConnectionResetError: the store went away\)"
     ):
-        fit_set(tiny(), remote(out), LOCAL)
+        fit_dataset(tiny(), remote(out), **LOCAL)
     monkeypatch.setattr(FlakyStore, "pipe_file", put)
     store.failures = 0
     made = [name for name in files(out) if name.endswith(".h5")]
     assert 0 < len(made) < 10
     assert files(out).items() - files(whole).items() <= {(MANIFEST, (out / MANIFEST).read_bytes())}, "a part was left"
 
-    report = fit_set(tiny(), remote(out), LOCAL)
+    report = fit_dataset(tiny(), remote(out), **LOCAL)
 
-    assert report.made + report.adopted >= 10 - len(made)
+    assert report.made + report.recovered >= 10 - len(made)
     assert report.missing == 0
     assert files(out) == files(whole)
 
@@ -144,7 +145,7 @@ def test_a_copy_that_was_changed_is_fetched_again_and_a_changed_original_refused
     copy.write_bytes(content)
     assert INRDataset(url, "test", views=1).fingerprint == here.fingerprint
     broken = tmp_path / "broken"
-    fit_set(tiny(), broken, LOCAL)
+    fit_dataset(tiny(), broken, **LOCAL)
     victim = broken / "data/test-view000-00000.h5"
     victim.write_bytes(content)
     with pytest.raises(IntegrityError, match="not what was recorded"):
@@ -153,7 +154,7 @@ def test_a_copy_that_was_changed_is_fetched_again_and_a_changed_original_refused
 
 def test_status_and_verify_look_at_the_store_itself(whole, tmp_path, capsys):
     out = tmp_path / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     url = f"flaky://{out}"
     assert cli.run(["status", url]) == 0
     assert cli.run(["verify", url, "--json"]) == 0
@@ -184,8 +185,8 @@ def test_images_in_a_store_are_copied_once_and_give_the_same_set(store, tmp_path
         Image.new("L", (4, 4), number * 20).save(folder / f"{number}.png")
     recipe = tiny(source={"collection": "image_folder", "mode": "grey"}, limit=None, views=1)
     near, far = tmp_path / "near", tmp_path / "far"
-    fit_set(recipe, near, Settings(backend="local", workers=1, data_root=tmp_path / "images"))
-    fit_set(recipe, far, Settings(backend="local", workers=1, data_root=remote(tmp_path / "images")))
+    fit_dataset(recipe, near, backend="local", workers=1, data_root=tmp_path / "images")
+    fit_dataset(recipe, far, backend="local", workers=1, data_root=remote(tmp_path / "images"))
     assert files(near) == files(far)
     monkeypatch.setattr(locations, "fetch_file", lambda *_: pytest.fail("it was fetched again"))
     assert len(list(fetch_tree(remote(tmp_path / "images")).rglob("*.png"))) == 10
@@ -200,14 +201,14 @@ def test_a_file_that_would_lie_outside_the_copy_is_refused(tmp_path, monkeypatch
 
 
 def test_an_estimate_of_a_set_in_a_store_knows_no_free_disk(tmp_path, capsys):
-    assert estimate(tiny(), remote(tmp_path / "set"), LOCAL).free is None
+    assert estimate(tiny(), remote(tmp_path / "set"), **LOCAL).free is None
     assert cli.run(["fit", "digits", "--out", f"flaky://{tmp_path}/set", "--limit", "20", "--dry-run"]) == 0
     assert "free disk" not in capsys.readouterr().out
 
 
 def test_a_folder_knows_nothing_of_fsspec(whole, monkeypatch, tmp_path):
     monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_: pytest.fail("fsspec was asked"))
-    fit_set(tiny(), tmp_path / "set", LOCAL)
+    fit_dataset(tiny(), tmp_path / "set", **LOCAL)
     assert load_manifest(tmp_path / "set").rows == 48
 
 

@@ -22,17 +22,17 @@ from pathlib import Path
 import torch
 
 from inr_factory.errors import ResourceError
-from inr_factory.generation.execution import fit_dataset as factory
 from inr_factory.generation.execution import local_pool
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
-from inr_factory.generation.maintenance.verify import check_shards
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.fit_plan import plan_fit
+from inr_factory.generation.execution.run_settings import FitSettings
+from inr_factory.generation.maintenance.integrity_check import check_shards
 from inr_factory.generation.recipe import Recipe, check_recipe
 from inr_factory.storage import atomic_files
-from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.run_log import LOG_FOLDER
 from support.paths import ROOT
 
-ALONE = Settings(backend="local", workers=1)
+ALONE = {"backend": "local", "workers": 1}
 PROGRAM = "from inr_factory.cli.main import main; main()"
 
 
@@ -89,7 +89,7 @@ def shard_digests(out: Path) -> dict[str, str]:
 def make_whole(recipe: Recipe, out: Path) -> dict[str, str]:
     """Make the set without interruption; the digests of its files. Each INR must be there once."""
     torch.set_num_threads(1)
-    report = fit_set(recipe, out, ALONE)
+    report = fit_dataset(recipe, out, **ALONE)
     assert report.manifest.rows == 32 * recipe.views
     assert not report.missing
     assert not check_shards(out, report.manifest)
@@ -137,7 +137,7 @@ def kill_runs(tally: Tally, folder: Path, recipe: Recipe, whole: dict[str, str],
     chance, done, number = random.Random(seed), 0, 0
     out = folder / "run-0"
     while done < kills:
-        pid = forked(lambda out=out: fit_set(recipe, out, ALONE).missing)
+        pid = forked(lambda out=out: fit_dataset(recipe, out, **ALONE).missing)
         time.sleep(chance.expovariate(1 / 0.25))
         os.kill(pid, signal.SIGKILL)
         code = exit_code(pid)
@@ -147,16 +147,18 @@ def kill_runs(tally: Tally, folder: Path, recipe: Recipe, whole: dict[str, str],
             check_parts(tally, out, whole, f"kill {done}")
         else:
             tally.expect(code == 0, f"a run ended with {code}")
-        if not factory.load_set(recipe, out) or factory.missing_paths(load_manifest(out), recipe.views, out):
+        if not plan_fit(recipe, out, FitSettings()).complete:
             continue
         tally.expect(
-            exit_code(forked(lambda out=out: fit_set(recipe, out, ALONE).made)) == 0, "a whole set was refitted"
+            exit_code(forked(lambda out=out: fit_dataset(recipe, out, **ALONE).made)) == 0, "a whole set was refitted"
         )
         check_whole(tally, out, whole, f"after {done} kills")
         shutil.rmtree(out)
         number += 1
         out = folder / f"run-{number}"
-    tally.expect(exit_code(forked(lambda: fit_set(recipe, out, ALONE).missing)) == 0, "the last run left shards out")
+    tally.expect(
+        exit_code(forked(lambda: fit_dataset(recipe, out, **ALONE).missing)) == 0, "the last run left shards out"
+    )
     check_whole(tally, out, whole, "at the end of all kills")
 
 
@@ -181,7 +183,7 @@ def kill_workers(tally: Tally, folder: Path, recipe: Recipe, whole: dict[str, st
         number = 0
         while not enough.exists():
             with contextlib.suppress(ResourceError):  # five workers dead at one shard end a run; the next goes on
-                number += not fit_set(recipe, folder / f"set-{number}", Settings(backend="local", workers=2)).missing
+                number += not fit_dataset(recipe, folder / f"set-{number}", backend="local", workers=2).missing
         return 0
 
     driver, killed = forked(drive), 0
@@ -198,7 +200,7 @@ def kill_workers(tally: Tally, folder: Path, recipe: Recipe, whole: dict[str, st
     for out in sorted(folder.glob("set-*")):
         check_parts(tally, out, whole, "workers killed")
         tally.expect(
-            exit_code(forked(lambda out=out: fit_set(recipe, out, ALONE).missing)) == 0, "shards were left out"
+            exit_code(forked(lambda out=out: fit_dataset(recipe, out, **ALONE).missing)) == 0, "shards were left out"
         )
         check_whole(tally, out, whole, f"{out.name} after {killed} workers were killed")
         shutil.rmtree(out)
@@ -252,7 +254,7 @@ def strike_program(
     time.sleep(wait)
     struck, began = program.poll() is None, time.monotonic()
     program.send_signal(blow)
-    successor = forked(lambda: fit_set(small(), out, ALONE).missing) if blow == signal.SIGKILL else None
+    successor = forked(lambda: fit_dataset(small(), out, **ALONE).missing) if blow == signal.SIGKILL else None
     _, said = program.communicate(timeout=60)
     seconds = time.monotonic() - began
     if struck and program.returncode != 0:
@@ -268,7 +270,7 @@ def strike_program(
     check_parts(tally, out, whole, blow.name)
     if successor is not None:
         tally.expect(exit_code(successor) == 0, "the run beside dying workers failed")
-    tally.expect(exit_code(forked(lambda: fit_set(small(), out, ALONE).missing)) == 0, "a run left shards out")
+    tally.expect(exit_code(forked(lambda: fit_dataset(small(), out, **ALONE).missing)) == 0, "a run left shards out")
     check_whole(tally, out, whole, f"after {blow.name}")
 
 
@@ -284,14 +286,14 @@ def fill_disk(tally: Tally, out: Path, recipe: Recipe, whole: dict[str, str], ro
         else:
             left = [room]
             atomic_files.open = lambda path, mode: _Scarce(path, mode, left)  # type: ignore[attr-defined]
-        return fit_set(recipe, out, ALONE).missing
+        return fit_dataset(recipe, out, **ALONE).missing
 
     code = exit_code(forked(full))
     tally.expect(code == ResourceError.exit_code, f"a disk full after {room} bytes ended a run with {code}")
     tally.counts[f"disks full ({ways})"] += 1
     tally.expect(not list(out.rglob("*.tmp")), "a full disk left temporary files")
     check_parts(tally, out, whole, f"disk full after {room} bytes")
-    tally.expect(exit_code(forked(lambda: fit_set(recipe, out, ALONE).missing)) == 0, "a run left shards out")
+    tally.expect(exit_code(forked(lambda: fit_dataset(recipe, out, **ALONE).missing)) == 0, "a run left shards out")
     check_whole(tally, out, whole, f"after a disk full after {room} bytes")
 
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inr_factory.errors import FactoryError
-from inr_factory.generation.execution.run_settings import load_set
+from inr_factory.generation.execution.fit_plan import load_saved_manifest
 from inr_factory.generation.geometry.mesh_files import read_mesh
 from inr_factory.generation.geometry.point_cloud_files import read_points
-from inr_factory.generation.maintenance.verify import check_manifest, check_shards
+from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
 from inr_factory.generation.recipe import ImageSource, load_recipe
 from inr_factory.generation.signals import SignalError
 from inr_factory.generation.sources.hdf5_point_clouds import find_blocks, list_blocks, read_block_row
@@ -90,7 +90,7 @@ def _manifest(folder: Path) -> None:
 
 def _recipe(folder: Path) -> None:
     recipe = load_recipe(str(folder / "mine.yaml"))
-    load_set(recipe, folder / "set")
+    load_saved_manifest(recipe, folder / "set")
 
 
 DOORS: dict[str, Callable[[Path], object]] = {

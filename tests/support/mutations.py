@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from inr_factory.errors import FactoryError, IntegrityError
-from inr_factory.generation.maintenance.verify import check_manifest, check_shard, check_shards
+from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shard, check_shards
 from inr_factory.generation.sources.sample_cache import MAGIC, SampleCache
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage.manifest import MANIFEST
@@ -70,7 +70,7 @@ def within(seconds: int) -> Iterator[None]:
 
 def mutate_shards(tally: Tally, whole: Path, folder: Path, count: int, seed: int = 0) -> None:
     """Damage one shard after the other: `verify` must name it with a reason, a reader refuse it, and a run that finds
-    it unrecorded adopt it only if every row is right."""
+    it unrecorded records it only if every row is right."""
     chance = random.Random(seed)
     out = shutil.copytree(whole, folder / "shards")
     manifest = load_manifest(out)

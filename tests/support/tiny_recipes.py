@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.storage.run_log import LOG_FOLDER
 
-LOCAL = Settings(backend="local", workers=1)
+LOCAL = {"backend": "local", "workers": 1}
 
 
 def tiny(**changes):
@@ -45,7 +45,7 @@ def shards(out):
 @pytest.fixture(scope="session")
 def long_whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "long"
-    fit_set(long(), out, LOCAL)
+    fit_dataset(long(), out, **LOCAL)
     return out
 
 

@@ -34,8 +34,9 @@ from support.faults import (  # noqa: E402
 from support.faults import exit_code as end  # noqa: E402
 from support.mutations import mutate_caches, mutate_manifests, mutate_shards  # noqa: E402
 
-from inr_factory.generation.execution import fit_dataset as factory  # noqa: E402
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set  # noqa: E402
+from inr_factory.generation.execution import fit_plan, run_fit  # noqa: E402
+from inr_factory.generation.execution.fit_dataset import fit_dataset  # noqa: E402
+from inr_factory.generation.execution.progress_recorder import FitProgress  # noqa: E402
 
 
 def main() -> int:
@@ -141,7 +142,9 @@ def _fill(tally: Tally, folder: Path, whole: dict[str, str], chance: random.Rand
         tally.expect(code == 5, f"a full tmpfs ended a run with {code}")
         tally.expect(not list(disk.rglob("*.tmp")), "a full tmpfs has temporary files left")
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
-        tally.expect(end(forked(lambda: fit_set(small(), disk / "set", ALONE).missing)) == 0, "a run left shards out")
+        tally.expect(
+            end(forked(lambda: fit_dataset(small(), disk / "set", **ALONE).missing)) == 0, "a run left shards out"
+        )
         check_whole(tally, disk / "set", whole, "after a full tmpfs")
         tally.counts["disks full (tmpfs)"] += 1
     finally:
@@ -149,33 +152,33 @@ def _fill(tally: Tally, folder: Path, whole: dict[str, str], chance: random.Rand
 
 
 def _unchecked(out: Path) -> int:
-    """A run that does not look before how much room there is."""
-    factory.check_disk = lambda *_: 0  # type: ignore[assignment]
-    return fit_set(small(), out, ALONE).missing
+    """A run that does not check the disk space first."""
+    run_fit.check_disk = lambda *_: 0  # type: ignore[assignment]
+    return fit_dataset(small(), out, **ALONE).missing
 
 
 def _same_bits(tally: Tally, folder: Path, whole: dict[str, str]) -> None:
-    in_order, order = factory._mine, random.Random(1)
+    in_order, order = fit_plan._tasks_of_part, random.Random(1)
     for workers in (1, 2, 4):
         out = folder / f"workers-{workers}"
-        fit_set(small(), out, Settings(backend="local", workers=workers))
+        fit_dataset(small(), out, backend="local", workers=workers)
         check_whole(tally, out, whole, f"{workers} workers")
-    factory._mine = lambda *given: order.sample(tasks := in_order(*given), len(tasks))  # type: ignore[assignment]
+    fit_plan._tasks_of_part = lambda *given: order.sample(tasks := in_order(*given), len(tasks))  # type: ignore[assignment]
     out = folder / "restarts"
     for _ in range(10):
         began: list[int] = []
 
-        def stop(state: factory.Progress, began: list[int] = began) -> None:
+        def stop(state: FitProgress, began: list[int] = began) -> None:
             began.append(state.tally.done)
             if state.tally.done - began[0] >= 12:
                 raise KeyboardInterrupt
 
         try:
-            fit_set(small(), out, ALONE, stop)
+            fit_dataset(small(), out, **ALONE, on_progress=stop)
         except KeyboardInterrupt:
             tally.counts["restarts"] += 1
-    fit_set(small(), out, ALONE)
-    factory._mine = in_order
+    fit_dataset(small(), out, **ALONE)
+    fit_plan._tasks_of_part = in_order
     check_whole(tally, out, whole, "shuffled, after ten restarts")
 
 

@@ -94,7 +94,7 @@ def test_status_of_a_set_with_a_missing_shard_is_partial(capsys, copy):
 def test_verify_finds_a_whole_set_whole_and_renders_what_the_shards_say(capsys, digits):
     code, out, _ = outcome(capsys, "verify", digits, "--render")
     assert code == 0
-    assert "8 of 8 shards are whole" in out
+    assert "8 of 8 shards are valid" in out
     assert "48 INRs rendered again" in out
 
 
@@ -224,10 +224,10 @@ def test_quarantine_above_its_threshold_leaves_exit_code_3(capsys, tmp_path):
 
 
 def test_an_interruption_leaves_exit_code_130(capsys, tmp_path, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inr_factory.generation.execution.fit_dataset.fit_set", interrupt)
+    monkeypatch.setattr("inr_factory.generation.execution.fit_dataset.fit_dataset", interrupt)
     code, line = failure(capsys, "fit", "digits", "--out", tmp_path / "set")
     assert code == 130
     assert "interrupted" in line

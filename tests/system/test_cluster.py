@@ -11,8 +11,8 @@ import pytest
 from support.tiny_recipes import files, long, processes_named
 
 from inr_factory.generation.execution import ray_driver as driver
-from inr_factory.generation.execution import scheduler as crew
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution import scheduler
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 
 QUICK = {
     "health_check_initial_delay_ms": 500,
@@ -29,7 +29,7 @@ def cluster():
         # Ray reads its token once a process: the one of earlier tests, or this one for later ones.
         os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setattr(driver, "LOOK_SECONDS", 0.3)
+        patch.setattr(driver, "RESIZE_SECONDS", 0.3)
         import ray
         from ray.cluster_utils import Cluster
 
@@ -48,7 +48,7 @@ def cluster():
 def test_a_node_that_joins_is_used_and_when_it_is_lost_others_make_its_shards(cluster, long_whole, tmp_path):
     _, nodes = cluster
     out, events, seen = tmp_path / "set", [], set()
-    makers = driver.Driver._give
+    makers = driver.Driver._assign
 
     def strike(state):
         if not events:
@@ -58,12 +58,12 @@ def test_a_node_that_joins_is_used_and_when_it_is_lost_others_make_its_shards(cl
             events.append("lost")
 
     def give(self, actor):
-        seen.add(self.members[actor])
+        seen.add(self.actors[actor])
         makers(self, actor)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver.Driver, "_give", give)
-        fit_set(long(), out, Settings(backend="ray"), strike)
+        patch.setattr(driver.Driver, "_assign", give)
+        fit_dataset(long(), out, backend="ray", on_progress=strike)
 
     assert len(seen) == 2, "the new node had no actor"
     assert events[1:] == ["lost"]
@@ -75,10 +75,12 @@ def test_an_actor_that_hangs_is_overtaken(cluster, long_whole, tmp_path, monkeyp
     _, nodes = cluster
     node = nodes.add_node(num_cpus=1)
     out, hung, runs = tmp_path / "set", [], []
-    monkeypatch.setattr(driver, "LOOK_SECONDS", 0.3)
-    monkeypatch.setattr(crew, "STRAGGLER_SECONDS", 1.0)
-    give = crew.Crew.wake
-    monkeypatch.setattr(crew.Crew, "wake", lambda self, now: (woken := give(self, now), runs.extend(woken))[0])
+    monkeypatch.setattr(driver, "RESIZE_SECONDS", 0.3)
+    monkeypatch.setattr(scheduler, "STRAGGLER_SECONDS", 1.0)
+    give = scheduler.Scheduler.next_assignments
+    monkeypatch.setattr(
+        scheduler.Scheduler, "next_assignments", lambda self, now: (woken := give(self, now), runs.extend(woken))[0]
+    )
 
     def hang(state):
         if not hung and state.tally.done > 60:
@@ -86,7 +88,7 @@ def test_an_actor_that_hangs_is_overtaken(cluster, long_whole, tmp_path, monkeyp
             os.kill(hung[0], signal.SIGSTOP)
 
     try:
-        fit_set(long(), out, Settings(backend="ray", workers=2), hang)
+        fit_dataset(long(), out, backend="ray", workers=2, on_progress=hang)
     finally:
         for pid in hung:
             with contextlib.suppress(ProcessLookupError):
@@ -98,7 +100,7 @@ def test_an_actor_that_hangs_is_overtaken(cluster, long_whole, tmp_path, monkeyp
 
 
 def test_what_a_run_makes_is_counted_in_the_metrics_of_ray(cluster, tmp_path):
-    from test_factory import tiny
+    from support.tiny_recipes import tiny
 
     ray, _ = cluster
     before, seen = read_metrics(ray), None
@@ -106,7 +108,7 @@ def test_what_a_run_makes_is_counted_in_the_metrics_of_ray(cluster, tmp_path):
         seen = before
         time.sleep(2)
         before = read_metrics(ray)
-    fit_set(tiny(), tmp_path / "set", Settings(backend="ray", workers=1))
+    fit_dataset(tiny(), tmp_path / "set", backend="ray", workers=1)
     deadline = time.monotonic() + 30
     while counted(before, read_metrics(ray)) != {"inrs": 48, "shards": 10} and time.monotonic() < deadline:
         time.sleep(0.3)

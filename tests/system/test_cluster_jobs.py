@@ -12,7 +12,7 @@ from support.paths import ROOT
 from support.tiny_recipes import LOCAL, files, tiny
 
 from inr_factory.cli import main as cli
-from inr_factory.generation.execution.fit_dataset import fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import builtin_recipes
 
 JOBS = ROOT / "pipelines" / "cluster"
@@ -99,7 +99,7 @@ def test_every_way_has_a_short_readme_and_success_is_what_the_set_says():
 
 def test_the_array_and_its_finish_make_the_set(tmp_path):
     whole, out, recipe = tmp_path / "whole", tmp_path / "set", tmp_path / "tiny.yaml"
-    fit_set(tiny(), whole, LOCAL)
+    fit_dataset(tiny(), whole, **LOCAL)
     recipe.write_text(yaml.safe_dump(tiny().model_dump(mode="json")))
     program = tmp_path / "inr-factory"
     program.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from inr_factory.cli.main import main; main()' \"$@\"\n")

@@ -10,12 +10,12 @@ from support.paths import ROOT
 
 from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import Recipe, load_recipe
 from inr_factory.storage.manifest_file import load_manifest
 
 EXAMPLES = ROOT / "examples"
-LOCAL = Settings(backend="local", workers=1)
+LOCAL = {"backend": "local", "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -83,30 +83,30 @@ def test_a_source_of_ones_own_is_thirty_lines_and_makes_a_set(tmp_path):
 
 
 def test_a_set_of_ones_own_goes_on_and_takes_more_views(textures, tmp_path):
-    first = fit_set(own(), tmp_path, LOCAL, source=textures(4))
-    more = fit_set(own(views=2), tmp_path, LOCAL, source=textures(4))
+    first = fit_dataset(own(), tmp_path, **LOCAL, source=textures(4))
+    more = fit_dataset(own(views=2), tmp_path, **LOCAL, source=textures(4))
     assert (first.inrs, more.inrs, more.missing) == (12, 12, 0)
     with pytest.raises(IntegrityError, match="other textures data"):
-        fit_set(own(views=3), tmp_path, LOCAL, source=textures(5))
+        fit_dataset(own(views=3), tmp_path, **LOCAL, source=textures(5))
 
 
 def test_workers_of_their_own_get_the_source_too(textures, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    fit_set(own(), one, LOCAL, source=textures(4))
-    fit_set(own(), two, Settings(backend="local", workers=2), source=textures(4))
+    fit_dataset(own(), one, **LOCAL, source=textures(4))
+    fit_dataset(own(), two, backend="local", workers=2, source=textures(4))
     assert [entry.sha256 for entry in load_manifest(one).shards] == [e.sha256 for e in load_manifest(two).shards]
 
 
 def test_a_source_and_a_recipe_that_names_another_are_refused(textures, tmp_path):
     with pytest.raises(UsageError, match="this recipe's is digits"):
-        fit_set(load_recipe("digits"), tmp_path, LOCAL, source=textures(4))
-    with pytest.raises(UsageError, match="fit_set"):
-        fit_set(own(), tmp_path, LOCAL)
+        fit_dataset(load_recipe("digits"), tmp_path, **LOCAL, source=textures(4))
+    with pytest.raises(UsageError, match="fit_dataset"):
+        fit_dataset(own(), tmp_path, **LOCAL)
 
 
 def test_the_command_line_says_that_such_a_set_is_made_in_python(textures, tmp_path, capsys):
     out = tmp_path / "set"
-    fit_set(own(), out, LOCAL, source=textures(4))
+    fit_dataset(own(), out, **LOCAL, source=textures(4))
     assert run(["status", str(out)]) == 0
     assert run(["show", str(out), "--count", "2"]) == 0
     assert run(["verify", str(out), "--render"]) == 2

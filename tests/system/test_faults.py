@@ -12,8 +12,8 @@ import pytest
 from support import faults, mutations
 from support.faults import ALONE, Tally, arguments, fill_disk, kill_runs, make_whole, small, strike_program
 
-from inr_factory.generation.execution import fit_dataset as factory
-from inr_factory.generation.execution.fit_dataset import fit_set
+from inr_factory.generation.execution import fit_plan
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.storage import atomic_files
 
 pytestmark = pytest.mark.faults
@@ -47,7 +47,7 @@ def test_runs_that_are_killed_make_the_same_set(whole, tmp_path, tally):
 
 def test_the_suite_sees_a_shard_that_is_not_the_undisturbed_runs(whole, tmp_path):
     tally = Tally()
-    fit_set(small(seed=1), tmp_path / "set", ALONE)
+    fit_dataset(small(seed=1), tmp_path / "set", **ALONE)
     faults.check_parts(tally, tmp_path / "set", whole[1], "another seed")
     faults.check_whole(tally, tmp_path / "set", whole[1], "another seed")
     assert len(tally.wrong) == 37
@@ -78,8 +78,8 @@ def test_damaged_caches_are_passed_over(tmp_path, tally):
 
 def test_ten_restarts_in_any_order_make_the_same_set(whole, tmp_path, tally, monkeypatch):
     order, out = random.Random(0), tmp_path / "set"
-    in_order = factory._mine
-    monkeypatch.setattr(factory, "_mine", lambda *given: order.sample(tasks := in_order(*given), len(tasks)))
+    in_order = fit_plan._tasks_of_part
+    monkeypatch.setattr(fit_plan, "_tasks_of_part", lambda *given: order.sample(tasks := in_order(*given), len(tasks)))
 
     for _ in range(10):
         began = []
@@ -90,8 +90,8 @@ def test_ten_restarts_in_any_order_make_the_same_set(whole, tmp_path, tally, mon
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            fit_set(small(), out, ALONE, stop)
-    fit_set(small(), out, ALONE)
+            fit_dataset(small(), out, **ALONE, on_progress=stop)
+    fit_dataset(small(), out, **ALONE)
 
     faults.check_whole(tally, out, whole[1], "after ten restarts")
 
@@ -99,14 +99,14 @@ def test_ten_restarts_in_any_order_make_the_same_set(whole, tmp_path, tally, mon
 @pytest.mark.parametrize("years", [-20, 20])
 def test_a_clock_that_jumps_changes_nothing(whole, tmp_path, tally, monkeypatch, years):
     out = tmp_path / "set"
-    fit_set(small(views=1), out, ALONE)
+    fit_dataset(small(views=1), out, **ALONE)
     orphans = [out / "data/.x.h5.elsewhere-12.0123abcd.tmp", out / ".manifest.json.elsewhere-12.0123abcd.tmp"]
     for path in orphans:
         path.touch()
     now = time.time() + years * 365 * 86400
     monkeypatch.setattr(atomic_files.time, "time", lambda: now)
 
-    fit_set(small(), out, ALONE)
+    fit_dataset(small(), out, **ALONE)
 
     faults.check_whole(tally, out, whole[1], f"the clock {years} years off")
 

@@ -8,7 +8,7 @@ import pytest
 from support.small_sets import make_set
 
 from inr_factory.cli.main import run
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import check_recipe
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -23,7 +23,7 @@ OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-LOCAL = Settings(backend="local", workers=1)
+LOCAL = {"backend": "local", "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def pages(tmp_path_factory):
         patch.setattr("inr_factory.reporting.html.renderings.RESOLUTION", 16)
         patch.setattr("inr_factory.reporting.html.renderings.FRAME_SIDE", 40)
         for fields in (images, shapes | common):
-            fit_set(check_recipe(fields, origin="test"), folder / fields["name"], LOCAL)
+            fit_dataset(check_recipe(fields, origin="test"), folder / fields["name"], **LOCAL)
             assert run(["report", str(folder / fields["name"])]) == 0
         make_set(folder / "evil", classes=("<script>document.title='run'</script>", "W" * 300, "c"))
         assert run(["report", str(folder / "evil")]) == 0

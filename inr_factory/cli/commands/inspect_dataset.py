@@ -20,7 +20,6 @@ from inr_factory.cli.shared_options import (
 )
 from inr_factory.errors import IntegrityError, PartialError, UsageError
 from inr_factory.reporting.number_format import format_count
-from inr_factory.storage.locations import RemoteLocation
 
 
 def status(
@@ -31,7 +30,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say what is in a set and what is missing. Exit code 75 while something is."""
-    from inr_factory.generation.maintenance.verify import median_quality
+    from inr_factory.generation.maintenance.integrity_check import median_quality
     from inr_factory.storage.manifest import SPLITS
     from inr_factory.storage.manifest_file import load_manifest
 
@@ -90,48 +89,26 @@ def verify(
 ) -> None:
     """Check the record and every shard against their checksums, and the INRs against their source.
 
-    Exit code 4 names what is wrong; `repair` mends it.
+    Exit code 4 means faults, which are named; `repair` removes them.
     """
-    from inr_factory.generation.execution.worker import check_source
-    from inr_factory.generation.maintenance.verify import check_manifest, check_remote, check_shards, render_shards
-    from inr_factory.generation.recipe import check_recipe
-    from inr_factory.generation.sources.registry import open_source
-    from inr_factory.storage.manifest_file import load_manifest
-    from inr_factory.storage.shards import fetch_shards
+    from inr_factory.generation.maintenance.verify import verify_dataset
 
-    manifest = load_manifest(dataset)
-    with ShardProgress("checksums", len(manifest.shards)) as progress:
-        record_faults = check_manifest(dataset, manifest)
-        check = check_remote if isinstance(dataset, RemoteLocation) else check_shards
-        faults = check(dataset, manifest, progress)
-    bad = {fault.path for fault in faults} & {entry.path for entry in manifest.shards}
-    faults = record_faults + faults
-    lines = [f"{len(manifest.shards) - len(bad):,} of {len(manifest.shards):,} shards are whole"]
-    result: dict[str, Any] = {"shards": len(manifest.shards), "inrs": manifest.rows}
-    if render and not faults:
-        if "source" not in manifest.recipe:
-            raise UsageError(
-                f"{dataset} does not say which collection its objects are of, so nothing can be compared; import it again "
-                "with --source"
-            )
-        recipe = check_recipe(manifest.recipe, origin=f"of {dataset}")
-        source = open_source(recipe.source, data_root)
-        check_source(source, manifest.source.fingerprint, dataset)
-        with ShardProgress("rendering", len(manifest.shards)) as progress:
-            folder = fetch_shards(dataset, manifest.shards)
-            rendered, faults = render_shards(folder, manifest, source, progress)
-        result |= {"rendered": rendered.inrs, "median_psnr": round(rendered.median_psnr, 3)}
-        result |= {"max_psnr_gap": round(rendered.max_psnr_gap, 5)}
-        lines += [
-            f"{rendered.inrs:,} INRs rendered again: median {rendered.median_psnr:.2f} dB, at most "
-            f"{rendered.max_psnr_gap:.4f} dB off what the shards say"
-        ]
-    missing = manifest.missing(dataset)
+    with ShardProgress("verify", None) as progress:
+        report = verify_dataset(dataset, render=render, data_root=data_root, on_shard=progress)
+    total, rendered, faults, missing = len(report.manifest.shards), report.rendered, report.faults, report.missing
     if as_json:
-        terminal.print_json({**result, "missing_shards": missing, "faults": [vars(fault) for fault in faults]})
+        result: dict[str, Any] = {"shards": total, "inrs": report.manifest.rows}
+        if rendered is not None:
+            result |= {"rendered": rendered.inrs, "median_psnr": round(rendered.median_psnr, 3)}
+            result |= {"max_psnr_gap": round(rendered.max_psnr_gap, 5)}
+        terminal.print_json({**result, "missing_shards": list(missing), "faults": [vars(fault) for fault in faults]})
     else:
-        for line in lines:
-            terminal.print_result(line)
+        terminal.print_result(f"{report.valid:,} of {total:,} shards are valid")
+        if rendered is not None:
+            terminal.print_result(
+                f"{rendered.inrs:,} INRs rendered again: median {rendered.median_psnr:.2f} dB, at most "
+                f"{rendered.max_psnr_gap:.4f} dB different from the shards"
+            )
     if faults:
         for fault in faults:
             terminal.log_error(f"fault: {fault.reason}")

@@ -62,7 +62,7 @@ def _make(
     plan: "Sweep", runs: "Sequence[SweepRun]", workers: int | None, address: str | None, backend: str
 ) -> "Iterator[tuple[SweepRun, str]]":
     """Each run as it ends, with what went wrong."""
-    from inr_factory.generation.execution.local_pool import num_cores
+    from inr_factory.inr.cpu import num_cores
     from inr_factory.learning.training.sweep import command_of, make_run, make_runs
 
     jobs = [(command_of(plan, run), run.folder.absolute()) for run in runs]

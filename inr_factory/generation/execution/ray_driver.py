@@ -1,6 +1,6 @@
-"""Driver: keeps the actors of a Ray cluster at work while its nodes come and go.
+"""Driver: keeps the actors of a Ray cluster busy while its nodes come and go.
 
-It is handed the ray module, or what stands for it in a simulation (benchmarks/simulated_ray.py).
+It is given the ray module, or a simulation of it (benchmarks/simulated_ray.py).
 """
 
 from collections.abc import Callable
@@ -8,59 +8,59 @@ from time import monotonic, sleep
 from typing import Any
 
 from inr_factory.errors import FactoryError, ResourceError
-from inr_factory.generation.execution.local_pool import MAX_DEATHS, Deaths, Listener
-from inr_factory.generation.execution.scheduler import Crew
+from inr_factory.generation.execution.scheduler import Scheduler
 from inr_factory.generation.execution.shard_plan import ShardTask
+from inr_factory.generation.execution.worker_events import MAX_DEATHS, Deaths, Listener
 
 POLL_SECONDS, POLLS_A_SECOND = 0.5, 200
-LOOK_SECONDS = 5.0  # between looks at what the cluster has
+RESIZE_SECONDS = 5.0  # between two queries of the cluster's resources
 
 
 class Driver:
-    """Has as many actors as the cluster can hold, or `count`, and keeps them at work until no shard is left.
+    """Runs as many actors as the cluster can hold, or `count`, until no shard is left.
 
-    `hire` gives a new actor with the methods arrive, make and progress; `kind` is the resource that each takes one of.
-    Ray never restarts an actor: one whose node is gone would wait for another such node, and its shard with it. An
-    actor is given a shard when it has arrived, so that one that waits for room holds none.
+    `start_actor` gives a new actor with the methods node_id, make and progress; `kind` is the resource of which each
+    takes one. Ray never restarts an actor: it would wait for a node like the lost one, and its shard with it. An actor
+    gets a shard only once it runs, so that one that waits for resources holds none.
     """
 
     def __init__(
         self,
         ray: Any,
-        hire: Callable[[], Any],
-        crew: Crew[Any],
+        start_actor: Callable[[], Any],
+        scheduler: Scheduler[Any],
         listener: Listener,
         kind: str = "CPU",
         count: int | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.ray, self.hire, self.crew, self.listener, self.clock = ray, hire, crew, listener, clock
-        self.kind, self.count = kind, count
+        self.ray, self.start_actor, self.scheduler = ray, start_actor, scheduler
+        self.listener, self.clock, self.kind, self.count = listener, clock, kind, count
         self.deaths = Deaths(listener)
-        self.members: dict[Any, str | None] = {}  # actor -> its node, None until it has arrived
-        self.calls: dict[Any, tuple[Any, Callable[[Any, Any], None]]] = {}  # reference -> actor, who hears the result
+        self.actors: dict[Any, str | None] = {}  # actor -> its node, None until it runs
+        self.calls: dict[Any, tuple[Any, Callable[[Any, Any], None]]] = {}  # reference -> actor, handler of the result
         self.polls: dict[Any, tuple[Any, ShardTask]] = {}
-        self.unborn = 0
-        self.look_due = self.poll_due = 0.0
+        self.failed_starts = 0
+        self.resize_due = self.poll_due = 0.0
 
     def run(self) -> None:
-        while self.crew.left:
-            if self.clock() >= self.look_due:
+        while self.scheduler.remaining:
+            if self.clock() >= self.resize_due:
                 self._resize()
-                self.look_due = self.clock() + LOOK_SECONDS
+                self.resize_due = self.clock() + RESIZE_SECONDS
             if self.clock() >= self.poll_due:
                 self._poll()
-                self.poll_due = self.clock() + max(POLL_SECONDS, len(self.members) / POLLS_A_SECOND)
-            for actor, task in self.crew.wake(self.clock()):
-                self._call(actor, actor.make.remote(task), self._made)
-            self._wait(max(0.0, min(self.look_due, self.poll_due) - self.clock()))
+                self.poll_due = self.clock() + max(POLL_SECONDS, len(self.actors) / POLLS_A_SECOND)
+            for actor, task in self.scheduler.next_assignments(self.clock()):
+                self._call(actor, actor.make.remote(task), self._on_made)
+            self._wait(max(0.0, min(self.resize_due, self.poll_due) - self.clock()))
 
-    def dismiss(self) -> None:
-        for actor in self.members:
+    def stop(self) -> None:
+        for actor in self.actors:
             self.ray.kill(actor)
 
     def _wait(self, seconds: float) -> None:
-        """Hear what has come in: wait for the first, then take all there are."""
+        """Wait for the first result, then handle all that are ready."""
         if not self.calls:
             sleep(min(seconds, 0.1))
             return
@@ -69,61 +69,61 @@ class Driver:
         if ready and len(references) > 1:
             ready, _ = self.ray.wait(references, num_returns=len(references), timeout=0)
         for reference in ready:
-            actor, hear = self.calls.pop(reference)
-            if actor in self.members:
-                hear(actor, reference)
+            actor, handle = self.calls.pop(reference)
+            if actor in self.actors:
+                handle(actor, reference)
 
-    def _call(self, actor: Any, reference: Any, hear: Callable[[Any, Any], None]) -> None:
-        self.calls[reference] = (actor, hear)
+    def _call(self, actor: Any, reference: Any, handle: Callable[[Any, Any], None]) -> None:
+        self.calls[reference] = (actor, handle)
 
     def _resize(self) -> None:
-        """Hire up to what the cluster has room for now, or `count`; who waits for room that is gone is sent away."""
-        held = int(self.ray.cluster_resources().get(self.kind, 0))
-        wanted = min(self.count or held, self.crew.left)
-        while len(self.members) < wanted:
-            actor = self.hire()
-            self.members[actor] = None
-            self._call(actor, actor.arrive.remote(), self._arrived)
-        waiting = [actor for actor, node in self.members.items() if node is None]
-        for actor in waiting[: max(0, len(self.members) - wanted)]:
-            self._forget(actor)
+        """Start actors up to the cluster's capacity, or `count`; cancel those that wait for resources that are gone."""
+        capacity = int(self.ray.cluster_resources().get(self.kind, 0))
+        wanted = min(self.count or capacity, self.scheduler.remaining)
+        while len(self.actors) < wanted:
+            actor = self.start_actor()
+            self.actors[actor] = None
+            self._call(actor, actor.node_id.remote(), self._on_started)
+        waiting = [actor for actor, node in self.actors.items() if node is None]
+        for actor in waiting[: max(0, len(self.actors) - wanted)]:
+            self._drop(actor)
 
-    def _arrived(self, actor: Any, reference: Any) -> None:
+    def _on_started(self, actor: Any, reference: Any) -> None:
         try:
-            self.members[actor] = self.ray.get(reference)
+            self.actors[actor] = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            self._forget(actor)
-            self.look_due = 0.0
-            self.unborn += 1
-            if self.unborn >= MAX_DEATHS:
+            self._drop(actor)
+            self.resize_due = 0.0
+            self.failed_starts += 1
+            if self.failed_starts >= MAX_DEATHS:
                 raise ResourceError(f"{MAX_DEATHS} workers died before they began: {_reason(error)}") from None
             return
-        self.unborn = 0
-        self._give(actor)
+        self.failed_starts = 0
+        self._assign(actor)
 
-    def _give(self, actor: Any) -> None:
-        task = self.crew.give(actor, self.clock())
+    def _assign(self, actor: Any) -> None:
+        task = self.scheduler.assign(actor, self.clock())
         if task is not None:
-            self._call(actor, actor.make.remote(task), self._made)
+            self._call(actor, actor.make.remote(task), self._on_made)
 
-    def _made(self, actor: Any, reference: Any) -> None:
+    def _on_made(self, actor: Any, reference: Any) -> None:
         try:
             entry = self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
-            raise _cause(error, self.crew.task_of(actor)) from None
+            raise _cause(error, self.scheduler.task_of(actor)) from None
         except self.ray.exceptions.RayError as error:
-            self._lost(actor, error)
+            self._on_actor_died(actor, error)
             return
-        task, first = self.crew.done(actor, self.clock())
+        task, first = self.scheduler.done(actor, self.clock())
         if first:
             self.listener.done(task, entry)
-        self._give(actor)
+        self._assign(actor)
 
-    def _lost(self, actor: Any, error: Exception) -> None:
-        """An actor is gone. Its shard is to blame if it goes so with every worker, unless the whole node went."""
-        task, node = self.crew.lose(actor), self.members[actor]
-        self._forget(actor)
-        self.look_due = 0.0
+    def _on_actor_died(self, actor: Any, error: Exception) -> None:
+        """Count the death against its shard, which may kill every worker, unless the node is gone."""
+        task, node = self.scheduler.worker_died(actor), self.actors[actor]
+        self._drop(actor)
+        self.resize_due = 0.0
         if task is None:
             return
         if node in {each["NodeID"] for each in self.ray.nodes() if each["Alive"]}:
@@ -131,38 +131,38 @@ class Driver:
         else:
             self.listener.death(task, "its node is gone")
 
-    def _forget(self, actor: Any) -> None:
-        del self.members[actor]
+    def _drop(self, actor: Any) -> None:
+        del self.actors[actor]
         self.ray.kill(actor)
 
     def _poll(self) -> None:
-        """Ask whoever leads at a shard how far it is; so seldom that a thousand of them are no burden."""
+        """Query the progress of each shard's primary actor; at a rate that stays low with a thousand actors."""
         if self.polls:
-            asked = list(self.polls)
-            for reference in self.ray.wait(asked, num_returns=len(asked), timeout=0)[0]:
-                self._told(*self.polls.pop(reference), reference)
-        waiting = {actor for actor, _ in self.polls.values()}
-        for actor in self.members:
-            task = self.crew.task_of(actor)
-            if task is not None and actor not in waiting and self.crew.leads(actor):
+            references = list(self.polls)
+            for reference in self.ray.wait(references, num_returns=len(references), timeout=0)[0]:
+                self._on_progress(*self.polls.pop(reference), reference)
+        polled = {actor for actor, _ in self.polls.values()}
+        for actor in self.actors:
+            task = self.scheduler.task_of(actor)
+            if task is not None and actor not in polled and self.scheduler.is_primary(actor):
                 self.polls[actor.progress.remote()] = (actor, task)
 
-    def _told(self, actor: Any, task: ShardTask, reference: Any) -> None:
+    def _on_progress(self, actor: Any, task: ShardTask, reference: Any) -> None:
         try:
             tally = self.ray.get(reference)
         except self.ray.exceptions.RayError:
-            return  # the actor is gone, which its shard will tell
-        if self.crew.task_of(actor) == task and self.crew.leads(actor):
+            return  # the actor is gone, as the result of its shard will show
+        if self.scheduler.task_of(actor) == task and self.scheduler.is_primary(actor):
             self.listener.progress(task, tally)
 
 
 def _reason(error: Exception) -> str:
-    """What Ray says of a death, in one line."""
+    """The last line of Ray's description of a death."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 
 def _cause(error: Any, task: ShardTask | None) -> Exception:
-    """What a worker raised, as it was if it is ours; else with the worker's traceback."""
+    """The error that a worker raised: unchanged if it is one of this package, else with the worker's traceback."""
     where = task.path if task is not None else "no shard"
     return error.cause if isinstance(error.cause, FactoryError) else RuntimeError(f"worker failed at {where}:\n{error}")

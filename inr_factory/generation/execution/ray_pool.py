@@ -14,14 +14,15 @@ from time import monotonic
 from typing import Any
 
 from inr_factory.errors import ResourceError, UsageError
-from inr_factory.generation.execution.local_pool import Listener, num_cores
-from inr_factory.generation.execution.prefetch import compute_part
+from inr_factory.generation.execution.prefetch import prefetch_part
 from inr_factory.generation.execution.ray_driver import Driver
-from inr_factory.generation.execution.scheduler import Crew
+from inr_factory.generation.execution.scheduler import Scheduler
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.execution.worker_events import Listener
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import ShapeSource
+from inr_factory.inr.cpu import num_cores
 from inr_factory.storage.manifest import ShardEntry
 
 RATE_SECONDS = 60.0
@@ -34,8 +35,8 @@ class _Actor:
         self.worker = worker
         self.so_far = Tally()
 
-    def arrive(self) -> str:
-        """Where it is: the id of its node."""
+    def node_id(self) -> str:
+        """The id of the node that runs this actor."""
         import ray
 
         return str(ray.get_runtime_context().get_node_id())
@@ -143,22 +144,22 @@ def run_ray(
         shared = ray.put(sent)
         number = min(count or held, len(tasks))
         ahead = int(ray.cluster_resources().get("CPU", 0)) - number if on_gpu else 0
-        helpers = _start_ahead(ray, sent, tasks, max(0, ahead))
-        crew: Crew[Any] = Crew(todo, len(tasks))
-        driver = Driver(ray, lambda: maker.remote(shared), crew, measured(listener), kind, count)
+        helpers = _start_prefetch(ray, sent, tasks, max(0, ahead))
+        scheduler: Scheduler[Any] = Scheduler(todo, len(tasks))
+        driver = Driver(ray, lambda: maker.remote(shared), scheduler, measured(listener), kind, count)
         try:
             driver.run()
         finally:
             for helper in helpers:
                 ray.cancel(helper, force=True)
-            driver.dismiss()
+            driver.stop()
 
 
-def _start_ahead(ray: Any, worker: Worker, tasks: Sequence[ShardTask], count: int) -> list[Any]:
+def _start_prefetch(ray: Any, worker: Worker, tasks: Sequence[ShardTask], count: int) -> list[Any]:
     """On so many cores of the cluster, samples of shapes are computed before the actors ask for them."""
     if not isinstance(worker.recipe.source, ShapeSource):
         return []
-    maker = ray.remote(num_cpus=1, max_retries=0)(compute_part)
+    maker = ray.remote(num_cpus=1, max_retries=0)(prefetch_part)
     return [maker.remote(worker, tasks, part, count) for part in range(count)]
 
 

@@ -1,25 +1,25 @@
-"""Jobs: what a run of `fit` is asked, what it did, and whether there is anything to do at all, which is told without torch."""
+"""Run settings: how and where a fit runs, and its report. Without torch."""
 
+import re
 from dataclasses import dataclass
-from time import monotonic
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.recipe import Recipe, check_recipe
-from inr_factory.storage.atomic_files import remove_stale_temporaries
-from inr_factory.storage.dataset_card import NO_CARD, Card, keep_card_of_whole
-from inr_factory.storage.locations import Location
-from inr_factory.storage.manifest import MANIFEST, Manifest
-from inr_factory.storage.manifest_file import load_manifest, load_origin
+from inr_factory.generation.recipe import Recipe
+from inr_factory.storage.dataset_card import NO_CARD, Card
+from inr_factory.storage.locations import Location, parse_location
+from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry
 
 Backend = Literal["ray", "local"]
+DEVICES = r"auto|cpu|cuda(:[0-9]{1,3})?"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How and where to run. Nothing here decides what the shards hold, but for the kind of device.
+class FitSettings:
+    """How and where to run; `fit_dataset` explains each. Only the kind of device has an influence on the shards.
 
-    `workers` None is one a GPU or core; `part` (i, n) makes every n-th shard from the i-th on.
+    `part` (i, n) is `shard="i/n"`.
     """
 
     data_root: Location | None = None
@@ -29,71 +29,77 @@ class Settings:
     device: str = "auto"
     part: tuple[int, int] = (0, 1)
 
-    def __post_init__(self) -> None:
-        number, parts = self.part
-        if not 0 <= number < parts:
-            raise UsageError(f"--shard i/n counts from 0 to n - 1, got {number}/{parts}")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers must be at least 1, got {self.workers}")
+    @classmethod
+    def checked(
+        cls,
+        *,
+        workers: int | None = None,
+        backend: str = "ray",
+        address: str | None = None,
+        device: str = "auto",
+        shard: str = "0/1",
+        data_root: str | Path | Location | None = None,
+    ) -> "FitSettings":
+        """Settings from the keyword arguments of a public function; raises UsageError for a wrong one."""
+        if backend not in get_args(Backend):
+            raise UsageError(f"--backend must be ray or local, got {backend!r}")
+        if not re.fullmatch(DEVICES, str(device)):
+            raise UsageError(f"--device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
+        if backend == "ray" and str(device).startswith("cuda:"):
+            raise UsageError(f"--device {device} names one GPU, which needs --backend local; got --backend ray")
+        if workers is not None and (not isinstance(workers, int) or workers < 1):
+            raise UsageError(f"--workers must be at least 1, got {workers}")
+        root = None if data_root is None else parse_location(data_root)
+        return cls(root, backend, workers, address, str(device), _parse_part(shard))  # type: ignore[arg-type]
+
+
+def _parse_part(text: Any) -> tuple[int, int]:
+    number, slash, parts = str(text).partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal()):
+        raise UsageError(f"--shard takes i/n, for example 0/4 to 3/4, got {text!r}")
+    if int(number) >= int(parts):
+        raise UsageError(f"--shard i/n counts from 0 to n - 1, got {text}")
+    return int(number), int(parts)
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a run did: the set as it is now, shards it made and found whole, shards that are still missing, its card."""
+    """What a fit did.
 
+    Attributes:
+        recipe: with all settings.
+        out: folder or store of the set.
+        manifest: of the set as it is now.
+        made: shards made.
+        recovered: valid shards that were on disk without a record, and are recorded now.
+        missing: shards of the requested views that are still missing.
+        inrs: INRs made or quarantined.
+        seconds: duration.
+        card: files of the dataset card that were written, or kept because a user edited them.
+    """
+
+    recipe: Recipe
+    out: Location
     manifest: Manifest
     made: int
-    adopted: int
+    recovered: int
     missing: int
     inrs: int
     seconds: float
     card: Card = NO_CARD
 
+    @property
+    def entries(self) -> list[ShardEntry]:
+        """The recorded shards of the requested views."""
+        return [entry for entry in self.manifest.shards if entry.view < self.recipe.views]
 
-def finished(recipe: Recipe, out: Location) -> FitReport | None:
-    """The report of a run that finds every shard recorded and there; None where something is to be made.
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """Objects of the requested views without an INR, with the reason."""
+        return [row for entry in self.entries for row in entry.quarantine]
 
-    Reads the manifest, the sizes of the shards and the card, which is written where it is missing, no more; what is
-    inside is `verify`'s to check. Raises UsageError where `out` holds another recipe's set, IntegrityError for a manifest that is damaged.
-    """
-    started = monotonic()
-    found = load_set(recipe, out)
-    remove_stale_temporaries(out)
-    if found is None or missing_paths(found, recipe.views, out):
-        return None
-    card = keep_card_of_whole(out, found)
-    return FitReport(found, 0, 0, 0, 0, monotonic() - started, card)
-
-
-def load_set(recipe: Recipe, out: Location) -> Manifest | None:
-    """The manifest in folder out, None if there is none; UsageError if it is another recipe's."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; --out takes a folder")
-    # Without its manifest, origin.json still says whose set it is.
-    manifest = load_manifest(out) if (out / MANIFEST).exists() else load_origin(out)
-    if manifest is None:
-        return None
-    if manifest.derived is not None and manifest.derived.how.startswith("import:"):
-        raise UsageError(
-            f"{out} was imported ({manifest.derived.how.removeprefix('import:')}) and cannot be fitted further; choose another --out"
-        )
-    if manifest.derived is not None:
-        raise UsageError(
-            f"{out} is a copy ({manifest.derived.how}); fit the set it was made from, or choose another --out"
-        )
-    theirs = check_recipe(manifest.recipe, origin=f"of {out}")
-    if theirs.fingerprint != recipe.fingerprint:
-        raise UsageError(
-            f"{out} holds a set of another recipe ({theirs.name}: {recipe.difference(theirs)}); choose another --out"
-        )
-    if not manifest.fingerprint.startswith(theirs.fingerprint):
-        raise UsageError(
-            f"{out} was made by a version whose recipes had other settings (fingerprint {manifest.fingerprint}); go on with "
-            "that version, or choose another --out"
-        )
-    return manifest
-
-
-def missing_paths(manifest: Manifest, views: int, out: Location) -> set[str]:
-    """Paths of the shards of the first `views` views that are not both recorded and there."""
-    return set(manifest.with_views(views).missing(out))
+    @property
+    def quarantine_share(self) -> float:
+        """Share of the requested INRs that are quarantined, in [0, 1]."""
+        quarantined = len(self.quarantined)
+        return quarantined / max(1, quarantined + sum(entry.rows for entry in self.entries))

@@ -1,6 +1,6 @@
-"""Blocks: which objects are in which split, block and shard; a function of recipe and source alone.
+"""Shard plan: which objects are in which split, block and shard; a function of recipe and source alone.
 
-Every worker makes the plan anew and finds the same, so that nothing but the key of a shard has to be sent to it.
+Every worker computes the same plan, so that only the key of a shard has to be sent to it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,14 +27,13 @@ class ShardTask:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """For each split its blocks, each the indices of its objects among the source's items, in rising order."""
+class ShardPlan:
+    """For each split its blocks: the ascending indices of their objects among the source's items."""
 
     blocks: Mapping[str, tuple[tuple[int, ...], ...]]
 
-    @property
-    def num_objects(self) -> int:
-        return sum(len(block) for blocks in self.blocks.values() for block in blocks)
+    def num_objects(self, task: ShardTask) -> int:
+        return len(self.blocks[task.split][task.block])
 
     @property
     def splits(self) -> dict[str, SplitRecord]:
@@ -53,7 +52,7 @@ class Plan:
         ]
 
 
-def make_plan(recipe: Recipe, source: Source) -> Plan:
+def make_shard_plan(recipe: Recipe, source: Source) -> ShardPlan:
     """Splits as the source has them; what it lacks of val and test is taken from train by a stable hash.
 
     Raises UsageError for a source without objects.
@@ -61,27 +60,27 @@ def make_plan(recipe: Recipe, source: Source) -> Plan:
     splits = split_items(source.items, recipe.splits, recipe.limit)
     size = recipe.shard_objects
     blocks = {
-        split: tuple(tuple(indices[at : at + size]) for at in range(0, len(indices), size))
+        split: tuple(tuple(indices[start : start + size]) for start in range(0, len(indices), size))
         for split, indices in splits.items()
     }
-    return Plan(blocks)
+    return ShardPlan(blocks)
 
 
 def split_items(items: Sequence[Item], config: SplitConfig, limit: int | Limit | None) -> dict[str, list[int]]:
     """Indices of the items of each split, rising; empty splits are left out.
 
-    Who goes to val and test hangs on the object's name alone, not on the order or on `limit`; of a limit
-    that is one number each split keeps its share.
+    An object's name alone decides whether it goes to val or test, not the order or `limit`. A limit that is one
+    number is shared among the splits in proportion.
     """
     if not items:
-        raise UsageError("the source has no objects; look at --data-root")
+        raise UsageError("the source has no objects; check --data-root")
     splits: dict[str, list[int]] = {split: [] for split in SPLITS}
     for index, item in enumerate(items):
         splits[item.split or "train"].append(index)
-    for split, wanted in (("test", config.test), ("val", config.val)):
+    for split, size in (("test", config.test), ("val", config.val)):
         if not splits[split]:
             ranked = _by_hash(items, splits["train"])
-            count = wanted if isinstance(wanted, int) else round(wanted * len(items))
+            count = size if isinstance(size, int) else round(size * len(items))
             if count >= len(ranked) and count > 0:
                 raise UsageError(f"splits.{split} asks for {count} of {len(ranked)} objects; leave some for train")
             splits[split], splits["train"] = ranked[:count], ranked[count:]

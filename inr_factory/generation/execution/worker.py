@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from inr_factory.errors import IntegrityError
-from inr_factory.generation.execution.shard_plan import Plan, ShardTask, make_plan
+from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
@@ -19,7 +19,7 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Quarantined, ShardEntry, ViewKey
-from inr_factory.storage.shards import whole_shard, write_shard
+from inr_factory.storage.shards import find_valid_shard, write_shard
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Worker:
         return source
 
     @cached_property
-    def plan(self) -> Plan:
-        return make_plan(self.recipe, self.source)
+    def plan(self) -> ShardPlan:
+        return make_shard_plan(self.recipe, self.source)
 
     @property
     def spec(self) -> SirenSpec:
@@ -89,7 +89,7 @@ class Worker:
         key = (task.split, task.view, task.block)
         # Another worker, or another run, may have been faster: what lies there whole may be recorded already, and the
         # bytes of another kind of machine are not the same.
-        there = whole_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
+        there = find_valid_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
         return there or write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)
 
 

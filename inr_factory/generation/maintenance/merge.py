@@ -1,7 +1,6 @@
-"""Merge: sets of one recipe and source that were made apart, brought into one.
+"""Merge: sets of one recipe and source, made separately, become one.
 
-Parts of an array job (`fit --shard i/n`) in folders of their own, or sets with different views: all have one
-fingerprint, so that their shards fit together as they are.
+They have one fingerprint, so that their shards fit together unchanged.
 """
 
 import hashlib
@@ -13,7 +12,8 @@ from pathlib import Path
 from time import monotonic
 
 from inr_factory.errors import FactoryError, UsageError
-from inr_factory.generation.maintenance.verify import Fault
+from inr_factory.generation.maintenance.integrity_check import Fault
+from inr_factory.generation.maintenance.repair import require_folder
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.storage.atomic_files import remove_stale_temporaries, temporary_name, write_atomically
 from inr_factory.storage.dataset_card import keep_card_of_whole
@@ -23,29 +23,54 @@ from inr_factory.storage.shards import ShardReader
 
 
 @dataclass(frozen=True)
-class Merged:
-    """The set as it is now; shards brought in, there before, and still missing; which parts gave other bytes for a
-    shard than the part before them; shards that no part has whole."""
+class MergeReport:
+    """What a merge did.
+
+    Attributes:
+        manifest: of the merged set as it is now.
+        taken: shards brought in.
+        present: shards that it had before.
+        missing: shards that it still lacks.
+        differing: paths of shards whose bytes differ among the parts.
+        faults: shards that no part has in valid form.
+    """
 
     manifest: Manifest
     taken: int
-    there: int
+    present: int
     missing: int
     differing: tuple[str, ...]
     faults: tuple[Fault, ...]
 
 
-def merge_sets(
-    parts: Sequence[Path], out: Path, copy: bool = False, on_shard: Callable[[ShardEntry], None] | None = None
-) -> Merged:
-    """Bring the shards of all parts into the set in folder out, by hard links where the file system allows, unless `copy`.
+def merge_datasets(
+    parts: Sequence[str | Path],
+    out: str | Path,
+    *,
+    copy: bool = False,
+    on_shard: Callable[[ShardEntry], None] | None = None,
+) -> MergeReport:
+    """Bring the shards of sets of one recipe and source into one set.
 
-    Each shard is checked against its part's record before it is taken; of a damaged one another part's is taken, and
-    where parts differ in a shard (made on different devices) the first part's. What is there and recorded stays, so
-    that a merge that was cut short goes on, and a second one does nothing. Raises UsageError where a part, or what is
-    in out, is another set's.
+    Each shard is checked against its part's record; a damaged one is taken from another part. Where parts differ in a
+    shard (made on different devices), the first part's is taken. Shards that `out` has stay, so that an interrupted
+    merge can be repeated.
+
+    Args:
+        parts: folders of sets, for example those of an array job (`fit --shard i/n`), or of different views.
+        out: folder of the merged set; may be one of the parts.
+        copy: whether to copy shards; else they are hard links where the file system allows.
+        on_shard: called with each shard's entry.
+
+    Returns:
+        Counts, differences, faults, and the manifest.
+
+    Raises:
+        UsageError: if a part, or what is in `out`, is another set's.
+        IntegrityError: if a manifest is damaged.
     """
-    sets = {part: load_manifest(part) for part in parts}
+    out = require_folder(out)
+    sets = {folder: load_manifest(folder) for folder in map(require_folder, parts)}
     if not sets:
         raise UsageError("merge takes the folders of at least one set")
     if (out / MANIFEST).exists():
@@ -55,10 +80,10 @@ def merge_sets(
         _check_same(first_part, first, part, manifest)
     widest = max(sets.values(), key=lambda manifest: manifest.views)
     remove_stale_temporaries(out)
-    there = update_manifest(out, widest.head)
-    done = {entry.path for entry in there.shards if file_size(out / entry.path) == entry.bytes}
+    before = update_manifest(out, widest.head)
+    done = {entry.path for entry in before.shards if file_size(out / entry.path) == entry.bytes}
     offers = _offers({part: manifest for part, manifest in sets.items() if not _same_folder(part, out)})
-    before, taken, faults, unrecorded = len(done), 0, list[Fault](), list[ShardEntry]()
+    present, taken, faults, unrecorded = len(done), 0, list[Fault](), list[ShardEntry]()
     differing = [path for path, offered in offers.items() if len({entry.sha256 for _, entry in offered}) > 1]
     due = monotonic() + 1
     try:
@@ -77,8 +102,9 @@ def merge_sets(
         if unrecorded:
             update_manifest(out, widest.head, unrecorded)
     merged = load_manifest(out)
-    keep_card_of_whole(out, merged)
-    return Merged(merged, taken, before, len(merged.missing(out)), tuple(differing), tuple(faults))
+    missing = merged.missing(out)
+    keep_card_of_whole(out, merged, missing)
+    return MergeReport(merged, taken, present, len(missing), tuple(differing), tuple(faults))
 
 
 def _check_same(first_part: Path, first: Manifest, part: Path, manifest: Manifest) -> None:
@@ -92,11 +118,11 @@ def _check_same(first_part: Path, first: Manifest, part: Path, manifest: Manifes
         return
     why = f"another {field}"
     if field in ("recipe", "spec", "fingerprint") and "source" in first.recipe and "source" in manifest.recipe:
-        mine, theirs = (check_recipe(each.recipe, origin=f"of {part}") for each in (manifest, first))
-        told = mine.difference(theirs)
+        one, other = (check_recipe(each.recipe, origin=f"of {part}") for each in (manifest, first))
+        difference = one.difference(other)
         why = (
-            f"{told}"
-            if told != "nothing"
+            difference
+            if difference != "nothing"
             else f"source data {manifest.source.fingerprint}, {first.source.fingerprint} there"
         )
     raise UsageError(
@@ -118,27 +144,29 @@ def _offers(sets: dict[Path, Manifest]) -> dict[str, list[tuple[Path, ShardEntry
 
 
 def _take(offered: list[tuple[Path, ShardEntry]], out: Path, copy: bool, faults: list[Fault]) -> ShardEntry | None:
-    """Bring one shard in from the first part that has it whole; its faults are told if none has."""
-    found = []
+    """Bring one shard in from the first part that has it in valid form; adds to the faults if none has."""
+    invalid = []
     for part, entry in offered:
         try:
             ShardReader(part, entry, check=True)
         except (FactoryError, OSError) as error:
-            found.append(Fault(entry.path, f"{part}: {error}"))
+            invalid.append(Fault(entry.path, f"{part}: {error}"))
             continue
         target = out / entry.path
         if os.path.lexists(target) and _sha256(target) != entry.sha256:
-            faults.append(Fault(entry.path, f"{target} is there, unrecorded and other; move it away, or repair {out}"))
+            faults.append(
+                Fault(entry.path, f"{target} exists, unrecorded and different; move it away, or repair {out}")
+            )
             return None
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _bring(part / entry.path, target, copy)
+            _link_or_copy(part / entry.path, target, copy)
         return entry
-    faults += found
+    faults += invalid
     return None
 
 
-def _bring(source: Path, target: Path, copy: bool) -> None:
+def _link_or_copy(source: Path, target: Path, copy: bool) -> None:
     if not copy:
         temporary = temporary_name(target, secrets.token_hex(4))
         try:

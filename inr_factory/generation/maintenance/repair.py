@@ -1,23 +1,26 @@
-"""Repair: brings a damaged set back to what it was, from what is whole of it and, where that is at hand, its source.
+"""Repair: restores a damaged set from its valid parts and, if available, its source.
 
 Nothing is deleted: a file that is not what it should be goes into DATASET/set-aside.
 """
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inr_factory.errors import FactoryError, IntegrityError, UsageError
-from inr_factory.generation.execution.fit_dataset import describe_set, fit_set
-from inr_factory.generation.execution.progress_recorder import Progress
-from inr_factory.generation.execution.run_settings import Settings
-from inr_factory.generation.execution.shard_plan import make_plan
-from inr_factory.generation.maintenance.verify import Fault, belongs, check_head, check_manifest, check_shard
-from inr_factory.generation.recipe import Recipe, check_recipe
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.fit_plan import describe_set
+from inr_factory.generation.execution.progress_recorder import FitProgress
+from inr_factory.generation.execution.run_settings import FitSettings
+from inr_factory.generation.execution.shard_plan import make_shard_plan
+from inr_factory.generation.maintenance.integrity_check import Fault, belongs, check_head, check_manifest, check_shard
+from inr_factory.generation.recipe import Recipe, check_recipe, load_recipe
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.atomic_files import remove_stale_temporaries
+from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest, load_origin, replace_manifest
 from inr_factory.storage.shards import ShardReader
@@ -26,10 +29,17 @@ SET_ASIDE = "set-aside"
 
 
 @dataclass(frozen=True)
-class Repaired:
-    """What was found and done: files set aside (where they now lie), shards recorded anew, shards fitted again.
+class RepairReport:
+    """What a repair found and did.
 
-    `missing` counts what is still missing, `obstacle` says why it could not be fitted.
+    Attributes:
+        manifest: of the set as it is now.
+        faults: what was wrong.
+        aside: files that were set aside, by their paths now, relative to the set.
+        recorded: valid shards that had no correct record.
+        made: shards fitted again.
+        missing: shards that are still missing.
+        obstacle: why they could not be fitted; None if nothing stood in the way.
     """
 
     manifest: Manifest
@@ -41,51 +51,85 @@ class Repaired:
     obstacle: str | None
 
 
-def repair_set(
-    root: Path,
-    recipe: Recipe | None = None,
-    settings: Settings | None = None,
-    refit: bool = True,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Repaired:
-    """Make a set whole again. Not while a run is at work on it.
+def repair_dataset(
+    dataset: str | Path,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    settings: Sequence[str] = (),
+    data_root: str | Path | Location | None = None,
+    fit: bool = True,
+    workers: int | None = None,
+    backend: str = "local",
+    device: str = "auto",
+    on_progress: Callable[[FitProgress], None] | None = None,
+) -> RepairReport:
+    """Repair a damaged set: rebuild its record, set bad shards aside, fit them again. Not while a fit is running.
 
-    A manifest that is lost or altered is made anew from origin.json and the shards, or, where that is lost too, from
-    `recipe` and its source. A shard that is whole and the set's is kept, and recorded if it was not; any other is set
-    aside. Then what is missing is fitted, where `refit` and the source allow. Raises UsageError where root is no set
-    or the recipe is not its own, IntegrityError where nothing says what the set was.
+    A manifest that is lost or altered is rebuilt from origin.json and the shards or, without an origin.json, from
+    `recipe` and its source. A valid shard of the set is kept, and recorded if it was not; any other is set aside.
+    Nothing is deleted.
+
+    Args:
+        dataset: folder of the set.
+        recipe: the recipe of the set, needed if manifest.json and origin.json are both lost.
+        settings: further "key=value" of that recipe.
+        data_root: folder or URL of the source's files; default $INR_FACTORY_DATA, else ./data.
+        fit: whether to fit what is missing, if the source is available.
+        workers, backend, device: as for `fit_dataset`.
+        on_progress: called with a `FitProgress` while shards are fitted.
+
+    Returns:
+        Faults, files set aside, counts, and the manifest.
+
+    Raises:
+        UsageError: for a wrong argument, a folder without a set, or another set's recipe.
+        IntegrityError: if nothing says what the set was.
     """
-    settings = settings or Settings()
+    how: dict[str, Any] = {"workers": workers, "backend": backend, "device": device, "data_root": data_root}
+    checked = FitSettings.checked(**how)
+    if settings and recipe is None:
+        raise UsageError("--set changes the recipe that --recipe names; give both")
+    resolved = load_recipe(recipe, settings) if recipe is not None else None
+    root = require_folder(dataset)
     if not root.is_dir():
         raise UsageError(f"no data set in {root}: there is no such folder")
     remove_stale_temporaries(root)
-    found, faults = _found(root)
-    head = _head(root, found, recipe, settings)
-    entries, recorded, bad = _sort_out(root, head, found)
+    saved, faults = _load(root)
+    head = _head(root, saved, resolved, checked.data_root)
+    entries, recorded, bad = _sort_shards(root, head, saved)
     faults += bad
     aside = [_set_aside(root, fault.path) for fault in bad if os.path.lexists(root / fault.path)]
     views = max([head.views, *(entry.view + 1 for entry in entries)])
     manifest = head.with_views(views).with_entries(entries)
-    if (found is not None and found != manifest and any(fault.path == MANIFEST for fault in faults)) or (
-        found is None and (root / MANIFEST).exists()
+    if (saved is not None and saved != manifest and any(fault.path == MANIFEST for fault in faults)) or (
+        saved is None and (root / MANIFEST).exists()
     ):
         aside.append(_set_aside(root, MANIFEST))
     if any(fault.path == ORIGIN for fault in faults):
         aside.append(_set_aside(root, ORIGIN))
     replace_manifest(root, manifest)
     made, obstacle = 0, None
-    if manifest.missing(root) and refit:
+    if manifest.missing(root) and fit:
         try:
-            report = fit_set(check_recipe(manifest.recipe, origin=f"of {root}"), root, settings, on_progress)
+            set_recipe = check_recipe(manifest.recipe, origin=f"of {root}")
+            report = fit_dataset(set_recipe, root, **how, on_progress=on_progress)
             manifest, made = report.manifest, report.made
         except (UsageError, IntegrityError) as error:
             obstacle = str(error)
     missing = len(manifest.missing(root))
-    return Repaired(manifest, tuple(faults), tuple(aside), recorded, made, missing, obstacle)
+    return RepairReport(manifest, tuple(faults), tuple(aside), recorded, made, missing, obstacle)
 
 
-def _found(root: Path) -> tuple[Manifest | None, list[Fault]]:
-    """The manifest as it is, if it can be read, and what is wrong with it and with origin.json."""
+def require_folder(dataset: str | Path) -> Path:
+    """The folder of a set on this machine; UsageError for a URL: sets in a store are not changed in place."""
+    folder = parse_location(dataset)
+    if not isinstance(folder, Path):
+        raise UsageError(f"repair and merge work on folders, got {dataset}; copy the set to this machine, and back")
+    return folder
+
+
+def _load(root: Path) -> tuple[Manifest | None, list[Fault]]:
+    """The manifest, if it can be read, and what is wrong with it and with origin.json."""
     try:
         manifest = load_manifest(root)
     except FactoryError as error:
@@ -98,26 +142,26 @@ def _found(root: Path) -> tuple[Manifest | None, list[Fault]]:
     return manifest, check_manifest(root, manifest)
 
 
-def _head(root: Path, found: Manifest | None, recipe: Recipe | None, settings: Settings) -> Manifest:
-    """What the set is, from the first of: an origin.json whose checksum fits, a manifest that can be read, the recipe."""
+def _head(root: Path, saved: Manifest | None, recipe: Recipe | None, data_root: Location | None) -> Manifest:
+    """The manifest without shards, from the first of: a valid origin.json, a readable manifest, the recipe."""
     origin = None
     with contextlib.suppress(IntegrityError):  # it is among the faults
         origin = load_origin(root)
     if origin is not None:
         return origin
-    if found is not None:
-        wrong = [fault.reason for fault in check_head(root, found) if fault.path == MANIFEST]
+    if saved is not None:
+        wrong = [fault.reason for fault in check_head(root, saved) if fault.path == MANIFEST]
         if wrong:
             raise IntegrityError(f"{wrong[0]}, and no {ORIGIN} says otherwise; put back a copy of {MANIFEST}")
-        return found.head
+        return saved.head
     if recipe is None and not _files(root) and not (root / MANIFEST).exists():
         raise UsageError(f"no data set in {root}: it has neither a {MANIFEST} nor shards")
     if recipe is None:
         raise IntegrityError(
-            f"{root} has neither a {MANIFEST} nor an {ORIGIN} that can be read; say how it was made: --recipe RECIPE, and --data-root"
+            f"{root} has neither a {MANIFEST} nor an {ORIGIN} that can be read; name its recipe: --recipe RECIPE, and --data-root"
         )
-    source = open_source(recipe.source, settings.data_root)
-    head = describe_set(recipe, source, make_plan(recipe, source))
+    source = open_source(recipe.source, data_root)
+    head = describe_set(recipe, source, make_shard_plan(recipe, source))
     shards = [shard for path in _files(root) if (shard := _readable(path)) is not None]
     if shards and not any(belongs(shard, head) for shard in shards):
         raise UsageError(
@@ -138,9 +182,9 @@ def _readable(path: Path) -> ShardReader | None:
         return None
 
 
-def _sort_out(root: Path, head: Manifest, found: Manifest | None) -> tuple[list[ShardEntry], int, list[Fault]]:
-    """Entries of the shards that are whole and the set's, how many of them had no right record, and what is wrong."""
-    known = {entry.path: entry for entry in found.shards} if found is not None else {}
+def _sort_shards(root: Path, head: Manifest, saved: Manifest | None) -> tuple[list[ShardEntry], int, list[Fault]]:
+    """Entries of the set's valid shards, how many of them had no correct record, and what is wrong."""
+    known = {entry.path: entry for entry in saved.shards} if saved is not None else {}
     entries, recorded, faults = [], 0, []
     for path in _files(root):
         name = f"{SHARD_FOLDER}/{path.name}"
@@ -155,7 +199,7 @@ def _sort_out(root: Path, head: Manifest, found: Manifest | None) -> tuple[list[
             except OSError as error:
                 reason = f"{name} cannot be read: {error.strerror}"
         shard = _readable(path)
-        if shard is not None and belongs(shard, head) and _placed(shard, head, name):
+        if shard is not None and belongs(shard, head) and _has_right_name(shard, head, name):
             entries.append(shard.describe())
             recorded += 1
         else:
@@ -164,20 +208,20 @@ def _sort_out(root: Path, head: Manifest, found: Manifest | None) -> tuple[list[
     return entries, recorded, faults
 
 
-def _placed(shard: ShardReader, head: Manifest, name: str) -> bool:
-    """Whether a shard has the name that its content asks for, and a place in the set."""
+def _has_right_name(shard: ShardReader, head: Manifest, name: str) -> bool:
+    """Whether a shard has the name that its content requires, and the set has such a shard."""
     split, _, block = shard.key
     return shard.describe_as(0, "0" * 64).path == name and split in head.splits and block < head.splits[split].blocks
 
 
 def _set_aside(root: Path, name: str) -> str:
-    """Move a file of the set into its folder for such; where it is now, relative to the set."""
+    """Move a file of the set into DATASET/set-aside; returns its path now, relative to the set."""
     folder = root / SET_ASIDE
     folder.mkdir(exist_ok=True)
     stem = Path(name).name
-    number, place = 0, folder / stem
-    while os.path.lexists(place):
+    number, target = 0, folder / stem
+    while os.path.lexists(target):
         number += 1
-        place = folder / f"{stem}.{number}"
-    os.rename(root / name, place)
-    return str(place.relative_to(root))
+        target = folder / f"{stem}.{number}"
+    os.rename(root / name, target)
+    return str(target.relative_to(root))

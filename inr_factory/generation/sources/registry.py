@@ -16,7 +16,7 @@ def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Locati
     if isinstance(config, OwnSource):
         raise UsageError(
             "a set of collection own was made of a Source written in Python, which no recipe can open; go on with it "
-            "from there: fit_set(recipe, out, source=...)"
+            "from there: fit_dataset(recipe, out, source=...)"
         )
     if isinstance(data_root, RemoteLocation):
         data_root = fetch_tree(data_root)

@@ -29,6 +29,7 @@ from inr_factory.learning.models.checkpoint import load_checkpoint, save_checkpo
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
+from inr_factory.storage.nested_mappings import flatten
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 
@@ -408,7 +409,7 @@ class Trainer(Generic[ModelT, ConfigT]):
             theirs = saved[section]
             if section == "config":  # of an older version, it lacks what was not there yet
                 theirs = type(self.config).model_validate(theirs).model_dump(mode="json")
-            here, there = _flat(mine[section]), _flat(theirs)
+            here, there = flatten(mine[section]), flatten(theirs)
             for name in sorted(here.keys() | there.keys()):
                 if here.get(name) != there.get(name) and not (section == "config" and name in free):
                     raise UsageError(
@@ -421,14 +422,6 @@ def _ema(decay: float) -> Callable[..., None]:
     """How AveragedModel goes on: average = decay average + (1 - decay) weights."""
     update: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return update
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def check_finite(inrs: INRBatch) -> None:

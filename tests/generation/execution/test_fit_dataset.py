@@ -13,10 +13,12 @@ from support.paths import ROOT
 from support.tiny_recipes import LOCAL, files, long, processes_named, shards, tiny
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
-from inr_factory.generation.execution import fit_dataset as factory
-from inr_factory.generation.execution.fit_dataset import Settings, estimate, fit_set
-from inr_factory.generation.execution.local_pool import Listener, run_local
+from inr_factory.generation.execution.estimate import estimate
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.local_pool import run_local
 from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.execution.worker_events import Listener
+from inr_factory.generation.sources import registry
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest
 
@@ -25,7 +27,7 @@ from inr_factory.storage.manifest_file import load_manifest
 def whole(tmp_path_factory):
     """A complete set, made without interruption."""
     out = tmp_path_factory.mktemp("whole") / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     return out
 
 
@@ -47,32 +49,32 @@ def test_a_set_has_every_view_of_every_object_once(whole):
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_local_processes_make_the_same_bytes_as_one(whole, tmp_path, workers):
-    fit_set(tiny(), tmp_path / "set", Settings(backend="local", workers=workers))
+    fit_dataset(tiny(), tmp_path / "set", backend="local", workers=workers)
     assert files(tmp_path / "set") == files(whole)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ray_actors_make_the_same_bytes_as_one_process(whole, tmp_path, workers, ray_cluster):
-    fit_set(tiny(), tmp_path / "set", Settings(backend="ray", workers=workers))
+    fit_dataset(tiny(), tmp_path / "set", backend="ray", workers=workers)
     assert files(tmp_path / "set") == files(whole)
 
 
 def test_a_finished_set_is_not_touched_and_its_source_not_read(whole, monkeypatch):
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in whole.rglob("*")}
-    monkeypatch.setattr(factory, "open_source", lambda *_: pytest.fail("the source was opened"))
+    monkeypatch.setattr(registry, "open_source", lambda *_: pytest.fail("the source was opened"))
 
-    report = fit_set(tiny(), whole, LOCAL)
+    report = fit_dataset(tiny(), whole, **LOCAL)
 
-    assert (report.made, report.adopted, report.missing) == (0, 0, 0)
+    assert (report.made, report.recovered, report.missing) == (0, 0, 0)
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in whole.rglob("*")} == before
 
 
 def test_more_views_leave_those_there_are_as_they_are(whole, tmp_path):
     out = tmp_path / "set"
-    fit_set(tiny(views=1), out, LOCAL)
+    fit_dataset(tiny(views=1), out, **LOCAL)
     first = {name: (out / name).stat().st_mtime_ns for name in shards(out)}
 
-    report = fit_set(tiny(views=2), out, LOCAL)
+    report = fit_dataset(tiny(views=2), out, **LOCAL)
 
     assert report.inrs == 24
     assert {name: (out / name).stat().st_mtime_ns for name in first} == first
@@ -80,19 +82,19 @@ def test_more_views_leave_those_there_are_as_they_are(whole, tmp_path):
 
 
 def test_fewer_views_than_there_are_ask_for_nothing(whole):
-    report = fit_set(tiny(views=1), whole, LOCAL)
+    report = fit_dataset(tiny(views=1), whole, **LOCAL)
     assert report.made == 0
     assert load_manifest(whole).views == 2
 
 
 def test_a_shard_that_was_deleted_is_made_again_and_the_others_stay(whole, tmp_path):
     out = tmp_path / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     victim = "data/train-view001-00001.h5"
     (out / victim).unlink()
     times = {name: (out / name).stat().st_mtime_ns for name in shards(out)}
 
-    report = fit_set(tiny(), out, LOCAL)
+    report = fit_dataset(tiny(), out, **LOCAL)
 
     assert report.made == 1
     assert {name: (out / name).stat().st_mtime_ns for name in times} == times
@@ -101,7 +103,7 @@ def test_a_shard_that_was_deleted_is_made_again_and_the_others_stay(whole, tmp_p
 
 def test_a_whole_shard_without_a_record_is_adopted_and_a_broken_one_made_again(whole, tmp_path):
     out = tmp_path / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     manifest = load_manifest(out)
     kept = [entry for entry in manifest.shards if entry.view == 0]
     (out / MANIFEST).write_text(manifest.model_copy(update={"shards": tuple(kept)}).to_json())
@@ -112,30 +114,30 @@ def test_a_whole_shard_without_a_record_is_adopted_and_a_broken_one_made_again(w
     content[-1000] ^= 1
     edited.write_bytes(content)
 
-    report = fit_set(tiny(), out, LOCAL)
+    report = fit_dataset(tiny(), out, **LOCAL)
 
     assert report.made >= 1
-    assert report.made + report.adopted == len(manifest.shards) - len(kept)
-    assert report.adopted >= 3
+    assert report.made + report.recovered == len(manifest.shards) - len(kept)
+    assert report.recovered >= 3
     assert files(out) == files(whole)
 
 
 def test_a_shard_of_another_recipe_is_not_adopted(whole, tmp_path):
     foreign, out = tmp_path / "foreign", tmp_path / "set"
-    fit_set(tiny(seed=1), foreign, LOCAL)
+    fit_dataset(tiny(seed=1), foreign, **LOCAL)
     (out / "data").mkdir(parents=True)
     for name, content in shards(foreign).items():
         (out / name).write_bytes(content)
 
-    report = fit_set(tiny(), out, LOCAL)
+    report = fit_dataset(tiny(), out, **LOCAL)
 
-    assert report.adopted == 0
+    assert report.recovered == 0
     assert files(out) == files(whole)
 
 
 def test_parts_of_an_array_job_make_the_set_together(whole, tmp_path):
     out = tmp_path / "set"
-    reports = [fit_set(tiny(), out, Settings(backend="local", workers=1, part=(number, 3))) for number in range(3)]
+    reports = [fit_dataset(tiny(), out, backend="local", workers=1, shard=f"{number}/3") for number in range(3)]
     assert [report.missing for report in reports] == [10 - 4, 10 - 7, 0]
     assert files(out) == files(whole)
 
@@ -143,14 +145,14 @@ def test_parts_of_an_array_job_make_the_set_together(whole, tmp_path):
 def test_the_folder_of_another_recipe_is_refused_and_left_alone(whole):
     before = files(whole)
     with pytest.raises(UsageError, match=r"another recipe \(tiny: fit\.steps is 11 here, 10 there\)"):
-        fit_set(tiny(fit={"steps": 11, "floor_psnr": 0, "lanes": 4}), whole, LOCAL)
+        fit_dataset(tiny(fit={"steps": 11, "floor_psnr": 0, "lanes": 4}), whole, **LOCAL)
     assert files(whole) == before
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "set").write_text("mine")
     with pytest.raises(UsageError, match="is a file"):
-        fit_set(tiny(), tmp_path / "set", LOCAL)
+        fit_dataset(tiny(), tmp_path / "set", **LOCAL)
     assert (tmp_path / "set").read_text() == "mine"
 
 
@@ -165,11 +167,11 @@ def test_other_data_than_a_set_was_begun_with_are_refused(tmp_path):
 
     paint(0)
     recipe = tiny(source={"collection": "image_folder", "mode": "grey"}, limit=None, views=1)
-    how = Settings(backend="local", workers=1, data_root=tmp_path / "images")
-    fit_set(recipe, tmp_path / "set", how)
+    how = {"backend": "local", "workers": 1, "data_root": tmp_path / "images"}
+    fit_dataset(recipe, tmp_path / "set", **how)
     paint(20)
     with pytest.raises(IntegrityError, match="begun with other"):
-        fit_set(recipe.model_copy(update={"views": 2}), tmp_path / "set", how)
+        fit_dataset(recipe.model_copy(update={"views": 2}), tmp_path / "set", **how)
 
 
 def test_a_broken_image_is_in_quarantine_by_name_and_the_others_are_fitted(tmp_path):
@@ -182,7 +184,7 @@ def test_a_broken_image_is_in_quarantine_by_name_and_the_others_are_fitted(tmp_p
     (tmp_path / "images/a/0.png").write_bytes(b"not an image")
     recipe = tiny(source={"collection": "image_folder", "mode": "grey"}, limit=None)
 
-    report = fit_set(recipe, tmp_path / "set", Settings(backend="local", workers=1, data_root=tmp_path / "images"))
+    report = fit_dataset(recipe, tmp_path / "set", backend="local", workers=1, data_root=tmp_path / "images")
 
     assert report.manifest.rows == 18
     assert [(row.object_id, row.view) for row in report.manifest.quarantine] == [("a/0.png", 0), ("a/0.png", 1)]
@@ -191,16 +193,18 @@ def test_a_broken_image_is_in_quarantine_by_name_and_the_others_are_fitted(tmp_p
 
 def test_progress_ends_with_every_inr_counted(tmp_path):
     seen = []
-    fit_set(tiny(), tmp_path / "set", LOCAL, lambda state: seen.append((state.tally.done, state.inrs)))
+    fit_dataset(
+        tiny(), tmp_path / "set", **LOCAL, on_progress=lambda state: seen.append((state.tally.done, state.inrs))
+    )
     assert seen[0] == (0, 48)
     assert seen[-1] == (48, 48)
     assert all(done <= total for done, total in seen)
 
 
 def test_too_little_disk_is_told_before_anything_is_fitted(tmp_path, monkeypatch):
-    monkeypatch.setattr(factory.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(ResourceError, match="make room"):
-        fit_set(tiny(), tmp_path / "set", LOCAL)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    with pytest.raises(ResourceError, match="free some space"):
+        fit_dataset(tiny(), tmp_path / "set", **LOCAL)
     assert not list(tmp_path.rglob("*.h5"))
 
 
@@ -217,14 +221,14 @@ def test_a_full_disk_ends_the_run_and_leaves_what_is_complete(whole, tmp_path, m
 
     monkeypatch.setattr(atomic_files.os, "fsync", full)
     with pytest.raises(ResourceError, match="disk is full"):
-        fit_set(tiny(), out, LOCAL)
+        fit_dataset(tiny(), out, **LOCAL)
     monkeypatch.undo()
 
     assert not [name for name in files(out) if name.endswith(".tmp")]
     made = shards(out)
     assert made
     assert made.items() < shards(whole).items()
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     assert files(out) == files(whole)
 
 
@@ -238,7 +242,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_set_is_the_same(whole, tmp_
             killed.append(children[-1])
             os.kill(children[-1], signal.SIGKILL)
 
-    fit_set(tiny(), out, Settings(backend="local", workers=2), kill_one)
+    fit_dataset(tiny(), out, backend="local", workers=2, on_progress=kill_one)
 
     assert killed
     assert files(out) == files(whole)
@@ -253,7 +257,7 @@ def test_an_actor_that_is_killed_is_replaced_and_the_set_is_the_same(long_whole,
             killed.append(actors[0])
             os.kill(actors[0], signal.SIGKILL)
 
-    fit_set(long(), out, Settings(backend="ray", workers=2), kill_one)
+    fit_dataset(long(), out, backend="ray", workers=2, on_progress=kill_one)
 
     assert killed
     assert files(out) == files(long_whole)
@@ -279,10 +283,10 @@ class _Deadly:
 
 
 def test_an_error_in_a_worker_process_reaches_the_caller_as_it_is(tmp_path):
-    how = Settings(backend="local", workers=2, data_root=tmp_path)
+    how = {"backend": "local", "workers": 2, "data_root": tmp_path}
     recipe = tiny(source={"collection": "image_folder"})
     with pytest.raises(UsageError):
-        fit_set(recipe, tmp_path / "set", how)
+        fit_dataset(recipe, tmp_path / "set", **how)
 
 
 DRIVER = """
@@ -290,9 +294,9 @@ import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # these tests may run where it is ignored
 sys.path.insert(0, {tests!r})
 from support.tiny_recipes import long
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 if __name__ == "__main__":
-    fit_set(long(), pathlib.Path({out!r}), Settings(backend={backend!r}, workers=2))
+    fit_dataset(long(), pathlib.Path({out!r}), backend={backend!r}, workers=2)
 """
 
 
@@ -313,7 +317,7 @@ def test_a_driver_that_is_struck_down_leaves_a_set_that_the_next_run_completes(l
     assert driver.returncode != 0
     made = len(list((out / "data").glob("*.h5")))
 
-    report = fit_set(long(), out, LOCAL)
+    report = fit_dataset(long(), out, **LOCAL)
 
     assert 0 < made < len(report.manifest.shards), "the driver was finished already: the test shows nothing"
     assert files(out) == files(long_whole)
@@ -324,7 +328,7 @@ def test_two_runs_at_once_make_one_whole_set(whole, tmp_path):
 
     def make():
         try:
-            fit_set(tiny(), out, LOCAL)
+            fit_dataset(tiny(), out, **LOCAL)
         except Exception as error:
             errors.append(error)
 
@@ -338,21 +342,24 @@ def test_two_runs_at_once_make_one_whole_set(whole, tmp_path):
 
 
 def test_an_estimate_counts_what_is_missing_and_writes_nothing(whole, tmp_path):
-    fresh = estimate(tiny(), tmp_path / "set", LOCAL)
+    fresh = estimate(tiny(), tmp_path / "set", **LOCAL)
     assert (fresh.inrs, fresh.shards, fresh.objects) == (48, 10, {"train": 17, "val": 2, "test": 5})
     assert fresh.seconds is not None
     assert fresh.seconds > 0
     assert not (tmp_path / "set").exists()
     size = sum(len(content) for content in shards(whole).values())
     assert 0.3 * size < fresh.bytes < 3 * size
-    done = estimate(tiny(), whole, LOCAL)
+    done = estimate(tiny(), whole, **LOCAL)
     assert (done.inrs, done.seconds) == (0, None)
 
 
-@pytest.mark.parametrize("part", [(3, 3), (-1, 2), (0, 0)])
-def test_a_part_outside_the_parts_is_refused(part):
-    with pytest.raises(UsageError, match="counts from 0"):
-        Settings(part=part)
+@pytest.mark.parametrize(
+    ("shard", "message"),
+    [("3/3", "counts from 0"), ("0/0", "counts from 0"), ("-1/2", "takes i/n"), ("2", "takes i/n")],
+)
+def test_a_part_outside_the_parts_is_refused(tmp_path, shard, message):
+    with pytest.raises(UsageError, match=message):
+        fit_dataset(tiny(), tmp_path / "set", shard=shard)
 
 
 def _children(pid):
@@ -365,10 +372,10 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
     script = tmp_path / "mine.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from inr_factory.generation.execution.fit_dataset import Settings, fit_set\n"
+        "from inr_factory.generation.execution.fit_dataset import fit_dataset\n"
         "from inr_factory.generation.recipe import load_recipe\n"
         "recipe = load_recipe('digits', ['limit=8', 'fit.engine=none', 'shard_objects=2'])\n"
-        "fit_set(recipe, Path(__file__).parent / 'set', Settings(backend='local', workers=2))\n"
+        "fit_dataset(recipe, Path(__file__).parent / 'set', backend='local', workers=2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
     assert "if __name__ == '__main__'" in done.stderr.splitlines()[-1]

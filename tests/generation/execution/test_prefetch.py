@@ -9,9 +9,9 @@ import time
 import pytest
 
 from inr_factory.generation.execution import prefetch as ahead
-from inr_factory.generation.execution.prefetch import compute_part, computing_ahead, cores_ahead
-from inr_factory.generation.execution.ray_pool import _start_ahead, connected
-from inr_factory.generation.execution.shard_plan import make_plan
+from inr_factory.generation.execution.prefetch import prefetch_cores, prefetch_part, prefetching
+from inr_factory.generation.execution.ray_pool import _start_prefetch, connected
+from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.generation.sources import shape_collections as shapes
@@ -37,7 +37,7 @@ def prepare(tmp_path, **source):
     recipe = check_recipe(FIELDS | {"source": FIELDS["source"] | source}, origin="test")
     opened = open_source(recipe.source)
     worker = Worker(recipe, None, tmp_path / "set", "cpu", opened.fingerprint)
-    return worker, list(make_plan(recipe, opened).tasks(recipe.views))
+    return worker, list(make_shard_plan(recipe, opened).tasks(recipe.views))
 
 
 def entries(cache):
@@ -58,7 +58,7 @@ def test_parts_share_all_objects_and_take_each_once(tmp_path, cache, monkeypatch
     monkeypatch.setattr(shapes, "mesh_samples", lambda *given: computed.append(given) or whole(*given))
 
     for part in range(3):
-        compute_part(worker, tasks, part, 3)
+        prefetch_part(worker, tasks, part, 3)
 
     assert len(computed) == len(entries(cache)) == 9
 
@@ -66,7 +66,7 @@ def test_parts_share_all_objects_and_take_each_once(tmp_path, cache, monkeypatch
 def test_views_that_are_sampled_anew_are_computed_each(tmp_path, cache):
     worker, tasks = prepare(tmp_path, views_resample=True)
 
-    compute_part(worker, tasks, 0, 1)
+    prefetch_part(worker, tasks, 0, 1)
 
     assert len(entries(cache)) == 18
 
@@ -74,7 +74,7 @@ def test_views_that_are_sampled_anew_are_computed_each(tmp_path, cache):
 def test_processes_fill_the_cache_meanwhile_and_end(tmp_path, cache):
     worker, tasks = prepare(tmp_path)
 
-    with computing_ahead(worker, tasks, 2):
+    with prefetching(worker, tasks, 2):
         filled = wait_for(lambda: len(entries(cache)) == 9)
 
     assert filled
@@ -85,7 +85,7 @@ def test_ray_fills_the_cache_too(tmp_path, cache):
     worker, tasks = prepare(tmp_path)
 
     with connected(None, 2) as ray:
-        ray.get(_start_ahead(ray, worker, tasks, 2))
+        ray.get(_start_prefetch(ray, worker, tasks, 2))
 
     assert len(entries(cache)) == 9
 
@@ -101,7 +101,7 @@ def test_an_object_without_a_signal_does_not_stop_the_others(tmp_path, cache, mo
 
     monkeypatch.setattr(shapes, "primitive", broken)
 
-    compute_part(worker, tasks, 0, 1)
+    prefetch_part(worker, tasks, 0, 1)
 
     planned = {index for blocks in worker.plan.blocks.values() for block in blocks for index in block}
     boxes = sum(worker.source.items[index].object_id.startswith("box/") for index in planned)
@@ -114,18 +114,18 @@ def test_only_gpus_that_fit_shapes_need_it(tmp_path, monkeypatch):
     shapes_recipe = prepare(tmp_path)[0].recipe
     images = check_recipe({"name": "digits", "source": {"collection": "digits"}}, origin="test")
 
-    assert cores_ahead(shapes_recipe, "cuda", 2) == 14
-    assert cores_ahead(shapes_recipe, "cuda", 20) == 0
-    assert cores_ahead(shapes_recipe, "cpu", 2) == 0
-    assert cores_ahead(images, "cuda", 2) == 0
+    assert prefetch_cores(shapes_recipe, "cuda", 2) == 14
+    assert prefetch_cores(shapes_recipe, "cuda", 20) == 0
+    assert prefetch_cores(shapes_recipe, "cpu", 2) == 0
+    assert prefetch_cores(images, "cuda", 2) == 0
 
 
-def test_helpers_end_after_the_one_that_started_them():
+def test_helpers_exit_with_parent_the_one_that_started_them():
     code = (
         "import multiprocessing, os, time\n"
-        "from inr_factory.generation.execution.prefetch import _end_after\n"
+        "from inr_factory.generation.execution.prefetch import _exit_with_parent\n"
         "if __name__ == '__main__':\n"
-        "    helper = multiprocessing.get_context('fork').Process(target=_end_after, args=(os.getpid(),))\n"
+        "    helper = multiprocessing.get_context('fork').Process(target=_exit_with_parent, args=(os.getpid(),))\n"
         "    helper.start()\n"
         "    print(helper.pid, flush=True)\n"
         "    time.sleep(60)\n"

@@ -1,4 +1,4 @@
-"""Ledger: several runs on one set at once, records that take a small share of the time, logs."""
+"""ProgressRecorder: several runs on one set at once, records that take a small share of the time, logs."""
 
 import fcntl
 import json
@@ -9,9 +9,10 @@ import pytest
 from support.tiny_recipes import LOCAL, files, tiny
 
 from inr_factory.generation.execution import progress_recorder as room
-from inr_factory.generation.execution.fit_dataset import describe_set, fit_set
-from inr_factory.generation.execution.progress_recorder import Ledger
-from inr_factory.generation.execution.shard_plan import make_plan
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.fit_plan import describe_set
+from inr_factory.generation.execution.progress_recorder import ProgressRecorder
+from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage import manifest_file
 from inr_factory.storage.dataset_card import CROISSANT, README
@@ -28,7 +29,7 @@ def many(**changes):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "set"
-    fit_set(many(), out, LOCAL)
+    fit_dataset(many(), out, **LOCAL)
     return out
 
 
@@ -42,12 +43,12 @@ def begun(tmp_path):
     """A run on an empty set: its folder, and what makes the run."""
     recipe = many()
     source = open_source(recipe.source)
-    plan = make_plan(recipe, source)
+    plan = make_shard_plan(recipe, source)
     out = tmp_path / "set"
     manifest = update_manifest(out, describe_set(recipe, source, plan))
 
     def begin(broken=(), **how):
-        return Ledger(out, manifest, plan, plan.tasks(2), set(broken), RunLog(out, (0, 1)), None, **how)
+        return ProgressRecorder(out, manifest, plan, plan.tasks(2), set(broken), RunLog(out, (0, 1)), None, **how)
 
     return out, begin
 
@@ -60,17 +61,17 @@ def put(whole, out, path):
 DRIVER = """
 import fcntl, pathlib, sys
 import sklearn.datasets
-from inr_factory.generation.execution import progress_recorder as ledger
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
+from inr_factory.generation.execution import progress_recorder
+from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import check_recipe
 def refuse(*_):
     raise OSError(38, "Function not implemented")
 fcntl.flock = refuse
-ledger.RECORD_SECONDS, ledger.RECORD_SHARE = 0, 1e9  # after each shard
+progress_recorder.RECORD_SECONDS, progress_recorder.RECORD_SHARE = 0, 1e9  # after each shard
 recipe = check_recipe({recipe!r}, "test")
 print("ready", flush=True)
 sys.stdin.readline()
-report = fit_set(recipe, pathlib.Path({out!r}), Settings(backend="local", workers=1))
+report = fit_dataset(recipe, pathlib.Path({out!r}), backend="local", workers=1)
 print(report.made, report.missing, flush=True)
 """
 
@@ -119,7 +120,7 @@ def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, b
     monkeypatch.setattr(manifest_file, "SETTLING_SECONDS", (0, 0))
     monkeypatch.setattr(manifest_file, "write_atomically", write_and_lose)
     run = begin()
-    for task in run.todo():
+    for task in run.pending_tasks():
         put(whole, out, task.path)
         run.listener.done(task, entries[task.path])
     run.finish()
@@ -130,7 +131,7 @@ def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, b
 def test_what_another_run_made_meanwhile_is_left_out_and_recorded_in_the_end(whole, entries, begun):
     out, begin = begun
     run, made = begin(), []
-    for task in run.todo():
+    for task in run.pending_tasks():
         if not made:
             for path in list(entries)[-5:]:
                 put(whole, out, path)
@@ -148,17 +149,17 @@ def test_a_file_that_was_broken_before_is_made_again(whole, entries, begun):
     broken, other = list(entries)[:2]
     put(whole, out, broken)
     put(whole, out, other)
-    assert {task.path for task in begin([broken]).todo()} == set(entries) - {other}
+    assert {task.path for task in begin([broken]).pending_tasks()} == set(entries) - {other}
 
 
 def test_a_second_run_begins_in_an_order_of_its_own_and_says_so(begun):
     _, begin = begun
     first = begin()
     second = begin()
-    assert [task.path for task in first.todo()] != [task.path for task in second.todo()]
+    assert [task.path for task in first.pending_tasks()] != [task.path for task in second.pending_tasks()]
     assert set(first.tasks) == set(second.tasks)
     assert not first.progress.notes
-    assert "is at work on this set, too" in second.progress.notes[0]
+    assert "also fits this set" in second.progress.notes[0]
 
 
 def test_records_take_a_small_share_of_the_time(begun, monkeypatch, entries):
@@ -182,7 +183,7 @@ def test_records_take_a_small_share_of_the_time(begun, monkeypatch, entries):
 
 def test_the_log_of_a_run_tells_start_deaths_and_end(tmp_path):
     out = tmp_path / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     (log,) = (out / LOG_FOLDER).iterdir()
     start, end = [json.loads(line) for line in log.read_text().splitlines()]
     assert (start["event"], start["backend"], start["shards"], start["part"]) == ("start", "local", 10, [0, 1])
@@ -192,9 +193,9 @@ def test_the_log_of_a_run_tells_start_deaths_and_end(tmp_path):
 
 def test_the_log_of_a_run_that_failed_says_that_it_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "inr_factory.generation.execution.fit_dataset.run_local", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        "inr_factory.generation.execution.run_fit.run_local", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
-        fit_set(tiny(), tmp_path, LOCAL)
+        fit_dataset(tiny(), tmp_path, **LOCAL)
     (log,) = (tmp_path / LOG_FOLDER).iterdir()
     assert json.loads(log.read_text().splitlines()[-1])["ending"] == "stopped"

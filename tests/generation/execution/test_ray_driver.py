@@ -5,10 +5,10 @@ import pytest
 from inr_factory.benchmarks.simulated_ray import RayError, SimulatedRay
 from inr_factory.errors import IntegrityError, ResourceError
 from inr_factory.generation.execution import ray_driver as room
-from inr_factory.generation.execution.local_pool import MAX_DEATHS, Listener
 from inr_factory.generation.execution.ray_driver import Driver
-from inr_factory.generation.execution.scheduler import Crew
+from inr_factory.generation.execution.scheduler import Scheduler
 from inr_factory.generation.execution.shard_plan import ShardTask
+from inr_factory.generation.execution.worker_events import MAX_DEATHS, Listener
 from inr_factory.storage.manifest import ShardEntry
 
 TASKS = [ShardTask("train", 0, block) for block in range(60)]
@@ -29,8 +29,10 @@ class Cluster:
         slow = slow or (lambda actor, task: 10.0)
         self.ray = SimulatedRay(nodes, lambda actor, task: (slow(actor, task), entry(task)))
         listener = Listener(lambda *_: None, self._done, lambda task, why: self.deaths.append((task, why)))
-        crew = Crew(tasks, len(tasks))
-        self.driver = Driver(self.ray, self.ray.hire, crew, listener, "CPU", count, clock=lambda: self.ray.now)
+        scheduler = Scheduler(tasks, len(tasks))
+        self.driver = Driver(
+            self.ray, self.ray.start_actor, scheduler, listener, "CPU", count, clock=lambda: self.ray.now
+        )
 
     def _done(self, task, made):
         assert made.path == task.path
@@ -154,14 +156,14 @@ def test_an_error_in_a_worker_is_raised_as_it_is():
 
 def test_actors_that_die_before_they_begin_end_the_run():
     cluster = Cluster({"a": 1})
-    hire = cluster.driver.hire
+    start_actor = cluster.driver.start_actor
 
     def stillborn():
-        actor = hire()
-        actor.arrival.result = RayError("out of memory")
+        actor = start_actor()
+        actor.started.result = RayError("out of memory")
         return actor
 
-    cluster.driver.hire = stillborn
+    cluster.driver.start_actor = stillborn
     with pytest.raises(ResourceError, match="died before they began: out of memory"):
         cluster.run()
 
@@ -170,8 +172,8 @@ def test_a_thousand_actors_are_asked_for_their_progress_two_hundred_times_a_seco
     asked = []
     tasks = [ShardTask("train", 0, block) for block in range(1000)]
     cluster = Cluster({"a": 1000}, slow=lambda actor, task: 100.0, tasks=tasks)
-    after = room.Driver._told
-    cluster.driver._told = lambda *told: (asked.append(told), after(cluster.driver, *told))
+    after = room.Driver._on_progress
+    cluster.driver._on_progress = lambda *told: (asked.append(told), after(cluster.driver, *told))
     cluster.driver.run()
     assert len(cluster.made) == 1000
     assert 1000 < len(asked) <= 200 * 101

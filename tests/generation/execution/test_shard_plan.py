@@ -1,11 +1,11 @@
-"""Blocks: splits belong to objects, hang on their names alone, and lie in shards in a fixed order."""
+"""Shard plan: splits belong to objects, depend on their names alone, and lie in shards in a fixed order."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.execution.shard_plan import make_plan, split_items
+from inr_factory.generation.execution.shard_plan import make_shard_plan, split_items
 from inr_factory.generation.recipe import Limit, SplitConfig, check_recipe
 from inr_factory.generation.signals import Item
 
@@ -47,7 +47,7 @@ def test_without_official_splits_shares_of_all_objects_are_taken():
     assert {split: len(part) for split, part in splits.items()} == {"train": 70, "val": 10, "test": 20}
 
 
-def test_a_split_hangs_on_names_not_on_the_order_or_on_what_else_is_there():
+def test_a_split_depends_on_names_not_on_the_order_or_on_other_objects():
     objects = items(80)
     first = names(objects, split_items(objects, SplitConfig(val=8, test=16), None))
     turned = names(objects[::-1], split_items(objects[::-1], SplitConfig(val=8, test=16), None))
@@ -79,9 +79,9 @@ def test_a_source_without_objects_is_refused():
 
 def test_blocks_hold_every_object_once_in_order_and_views_come_one_after_the_other():
     recipe = check_recipe({"name": "x", "source": {"collection": "digits"}, "shard_objects": 7}, origin="test")
-    plan = make_plan(recipe, Collection(items(50)))
+    plan = make_shard_plan(recipe, Collection(items(50)))
 
-    assert plan.num_objects == 50
+    assert sum(map(plan.num_objects, plan.tasks(1))) == 50
     assert {len(block) for blocks in plan.blocks.values() for block in blocks[:-1]} <= {7}
     held = [index for blocks in plan.blocks.values() for block in blocks for index in block]
     assert sorted(held) == list(range(50))

@@ -9,12 +9,12 @@ from support.command_line import failure, outcome
 from support.tiny_recipes import LOCAL, files, shards, tiny
 
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.generation.execution.fit_dataset import Settings, fit_set
-from inr_factory.generation.execution.shard_plan import make_plan
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
-from inr_factory.generation.maintenance.merge import merge_sets
-from inr_factory.generation.maintenance.repair import SET_ASIDE, repair_set
-from inr_factory.generation.maintenance.verify import check_manifest, check_shards
+from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
+from inr_factory.generation.maintenance.merge import merge_datasets
+from inr_factory.generation.maintenance.repair import SET_ASIDE, repair_dataset
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.manifest import MANIFEST, ORIGIN
 from inr_factory.storage.manifest_file import load_manifest, load_origin, update_manifest
@@ -25,7 +25,7 @@ SHARD = "data/train-view001-00001.h5"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "set"
-    fit_set(tiny(), out, LOCAL)
+    fit_dataset(tiny(), out, **LOCAL)
     return out
 
 
@@ -95,7 +95,7 @@ def test_what_is_damaged_is_named_and_then_mended_to_the_same_bytes(whole, copy,
     (SHARD_DAMAGE | RECORD_DAMAGE)[what](copy)
     assert named(copy)
 
-    done = repair_set(copy, settings=LOCAL)
+    done = repair_dataset(copy, **LOCAL)
 
     assert kept(copy) == files(whole)
     assert done.missing == 0
@@ -108,10 +108,10 @@ def test_a_bad_shard_is_set_aside_as_it_was_and_never_deleted(copy):
     for _ in range(2):
         flip(copy)
         bad.append((copy / SHARD).read_bytes())
-        repair_set(copy, settings=LOCAL)
+        repair_dataset(copy, **LOCAL)
     (copy / "data/stranger.h5").write_bytes(b"mine")
 
-    done = repair_set(copy, settings=LOCAL)
+    done = repair_dataset(copy, **LOCAL)
 
     assert done.aside == (f"{SET_ASIDE}/stranger.h5",)
     assert (copy / SET_ASIDE / "stranger.h5").read_bytes() == b"mine"
@@ -121,7 +121,7 @@ def test_a_bad_shard_is_set_aside_as_it_was_and_never_deleted(copy):
 
 def test_a_whole_set_is_left_as_it_is(whole):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
-    done = repair_set(whole, settings=LOCAL)
+    done = repair_dataset(whole, **LOCAL)
     assert (done.faults, done.aside, done.recorded, done.made, done.missing) == ((), (), 0, 0, 0)
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
@@ -131,12 +131,12 @@ def test_without_manifest_and_origin_the_recipe_says_what_the_set_was(whole, cop
         (copy / name).unlink()
     before = files(copy)
     with pytest.raises(IntegrityError, match="--recipe"):
-        repair_set(copy, settings=LOCAL)
+        repair_dataset(copy, **LOCAL)
     with pytest.raises(UsageError, match="the recipe and the data that the set was made of"):
-        repair_set(copy, tiny(seed=3), LOCAL)
+        repair_dataset(copy, recipe=tiny(seed=3), **LOCAL)
     assert files(copy) == before, "a wrong recipe has moved shards"
 
-    repair_set(copy, tiny(views=1), LOCAL)
+    repair_dataset(copy, recipe=tiny(views=1), **LOCAL)
 
     assert shards(copy) == shards(whole)
     assert load_manifest(copy).views == 2
@@ -146,7 +146,7 @@ def test_without_manifest_and_origin_the_recipe_says_what_the_set_was(whole, cop
 def test_a_set_of_before_there_were_origins_is_whole_and_is_given_one(whole, copy):
     (copy / ORIGIN).unlink()
     assert not faults_of(copy)
-    repair_set(copy, settings=LOCAL)
+    repair_dataset(copy, **LOCAL)
     assert files(copy) == files(whole)
 
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_fitted_again_is_said_and_the_rest_is_mended(capsys, tmp_
         Image.new("L", (4, 4), number * 9).save(folder / f"{number}.png")
     recipe = tiny(source={"collection": "image_folder", "mode": "grey"}, limit=None)
     out, images = tmp_path / "set", tmp_path / "images"
-    fit_set(recipe, out, Settings(backend="local", workers=1, data_root=images))
+    fit_dataset(recipe, out, backend="local", workers=1, data_root=images)
     before = files(out)
     flip(out) if (out / SHARD).exists() else pytest.fail("the set has no such shard")
 
@@ -180,9 +180,9 @@ def test_repair_says_when_there_is_nothing_to_do_and_refuses_what_is_no_set(caps
 
 def test_the_origin_follows_the_views_and_keeps_a_fault_in_sight(whole, tmp_path):
     out = tmp_path / "set"
-    fit_set(tiny(views=1), out, LOCAL)
+    fit_dataset(tiny(views=1), out, **LOCAL)
     assert load_origin(out).views == 1
-    fit_set(tiny(views=2), out, LOCAL)
+    fit_dataset(tiny(views=2), out, **LOCAL)
     assert load_origin(out) == load_manifest(out).head
     alter(out, lambda fields: fields["classes"].__setitem__(3, "eight"))
     update_manifest(out, load_manifest(out))
@@ -194,7 +194,7 @@ def parts(tmp_path_factory):
     """The set in three parts, made apart as by an array job."""
     folder = tmp_path_factory.mktemp("parts")
     for number in range(3):
-        fit_set(tiny(), folder / str(number), Settings(backend="local", workers=1, part=(number, 3)))
+        fit_dataset(tiny(), folder / str(number), backend="local", workers=1, shard=f"{number}/3")
     return [folder / str(number) for number in range(3)]
 
 
@@ -202,7 +202,7 @@ def parts(tmp_path_factory):
 def test_parts_become_the_set_that_one_run_makes(whole, parts, tmp_path, copied):
     before = [files(part) for part in parts]
 
-    done = merge_sets(parts, tmp_path / "set", copied)
+    done = merge_datasets(parts, tmp_path / "set", copy=copied)
 
     assert files(tmp_path / "set") == files(whole)
     assert (done.taken, done.missing, done.faults) == (10, 0, ())
@@ -212,10 +212,10 @@ def test_parts_become_the_set_that_one_run_makes(whole, parts, tmp_path, copied)
 
 
 def test_a_second_merge_does_nothing(parts, tmp_path):
-    merge_sets(parts, tmp_path / "set")
+    merge_datasets(parts, tmp_path / "set")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*.h5")}
-    done = merge_sets(parts, tmp_path / "set")
-    assert (done.taken, done.there) == (0, 10)
+    done = merge_datasets(parts, tmp_path / "set")
+    assert (done.taken, done.present) == (0, 10)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*.h5")} == before
 
 
@@ -228,43 +228,43 @@ def test_a_merge_that_was_cut_short_goes_on(whole, parts, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        merge_sets(parts, tmp_path / "set", on_shard=stop)
+        merge_datasets(parts, tmp_path / "set", on_shard=stop)
     assert len(load_manifest(tmp_path / "set").shards) == 4
-    assert merge_sets(parts, tmp_path / "set").taken == 6
+    assert merge_datasets(parts, tmp_path / "set").taken == 6
     assert files(tmp_path / "set") == files(whole)
 
 
 def test_a_part_may_be_where_the_whole_is_to_be(whole, parts, tmp_path):
     out = shutil.copytree(parts[0], tmp_path / "set")
-    assert merge_sets([out, *parts[1:]], out).taken == 6
+    assert merge_datasets([out, *parts[1:]], out).taken == 6
     assert files(out) == files(whole)
 
 
 def test_views_that_were_made_apart_are_merged(whole, tmp_path):
-    fit_set(tiny(views=1), tmp_path / "one", LOCAL)
+    fit_dataset(tiny(views=1), tmp_path / "one", **LOCAL)
     shutil.copytree(whole, tmp_path / "two")
     for path in (tmp_path / "two/data").glob("*view000*"):
         path.unlink()
     update_manifest(tmp_path / "two", load_manifest(tmp_path / "two"))
-    repair_set(tmp_path / "two", settings=LOCAL, refit=False)
+    repair_dataset(tmp_path / "two", **LOCAL, fit=False)
 
-    merge_sets([tmp_path / "one", tmp_path / "two"], tmp_path / "set")
+    merge_datasets([tmp_path / "one", tmp_path / "two"], tmp_path / "set")
 
     assert files(tmp_path / "set") == files(whole)
 
 
 def test_another_recipes_set_is_refused_by_what_differs(whole, parts, tmp_path):
-    fit_set(tiny(seed=1, views=1), tmp_path / "other", LOCAL)
+    fit_dataset(tiny(seed=1, views=1), tmp_path / "other", **LOCAL)
     with pytest.raises(UsageError, match="seed is 1 here, 0 there"):
-        merge_sets([parts[0], tmp_path / "other"], tmp_path / "set")
+        merge_datasets([parts[0], tmp_path / "other"], tmp_path / "set")
     assert not (tmp_path / "set").exists()
     with pytest.raises(UsageError, match="seed is 0 here, 1 there"):
-        merge_sets([parts[0]], tmp_path / "other")
+        merge_datasets([parts[0]], tmp_path / "other")
 
 
 def test_of_a_damaged_shard_another_parts_is_taken_and_one_that_nobody_has_is_named(capsys, whole, copy, tmp_path):
     flip(copy)
-    assert merge_sets([copy, whole], tmp_path / "both").faults == ()
+    assert merge_datasets([copy, whole], tmp_path / "both").faults == ()
     assert files(tmp_path / "both") == files(whole)
 
     code, _, err = outcome(capsys, "merge", copy, "--out", tmp_path / "one")
@@ -277,7 +277,7 @@ def test_merge_leaves_with_75_while_shards_are_missing(capsys, parts, tmp_path):
     code, line = failure(capsys, "merge", *parts[:2], "--out", tmp_path / "set")
     assert (code, "3 shards" in line) == (75, True)
     code, told, _ = outcome(capsys, "merge", *parts, "--out", tmp_path / "set")
-    assert (code, "3 shards brought in" in told) == (0, True)
+    assert (code, "3 shards merged" in told) == (0, True)
     assert "nothing to do" in outcome(capsys, "merge", *parts, "--out", tmp_path / "set")[1]
 
 
@@ -286,7 +286,7 @@ def test_what_lies_unrecorded_in_the_place_of_a_shard_is_not_written_over(parts,
     name = next(iter(shards(parts[0])))
     (out / "data").mkdir(parents=True)
     (out / name).write_bytes(b"mine")
-    done = merge_sets(parts, out)
+    done = merge_datasets(parts, out)
     assert [fault.path for fault in done.faults] == [name]
     assert (out / name).read_bytes() == b"mine"
 
@@ -294,19 +294,19 @@ def test_what_lies_unrecorded_in_the_place_of_a_shard_is_not_written_over(parts,
 def test_without_its_manifest_a_set_goes_on_for_its_own_recipe_and_for_no_other(whole, copy):
     (copy / MANIFEST).unlink()
     with pytest.raises(UsageError, match=r"holds a set of another recipe .*limit"):
-        fit_set(tiny(limit=23), copy, LOCAL)
+        fit_dataset(tiny(limit=23), copy, **LOCAL)
 
-    report = fit_set(tiny(), copy, LOCAL)
+    report = fit_dataset(tiny(), copy, **LOCAL)
 
     assert (report.made, report.missing) == (0, 0)
     assert files(copy) == files(whole)
 
 
 def test_a_part_of_another_name_with_more_views_leaves_the_record_whole(tmp_path):
-    fit_set(tiny(views=1), tmp_path / "one", LOCAL)
-    fit_set(tiny(views=2, name="mine"), tmp_path / "two", LOCAL)
+    fit_dataset(tiny(views=1), tmp_path / "one", **LOCAL)
+    fit_dataset(tiny(views=2, name="mine"), tmp_path / "two", **LOCAL)
 
-    merge_sets([tmp_path / "two"], tmp_path / "one")
+    merge_datasets([tmp_path / "two"], tmp_path / "one")
 
     assert faults_of(tmp_path / "one") == []
     assert load_manifest(tmp_path / "one").views == 2
@@ -315,13 +315,13 @@ def test_a_part_of_another_name_with_more_views_leaves_the_record_whole(tmp_path
 def test_a_set_of_a_version_with_other_settings_is_not_extended(copy):
     alter(copy, lambda fields: fields.update(fingerprint="0" * 16 + fields["fingerprint"][16:]))
     with pytest.raises(UsageError, match="a version whose recipes had other settings"):
-        fit_set(tiny(), copy, LOCAL)
+        fit_dataset(tiny(), copy, **LOCAL)
 
 
 def test_more_views_than_can_be_read_are_refused_before_anything_is_written(whole, copy, monkeypatch):
     monkeypatch.setattr("inr_factory.storage.manifest.MAX_SHARDS", 50)
     with pytest.raises(UsageError, match="ask for fewer views"):
-        fit_set(tiny(views=30), copy, LOCAL)
+        fit_dataset(tiny(views=30), copy, **LOCAL)
     assert files(copy) == files(whole)
 
 
@@ -334,7 +334,7 @@ def test_a_shard_that_another_made_meanwhile_stays(copy):
     worker = Worker(recipe, None, copy, "cpu", manifest.source.fingerprint)
     view, block = 1, 1
     task = next(
-        task for task in make_plan(recipe, open_source(recipe.source, None)).tasks(recipe.views)
+        task for task in make_shard_plan(recipe, open_source(recipe.source, None)).tasks(recipe.views)
         if (task.split, task.view, task.block) == ("train", view, block)
     )  # fmt: skip
 

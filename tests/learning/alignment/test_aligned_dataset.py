@@ -86,9 +86,9 @@ def test_a_template_that_is_not_there_is_told(root, tmp_path, template, words):
 def test_fitting_into_a_copy_is_refused(tmp_path):
     from support.tiny_recipes import LOCAL, tiny
 
-    from inr_factory.generation.execution.fit_dataset import fit_set
+    from inr_factory.generation.execution.fit_dataset import fit_dataset
 
-    fit_set(tiny(), tmp_path / "set", LOCAL)
+    fit_dataset(tiny(), tmp_path / "set", **LOCAL)
     align_dataset(tmp_path / "set", tmp_path / "copy")
     with pytest.raises(UsageError, match="is a copy"):
-        fit_set(tiny(views=3), tmp_path / "copy", LOCAL)
+        fit_dataset(tiny(views=3), tmp_path / "copy", **LOCAL)

@@ -1,0 +1,140 @@
+"""Estimate: what a fit would make, how large and how long, without making it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import torch
+
+from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
+from inr_factory.generation.execution.fit_plan import FitPlan, plan_from_arguments
+from inr_factory.generation.execution.run_fit import default_workers
+from inr_factory.generation.execution.worker import read_signals
+from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.tally import Tally
+from inr_factory.generation.recipe import Recipe
+from inr_factory.generation.signals import Source
+from inr_factory.inr.device import choose_device
+from inr_factory.storage.locations import Location
+
+PROBE_INRS, PROBE_SECONDS = 16, 8.0
+
+
+@dataclass(frozen=True)
+class EstimateReport:
+    """What a fit would make.
+
+    Attributes:
+        recipe: with all settings.
+        out: folder or store of the set.
+        objects: how many objects each split has.
+        inrs, shards: how many are to be made.
+        bytes: their approximate size on disk.
+        free: free bytes on that disk; None for a store.
+        workers: how many would run.
+        seconds: approximate duration; None if nothing is to be made.
+        probed: how many INRs were fitted to measure the rate.
+        inrs_per_second: rate of all workers; None if nothing was measured.
+    """
+
+    recipe: Recipe
+    out: Location
+    objects: dict[str, int]
+    inrs: int
+    shards: int
+    bytes: int
+    free: int | None
+    workers: int
+    seconds: float | None
+    probed: int
+    inrs_per_second: float | None
+
+
+def estimate(
+    recipe: Recipe | str | Path,
+    out: str | Path | Location | None = None,
+    *,
+    views: int | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    backend: str = "ray",
+    address: str | None = None,
+    device: str = "auto",
+    shard: str = "0/1",
+    data_root: str | Path | Location | None = None,
+    settings: Sequence[str] = (),
+    source: Source | None = None,
+) -> EstimateReport:
+    """Count what `fit_dataset` would make with the same arguments, and fit a few INRs to estimate its duration.
+
+    Writes nothing; takes about ten seconds at most.
+
+    Args:
+        recipe, out, views, limit, seed, workers, backend, address, device, shard, data_root, settings, source: as for
+            `fit_dataset`.
+
+    Returns:
+        Counts, bytes and seconds.
+
+    Raises:
+        UsageError, IntegrityError, ResourceError: as `fit_dataset` does before it starts.
+    """
+    plan = plan_from_arguments(
+        recipe, out, views, limit, seed, settings, source,
+        workers=workers, backend=backend, address=address, device=device, shard=shard, data_root=data_root,
+    )  # fmt: skip
+    chosen = str(choose_device(plan.settings.device))
+    count = plan.settings.workers or default_workers(chosen)
+    objects = {split: counts.objects for split, counts in plan.manifest.splits.items()}
+    if plan.shards is None or not plan.tasks:
+        return EstimateReport(plan.recipe, plan.out, objects, 0, 0, 0, check_disk(plan.out, 0), count, None, 0, None)
+    needed = estimate_bytes(plan.manifest, plan.shards, plan.tasks)
+    free = check_disk(plan.out, needed)
+    inrs = sum(map(plan.shards.num_objects, plan.tasks))
+    rate, probed = _probe(plan, chosen)
+    total = None if rate is None else rate * min(count, len(plan.tasks))
+    seconds = None if total is None else inrs / total
+    return EstimateReport(
+        plan.recipe, plan.out, objects, inrs, len(plan.tasks), needed, free, count, seconds, probed, total
+    )
+
+
+class _TimeUp(Exception):
+    """The probe has run long enough."""
+
+
+def _probe(plan: FitPlan, device: str) -> tuple[float | None, int]:
+    """(INRs a second of one worker, INRs fitted to measure it).
+
+    If time is up before half of them are done, the rate assumes that each takes all its steps.
+    """
+    recipe, source, shards = plan.recipe, plan.source, plan.shards
+    assert source is not None
+    assert shards is not None, "only a plan with tasks is probed"
+    block = next(iter(shards.blocks.values()))[0]
+    indices = block[:: max(1, len(block) // PROBE_INRS)][:PROBE_INRS]
+    signals, keys, _ = read_signals(source, indices, 0)
+    if not signals:
+        return None, 0
+    started, latest = monotonic(), Tally()
+
+    def watch(tally: Tally) -> None:
+        nonlocal latest
+        latest = tally
+        if monotonic() - started > PROBE_SECONDS:
+            raise _TimeUp
+
+    spec, threads = recipe.spec.spec(source.in_dim, source.out_dim), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        fit_views(spec, keys, [signal for _, signal in signals], recipe.fit, recipe.seed, device, watch)
+    except _TimeUp:
+        pass
+    finally:
+        torch.set_num_threads(threads)
+    seconds = max(monotonic() - started, 1e-6)
+    if latest.done >= len(signals) / 2:
+        return latest.done / seconds, latest.done
+    return (latest.steps / seconds) / recipe.fit.steps, len(signals)

@@ -1,0 +1,82 @@
+"""Run: makes the shards of a fit plan with local processes or Ray, and records them."""
+
+import os
+from collections.abc import Callable
+from importlib import metadata
+from time import monotonic
+
+import torch
+
+from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
+from inr_factory.generation.execution.fit_plan import FitPlan
+from inr_factory.generation.execution.local_pool import run_local
+from inr_factory.generation.execution.prefetch import prefetch_cores, prefetching
+from inr_factory.generation.execution.progress_recorder import FitProgress, ProgressRecorder, recover_unrecorded_shards
+from inr_factory.generation.execution.run_settings import FitReport, FitSettings
+from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.recipe import OwnSource
+from inr_factory.inr.cpu import num_cores
+from inr_factory.inr.device import choose_device
+from inr_factory.storage.atomic_files import remove_stale_temporaries
+from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.manifest_file import update_manifest
+from inr_factory.storage.run_log import RunLog
+
+
+def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, started: float) -> FitReport:
+    """Make the plan's tasks. `started` is when, by the monotonic clock, the fit began."""
+    recipe, out, settings, source, shards = plan.recipe, plan.out, plan.settings, plan.source, plan.shards
+    assert source is not None
+    assert shards is not None, "a complete set needs no run"
+    device = _device_of(settings)
+    recovered = recover_unrecorded_shards(out, plan.unrecorded, plan.manifest)
+    valid = {entry.path for entry in recovered}
+    broken = {task.path for task in plan.unrecorded} - valid
+    tasks = [task for task in plan.tasks if task.path not in valid]
+    check_disk(out, estimate_bytes(plan.manifest, shards, tasks))
+    manifest = update_manifest(out, plan.manifest, recovered)
+    versions = {name: metadata.version(name) for name in ("inr-factory", "torch")}
+    log = RunLog(
+        out, settings.part, backend=settings.backend, workers=settings.workers, device=device, **versions,
+        views=recipe.views, shards=len(tasks),
+    )  # fmt: skip
+    recorder = ProgressRecorder(out, manifest, shards, tasks, broken, log, on_progress)
+    own_source = source if isinstance(recipe.source, OwnSource) else None
+    worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint, own_source)
+    ending = "stopped"
+    try:
+        if tasks and settings.backend == "local":
+            workers = settings.workers or default_workers(device)
+            with prefetching(worker, tasks, prefetch_cores(recipe, device, workers)):
+                run_local(worker, recorder.pending_tasks(), min(workers, len(tasks)), recorder.listener)
+        elif tasks:
+            from inr_factory.generation.execution.ray_pool import run_ray  # Ray takes seconds to import
+
+            pending = recorder.pending_tasks()
+            run_ray(worker, tasks, pending, settings.workers, settings.address, recorder.listener)
+        num_recovered = len(recovered) + recorder.finish()
+        ending = "complete"
+    finally:
+        recorder.write_record()
+        remove_stale_temporaries(out)
+        log.note("end", ending=ending, made=len(recorder.made), seconds=round(monotonic() - started, 3))
+    missing = recorder.manifest.missing(out)
+    requested = set(recorder.manifest.with_views(recipe.views).shard_names())
+    card = keep_card_of_whole(out, recorder.manifest, missing)
+    return FitReport(
+        recipe, out, recorder.manifest, len(recorder.made), num_recovered, len(requested.intersection(missing)),
+        recorder.progress.inrs, monotonic() - started, card,
+    )  # fmt: skip
+
+
+def _device_of(settings: FitSettings) -> str:
+    """cpu, cuda or cuda:N. The driver of a Ray cluster may have no GPU although its nodes do: there the request counts."""
+    remote = settings.backend == "ray" and bool(settings.address or os.environ.get("RAY_ADDRESS"))
+    return "cuda" if remote and settings.device == "cuda" else str(choose_device(settings.device))
+
+
+def default_workers(device: str) -> int:
+    """One worker for each core, or for each GPU; one for a GPU that is named by its number."""
+    if device.startswith("cuda:"):
+        return 1
+    return torch.cuda.device_count() if device == "cuda" else num_cores()
