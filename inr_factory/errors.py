@@ -2,7 +2,10 @@
 
 import difflib
 import errno
-from collections.abc import Collection, Iterable, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +27,14 @@ class UsageError(FactoryError, ValueError):
     exit_code = 2
 
 
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed."""
+
+
+class MissingExtraWarning(UserWarning):
+    """Something optional was left out, since its dependency is not installed."""
+
+
 class IntegrityError(FactoryError, ValueError):
     """A file is not what its record says: truncated, edited, foreign or of another format."""
 
@@ -40,6 +51,43 @@ class PartialError(FactoryError):
     """Some of the work is done and kept; the same command goes on with the rest."""
 
     exit_code = 75
+
+
+@contextmanager
+def needs_extra(extra: str, alternative: str = "") -> Iterator[None]:
+    """Import optional dependencies: `with needs_extra("ray"): import ray`.
+
+    Args:
+        extra: the extra of this package that installs them.
+        alternative: what works without them, the end of the message.
+
+    Raises:
+        MissingExtraError: one of them cannot be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or extra).partition(".")[0]
+        broken = "" if isinstance(error, ModuleNotFoundError) else f", which cannot be imported ({one_line(error)})"
+        remedy = f'pip install "inr-factory[{extra}]"{alternative}'
+        raise MissingExtraError(f"this needs {package}{broken}: {remedy}") from None
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Check, without importing them, that the modules of an extra are installed; MissingExtraError where one is not."""
+    with needs_extra(extra):
+        for module in modules:
+            if find_spec(module) is None:
+                raise ModuleNotFoundError(name=module)
+
+
+@contextmanager
+def skip_without_extra(what: str) -> Iterator[None]:
+    """Leave something out, with a MissingExtraWarning, where its optional dependency is not installed."""
+    try:
+        yield
+    except MissingExtraError as error:
+        warnings.warn(f"no {what}: {error}", MissingExtraWarning, stacklevel=3)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,17 +4,19 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from inr_factory.cli import terminal
 from inr_factory.cli.completion import offer_words
-from inr_factory.errors import DISK_FULL, FactoryError, ResourceError, UsageError
+from inr_factory.errors import DISK_FULL, FactoryError, MissingExtraWarning, ResourceError, UsageError
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), train on their weights.
 
@@ -93,7 +95,8 @@ def run(arguments: list[str]) -> int:
         for option in verb.params[-2:]:
             option.expose_value = False
     try:
-        code = int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
+        with _warnings_as_lines():
+            code = int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
     except TyperException as error:
         near = getattr(error, "possibilities", None)  # of an unknown option
         message = f"{error.message}; did you mean {near[0]!r}?" if near else _message_of(error)
@@ -119,6 +122,23 @@ def run(arguments: list[str]) -> int:
     if code == INTERRUPTED:
         _log_failure("interrupted; run the same command again to resume")
     return code
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show each MissingExtraWarning once, as a line without file and line number."""
+    with warnings.catch_warnings():
+        show, shown = warnings.showwarning, set[str]()
+
+        def show_line(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if category is not MissingExtraWarning:
+                show(message, category, *rest)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                terminal.log_info(str(message))
+
+        warnings.showwarning = show_line  # type: ignore[assignment]
+        yield
 
 
 def _message_of(error: TyperException) -> str:

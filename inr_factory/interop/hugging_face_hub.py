@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError
+from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError, needs_extra
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
 from inr_factory.storage.dataset_card import CROISSANT, README, keep_card
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
@@ -95,10 +95,8 @@ def check_complete(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntr
 
 
 def _library() -> Any:
-    try:
+    with needs_extra("hub"):
         import huggingface_hub
-    except ImportError:
-        raise UsageError("push needs huggingface_hub; install it with: pip install 'inr-factory[hub]'") from None
     return huggingface_hub
 
 

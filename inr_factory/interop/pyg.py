@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import needs_extra
 from inr_factory.inr.batch import INRBatch
 
 
@@ -18,16 +18,14 @@ def to_pyg(inrs: INRBatch, labels: Sequence[int] | None = None) -> list[Any]:
     """One torch_geometric `Data` an INR: nodes are neurons, the inputs first; edges go from a neuron to the next layer.
 
     x (V, 1) biases, 0 for inputs; edge_index (2, E); edge_attr (E, 1) weights; layer (V,) each node's layer, 0 for
-    inputs; y (1,) the label, where labels are given. A batch of them is a Batch as any other. Raises UsageError
+    inputs; y (1,) the label, where labels are given. A batch of them is a Batch as any other. Raises MissingExtraError
     where torch_geometric is not installed.
     """
     with warnings.catch_warnings():
         # torch_geometric 2.8 calls torch.jit.script as it is imported, which torch 2.13 warns of.
         warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
-        try:
+        with needs_extra("pyg"):
             from torch_geometric.data import Data
-        except ImportError:
-            raise UsageError("graphs need torch-geometric; install inr-factory[pyg]") from None
     dims = [inrs.spec.in_dim, *(outputs for outputs, _ in inrs.spec.layer_shapes)]
     begins = torch.tensor([0, *dims]).cumsum(0).tolist()
     edges = [

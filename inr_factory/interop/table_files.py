@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.errors import IntegrityError, needs_extra, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 
@@ -27,16 +27,10 @@ class Table(NamedTuple):
     columns: dict[str, NDArray[Any]]
 
 
-def _missing_package(package: str) -> UsageError:
-    return UsageError(f"this format needs {package}; install inr-factory[exchange]")
-
-
 def safetensors_bytes(table: Table) -> bytes:
     """A tensor a layer, `layers.0.weight` (N, O, I), as safetensors users expect; columns as `columns.NAME`."""
-    try:
+    with needs_extra("exchange"):
         from safetensors.torch import save
-    except ImportError:
-        raise _missing_package("safetensors") from None
     spec = SirenSpec.from_dict(table.head["spec"])
     inrs = INRBatch.from_flat(spec, torch.from_numpy(table.weights))
     stacked = [tensor for pair in zip(inrs.weights, inrs.biases, strict=True) for tensor in pair]
@@ -50,10 +44,8 @@ def safetensors_bytes(table: Table) -> bytes:
 
 def read_safetensors(path: Path, weights: bool = True) -> Table:
     """The file; without `weights` only head and columns. The library checks that offsets lie inside the file."""
-    try:
+    with needs_extra("exchange"):
         from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise _missing_package("safetensors") from None
     try:
         with safe_open(path, "pt") as file:
             said = file.metadata() or {}
@@ -83,11 +75,9 @@ def read_safetensors(path: Path, weights: bool = True) -> Table:
 
 def parquet_bytes(table: Table) -> bytes:
     """A row an INR: the list `weights` and the columns; uncompressed, since fitted weights do not compress."""
-    try:
+    with needs_extra("exchange"):
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError:
-        raise _missing_package("pyarrow") from None
     flat = pa.array(table.weights.reshape(-1))
     arrays = {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}
     arrays |= {name: pa.array(list(c) if c.dtype == object else c) for name, c in table.columns.items()}
@@ -100,11 +90,9 @@ def parquet_bytes(table: Table) -> bytes:
 
 def read_parquet(path: Path, weights: bool = True) -> Table:
     """The file; without `weights` only head and columns. Refused if its weights claim more than the file has."""
-    try:
+    with needs_extra("exchange"):
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError:
-        raise _missing_package("pyarrow") from None
     try:
         file = parquet.ParquetFile(path)
         head = _head((file.schema_arrow.metadata or {}).get(HEAD.encode()))

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from inr_factory.errors import needs_extra
 from inr_factory.storage.atomic_files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def draw_columns(
 ) -> None:
     """Write a PNG with a titled column for each entry: its images (H, W, O) by their row, in [0, 1], so many wide."""
     lines = max(title.count("\n") for title, _ in columns) + 1
-    figure = Figure(figsize=(inches * len(columns) + 0.6, inches * len(rows) + 0.6 + 0.12 * lines), dpi=130)
+    figure = _figure(inches * len(columns) + 0.6, inches * len(rows) + 0.6 + 0.12 * lines)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for column, (title, images) in enumerate(columns):
         for row, name in enumerate(rows):
@@ -67,7 +70,7 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: st
     """Write a PNG with a titled chart for each entry: a bar for each positive value, in their order from the top; on
     a logarithmic scale where they differ much."""
     heights = [0.28 * len(values) + 0.75 for values in charts.values()]
-    figure = Figure(figsize=(8, sum(heights) + 0.4), dpi=130)
+    figure = _figure(8, sum(heights) + 0.4)
     axes = figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (title, values) in zip(axes, charts.items(), strict=True):
         bars = axis.barh(list(values), list(values.values()), log=max(values.values()) > 30 * min(values.values()))
@@ -85,7 +88,7 @@ def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Pat
     names, means, spreads, published = zip(*rows, strict=True)
     labels = [textwrap.fill(name.replace(", ", ",").replace(",", ", "), 60) for name in names]
     lines = sum(label.count("\n") + 1 for label in labels)
-    figure = Figure(figsize=(9, 0.18 * lines + 0.12 * len(rows) + 1.0), dpi=130)
+    figure = _figure(9, 0.18 * lines + 0.12 * len(rows) + 1.0)
     axis = figure.subplots()
     axis.barh(range(len(rows)), means, xerr=spreads, color="tab:blue", alpha=0.8, error_kw={"linewidth": 1})
     known = [at for at, figure_ in enumerate(published) if figure_ is not None]
@@ -113,11 +116,11 @@ class Series:
 
 def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str) -> None:
     """Write a PNG of test accuracies in percent over what they cost, on a logarithmic scale, a line for each series."""
-    figure = Figure(figsize=(9, 5.5), dpi=130)
+    figure = _figure(9, 5.5)
     axis = figure.subplots()
     for number, one in enumerate(series):
         x, y, spread = zip(*one.points, strict=True)
-        color = colormaps["tab20"](number % 20)
+        color = _class_color(number)
         axis.errorbar(
             x, y, yerr=spread, label=one.name, color=color, marker="o", markersize=3, linewidth=1, elinewidth=0.5
         )
@@ -133,7 +136,7 @@ def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str) ->
 
 def draw_training(history: Sequence[Mapping[str, float]], path: Path, heading: str) -> None:
     """Write a PNG of a run's losses, validation accuracy and learning rate, epoch by epoch."""
-    figure = Figure(figsize=(9, 3), dpi=130)
+    figure = _figure(9, 3)
     loss, accuracy, rate = figure.subplots(1, 3)
     epochs = [record["epoch"] + 1 for record in history]
     mark = "." if len(history) < 3 else None
@@ -155,7 +158,7 @@ def draw_pretraining(
     heading: str,
 ) -> None:
     """Write a PNG of a run's loss and accuracy by neighbours, and a map (N, 2) of features in the colours of classes."""
-    figure = Figure(figsize=(10, 3.6), dpi=130)
+    figure = _figure(10, 3.6)
     loss, accuracy, plane = figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
     loss.plot([r["epoch"] + 1 for r in history], [r["train_loss"] for r in history], marker=".")
     probed = [r for r in history if "val_accuracy" in r]
@@ -164,7 +167,7 @@ def draw_pretraining(
     numbers = np.array(labels)
     for number in np.unique(numbers):
         members = positions[numbers == number]
-        plane.scatter(*members.T, s=5, color=colormaps["tab20"](number % 20), label=classes[number])
+        plane.scatter(*members.T, s=5, color=_class_color(number), label=classes[number])
     plane.set_xticks([])
     plane.set_yticks([])
     plane.set_title("features, first two principal components", fontsize=8)
@@ -184,7 +187,7 @@ def draw_evaluation(
     counts = np.array(confusion, dtype=np.float64)
     shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = 0.28 * len(classes) + 1.6
-    figure = Figure(figsize=(side + 4.2, max(side, 3.6)), dpi=130)
+    figure = _figure(side + 4.2, max(side, 3.6))
     matrix, curve = figure.subplots(1, 2, width_ratios=(side, 3.4))
     matrix.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     matrix.set_xticks(range(len(classes)), classes, fontsize=6, rotation=90)
@@ -209,7 +212,21 @@ def draw_evaluation(
     _finish(figure, heading, path)
 
 
-def _finish(figure: Figure, heading: str, path: Path, head_inches: float = 0.0, pad: float = 0.5) -> None:
+def _figure(width: float, height: float, dpi: int = 130) -> "Figure":
+    with needs_extra("report"):
+        from matplotlib.figure import Figure  # takes a second
+
+    return Figure(figsize=(width, height), dpi=dpi)
+
+
+def _class_color(number: int) -> tuple[float, ...]:
+    from matplotlib import colormaps
+
+    color: tuple[float, ...] = colormaps["tab20"](number % 20)
+    return color
+
+
+def _finish(figure: "Figure", heading: str, path: Path, head_inches: float = 0.0, pad: float = 0.5) -> None:
     """Put the heading above the axes, which leave it `head_inches`, and write a PNG that depends on the figure alone."""
     figure.suptitle(heading, fontsize=9)
     rect = (0, 0, 1, 1 - head_inches / figure.get_figheight()) if head_inches else None
@@ -220,14 +237,14 @@ def _finish(figure: Figure, heading: str, path: Path, head_inches: float = 0.0, 
     write_atomically(path, content.getvalue())
 
 
-def _label_epochs(axes: Mapping[str, Axes]) -> None:
+def _label_epochs(axes: "Mapping[str, Axes]") -> None:
     for title, axis in axes.items():
         axis.set_title(title, fontsize=8)
         axis.set_xlabel("epoch", fontsize=8)
         axis.tick_params(labelsize=7)
 
 
-def _draw(axis: Axes, image: NDArray[np.float32]) -> None:
+def _draw(axis: "Axes", image: NDArray[np.float32]) -> None:
     shown = np.clip(image, 0, 1)
     if image.shape[2] == 1:
         axis.imshow(shown[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -238,7 +255,7 @@ def _draw(axis: Axes, image: NDArray[np.float32]) -> None:
 def draw_grid(rows: Sequence[tuple[str, NDArray[np.float32]]], path: Path, heading: str) -> None:
     """Write a PNG with a labelled row of images (K, H, W, O) for each entry; values in [0, 1]."""
     columns = max(len(images) for _, images in rows)
-    figure = Figure(figsize=(0.95 * columns + 2.6, 0.95 * len(rows) + 0.5), dpi=110)
+    figure = _figure(0.95 * columns + 2.6, 0.95 * len(rows) + 0.5, dpi=110)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (label, images) in zip(axes, rows, strict=True):
         for axis in line:
@@ -251,7 +268,7 @@ def draw_grid(rows: Sequence[tuple[str, NDArray[np.float32]]], path: Path, headi
 
 def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path, heading: str) -> None:
     """Write a PNG of bars, a group a layer: the spreads of weights and of biases of each set, on a logarithmic axis."""
-    figure = Figure(figsize=(8, 3.2), dpi=130)
+    figure = _figure(8, 3.2)
     for kind, axis in enumerate(figure.subplots(1, 2, sharey=True)):
         width = 0.8 / len(spreads)
         for at, (name, values) in enumerate(spreads.items()):

@@ -155,4 +155,4 @@ def test_a_hub_that_is_not_there_is_one_line(root, monkeypatch, capsys):
 def test_without_the_extra_one_line_says_how_to_get_it(root, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert run(["push", str(root), REPO]) == 2
-    assert "pip install 'inr-factory[hub]'" in capsys.readouterr().err
+    assert 'pip install "inr-factory[hub]"' in capsys.readouterr().err

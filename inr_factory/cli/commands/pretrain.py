@@ -19,7 +19,7 @@ from inr_factory.cli.commands.train import (
 )
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, Folder, Json
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, skip_without_extra
 
 if TYPE_CHECKING:
     from inr_factory.learning.data.loader import INRLoader
@@ -164,9 +164,8 @@ def pretrain(
     rows = [(row, f"{at['neighbours']:.2%}", f"{at['linear']:.2%}") for row, at in figures.items()]
     columns = ["encoder", f"{neighbours} nearest neighbours", "linear probe"]
     terminal.print_table(columns, [*rows, ("chance", *[f"{chance:.2%}"] * 2)])
-    terminal.print_result(
-        f"\npicture: {out / PICTURE}; inr-factory train {dataset} --model {model} --init {out} goes on from it"
-    )
+    picture = f"picture: {out / PICTURE}; " if (out / PICTURE).is_file() else ""
+    terminal.print_result(f"\n{picture}inr-factory train {dataset} --model {model} --init {out} starts from it")
 
 
 def _probe(encoder: "NormalizedEncoder", known: "INRLoader", asked: "INRLoader", neighbours: int) -> dict[str, float]:
@@ -182,7 +181,8 @@ def _probe(encoder: "NormalizedEncoder", known: "INRLoader", asked: "INRLoader",
 
 def _draw(encoder: "NormalizedEncoder", asked: "INRLoader", history: Any, path: Path, heading: str) -> None:
     from inr_factory.learning.training.probes import features_of, plane
-    from inr_factory.reporting.plots import draw_pretraining  # matplotlib takes a second to import
+    from inr_factory.reporting.plots import draw_pretraining
 
     features, labels = features_of(encoder, asked)
-    draw_pretraining(history, plane(features), labels.tolist(), asked.dataset.classes, path, heading)
+    with skip_without_extra("picture"):
+        draw_pretraining(history, plane(features), labels.tolist(), asked.dataset.classes, path, heading)

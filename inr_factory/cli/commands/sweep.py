@@ -9,7 +9,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Json, Workers
-from inr_factory.errors import FactoryError, UsageError
+from inr_factory.errors import FactoryError, UsageError, skip_without_extra
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.sweep import Row, Sweep, SweepRun
@@ -53,7 +53,8 @@ def sweep(
             for row in rows
         ]
         terminal.print_table([*plan.options, "test accuracy, %", "seeds", "published"], cells)
-        terminal.print_result(f"\n{folder / 'table.md'}, {folder / 'results.csv'}, {folder / 'table.png'}")
+        files = [folder / name for name in ("table.md", "results.csv", "table.png")]
+        terminal.print_result("\n" + ", ".join(str(path) for path in files if path.is_file()))
     if failed:
         raise FactoryError(f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why")
 
@@ -82,7 +83,8 @@ def _draw(plan: "Sweep", rows: "Sequence[Row]", folder: Path) -> None:
 
     if rows:
         lines = [(_label(plan.options, row), 100 * row.mean, 100 * (row.spread or 0), row.published) for row in rows]
-        draw_table(lines, folder / "table.png", f"{folder.name}: test accuracy, %")
+        with skip_without_extra("picture"):
+            draw_table(lines, folder / "table.png", f"{folder.name}: test accuracy, %")
 
 
 def _label(options: Sequence[str], row: "Row") -> str:

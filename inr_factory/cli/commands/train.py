@@ -12,7 +12,7 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, Folder, Json, fetch_set_if_any
-from inr_factory.errors import UsageError, describe_fault
+from inr_factory.errors import UsageError, describe_fault, skip_without_extra
 
 if TYPE_CHECKING:
     import torch
@@ -177,13 +177,15 @@ def train(
     if not ranks.first:
         return
     write_atomically(out / RUN, json.dumps({"dataset": str(dataset.absolute()), "meta": meta}, indent=2).encode())
-    from inr_factory.reporting.plots import draw_training  # matplotlib takes a second to import
+    from inr_factory.reporting.plots import draw_training
 
-    draw_training(result.history, out / CURVES, f"{training.manifest.name}, {name}, seed {seed}")
+    with skip_without_extra("pictures"):
+        draw_training(result.history, out / CURVES, f"{training.manifest.name}, {name}, seed {seed}")
     best = build_from_checkpoint(out / BEST)
     figures = _measure(best, INRDataset(dataset, "test", views=1), device) if has_split(training, "test") else None
     if figures is not None:
-        _draw(figures, training, "test", out / PICTURE)
+        with skip_without_extra("pictures"):
+            _draw(figures, training, "test", out / PICTURE)
     if as_json:
         terminal.print_json(
             {"run": str(out), "best": dict(result.best), "epochs": len(result.history), "test": figures}
@@ -195,7 +197,9 @@ def train(
         terminal.print_result(
             f"test accuracy {figures['accuracy']:.2%} of {figures['count']:,} INRs (chance {1 / training.num_classes:.2%})"
         )
-    terminal.print_result(f"pictures: {out / CURVES}{'' if figures is None else f', {out / PICTURE}'}")
+    pictures = [str(path) for path in (out / CURVES, out / PICTURE) if path.is_file()]
+    if pictures:
+        terminal.print_result(f"pictures: {', '.join(pictures)}")
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
-from inr_factory.errors import ResourceError, UsageError
+from inr_factory.errors import ResourceError, UsageError, needs_extra
 from inr_factory.generation.execution.prefetch import prefetch_part
 from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.scheduler import Scheduler
@@ -64,10 +64,8 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     if address is None and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         # Ray would write a token under HOME, which may be read-only; one in the environment is as good.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    try:
+    with needs_extra("ray", ", or use --backend local"):
         import ray
-    except ImportError as error:
-        raise UsageError(f"Ray cannot be imported ({error}); install it, or use --backend local") from None
     if ray.is_initialized():
         yield ray
         return

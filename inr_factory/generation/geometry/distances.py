@@ -6,6 +6,7 @@ P points, S points of a cloud.
 import numpy as np
 from numpy.typing import NDArray
 
+from inr_factory.errors import needs_extra
 from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_flat_faces
 
 Floats = NDArray[np.float64]
@@ -15,7 +16,8 @@ EXACT_FACES = 1_000
 
 def mesh_distances(mesh: Mesh, points: Floats) -> Floats:
     """(P,) exact distances of points (P, 3) from the nearest triangle."""
-    import igl
+    with needs_extra("shapes"):
+        import igl
 
     squared, _, _ = igl.point_mesh_squared_distance(np.ascontiguousarray(points, np.float64), mesh.vertices, mesh.faces)
     return _root(squared)
@@ -27,7 +29,8 @@ def winding_numbers(mesh: Mesh, points: Floats) -> Floats:
     Barill et al., Fast winding numbers for soups and clouds (SIGGRAPH 2018). Between whole numbers near holes;
     taking |winding| > 0.5 for inside bears with holes, doubled and turned faces, where pseudonormals do not.
     """
-    import igl
+    with needs_extra("shapes"):
+        import igl
 
     # On few faces the sum over all of them is exact and no slower (measured: equal at about 1,500).
     count = igl.winding_number if len(mesh.faces) <= EXACT_FACES else igl.fast_winding_number
@@ -37,7 +40,8 @@ def winding_numbers(mesh: Mesh, points: Floats) -> Floats:
 
 def cloud_distances(cloud: Floats, points: Floats) -> Floats:
     """(P,) distances of points (P, 3) from the nearest point of a cloud (S, 3)."""
-    import igl
+    with needs_extra("shapes"):
+        import igl
 
     single = np.arange(len(cloud), dtype=np.int64)[:, None]
     squared, _, _ = igl.point_mesh_squared_distance(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inr_factory.errors import needs_extra
 from inr_factory.generation.geometry.decoding import decode
 from inr_factory.generation.geometry.mesh import Mesh, checked_mesh
 from inr_factory.generation.geometry.ply import ply_content, read_ply
@@ -61,7 +62,8 @@ def _read_stl(content: bytes) -> Polygons:
 def _read_glb(content: bytes, max_faces: int) -> Polygons:
     """The triangles of all instances of all meshes of a scene, each where the scene puts it."""
     _check_glb(content, max_faces)
-    import trimesh
+    with needs_extra("shapes"):
+        import trimesh
 
     scene = trimesh.load_scene(BytesIO(content), file_type="glb", skip_materials=True, process=False)
     mesh = scene.to_mesh()
@@ -143,7 +145,8 @@ def mesh_content(mesh: Mesh, scale: float, center: NDArray[np.float64], suffix: 
     if suffix == ".ply":
         return ply_content(Mesh(mesh.vertices * scale + center, mesh.faces))
     assert suffix == ".glb"
-    import trimesh
+    with needs_extra("shapes"):
+        import trimesh
 
     # GLB has float32 vertices alone; what would not survive that, far from the origin, goes into the scene's matrix.
     placing = np.diag([scale, scale, scale, 1.0])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inr_factory.errors import needs_extra
 from inr_factory.generation.signals import Field
 from inr_factory.inr.batch import INRBatch
 
@@ -77,7 +78,8 @@ def extract_surface(
     `level` None is what the field is on the surface, see LEVELS. Empty tensors where the INR crosses it nowhere or
     is not finite. The surface ends where it meets the cube. Marching cubes as in Lewiner et al. (2003).
     """
-    from skimage.measure import marching_cubes
+    with needs_extra("shapes"):
+        from skimage.measure import marching_cubes
 
     values = field_grid(inr, resolution).float().cpu().numpy()
     level = LEVELS[field] if level is None else level

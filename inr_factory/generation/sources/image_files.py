@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import one_line
+from inr_factory.errors import needs_extra, one_line
 from inr_factory.generation.recipe import ImageSource
 from inr_factory.generation.signals import Signal, SignalError, pixel_grid
 
 if TYPE_CHECKING:
-    from PIL import Image
+    with needs_extra("images"):
+        from PIL import Image
 
 Values = NDArray[np.float32]
 
@@ -47,7 +48,8 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
     16-bit colour is read as 8-bit, which is all that Pillow gives. Raises SignalError, and nothing else, for a file
     that is missing, damaged, not an image or over `max_pixels` or `max_points`, both checked before it is decoded.
     """
-    from PIL import Image, UnidentifiedImageError
+    with needs_extra("images"):
+        from PIL import Image, UnidentifiedImageError
 
     try:
         if path.stat().st_size == 0:
@@ -83,7 +85,8 @@ def array_signal(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> 
     if config.size is None and (pixels.ndim == 2 or channels == 3):
         return _signal(_channels(pixels.astype(np.float32) / np.float32(white), channels))
 
-    from PIL import Image
+    with needs_extra("images"):
+        from PIL import Image
 
     image = Image.fromarray(pixels if white == 255 else pixels.astype(np.float32) / np.float32(white))
     return _signal(_values(image, channels, config))
@@ -108,7 +111,8 @@ def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
 
 def _upright(image: "Image.Image") -> "Image.Image":
     """The image as its EXIF orientation says; ImageOps.exif_transpose would fail where other fields are odd."""
-    from PIL import Image
+    with needs_extra("images"):
+        from PIL import Image
 
     step = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     return image if step is None else image.transpose(Image.Transpose[step])
@@ -119,7 +123,8 @@ def _values(image: "Image.Image", channels: int, config: ImageSource) -> Values:
 
     A size is reached by cropping the middle to its aspect, then resampling bicubically with antialiasing.
     """
-    from PIL import Image, ImageOps
+    with needs_extra("images"):
+        from PIL import Image, ImageOps
 
     if image.mode.startswith("I"):
         image = Image.fromarray(_scaled(np.asarray(image), white=65535))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from inr_factory.errors import require_extra
 from inr_factory.generation.recipe import ImageSource
 from inr_factory.generation.signals import Item, Signal
 from inr_factory.generation.sources.class_folders import find_class_files
@@ -43,4 +44,5 @@ class ImageFolder:
 def open_image_folder(config: ImageSource, root: Path) -> ImageFolder:
     """The collection in root/CLASS/…, root/SPLIT/CLASS/… or root/CLASS/SPLIT/…, or UsageError that says which layouts
     there are. Hidden files and files of other kinds are passed over, and so are images directly in root."""
+    require_extra("images", "PIL")
     return ImageFolder(root, config, *find_class_files(root, frozenset(SUFFIXES), "images"))

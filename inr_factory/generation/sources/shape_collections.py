@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, require_extra
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.mesh_files import READERS as MESH_READERS
 from inr_factory.generation.geometry.mesh_files import read_mesh
@@ -41,6 +41,7 @@ def open_shapes(config: ShapeSource, data_root: Path | None = None) -> Source:
     Cheap enough that each process of a cluster opens its own: files are listed, not read. UsageError where they are
     not to be had or lie in no known layout, IntegrityError where a file that lists objects is damaged.
     """
+    require_extra("shapes", "igl", "skimage", "trimesh")
     root = Path(os.path.abspath(default_data_root() if data_root is None else data_root.expanduser()))
     SampleCache.beside(root).sweep()
     if config.collection == "primitives":

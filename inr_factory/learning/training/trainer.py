@@ -22,7 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from inr_factory.errors import FactoryError, PartialError, UsageError
+from inr_factory.errors import FactoryError, PartialError, UsageError, needs_extra, skip_without_extra
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.checkpoint import load_checkpoint, save_checkpoint
@@ -225,10 +225,11 @@ class Trainer(Generic[ModelT, ConfigT]):
             self.resume()
             writer = None
             if config.tensorboard and self.ranks.first and not self.progress.finished(config):
-                from torch.utils.tensorboard import SummaryWriter  # slow to import, and only wanted here
-
-                writer = SummaryWriter(str(out / "tensorboard"))
-                stack.callback(writer.close)
+                with skip_without_extra("TensorBoard log"):
+                    with needs_extra("report"):
+                        from torch.utils.tensorboard import SummaryWriter  # slow to import
+                    writer = SummaryWriter(str(out / "tensorboard"))
+                    stack.callback(writer.close)
             while not self.progress.finished(config):
                 self.train_epoch(stop, on_step if self.ranks.first else None)
                 record = self.end_epoch()

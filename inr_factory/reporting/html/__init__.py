@@ -6,11 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, needs_extra
 from inr_factory.generation.signals import Source
 from inr_factory.reporting.html import renderings as pictures
 from inr_factory.reporting.html import run_summary as summary
@@ -26,6 +25,9 @@ from inr_factory.reporting.html.weight_analysis import (
 from inr_factory.reporting.number_format import format_duration, format_rate
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.manifest import Manifest, ShardEntry
+
+with needs_extra("report"):
+    import jinja2
 
 MOST_CLASSES = 40  # with a histogram of their own
 MOST_QUARANTINED = 500  # that are listed

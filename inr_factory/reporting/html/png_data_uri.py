@@ -8,7 +8,11 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from inr_factory.errors import needs_extra
+
+with needs_extra("report"):
+    from PIL import Image
 
 # A palette of shaded surfaces: opaque shades first, then shades of edges, each with three strengths, the last clear.
 OPAQUE, EDGES, STRENGTHS = 192, 21, (64, 128, 191)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, needs_extra
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.rasterizer import Camera, shade_mesh, shade_points
 from inr_factory.generation.signals import Source
@@ -22,6 +21,9 @@ from inr_factory.reporting.image_gallery import reconstruct
 from inr_factory.reporting.shape_gallery import COLORS, ShapeComparison, surfaces_and_sources
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.shards import ShardReader
+
+with needs_extra("report"):
+    from markupsafe import Markup
 
 Image = NDArray[np.float32]
 

@@ -6,8 +6,12 @@ Shape letters: N values or points.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from markupsafe import Markup, escape
 from numpy.typing import NDArray
+
+from inr_factory.errors import needs_extra
+
+with needs_extra("report"):
+    from markupsafe import Markup, escape
 
 Floats = NDArray[np.floating]
 
