@@ -9,7 +9,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.errors import FactoryError, UsageError, did_you_mean
-from inr_factory.storage.locations import Location, fetch_file, parse_location
+from inr_factory.storage.locations import Location, parse_location
 
 if TYPE_CHECKING:
     from inr_factory.generation.signals import Source
@@ -22,23 +22,18 @@ def open_place(text: str | None) -> Location | None:
     return None if text is None else parse_location(text)
 
 
+def locate_set(text: str) -> Location:
+    """The folder or remote location of a set."""
+    from inr_factory.storage.fetch_dataset import dataset_location
+
+    return dataset_location(text)
+
+
 def fetch_set(text: str) -> Path:
     """The folder of a set; of one in a store, a copy of all of it."""
-    from inr_factory.storage.atomic_files import write_atomically
-    from inr_factory.storage.manifest import MANIFEST, ORIGIN
-    from inr_factory.storage.manifest_file import load_manifest
+    from inr_factory.storage.fetch_dataset import fetch_dataset
 
-    where = parse_location(text)
-    if isinstance(where, Path):
-        return where
-    from inr_factory.storage.shards import fetch_shards  # h5py and torch, which a folder does not need
-
-    manifest = load_manifest(where)
-    folder = fetch_shards(where, manifest.shards)
-    write_atomically(folder / MANIFEST, manifest.to_json().encode())  # a run may have recorded more meanwhile
-    if (where / ORIGIN).is_file():
-        fetch_file(where / ORIGIN, folder / ORIGIN)
-    return folder
+    return fetch_dataset(text)
 
 
 def fetch_set_if_any(text: str | None) -> Path | None:
@@ -54,7 +49,7 @@ Folder = Annotated[
 SetPlace = Annotated[
     Any,
     typer.Argument(
-        help="folder or URL of the data set", show_default=False, metavar="DATASET", parser=str, callback=open_place
+        help="folder or URL of the data set", show_default=False, metavar="DATASET", parser=str, callback=locate_set
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]

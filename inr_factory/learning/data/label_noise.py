@@ -1,4 +1,4 @@
-"""Label noise: wrong labels made on purpose, to see what training withstands.
+"""Label noise: wrong labels added on purpose, to measure what training tolerates.
 
 Shape letters: N rows.
 """
@@ -18,13 +18,13 @@ def noisy_labels(
     A stable hash of (seed, object) decides, so that all views of an object have the same wrong label. Raises
     UsageError for a share outside [0, 1] or a single class.
     """
-    if not 0 <= share <= 1:
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UsageError(f"label noise must be a share of labels from 0 to 1, got {share!r}")
     if num_classes < 2:
         raise UsageError("label noise needs at least two classes")
-    names, where_N = np.unique(object_ids_N, return_inverse=True)
+    names, index_N = np.unique(object_ids_N, return_inverse=True)
     digests = b"".join(stable_digest(seed, name, size=16, person=b"label-noise") for name in names)
     draws = np.frombuffer(digests, "<u8").reshape(-1, 2)
-    wrong = (draws[:, 0] / 2**64 < share)[where_N]
-    shift = (1 + draws[:, 1] % (num_classes - 1)).astype(np.int64)[where_N]
+    wrong = (draws[:, 0] / 2**64 < share)[index_N]
+    shift = (1 + draws[:, 1] % (num_classes - 1)).astype(np.int64)[index_N]
     return np.where(wrong, (labels_N + shift) % num_classes, labels_N)

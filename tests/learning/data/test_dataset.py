@@ -73,7 +73,7 @@ def test_rows_are_gathered_in_the_order_asked_for(in_memory: bool, root: Path) -
         assert chosen.dtype == torch.int64
     with pytest.raises(IndexError):
         dataset.gather([len(dataset)])
-    with pytest.raises(UsageError, match="by their numbers, got bool"):
+    with pytest.raises(UsageError, match="given by their numbers, got bool"):
         dataset.gather(dataset.labels == 1)
 
 
@@ -143,15 +143,24 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"split": "tset"}, "unknown split 'tset'; did you mean 'test'"),
     ({"classes": ["hihg"]}, "unknown class 'hihg'; did you mean 'high'"),
     ({"classes": [3]}, "no class number 3; the set has 3 classes"),
-    ({"classes": []}, "no class was asked for"),
-    ({"views": 4}, "small has 3 views, the first 4 were asked for"),
-    ({"views": 0}, "the first 0 were asked for"),
-    ({"views": [0, 3]}, "small has 3 views, 0 to 2; 3 was asked for"),
-    ({"views": [-1]}, "-1 was asked for"),
-    ({"views": []}, "none was asked for"),
+    ({"classes": []}, "no class was requested"),
+    ({"views": 4}, "small has 3 views, the first 4 were requested"),
+    ({"views": 0}, "the first 0 were requested"),
+    ({"views": [0, 3]}, "small has 3 views, 0 to 2; 3 was requested"),
+    ({"views": [-1]}, "-1 was requested"),
+    ({"views": []}, "none was requested"),
     ({"min_psnr": 99}, "train, views 0-2 of small has no row with at least 99 dB; there are 42 of 30.0 to 56.5 dB"),
     ({"max_psnr": 29.9}, r"has no row with at most 29\.9 dB"),
     ({"min_psnr": 40, "max_psnr": 39}, r"no row with at most 39 dB; there are \d+ of 40"),
+    ({"views": "5"}, "views must be a number of first views or a list of views, got '5'"),
+    ({"views": 1.5}, "views must be a number of first views"),
+    ({"views": True}, "the first True were requested"),
+    ({"classes": [1.0]}, "classes are names or numbers, got 1.0"),
+    ({"split": 3}, "unknown split 3"),
+    ({"min_psnr": "40"}, "min_psnr must be a number of dB, got '40'"),
+    ({"labels_per_class": 1.5}, "labels_per_class must be a whole number"),
+    ({"label_noise": 0.2}, r"label_noise must be \(share, seed\)"),
+    ({"label_noise": ("a", 0)}, "a share of labels from 0 to 1, got 'a'"),
     ({"split": "val", "classes": ["low"], "min_psnr": 52}, "no row with at least 52 dB; there are 6 of"),
 ]
 
@@ -161,6 +170,20 @@ def test_what_the_set_does_not_have_is_said_in_one_line(chosen: dict[str, Any], 
     with pytest.raises(UsageError, match=message) as caught:
         INRDataset(root, **chosen)
     assert "\n" not in str(caught.value)
+
+
+def test_a_set_is_named_by_a_folder_or_a_url(root: Path, tmp_path: Path) -> None:
+    for path in (root, str(root), f"file://{root}"):
+        assert keys(INRDataset(path, views=np.int64(1), classes=0)) == keys(INRDataset(root, views=1, classes=["low"]))
+    for wrong, message in (
+        (tmp_path / "nothing", "no data set in"),
+        (INRDataset(root), "a data set is named by its folder or URL, got INRDataset"),
+        (None, "got NoneType"),
+        ("nostore://a/b", "no store nostore://"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            INRDataset(wrong)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
 
 
 def test_a_class_or_a_split_without_rows_is_said(tmp_path: Path) -> None:

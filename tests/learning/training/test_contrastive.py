@@ -389,7 +389,7 @@ def test_few_labels_are_balanced_whole_objects_and_drawn_by_the_seed(small: Path
     assert any(names != set(few.object_ids) for names in others)
     assert few.describe()["labels_per_class"] == 2
     assert "labels_per_class" not in whole.describe()
-    with pytest.raises(UsageError, match="has 4 objects of class high, 5 were asked for"):
+    with pytest.raises(UsageError, match="has 4 objects of class high, 5 were requested"):
         INRDataset(small, labels_per_class=5)
     with pytest.raises(UsageError, match="at least 1, got 0"):
         INRDataset(small, labels_per_class=0)

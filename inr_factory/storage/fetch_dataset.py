@@ -1,0 +1,62 @@
+"""Fetching a set: the location that a user names, and a local folder that holds all of it."""
+
+import os
+from pathlib import Path
+
+from inr_factory.errors import UsageError
+from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.locations import Location, Remote, fetch_file, parse_location
+from inr_factory.storage.manifest import MANIFEST, ORIGIN
+from inr_factory.storage.manifest_file import load_manifest
+
+HUB = "hf://"
+
+
+def dataset_location(dataset: str | os.PathLike[str] | Remote) -> Location:
+    """The folder or the remote location of a set.
+
+    Args:
+        dataset: A path, or a URL of a store that fsspec knows. "hf://OWNER/NAME" is a data set repository of the
+            Hugging Face Hub.
+
+    Returns:
+        A Path, or a Remote for a URL.
+
+    Raises:
+        UsageError: For anything else, or a URL that cannot be opened here.
+    """
+    if isinstance(dataset, Remote):
+        return dataset
+    if not isinstance(dataset, str | os.PathLike):
+        raise UsageError(f"a data set is named by its folder or URL, got {type(dataset).__name__}")
+    text = os.fspath(dataset)
+    if text.startswith(HUB) and text.removeprefix(HUB).partition("/")[0] not in ("datasets", "models", "spaces"):
+        return parse_location(f"{HUB}datasets/{text.removeprefix(HUB)}")
+    return parse_location(text)
+
+
+def fetch_dataset(dataset: str | os.PathLike[str] | Remote) -> Path:
+    """A local folder that holds a whole set.
+
+    Args:
+        dataset: As `dataset_location` takes it.
+
+    Returns:
+        The folder itself, or for a remote set a copy of its manifest and all of its shards.
+
+    Raises:
+        UsageError: For a location without a set.
+        IntegrityError: For a set that is not as recorded.
+        ResourceError: Where the store fails.
+    """
+    location = dataset_location(dataset)
+    if isinstance(location, Path):
+        return location
+    from inr_factory.storage.shards import fetch_shards  # h5py and torch, which a folder does not need
+
+    manifest = load_manifest(location)
+    folder = fetch_shards(location, manifest.shards)
+    write_atomically(folder / MANIFEST, manifest.to_json().encode())  # a run may have recorded more meanwhile
+    if (location / ORIGIN).is_file():
+        fetch_file(location / ORIGIN, folder / ORIGIN)
+    return folder
