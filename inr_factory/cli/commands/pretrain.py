@@ -118,8 +118,8 @@ def pretrain(
         training, batch_size * per_object, seed=seed, views_per_object=per_object, grouped=per_object > 1,
         device=loader_device(device),
     )  # fmt: skip
-    if loader.plan.num_left_out:
-        terminal.log_info(f"{loader.plan.num_left_out} objects have a single view and are left out")
+    if loader.sampler.num_left_out:
+        terminal.log_info(f"{loader.sampler.num_left_out} objects have a single view and are left out")
     normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
     encoder = build_contrastive(
         name, training.spec, normalizer, seed=seed, canonical=canonical, projection_dim=projection_dim, **options

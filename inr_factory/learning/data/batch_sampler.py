@@ -1,4 +1,4 @@
-"""Batch plans: which rows the batches of an epoch hold, and the seed of each.
+"""The batch sampler: which rows the batches of an epoch hold, and the seed of each.
 
 Shape letters: N active rows, U units of an epoch (rows, or groups of views of one object), k views of an object.
 """
@@ -18,17 +18,27 @@ from inr_factory.inr.stable_hash import stable_seed
 class BatchSampler:
     """All batches of all epochs, as a function of these settings, the epoch and the position in it.
 
-    Without views_per_object an epoch is every row once; shuffled, or in the rows' own order. With views_per_object
-    = k each object gives k different rows, drawn afresh each epoch, and one that has fewer gives what it has; with
-    `grouped` the k rows of an object stand next to each other in one batch, so that (n, ...) reshapes to
-    (n / k, k, ...), and an object that has fewer than k is left out, see `num_left_out`.
+    Without views_per_object an epoch is every row once. With views_per_object = k each object gives k different rows,
+    drawn again each epoch; one that has fewer gives what it has.
 
-    `batch_size` counts rows of one rank. A step takes world_size batches off the epoch's order, one for each rank:
-    the parts of ranks are disjoint, and every rank has as many batches. `drop_last` (by default if shuffled) leaves
-    out the rows that fill no whole step; where there are too few rows for a single one, the batch is made smaller
-    instead, see `rows_per_batch`. Without it the last step is shared among the ranks as evenly as it goes.
+    Args:
+        num_rows: N.
+        batch_size: Rows of a batch, of one rank. A step takes world_size batches off the epoch's order, one for each
+            rank: the parts of ranks are disjoint, and every rank has as many batches.
+        shuffle: A new random order each epoch; else the rows' own order.
+        drop_last: Leave out the rows that fill no whole step; by default if shuffled. Where there are too few rows for
+            a single step, the batch is made smaller instead, see `rows_per_batch`. Else the last step is shared among
+            the ranks as evenly as it goes.
+        seed: What all randomness comes from.
+        rank: Number of this process, 0 to world_size - 1.
+        world_size: How many processes there are.
+        objects_N: The number of each row's object; needed for views_per_object.
+        views_per_object: k.
+        grouped: Put the k rows of an object next to each other in one batch, so that (n, ...) reshapes to
+            (n / k, k, ...). An object that has fewer than k is left out, see `num_left_out`.
 
-    Raises UsageError for settings under which a rank would have no batch, or that do not go together.
+    Raises:
+        UsageError: For settings under which a rank would have no batch, or that do not go together.
     """
 
     num_rows: int
@@ -45,8 +55,9 @@ class BatchSampler:
     def __post_init__(self) -> None:
         k = self.views_per_object
         for name in ("num_rows", "batch_size", "world_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
         if not 0 <= self.rank < self.world_size:
             raise UsageError(
                 f"rank must be 0 to {self.world_size - 1} in a world of {self.world_size}, got {self.rank}"
@@ -56,7 +67,7 @@ class BatchSampler:
         if k is not None:
             most = int(self._views_of.max())
             if not 1 <= k <= most:
-                raise UsageError(f"views_per_object must be 1 to {most}, the views that an object has here, got {k}")
+                raise UsageError(f"views_per_object must be 1 to {most}, the most views of an object, got {k}")
             if not self.shuffle:
                 raise UsageError("views_per_object draws views at random; leave shuffle on, or choose views= instead")
             if self.grouped and self.batch_size % k:
@@ -84,7 +95,7 @@ class BatchSampler:
         return int((self._views_of < self._unit).sum()) if self.grouped else 0
 
     def batches(self, epoch: int, position: int = 0) -> Iterator[NDArray[np.int64]]:
-        """The row numbers of this rank's batches of an epoch, from a position on; no batch before it is gone through."""
+        """The row numbers of this rank's batches of an epoch from a position on, in constant time."""
         order = self.order(epoch)
         step = self._units_per_batch * self.world_size
         for start in range(position * step, len(self) * step, step):
@@ -110,11 +121,11 @@ class BatchSampler:
         return rows[self._permutation(epoch, "rows", len(rows))]
 
     def batch_seed(self, epoch: int, position: int) -> int:
-        """What all that is random in a batch comes from, 63 bits."""
+        """The seed of all randomness in a batch, 63 bits."""
         return stable_seed(self.seed, epoch, "batch", position, self.rank)
 
     def _permutation(self, epoch: int, purpose: str, count: int) -> NDArray[np.int64]:
-        """A random order of count things, by the raw bits of Philox, so that it is the same in every numpy."""
+        """A random order of `count` items, by the raw bits of Philox, so that it is the same in every numpy."""
         bits = np.random.Philox(key=stable_seed(self.seed, epoch, purpose)).random_raw(count)
         return np.argsort(bits, kind="stable")
 

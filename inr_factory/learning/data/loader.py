@@ -1,8 +1,9 @@
-"""The loader: batches of INRs and targets, augmented and mixed, that can be taken up again in mid-epoch.
+"""The loader: batches of INRs and targets, augmented and mixed, that resume in mid-epoch.
 
 Shape letters: n rows of one batch, D parameters of one INR, C classes.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -15,12 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.device import choose_device
+from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.data.batch_sampler import BatchSampler
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.targets import one_hot, smooth_labels
-from inr_factory.learning.transforms.compose import WeightTransform
+from inr_factory.learning.transforms.compose import WeightTransform, parse_transform
 
-Gathered = tuple[Tensor, Tensor]
+GatheredRows = tuple[Tensor, Tensor]
 """Weights (n, D) and labels (n,) of one batch, on the CPU."""
 
 
@@ -31,16 +34,33 @@ class Mixing(Protocol):
 
 
 class INRLoader:
-    """Batches (INRBatch, targets (n, C) float32) of a data set, on `device`.
+    """Batches (INRBatch, targets (n, C) float32) of a data set, augmented and mixed on a device.
 
-    Rows are chosen by a BatchSampler, which says what shuffle, drop_last, seed, rank, world_size, views_per_object and
-    grouped mean. A batch is transformed, then mixed within itself, then its targets are smoothed; all its
-    randomness is of (seed, epoch, position, rank), whatever num_workers is and wherever a run was resumed.
-    Workers only read: they help where the disk is slow, else 0 is the fastest.
+    A batch is transformed, then mixed within itself, then its targets are smoothed. All its randomness comes from
+    (seed, epoch, position, rank), whatever num_workers is and wherever a run was resumed.
 
     An iteration is one epoch from its first batch on; when it has run to its end, the next one is of the next
-    epoch, unless `set_epoch` says otherwise. `state_dict` tells the next batch of the latest iteration, and after
-    `load_state_dict` the next iteration begins there.
+    epoch, unless `set_epoch` says otherwise. `state_dict` holds the next batch of the latest iteration, and after
+    `load_state_dict` the next iteration begins with it.
+
+    Args:
+        dataset: An INRDataset, see `inr_factory.open`.
+        batch_size: Rows of a batch, of one rank.
+        shuffle: A new random order each epoch; else the rows' own order.
+        drop_last: Leave out the rows that fill no whole batch; by default if shuffled.
+        seed: What all randomness comes from.
+        rank: Number of this process, from 0.
+        world_size: How many processes share the batches; their parts are disjoint.
+        views_per_object: Draw so many different views of each object for an epoch; None takes every row once.
+        grouped: Put the views of an object next to each other in one batch.
+        transform: What is done to each INR: a transform, or text such as "rotate2d|scale", see `parse_transform`.
+        mixup: How INRs are mixed: a MixUp, or text such as "mixup:match=phase".
+        label_smoothing: Share of each target that is spread over all classes, in [0, 1].
+        device: Where batches are made: "cpu", "cuda", "cuda:N", or "auto".
+        num_workers: Processes that read; they help where the disk is slow, else 0 is the fastest.
+
+    Raises:
+        UsageError: For settings outside their ranges, text that cannot be parsed, or a device that is not there.
     """
 
     def __init__(
@@ -55,18 +75,20 @@ class INRLoader:
         world_size: int = 1,
         views_per_object: int | None = None,
         grouped: bool = False,
-        transform: WeightTransform | None = None,
-        mixup: Mixing | None = None,
+        transform: WeightTransform | str | None = None,
+        mixup: Mixing | str | None = None,
         label_smoothing: float = 0.0,
         device: torch.device | str = "cpu",
         num_workers: int = 0,
     ) -> None:
-        if num_workers < 0:
+        if isinstance(dataset, str | os.PathLike) or not hasattr(dataset, "gather"):
+            raise UsageError(f"INRLoader needs an INRDataset, got {dataset!r}; INRDataset(path) opens a set")
+        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
             raise UsageError(f"num_workers must be at least 0, got {num_workers}")
-        if not 0 <= label_smoothing <= 1:
+        if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing <= 1:
             raise UsageError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
         self.dataset = dataset
-        self.plan = BatchSampler(
+        self.sampler = BatchSampler(
             num_rows=len(dataset),
             batch_size=batch_size,
             shuffle=shuffle,
@@ -78,14 +100,19 @@ class INRLoader:
             views_per_object=views_per_object,
             grouped=grouped,
         )
-        self.transform, self.mixup, self.label_smoothing = transform, mixup, label_smoothing
-        self.device = torch.device(device)
+        self.transform = parse_transform(transform) if isinstance(transform, str) else transform
+        self.mixup = parse_mixup(mixup) if isinstance(mixup, str) else mixup
+        for name, step in (("transform", self.transform), ("mixup", self.mixup)):
+            if step is not None and not callable(step):
+                raise UsageError(f"{name} must be text or an object that can be called, got {step!r}")
+        self.label_smoothing = label_smoothing
+        self.device = choose_device(device)
         self.num_workers = num_workers
         self._epoch, self._position, self._start = 0, 0, 0
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
-        return len(self.plan)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[INRBatch, Tensor]]:
         epoch, start = self._epoch, self._start
@@ -94,25 +121,27 @@ class INRLoader:
 
     def rows(self, epoch: int, position: int = 0) -> Iterator[NDArray[np.int64]]:
         """The row numbers (n,) of the batches of an epoch, from a position on."""
-        return self.plan.batches(epoch, position)
+        return self.sampler.batches(epoch, position)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be all of this epoch."""
+        """Let the next iteration be the whole of this epoch."""
         self._epoch, self._position, self._start = epoch, 0, 0
 
     def state_dict(self) -> dict[str, Any]:
+        """Epoch and position of the next batch."""
         return {"epoch": self._epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next iteration begin with the batch that `state_dict` named."""
         epoch, position = state["epoch"], state["position"]
         if not 0 <= position <= len(self):
-            raise UsageError(f"there is no batch {position} to go on from; an epoch of this loader has {len(self)}")
+            raise UsageError(f"there is no batch {position} to resume from; an epoch of this loader has {len(self)}")
         self._epoch, self._position, self._start = epoch, position, position
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[INRBatch, Tensor]]:
         generator = Generator(self.device)
         for position, (weights, labels) in enumerate(self._gathered(epoch, start), start):
-            generator.manual_seed(self.plan.batch_seed(epoch, position))
+            generator.manual_seed(self.sampler.batch_seed(epoch, position))
             inrs = INRBatch.from_flat(self.dataset.spec, weights.to(self.device, non_blocking=True))
             targets = one_hot(labels.to(self.device, non_blocking=True), self.dataset.num_classes)
             if self.transform is not None:
@@ -125,10 +154,10 @@ class INRLoader:
             yield inrs, targets
         self._epoch, self._position = epoch + 1, 0
 
-    def _gathered(self, epoch: int, start: int) -> Iterator[Gathered]:
+    def _gathered(self, epoch: int, start: int) -> Iterator[GatheredRows]:
         """What the batches of an epoch are made from, from a position on."""
         rows = self.rows(epoch, start)
-        gathered: Iterator[Gathered]
+        gathered: Iterator[GatheredRows]
         if self.num_workers == 0:
             gathered = map(self.dataset.gather, rows)
         else:
@@ -138,33 +167,33 @@ class INRLoader:
                 batch_size=None,
                 sampler=rows,  # type: ignore[arg-type]
                 num_workers=self.num_workers,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]
+                collate_fn=_unchanged,  # type: ignore[arg-type]
                 generator=Generator(),
             )
             gathered = iter(readers)
         if self.device.type == "cuda":  # not run on a GPU yet
-            gathered = read_ahead((weights.pin_memory(), labels.pin_memory()) for weights, labels in gathered)
+            gathered = prefetch((weights.pin_memory(), labels.pin_memory()) for weights, labels in gathered)
         return gathered
 
 
-class _Gathering(Dataset[Gathered]):
-    """A data set whose items are whole batches, asked for by their rows."""
+class _Gathering(Dataset[GatheredRows]):
+    """A data set whose items are whole batches, addressed by their rows."""
 
     def __init__(self, dataset: INRDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> Gathered:
+    def __getitem__(self, rows: NDArray[np.int64]) -> GatheredRows:
         return self.dataset.gather(rows)
 
 
-def _as_it_is(gathered: Gathered) -> Gathered:
+def _unchanged(gathered: GatheredRows) -> GatheredRows:
     return gathered
 
 
-def read_ahead(batches: Iterator[Gathered]) -> Iterator[Gathered]:
-    """The same batches, each read in a thread while the one before it is worked on."""
+def prefetch(batches: Iterator[GatheredRows]) -> Iterator[GatheredRows]:
+    """The same batches, each read in a thread while the caller uses the one before it."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        coming = thread.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = thread.submit(next, batches, None)
+        upcoming = thread.submit(next, batches, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = thread.submit(next, batches, None)
             yield batch

@@ -15,10 +15,11 @@ from inr_factory.errors import PartialError, UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.loader import INRLoader, read_ahead
+from inr_factory.learning.data.loader import INRLoader, prefetch
 from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.training.classification import TrainConfig, evaluate, train
-from inr_factory.learning.transforms.compose import Compose
+from inr_factory.learning.transforms.compose import Compose, OneOf
+from inr_factory.learning.transforms.coordinate import Rotate2D, Scale
 from inr_factory.learning.transforms.noise import GaussianNoise
 from inr_factory.learning.transforms.symmetries import PermuteNeurons
 
@@ -50,7 +51,7 @@ def test_batches_are_the_rows_of_the_plan_with_their_targets(dataset: INRDataset
     batches = list(loader)
 
     assert len(batches) == len(loader) == 42 // 8
-    for (inrs, targets), rows in zip(batches, loader.plan.batches(0), strict=True):
+    for (inrs, targets), rows in zip(batches, loader.sampler.batches(0), strict=True):
         assert inrs.spec == SPEC
         assert targets.dtype == torch.float32
         for flat, target, row in zip(inrs.flatten(), targets, rows.tolist(), strict=True):
@@ -140,7 +141,7 @@ def test_iterations_begin_at_the_first_batch_and_epochs_follow_each_other(datase
     loader.set_epoch(1)
     assert loader.state_dict() == {"epoch": 1, "position": 0}
     assert same(stream(loader), epochs[1]), "all of an epoch that was set must come"
-    with pytest.raises(UsageError, match="no batch 6 to go on from; an epoch of this loader has 5"):
+    with pytest.raises(UsageError, match="no batch 6 to resume from; an epoch of this loader has 5"):
         loader.load_state_dict({"epoch": 0, "position": 6})
 
 
@@ -203,7 +204,7 @@ def test_grouped_batches_reshape_to_views_of_one_object(dataset: INRDataset) -> 
     loader = INRLoader(dataset, 6, views_per_object=3, grouped=True)
 
     objects = 0
-    for (inrs, targets), rows in zip(loader, loader.plan.batches(0), strict=True):
+    for (inrs, targets), rows in zip(loader, loader.sampler.batches(0), strict=True):
         names = dataset.object_ids[rows].reshape(-1, 3)
         views = dataset.views[rows].reshape(-1, 3)
         assert (names == names[:, :1]).all()
@@ -221,34 +222,54 @@ def test_objects_without_enough_views_are_counted(tmp_path: Path) -> None:
     grouped = INRLoader(dataset, 3, views_per_object=3, grouped=True)
     apart = INRLoader(dataset, 1, views_per_object=3)
 
-    assert (len(grouped), grouped.plan.num_left_out) == (12, 2)
-    assert (len(apart), apart.plan.num_left_out) == (40, 0)
+    assert (len(grouped), grouped.sampler.num_left_out) == (12, 2)
+    assert (len(apart), apart.sampler.num_left_out) == (40, 0)
     with pytest.raises(UsageError, match="views_per_object must be 1 to 3"):
         INRLoader(dataset, 4, views_per_object=4)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"num_workers": -1}, "num_workers must be at least 0"), ({"label_smoothing": 1.5}, "label_smoothing must be")],
+    [
+        ({"num_workers": -1}, "num_workers must be at least 0"),
+        ({"label_smoothing": 1.5}, "label_smoothing must be"),
+        ({"transform": "rotat2d"}, "unknown transform 'rotat2d'; did you mean 'rotate2d'"),
+        ({"transform": 3}, "transform must be text or an object that can be called, got 3"),
+        ({"mixup": "mixup:match=sign"}, "match must be one of"),
+        ({"mixup": 0.5}, "mixup must be text or an object that can be called"),
+        ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
+        ({"dataset": "inrs/digits"}, "INRLoader needs an INRDataset, got 'inrs/digits'"),
+    ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str, dataset: INRDataset) -> None:
-    with pytest.raises(UsageError, match=message):
-        INRLoader(dataset, 8, **settings)
+    with pytest.raises(UsageError, match=message) as caught:
+        INRLoader(**({"dataset": dataset, "batch_size": 8} | settings))
+    assert "\n" not in str(caught.value)
 
 
-def test_reading_ahead_changes_nothing_and_passes_errors_on(dataset: INRDataset) -> None:
+def test_transform_and_mixup_may_be_text(dataset: INRDataset) -> None:
+    from_text = INRLoader(dataset, 8, transform="rotate2d|scale", mixup="mixup:match=phase")
+    from_objects = INRLoader(dataset, 8, transform=OneOf((Rotate2D(), Scale())), mixup=MixUp(match="phase"))
+
+    for (inrs, targets), (expected, expected_targets) in zip(from_text, from_objects, strict=True):
+        assert torch.equal(inrs.flatten(), expected.flatten())
+        assert torch.equal(targets, expected_targets)
+
+
+def test_prefetching_changes_nothing_and_passes_errors_on(dataset: INRDataset) -> None:
     def batches(count: int) -> Any:
         for number in range(count):
             yield dataset.gather([number])
         if count < 5:
             raise KeyError("a disk is gone")
 
-    assert same(list(read_ahead(batches(5))), list(batches(5)))
-    early = read_ahead(batches(5))
+    assert same(list(prefetch(batches(5))), list(batches(5)))
+    early = prefetch(batches(5))
     next(early)
     early.close()
     with pytest.raises(KeyError, match="a disk is gone"):
-        list(read_ahead(batches(3)))
+        list(prefetch(batches(3)))
 
 
 def stop_after(steps: int) -> Callable[[], bool]:

@@ -143,7 +143,7 @@ def test_two_rows_of_an_object_are_what_was_asked_for(positives: str, small: Pat
     config = PretrainConfig(positives=positives, seed=3)
     data = INRDataset(small)
     batches = loader(small, positives)
-    rows = next(batches.plan.batches(0))
+    rows = next(batches.sampler.batches(0))
     inrs, _ = next(iter(batches))
     transform = None if positives == "views" else NOISE
 
