@@ -5,14 +5,14 @@ from pathlib import Path
 
 from inr_factory.errors import UsageError
 from inr_factory.storage.atomic_files import write_atomically
-from inr_factory.storage.locations import Location, Remote, fetch_file, parse_location
+from inr_factory.storage.locations import Location, RemoteLocation, fetch_file, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN
 from inr_factory.storage.manifest_file import load_manifest
 
 HUB = "hf://"
 
 
-def dataset_location(dataset: str | os.PathLike[str] | Remote) -> Location:
+def dataset_location(dataset: str | os.PathLike[str] | RemoteLocation) -> Location:
     """The folder or the remote location of a set.
 
     Args:
@@ -20,12 +20,12 @@ def dataset_location(dataset: str | os.PathLike[str] | Remote) -> Location:
             Hugging Face Hub.
 
     Returns:
-        A Path, or a Remote for a URL.
+        A Path, or a RemoteLocation for a URL.
 
     Raises:
         UsageError: For anything else, or a URL that cannot be opened here.
     """
-    if isinstance(dataset, Remote):
+    if isinstance(dataset, RemoteLocation):
         return dataset
     if not isinstance(dataset, str | os.PathLike):
         raise UsageError(f"a data set is named by its folder or URL, got {type(dataset).__name__}")
@@ -35,7 +35,7 @@ def dataset_location(dataset: str | os.PathLike[str] | Remote) -> Location:
     return parse_location(text)
 
 
-def fetch_dataset(dataset: str | os.PathLike[str] | Remote) -> Path:
+def fetch_dataset(dataset: str | os.PathLike[str] | RemoteLocation) -> Path:
     """A local folder that holds a whole set.
 
     Args:
