@@ -17,7 +17,7 @@ SPLITS = {
 
 
 class ClassFiles(NamedTuple):
-    """The files found: their items in the order of their names, and where each lies."""
+    """Classes, items in the order of their names, and the path of each item."""
 
     classes: tuple[str, ...]
     items: tuple[Item, ...]
@@ -25,22 +25,29 @@ class ClassFiles(NamedTuple):
 
 
 def find_class_files(root: Path, suffixes: Set[str], what: str) -> ClassFiles:
-    """The files that end in `suffixes` (lower case, any case on disk) in CLASS/…, SPLIT/CLASS/… or CLASS/SPLIT/….
+    """Find the files of a collection in CLASS/…, SPLIT/CLASS/… or CLASS/SPLIT/….
 
-    `what` they are called in messages. Hidden files and files of other kinds are passed over, and so are files
-    directly in root. UsageError says which layouts there are.
+    Hidden files, files of other kinds and files directly in root are ignored.
+
+    Args:
+        root: Folder that holds the class folders.
+        suffixes: File name endings in lower case; files may have them in any case.
+        what: Plural noun for the files in messages.
+
+    Raises:
+        UsageError: The folder does not exist or has another layout.
     """
     if not root.is_dir():
         raise UsageError(f"no folder {readable(root)}; give --data-root the folder that holds the {what}")
-    found = {parts: path for parts, path in _files(root, suffixes) if len(parts) > 1}
-    if not found:
+    paths = {parts: path for parts, path in _files(root, suffixes) if len(parts) > 1}
+    if not paths:
         raise UsageError(
             f"no {what} in class folders below {readable(root)}: expected CLASS/FILE, SPLIT/CLASS/FILE or "
             f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, and files that end in {' '.join(sorted(suffixes))}"
         )
-    depth_of_class, depth_of_split = (1, 0) if _splits_on_top(root, found) else (0, 1 if _splits_below(found) else None)
-    named = sorted((readable(os.path.join(*parts)), parts, path) for parts, path in found.items())
-    classes = tuple(sorted({readable(parts[depth_of_class]) for parts in found}))
+    depth_of_class, depth_of_split = (1, 0) if _splits_on_top(root, paths) else (0, 1 if _splits_below(paths) else None)
+    named = sorted((readable(os.path.join(*parts)), parts, path) for parts, path in paths.items())
+    classes = tuple(sorted({readable(parts[depth_of_class]) for parts in paths}))
     labels = {name: label for label, name in enumerate(classes)}
     items = tuple(
         Item(
@@ -61,17 +68,17 @@ def readable(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
-def _splits_on_top(root: Path, found: Collection[tuple[str, ...]]) -> bool:
-    """Whether the topmost folders are splits; UsageError where that cannot be told."""
-    tops = {parts[0] for parts in found}
+def _splits_on_top(root: Path, files: Collection[tuple[str, ...]]) -> bool:
+    """Whether the topmost folders are splits; UsageError where that is ambiguous."""
+    tops = {parts[0] for parts in files}
     splits = {top for top in tops if top.casefold() in SPLITS}
-    loose = sorted({parts[0] for parts in found if parts[0] in splits and len(parts) == 2})
+    loose = sorted({parts[0] for parts in files if parts[0] in splits and len(parts) == 2})
     if not splits or (splits != tops and loose == sorted(splits)):
         return False  # a class may well be called "train", among buses and cars
     if splits != tops:
         other = min(tops - splits)
         raise UsageError(
-            f"{readable(root)} has the split {readable(min(splits))} and beside it {readable(other)}, which is none; "
+            f"{readable(root)} has the split {readable(min(splits))} and the folder {readable(other)}, which is no split; "
             f"move {readable(other)} away, or into a split"
         )
     if loose:
@@ -81,9 +88,9 @@ def _splits_on_top(root: Path, found: Collection[tuple[str, ...]]) -> bool:
     return True
 
 
-def _splits_below(found: Collection[tuple[str, ...]]) -> bool:
+def _splits_below(files: Collection[tuple[str, ...]]) -> bool:
     """Whether every file lies in CLASS/SPLIT/…; UsageError where only some do."""
-    in_split = {parts: len(parts) > 2 and parts[1].casefold() in SPLITS for parts in found}
+    in_split = {parts: len(parts) > 2 and parts[1].casefold() in SPLITS for parts in files}
     if any(in_split.values()) and not all(in_split.values()):
         inside = readable(os.path.join(*min(parts for parts, inside in in_split.items() if inside)))
         outside = readable(os.path.join(*min(parts for parts, inside in in_split.items() if not inside)))
@@ -94,10 +101,10 @@ def _splits_below(found: Collection[tuple[str, ...]]) -> bool:
 
 
 def _files(root: Path, suffixes: Set[str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The files below a folder that end in `suffixes`, each as the parts of its path there, and its path.
+    """The files below a folder that end in `suffixes`: the parts of the path below it, and the path.
 
-    Links are followed, but not into a folder that they lie in. A link that leads nowhere is among them: its
-    object then fails with a reason instead of being passed over.
+    Links are followed, except into a folder that contains them. Broken links are included, so that their objects fail
+    with a reason.
     """
     folders: list[tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]] = [(str(root), (), frozenset())]
     while folders:
@@ -107,15 +114,15 @@ def _files(root: Path, suffixes: Set[str]) -> Iterator[tuple[tuple[str, ...], st
             entries = list(os.scandir(folder))
         except OSError as error:
             raise UsageError(f"cannot list {readable(folder)}: {error.strerror}") from None
-        here = (status.st_dev, status.st_ino)
-        if here in above:
+        inode = (status.st_dev, status.st_ino)
+        if inode in above:
             continue
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             linked = entry.is_symlink()
             if os.path.isdir(entry.path) if linked else entry.is_dir():
-                folders.append((entry.path, (*parts, entry.name), above | {here}))
+                folders.append((entry.path, (*parts, entry.name), above | {inode}))
             elif os.path.splitext(entry.name)[1].lower() in suffixes and (
                 os.path.isfile(entry.path) or not os.path.exists(entry.path) if linked else entry.is_file()
             ):

@@ -1,7 +1,7 @@
-"""Point blocks: clouds as rows of HDF5 files, laid out as modelnet40_ply_hdf5_2048. The only user of h5py but shards.py.
+"""HDF5 point clouds: clouds as rows of HDF5 files, laid out as modelnet40_ply_hdf5_2048.
 
-Each file holds `data` (N, S, 3), N clouds of S points, and `label` (N,) or (N, 1); shape_names.txt beside them
-names the classes. Split by the names of the files: ply_data_train0.h5.
+Each file holds `data` (N, S, 3), N clouds of S points, and `label` (N,) or (N, 1); shape_names.txt next to
+them names the classes. The names of the files give the splits: ply_data_train0.h5.
 """
 
 import re
@@ -26,7 +26,7 @@ MAX_LABEL = 65_535
 
 
 class BlockRow(NamedTuple):
-    """Where one cloud lies."""
+    """File and row of one cloud."""
 
     path: str
     row: int
@@ -40,7 +40,7 @@ def find_blocks(root: Path) -> list[Path]:
 
 
 def list_blocks(root: Path, blocks: list[Path]) -> tuple[ClassFiles, tuple[BlockRow, ...]]:
-    """Every cloud of the files, and where it lies; an object is called FILE/ROW. IntegrityError names a damaged file."""
+    """Every cloud of the files, named FILE/ROW, and its row. Raises IntegrityError that names a damaged file."""
     labelled = [(path, _labels(path)) for path in blocks]
     names = root / CLASS_NAMES
     highest = max((int(labels.max(initial=-1)) for _, labels in labelled), default=-1)
@@ -66,7 +66,7 @@ def list_blocks(root: Path, blocks: list[Path]) -> tuple[ClassFiles, tuple[Block
 
 
 def read_block_row(block: BlockRow) -> NDArray[np.generic]:
-    """One cloud (S, 3). SignalError where the file is gone or damaged."""
+    """One cloud (S, 3). Raises SignalError where the file is gone or damaged."""
     try:
         with _opened(Path(block.path)) as file:
             points: NDArray[np.generic] = _plain(file, "data", Path(block.path), 3)[block.row]
@@ -76,7 +76,7 @@ def read_block_row(block: BlockRow) -> NDArray[np.generic]:
 
 
 def _split(name: str) -> str | None:
-    """The split that a file is of, by a word of its name."""
+    """The split that a word of a file name gives."""
     words = re.split(r"[^a-z]+", Path(name).stem.casefold())
     return next((SPLITS[word] for word in words if word in SPLITS), None)
 
@@ -104,7 +104,7 @@ def _opened(path: Path) -> "Iterator[h5py.File]":
 
 
 def _plain(file: "h5py.File", name: str, path: Path, num_dims: int | None) -> Any:
-    """A data set, if it is of numbers that lie in this very file and are no more than it can hold."""
+    """A data set of numbers that lie in this file and are no more than it can hold. Raises ValueError for others."""
     import h5py
 
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):

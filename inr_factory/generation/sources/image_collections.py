@@ -22,10 +22,10 @@ def default_data_root() -> Path:
 
 
 def open_source(config: ImageSource, data_root: Path | None = None) -> Source:
-    """The collection that a recipe names, below `data_root` (default: `default_data_root()`).
+    """Open the collection that a recipe names, below `data_root` (default: `default_data_root()`).
 
-    Cheap enough that each process of a cluster opens its own. UsageError where the data are not to be had,
-    IntegrityError where a file of an official set is damaged, each naming the place.
+    Raises UsageError where the data are missing, IntegrityError where a file of an official set is damaged; both name
+    the path.
     """
     root = Path(os.path.abspath(default_data_root() if data_root is None else data_root.expanduser()))
     if config.collection == "digits":
@@ -52,7 +52,7 @@ class ArraySource:
     out_dim: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.out_dim = out_dim(self.config, own=3 if self.images.ndim == 4 else 1)
+        self.out_dim = out_dim(self.config, stored=3 if self.images.ndim == 4 else 1)
 
     @cached_property
     def items(self) -> tuple[Item, ...]:

@@ -36,17 +36,20 @@ UPRIGHT = {
 }  # fmt: skip
 
 
-def out_dim(config: ImageSource, own: int) -> int:
-    """Values a pixel: what `mode` asks for, else what the collection has."""
-    return {"grey": 1, "rgb": 3, None: own}[config.mode]
+def out_dim(config: ImageSource, stored: int) -> int:
+    """Values a pixel: those of `mode`, else the stored number of channels."""
+    return {"grey": 1, "rgb": 3, None: stored}[config.mode]
 
 
 def file_signal(path: Path, config: ImageSource) -> Signal:
-    """The signal of an image file: its first frame, upright as EXIF says, transparent parts on white.
+    """Read the signal of an image file: its first frame, upright by its EXIF tag, transparent parts on white.
 
-    8-bit values are divided by 255, 16-bit greys by 65535; floating-point ones must lie in [0, 1] as they are.
-    16-bit colour is read as 8-bit, which is all that Pillow gives. Raises SignalError, and nothing else, for a file
-    that is missing, damaged, not an image or over `max_pixels` or `max_points`, both checked before it is decoded.
+    8-bit values are divided by 255, 16-bit greys by 65535; floating-point values must lie in [0, 1]. 16-bit colour is
+    read as 8-bit, the most that Pillow gives.
+
+    Raises:
+        SignalError: The file is missing, damaged, not an image or over `max_pixels` or `max_points`, both of which are
+            checked before it is decoded. Nothing else is raised.
     """
     with needs_extra("images"):
         from PIL import Image, UnidentifiedImageError
@@ -61,16 +64,16 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 _check_size(image.width, image.height, config)
                 image.load()
-                return _signal(_values(_upright(image), out_dim(config, own=3), config))
+                return _signal(_values(_upright(image), out_dim(config, stored=3), config))
     except SignalError:
         raise
     except UnidentifiedImageError:
         raise SignalError(f"not recognised as an image, it is none of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
-        # Pillow's own limit belongs to the whole process, so it stays, even where max_pixels is above it.
-        found, pillow_limit, *_ = [int(digits) for digits in re.findall(r"\d+", str(error))]
-        limit = f"source.max_pixels allows {config.max_pixels}" if found > config.max_pixels else None
-        raise SignalError(f"{found} pixels, {limit or f'Pillow allows {pillow_limit}'}") from None
+        # Pillow's limit belongs to the process, so it stays, even where max_pixels is above it.
+        pixels, pillow_limit, *_ = [int(digits) for digits in re.findall(r"\d+", str(error))]
+        limit = f"source.max_pixels allows {config.max_pixels}" if pixels > config.max_pixels else None
+        raise SignalError(f"{pixels} pixels, {limit or f'Pillow allows {pillow_limit}'}") from None
     except OSError as error:
         raise SignalError(f"cannot be read: {error.strerror or one_line(error)}") from error
     except Exception as error:
@@ -80,7 +83,7 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
 
 def array_signal(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> Signal:
     """The signal of pixels (H, W) or (H, W, 3) whose values go from 0 to `white`."""
-    channels = out_dim(config, own=pixels.shape[2] if pixels.ndim == 3 else 1)
+    channels = out_dim(config, stored=pixels.shape[2] if pixels.ndim == 3 else 1)
     _check_size(pixels.shape[1], pixels.shape[0], config)
     if config.size is None and (pixels.ndim == 2 or channels == 3):
         return _signal(_channels(pixels.astype(np.float32) / np.float32(white), channels))
@@ -110,7 +113,7 @@ def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _upright(image: "Image.Image") -> "Image.Image":
-    """The image as its EXIF orientation says; ImageOps.exif_transpose would fail where other fields are odd."""
+    """The image turned by its EXIF orientation; ImageOps.exif_transpose fails where other fields are malformed."""
     with needs_extra("images"):
         from PIL import Image
 
@@ -119,7 +122,7 @@ def _upright(image: "Image.Image") -> "Image.Image":
 
 
 def _values(image: "Image.Image", channels: int, config: ImageSource) -> Values:
-    """Values (H, W, O) in [0, 1] of a decoded image of any mode, at the size asked for.
+    """Values (H, W, O) in [0, 1] of a decoded image of any mode, at `config.size`.
 
     A size is reached by cropping the middle to its aspect, then resampling bicubically with antialiasing.
     """
@@ -145,7 +148,7 @@ def _values(image: "Image.Image", channels: int, config: ImageSource) -> Values:
 
 
 def _scaled(pixels: NDArray[Any], white: int) -> Values:
-    """Greys of more than 8 bits, divided by `white`; Pillow does not say what the white of 32-bit ones is."""
+    """Greys of more than 8 bits, divided by `white`; Pillow gives no white for 32-bit ones."""
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= white):
         raise SignalError(f"{pixels.dtype} values go from {low:g} to {high:g}, expected 0 to {white}")

@@ -15,7 +15,7 @@ from inr_factory.inr.stable_hash import fingerprint
 
 @dataclass(eq=False)
 class ImageFolder:
-    """The image files below the class folders of `root`; an object's name is its path there."""
+    """The image files below the class folders of `root`; an object's name is its path below root."""
 
     root: Path
     config: ImageSource
@@ -29,7 +29,7 @@ class ImageFolder:
     out_dim: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.out_dim = out_dim(self.config, own=3)
+        self.out_dim = out_dim(self.config, stored=3)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -42,7 +42,9 @@ class ImageFolder:
 
 
 def open_image_folder(config: ImageSource, root: Path) -> ImageFolder:
-    """The collection in root/CLASS/…, root/SPLIT/CLASS/… or root/CLASS/SPLIT/…, or UsageError that says which layouts
-    there are. Hidden files and files of other kinds are passed over, and so are images directly in root."""
+    """Open the collection in root/CLASS/…, root/SPLIT/CLASS/… or root/CLASS/SPLIT/….
+
+    Hidden files, files of other kinds and images directly in root are ignored. Raises UsageError for other layouts.
+    """
     require_extra("images", "PIL")
     return ImageFolder(root, config, *find_class_files(root, frozenset(SUFFIXES), "images"))

@@ -7,23 +7,30 @@ from inr_factory.storage.locations import Location, RemoteLocation, fetch_tree
 
 
 def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Location | None = None) -> Source:
-    """The collection, its files looked for below `data_root` (default: $INR_FACTORY_DATA, else ./data).
+    """Open the collection that a recipe names. Cheap enough that each process of a cluster opens its own.
 
-    Files of a store are copied to this machine, once. Cheap enough that each process of a cluster opens its own.
-    UsageError where the data are not to be had, or are those of a Source of somebody's own, IntegrityError where a
-    file of an official set is damaged, each naming the place.
+    Args:
+        config: The `source` of a recipe.
+        data_root: Folder or URL of the collection's files; None is $INR_FACTORY_DATA, else ./data. Files of a store
+            are copied to this machine once.
+
+    Returns:
+        A `Source` of images or shapes.
+
+    Raises:
+        UsageError: The data are missing, or the collection is `own`, whose Source exists only in Python.
+        IntegrityError: A file of an official set is damaged.
     """
     if isinstance(config, OwnSource):
         raise UsageError(
-            "a set of collection own was made of a Source written in Python, which no recipe can open; go on with it "
-            "from there: fit_dataset(recipe, out, source=...)"
+            "a set of collection own was made from a Source written in Python, which no recipe can open; continue in "
+            "Python: fit_dataset(recipe, out, source=...)"
         )
     if isinstance(data_root, RemoteLocation):
         data_root = fetch_tree(data_root)
     if isinstance(config, ShapeSource):
-        from inr_factory.generation.sources.shape_collections import (
-            open_shapes,  # geometry libraries take a second to import
-        )
+        # Geometry libraries take a second to import.
+        from inr_factory.generation.sources.shape_collections import open_shapes
 
         return open_shapes(config, data_root)
     from inr_factory.generation.sources.image_collections import open_source as open_images

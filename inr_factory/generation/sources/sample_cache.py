@@ -1,7 +1,7 @@
-"""Sample cache: keeps on disk what takes seconds to compute of a shape, so that further views need not pay again.
+"""Sample cache: keeps the samples of shapes, which take seconds to compute, on disk for further views.
 
 One file an entry: a line that names the format, the SHA-256 of all that follows, a line of JSON, then arrays of
-little-endian float32. Written whole or not at all; one that was cut or edited is not believed.
+little-endian float32. Writes are atomic; an entry that was cut or edited is ignored.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 
 def cache_key(content: bytes | memoryview, settings: Mapping[str, Any]) -> str:
-    """64 hex digits over an object's content and all that decides what is computed of it."""
+    """Hash an object's content and all settings that its samples depend on, to 64 hex digits."""
     digest = hashlib.sha256(MAGIC)
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode("utf-8", "surrogateescape"))
     digest.update(hashlib.sha256(content).digest())
@@ -41,15 +41,15 @@ class SampleCache:
     folder: Path | None
 
     @classmethod
-    def beside(cls, root: Path) -> "SampleCache":
-        """In $INR_FACTORY_CACHE if it is set, else in a hidden folder of the data root, if there is one."""
-        named = os.environ.get(VARIABLE)
-        if named:
-            return cls(Path(os.path.abspath(Path(named).expanduser())))
+    def near(cls, root: Path) -> "SampleCache":
+        """The cache in $INR_FACTORY_CACHE if it is set, else in a hidden folder of the data root, if that exists."""
+        folder = os.environ.get(VARIABLE)
+        if folder:
+            return cls(Path(os.path.abspath(Path(folder).expanduser())))
         return cls(root / FOLDER if root.is_dir() else None)
 
     def load(self, key: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]] | None:
-        """The arrays and facts of an entry, or None where there is none that is whole."""
+        """The arrays and facts of an entry, or None where no complete one exists."""
         if self.folder is None:
             return None
         try:
@@ -63,15 +63,15 @@ class SampleCache:
         fields = json.loads(head)
         if fields["key"] != key:
             return None
-        arrays, at = {}, 0
+        arrays, offset = {}, 0
         for name, shape in fields["arrays"]:
             count = int(np.prod(shape))
-            arrays[name] = np.frombuffer(body, "<f4", count, at).reshape(shape).astype(np.float32)
-            at += 4 * count
+            arrays[name] = np.frombuffer(body, "<f4", count, offset).reshape(shape).astype(np.float32)
+            offset += 4 * count
         return arrays, fields["facts"]
 
     def save(self, key: str, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-        """Keep an entry. A folder that cannot be written to, or is full, is no reason to fail: it is computed again."""
+        """Save an entry. A folder that is full or read-only does not matter: the samples are computed again."""
         if self.folder is None:
             return
         head = {"key": key, "arrays": [(name, array.shape) for name, array in arrays.items()], "facts": dict(facts)}
@@ -82,10 +82,10 @@ class SampleCache:
             write_atomically(self._path(key), MAGIC + hashlib.sha256(content).digest() + content)
 
     def sweep(self) -> int:
-        """Remove what writers left behind that were killed; how many files that was."""
+        """Remove the temporary files of killed writers; return how many."""
         if self.folder is None:
             return 0
-        with contextlib.suppress(OSError):  # nothing of it is needed
+        with contextlib.suppress(OSError):  # nothing depends on it
             return sum(remove_stale_temporaries(bucket) for bucket in (self.folder / "shapes").glob("??"))
         return 0
 

@@ -36,14 +36,19 @@ MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
 
 
 def open_shapes(config: ShapeSource, data_root: Path | None = None) -> Source:
-    """The collection that a recipe names, below `data_root` (default: $INR_FACTORY_DATA, else data/).
+    """Open the collection that a recipe names. Cheap: files are listed, not read, so that each process opens its own.
 
-    Cheap enough that each process of a cluster opens its own: files are listed, not read. UsageError where they are
-    not to be had or lie in no known layout, IntegrityError where a file that lists objects is damaged.
+    Args:
+        config: The `source` of a recipe.
+        data_root: Folder of the collection; None is $INR_FACTORY_DATA, else data/.
+
+    Raises:
+        UsageError: The files do not exist or have no known layout.
+        IntegrityError: A file that lists objects is damaged.
     """
     require_extra("shapes", "igl", "skimage", "trimesh")
     root = Path(os.path.abspath(default_data_root() if data_root is None else data_root.expanduser()))
-    SampleCache.beside(root).sweep()
+    SampleCache.near(root).sweep()
     if config.collection == "primitives":
         return PrimitiveShapes(config, root)
     if config.collection == "mesh_folder":
@@ -59,9 +64,9 @@ def open_shapes(config: ShapeSource, data_root: Path | None = None) -> Source:
 
 @dataclass(eq=False)
 class ShapeFiles:
-    """Meshes or clouds in files; an object is called by its path below the class folders, a row of a block FILE/ROW.
+    """Meshes or clouds in files. An object is named by its path below the data root, a row of an HDF5 file FILE/ROW.
 
-    What takes time is computed once for all views and kept in a cache in the data root, see sample_cache.py.
+    Samples are computed once for all views and kept in a cache in the data root, see sample_cache.py.
     """
 
     config: ShapeSource
@@ -102,7 +107,7 @@ class ShapeFiles:
         return _signal(self.config, self.root, object_id, view, written, kind, compute)
 
     def geometry(self, index: int) -> Mesh | NDArray[np.float64]:
-        """The mesh of `items[index]`, or the points (S, 3) of a cloud, in the units of its file; or SignalError."""
+        """The mesh of `items[index]`, or the points (S, 3) of a cloud, in the units of its file. Raises SignalError."""
         return self._shape(self.paths[index], self._content(index))
 
     def _shape(self, path: str, content: bytes | NDArray[np.float64]) -> Mesh | NDArray[np.float64]:
@@ -113,7 +118,7 @@ class ShapeFiles:
         return read_mesh(path, content, self.config.max_faces)
 
     def _content(self, index: int) -> bytes | NDArray[np.float64]:
-        """The bytes of an object's file, if there are no more than max_bytes, or the points of its row."""
+        """The bytes of an object's file, at most max_bytes, or the points of its row."""
         if self.blocks:
             return checked_points(read_block_row(self.blocks[index]), self.config.max_faces)
         try:
@@ -135,14 +140,14 @@ def _signal(
     kind: str,
     compute: Callable[[ShapeSource, int | None], ShapeSamples],
 ) -> Signal:
-    """The signal of samples that the cache has for this content, or that are computed and kept there."""
+    """The signal of the samples of this content, from the cache or computed and saved there."""
     drawn = view if config.views_resample else None
     settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
         "kind": kind, "signed": config.natural_field != "udf", "object_id": object_id, "view": drawn,
     }  # fmt: skip
-    key, cache = cache_key(content, settings), SampleCache.beside(root)
-    if (kept := cache.load(key)) is not None:
-        return shape_signal(ShapeSamples(*kept), config)
+    key, cache = cache_key(content, settings), SampleCache.near(root)
+    if (cached := cache.load(key)) is not None:
+        return shape_signal(ShapeSamples(*cached), config)
     samples = compute(config, drawn)
     cache.save(key, samples.arrays, samples.facts)
     return shape_signal(samples, config)
@@ -150,7 +155,7 @@ def _signal(
 
 @dataclass(eq=False)
 class PrimitiveShapes:
-    """`per_class` random objects of each kind of primitive. Needs no files; `root` is for the cache, if it is there."""
+    """`per_class` random objects of each kind of primitive. Needs no files; `root` is for the cache, if it exists."""
 
     config: ShapeSource
     root: Path
@@ -193,27 +198,27 @@ class PrimitiveShapes:
 
 
 def _modelnet(config: ShapeSource, root: Path) -> ShapeFiles:
-    """The official tree below the data root, or the data root itself if it is called so."""
+    """The official tree below the data root, or the data root itself if it has the name of the collection."""
     title = MODELNET[config.collection]
-    places = [root / title, *([root] if root.name == title else [])]
-    place = next((place for place in places if place.is_dir()), None)
-    if place is None:
+    candidates = [root / title, *([root] if root.name == title else [])]
+    folder = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    if folder is None:
         raise UsageError(
-            f"no folder {readable(places[0])}: fetch https://modelnet.cs.princeton.edu/{title}.zip (academic use only) "
+            f"no folder {readable(candidates[0])}: fetch https://modelnet.cs.princeton.edu/{title}.zip (academic use only) "
             f"and unpack it into {readable(root)}, or let --data-root or $INR_FACTORY_DATA name the folder that has "
             f"{title} in it"
         )
-    files = find_class_files(place, frozenset({".off"}), "meshes")
-    _check_modelnet(files, place, title)
+    files = find_class_files(folder, frozenset({".off"}), "meshes")
+    _check_modelnet(files, folder, title)
     return ShapeFiles(
         config, root, *files, version=f"{title} official OFF files", licence="academic research only, see its page"
     )
 
 
-def _check_modelnet(files: ClassFiles, place: Path, title: str) -> None:
-    """UsageError where the official splits are not there; how many objects there are is left to who cut it down."""
+def _check_modelnet(files: ClassFiles, folder: Path, title: str) -> None:
+    """Refuse a tree without the official splits. The number of objects is free, so that users can take a subset."""
     if any(item.split is None for item in files.items):
         raise UsageError(
-            f"{readable(place)} is not laid out as {title} is, CLASS/train/*.off and CLASS/test/*.off; "
+            f"{readable(folder)} is not laid out as {title} is, CLASS/train/*.off and CLASS/test/*.off; "
             "for another layout use collection mesh_folder"
         )

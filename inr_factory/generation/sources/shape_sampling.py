@@ -1,6 +1,6 @@
-"""Shape samples: where a shape is asked for its distance and what it answers, and the signal made of that.
+"""Shape sampling: points around a shape, their distances from it, and the signal made of both.
 
-P points to fit, Q points and S surface points to measure a fit by. Everything here is in normalised coordinates.
+P points to fit, Q points and S surface points to measure a fit by. All results are in normalised coordinates.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ from inr_factory.generation.signals import Field, Signal, SignalError, Truth
 from inr_factory.inr.stable_hash import stable_digest
 
 Floats = NDArray[np.float64]
-SurfaceDraw = Callable[[int, np.random.Generator], Floats]  # so many points (count, 3) on a surface
+SurfaceDraw = Callable[[int, np.random.Generator], Floats]  # count -> points (count, 3) on a surface
 
-# What of a recipe decides the samples, beside whether they are signed; field and clamp are laid over them afterwards.
+# Settings of a recipe that the samples depend on, besides their sign; field and clamp are applied afterwards.
 SAMPLING = ("fit_to", "radius", "num_points", "near", "num_truth", "num_surface")
 
-# Fewer of the points near a surface lie inside even a sheet a ten-thousandth thick; a surface without an inside has
-# some by the winding number's own error.
+# A smaller share of the points near a surface than lies inside a sheet a ten-thousandth thick; a surface without an
+# inside has some points inside by the error of the winding number.
 MIN_INSIDE = 1e-3
-OFF_SURFACE = 0.02  # distance from which a winding number should be near a whole one
-MAX_REACH = 1e300  # and as little below 1; what is scaled must not leave the numbers there are
+OFF_SURFACE = 0.02  # distance from which a winding number should be near an integer
+MAX_REACH = 1e300  # and its inverse; scaled values must stay finite and normal
 FLAT = 1e-7  # a shape's thickness, as a share of its width, below which it is a plane
 
 
@@ -37,7 +37,7 @@ class ShapeSamples:
     `arrays` has coords (P, 3), distances (P,), truth_coords (Q, 3), truth_distances (Q,), surface (S, 3).
     `facts` has scale and center_x, center_y, center_z, by which original = coords * scale + center, the counts
     vertices and faces, watertight (0 or 1), and ambiguous: the share of points off the surface whose winding number
-    lies nearer to a half than to a whole, which says how far the inside is a guess (0 where nothing is signed).
+    is nearer to a half than to an integer, which measures how uncertain the inside is (0 where nothing is signed).
     """
 
     arrays: Mapping[str, NDArray[np.float32]]
@@ -50,17 +50,17 @@ def seeded(*parts: object) -> np.random.Generator:
 
 
 def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:
-    """The samples of a mesh in its own units. `view` None draws the same points for all views.
+    """The samples of a mesh in the units of its file. `view` None draws the same points for all views.
 
-    Distances are negative inside unless the field is udf, which need not know: most of the time goes there.
-    SignalError where the mesh has no area or is a single point.
+    Distances are negative inside unless the field is udf; signs take most of the time. Raises SignalError where the
+    mesh has no area or is a single point.
     """
-    used, places = np.unique(mesh.faces, return_inverse=True)
+    used, renumbered = np.unique(mesh.faces, return_inverse=True)
     vertices, normalisation = _normalised(mesh.vertices[used], config)
-    placed = without_flat_faces(Mesh(vertices, places.reshape(mesh.faces.shape).astype(np.int64)))
+    normalised = without_flat_faces(Mesh(vertices, renumbered.reshape(mesh.faces.shape).astype(np.int64)))
 
     def on_surface(count: int, rng: np.random.Generator) -> Floats:
-        return draw_on_surface(placed, count, rng)
+        return draw_on_surface(normalised, count, rng)
 
     arrays = _draw(on_surface, config, object_id, view)
     spans = np.linalg.svd(vertices - vertices.mean(axis=0), compute_uv=False)
@@ -68,9 +68,9 @@ def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | No
     unclear, off_surface = 0, 0
     for which in ("", "truth_"):
         points = arrays[f"{which}coords"].astype(np.float64)
-        distances = mesh_distances(placed, points)
+        distances = mesh_distances(normalised, points)
         if signed:
-            winding = np.abs(winding_numbers(placed, points))
+            winding = np.abs(winding_numbers(normalised, points))
             off = distances > OFF_SURFACE
             unclear += int((np.abs(winding - np.round(winding))[off] > 0.25).sum())
             off_surface += int(off.sum())
@@ -80,32 +80,34 @@ def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | No
         **normalisation,
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
-        "watertight": int(placed.is_watertight),
+        "watertight": int(normalised.is_watertight),
         "ambiguous": unclear / max(1, off_surface),
     }
     return ShapeSamples(arrays, facts)
 
 
 def cloud_samples(cloud: Floats, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:
-    """The samples of a cloud of points in its own units, as `mesh_samples`; distances are from its nearest point."""
-    placed, normalisation = _normalised(cloud, config)
+    """The samples of a cloud in the units of its file, as `mesh_samples`; distances are from its nearest point."""
+    normalised, normalisation = _normalised(cloud, config)
 
     def on_surface(count: int, rng: np.random.Generator) -> Floats:
-        return placed[
-            rng.permutation(len(placed))[:count] if count <= len(placed) else rng.integers(0, len(placed), count)
+        return normalised[
+            rng.permutation(len(normalised))[:count]
+            if count <= len(normalised)
+            else rng.integers(0, len(normalised), count)
         ]
 
     arrays = _draw(on_surface, config, object_id, view)
     for which in ("", "truth_"):
         points = arrays[f"{which}coords"].astype(np.float64)
-        arrays[f"{which}distances"] = cloud_distances(placed, points).astype(np.float32)
+        arrays[f"{which}distances"] = cloud_distances(normalised, points).astype(np.float32)
     return ShapeSamples(
         arrays, {**normalisation, "vertices": len(cloud), "faces": 0, "watertight": 0, "ambiguous": 0.0}
     )
 
 
 def shape_signal(samples: ShapeSamples, config: ShapeSource) -> Signal:
-    """The signal of samples: what the field says at their points. SignalError where it needs an inside and has none."""
+    """The signal of samples: the values of the field. Raises SignalError where the field needs an inside that is missing."""
     arrays, field, clamp = samples.arrays, config.natural_field, config.clamp
     if field != "udf":
         _check_inside(samples, config)
@@ -141,7 +143,7 @@ def _check_inside(samples: ShapeSamples, config: ShapeSource) -> None:
 
 
 def _targets(distances: NDArray[np.float32], field: Field, clamp: float) -> torch.Tensor:
-    """(P, 1) what a field says where distances (P,), negative inside, are given."""
+    """Values (P, 1) of a field at distances (P,), negative inside."""
     if field == "occupancy":
         values = (distances < 0).astype(np.float32)
     elif field == "udf":
@@ -152,7 +154,7 @@ def _targets(distances: NDArray[np.float32], field: Field, clamp: float) -> torc
 
 
 def _normalised(points: Floats, config: ShapeSource) -> tuple[Floats, dict[str, int | float]]:
-    """Points (V, 3) moved and scaled into the sphere or cube that the recipe asks for, and scale and centre."""
+    """Points (V, 3) moved and scaled into the sphere or cube of the recipe, and scale and centre."""
     low, high = points.min(axis=0), points.max(axis=0)
     center = low / 2 + high / 2
     with np.errstate(over="ignore", invalid="ignore"):
@@ -191,7 +193,7 @@ def _draw(
 
 
 def _around(on_surface: SurfaceDraw, count: int, spread: float, rng: np.random.Generator) -> Floats:
-    """(count, 3) points off the surface by a Gaussian on each axis; what leaves the cube is mirrored back into it."""
+    """(count, 3) points off the surface by a Gaussian on each axis; points outside the cube are mirrored into it."""
     points = on_surface(count, rng) + spread * rng.standard_normal((count, 3))
     points = np.where(np.abs(points) > 1, np.sign(points) * 2 - points, points)
     return np.clip(points, -1, 1)

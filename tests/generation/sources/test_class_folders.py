@@ -45,7 +45,7 @@ def test_layouts(layout, tmp_path):
     [
         ([], "no meshes in class folders"),
         (["1.off"], "no meshes in class folders"),
-        (["train/cat/1.off", "cat/2.off"], "has the split train and beside it cat"),
+        (["train/cat/1.off", "cat/2.off"], "has the split train and the folder cat, which is no split"),
         (["train/cat/1.off", "train/2.off"], "in no class folder"),
         (["cat/train/1.off", "cat/2.off"], "cat/train/1.off is in a split and cat/2.off in none"),
     ],

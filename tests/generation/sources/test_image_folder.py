@@ -79,7 +79,7 @@ def test_a_class_may_be_called_train_among_other_classes(tmp_path):
     [
         ([], "no images in class folders .* expected CLASS/FILE, SPLIT/CLASS/FILE"),
         (["1.png"], "no images in class folders"),
-        (["train/cat/1.png", "extra/cat/1.png"], "the split train and beside it extra"),
+        (["train/cat/1.png", "extra/cat/1.png"], "the split train and the folder extra, which is no split"),
         (["train/cat/1.png", "test/1.png"], "test holds files that are in no class folder"),
         (["train/1.png"], "train holds files that are in no class folder"),
     ],

@@ -76,11 +76,11 @@ def test_a_folder_that_cannot_be_written_to_is_no_reason_to_fail(tmp_path):
 
 def test_the_cache_lies_where_the_variable_says_else_in_the_data_root(tmp_path, monkeypatch):
     monkeypatch.delenv("INR_FACTORY_CACHE", raising=False)
-    assert SampleCache.beside(tmp_path).folder == tmp_path / ".inr_factory_cache"
-    assert SampleCache.beside(tmp_path / "nowhere").folder is None, "nothing is made where no data are"
+    assert SampleCache.near(tmp_path).folder == tmp_path / ".inr_factory_cache"
+    assert SampleCache.near(tmp_path / "nowhere").folder is None, "nothing is made where no data are"
 
     monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "mine"))
-    assert SampleCache.beside(tmp_path).folder == SampleCache.beside(tmp_path / "nowhere").folder == tmp_path / "mine"
+    assert SampleCache.near(tmp_path).folder == SampleCache.near(tmp_path / "nowhere").folder == tmp_path / "mine"
 
 
 def test_what_a_killed_writer_left_is_swept_and_nothing_else(cache, monkeypatch):
