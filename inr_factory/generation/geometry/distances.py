@@ -1,6 +1,6 @@
-"""Distances: from points to meshes and clouds, and on which side of a mesh a point lies. The only user of libigl.
+"""Distances: from points to meshes and clouds, and winding numbers of meshes. The only user of libigl.
 
-P points, S points of a cloud.
+Shape letters: P points, S points of a cloud.
 """
 
 import numpy as np
@@ -24,10 +24,10 @@ def mesh_distances(mesh: Mesh, points: Floats) -> Floats:
 
 
 def winding_numbers(mesh: Mesh, points: Floats) -> Floats:
-    """(P,) how often the mesh goes around points (P, 3): 1 inside, 0 outside, -1 inside one turned inside out.
+    """(P,) how often the mesh winds around points (P, 3): 1 inside, 0 outside, -1 inside a mesh turned inside out.
 
-    Barill et al., Fast winding numbers for soups and clouds (SIGGRAPH 2018). Between whole numbers near holes;
-    taking |winding| > 0.5 for inside bears with holes, doubled and turned faces, where pseudonormals do not.
+    Barill et al., Fast winding numbers for soups and clouds (SIGGRAPH 2018). Not an integer near holes; the test
+    |winding| > 0.5 for inside tolerates holes, doubled and flipped faces, which pseudonormals do not.
     """
     with needs_extra("shapes"):
         import igl
@@ -53,11 +53,17 @@ def cloud_distances(cloud: Floats, points: Floats) -> Floats:
 def mean_distances(
     one: Mesh | Floats, other: Mesh | Floats, num_points: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """How far two shapes, each a mesh or a cloud (S, 3), lie from each other: from one to the other, and back.
+    """Mean distances between two shapes: from one to the other, and back. Their mean is the Chamfer distance.
 
-    Each is the mean over `num_points` points, uniform over the area of a mesh or drawn from a cloud, of the exact
-    distance to the nearest triangle or point of the other; not squared. Their mean is the Chamfer distance.
-    NaN where one of them has no surface: there is nothing to be near to.
+    Args:
+        one: A mesh or a cloud (S, 3).
+        other: A mesh or a cloud (S, 3).
+        num_points: Points drawn from each shape, uniform over the area of a mesh.
+        rng: Draws the points.
+
+    Returns:
+        Means of the exact distances to the nearest triangle or point of the other shape, not squared; NaN where one
+        of them has no surface.
     """
     shapes = [
         without_flat_faces(shape) if isinstance(shape, Mesh) and shape.areas.any() else shape for shape in (one, other)
@@ -65,11 +71,11 @@ def mean_distances(
     if any(not shape.areas.any() if isinstance(shape, Mesh) else len(shape) == 0 for shape in shapes):
         return float("nan"), float("nan")
     drawn = [_draw(shape, num_points, rng) for shape in shapes]
-    there, back = (
+    forth, back = (
         mesh_distances(to, points) if isinstance(to, Mesh) else cloud_distances(to, points)
         for to, points in zip(shapes[::-1], drawn, strict=True)
     )
-    return float(there.mean()), float(back.mean())
+    return float(forth.mean()), float(back.mean())
 
 
 def _draw(shape: Mesh | Floats, count: int, rng: np.random.Generator) -> Floats:

@@ -1,4 +1,4 @@
-"""Meshes: triangles in space, what is measured of them, and points drawn on their surface.
+"""Meshes: triangles in space, their areas, and points drawn on their surface.
 
 V vertices, F triangles, S points.
 """
@@ -24,7 +24,7 @@ class Mesh:
 
     @property
     def corners(self) -> Floats:
-        """(F, 3, 3): where the three corners of each triangle are."""
+        """(F, 3, 3): the coordinates of the three corners of each triangle."""
         corners: Floats = self.vertices[self.faces]
         return corners
 
@@ -37,7 +37,7 @@ class Mesh:
 
     @property
     def is_watertight(self) -> bool:
-        """Whether each edge belongs to two triangles, vertices at the same place being one."""
+        """Whether each edge belongs to two triangles, where vertices with the same coordinates are one vertex."""
         _, merged = np.unique(self.vertices, axis=0, return_inverse=True)
         faces = np.sort(merged.reshape(-1)[self.faces], axis=1)
         faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2])]
@@ -47,10 +47,17 @@ class Mesh:
 
 
 def checked_mesh(vertices: Floats, sizes: Indices, corners: Indices, max_faces: int) -> Mesh:
-    """The mesh of polygons as a file gives them: `sizes` (polygons,) and their corners (sum of sizes,), one by one.
+    """Make a mesh of the polygons of a file.
 
-    SignalError where there are none, where a corner is no vertex, where a vertex is not a number, or where the
-    triangles would be more than `max_faces`.
+    Args:
+        vertices: (V, 3).
+        sizes: (M,) number of corners of each polygon.
+        corners: (sum of sizes,) vertices of the polygons, one polygon after the other.
+        max_faces: Largest number of triangles that is accepted.
+
+    Raises:
+        SignalError: There are no polygons, a corner is no vertex, a vertex is not finite, or the triangles would be
+            more than `max_faces`.
     """
     if len(vertices) == 0:
         raise SignalError("it has no vertices")
@@ -69,14 +76,14 @@ def checked_mesh(vertices: Floats, sizes: Indices, corners: Indices, max_faces: 
 
 
 def check_points(points: Floats, what: str) -> None:
-    """SignalError that names the first of points (P, 3) that is NaN or infinite."""
+    """Raise SignalError that names the first of points (P, 3) that is NaN or infinite."""
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
         raise SignalError(f"{what} {int(finite.argmin())} of {len(points)} is NaN or infinite")
 
 
 def without_flat_faces(mesh: Mesh) -> Mesh:
-    """The mesh without triangles of no area, which have no side that could be out. SignalError if none is left."""
+    """The mesh without triangles of zero area, which have no outside. Raises SignalError if none remains."""
     keep = mesh.areas > 0
     if not keep.any():
         raise SignalError(f"its surface has no area: all {len(mesh.faces)} triangles are points or lines")
@@ -85,8 +92,8 @@ def without_flat_faces(mesh: Mesh) -> Mesh:
 
 def draw_on_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Floats:
     """(count, 3) points, uniform over the area of the mesh."""
-    reached = np.cumsum(mesh.areas)
-    rows = np.searchsorted(reached, rng.random(count) * reached[-1], side="right").clip(max=len(mesh.faces) - 1)
+    cumulative = np.cumsum(mesh.areas)
+    rows = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right").clip(max=len(mesh.faces) - 1)
     first, second, third = mesh.vertices[mesh.faces[rows]].transpose(1, 0, 2)
     # Osada et al., Shape distributions (TOG 2002): the root spreads points evenly over a triangle.
     root, share = np.sqrt(rng.random((count, 1))), rng.random((count, 1))

@@ -44,7 +44,7 @@ def read_mesh(name: str, content: bytes, max_faces: int) -> Mesh:
 
 
 def _read_stl(content: bytes) -> Polygons:
-    """Binary where the size is what the header says, else text."""
+    """Binary where the size matches the header, else text."""
     count = int.from_bytes(content[80:STL_HEADER], "little") if len(content) >= STL_HEADER else -1
     expected = STL_HEADER + count * STL_TRIANGLE.itemsize
     if count < 0 or (expected != len(content) and content[:512].lstrip().lower().startswith(b"solid")):
@@ -72,7 +72,7 @@ def _read_glb(content: bytes, max_faces: int) -> Polygons:
 
 
 def _check_glb(content: bytes, max_faces: int) -> None:
-    """Refuse a GLB whose description claims more than is there, or needs other files or decoders."""
+    """Refuse a GLB whose description claims more than the file has, or needs other files or decoders."""
     size = int.from_bytes(content[12:16], "little")
     if content[:4] != b"glTF" or content[16:20] != b"JSON":
         raise SignalError("it does not begin as GLB does")
@@ -98,9 +98,9 @@ def _check_glb(content: bytes, max_faces: int) -> None:
         if not 0 <= claimed <= views[accessor["bufferView"]]["byteLength"] <= len(content):
             raise SignalError(f"it claims {accessor['count']} numbers, which is more than its {len(content)} bytes")
     faces = [_glb_faces(mesh, accessors) for mesh in tree.get("meshes", [])]
-    placed = sum(faces[node["mesh"]] for node in tree.get("nodes", []) if "mesh" in node)
-    if placed > max_faces:
-        raise SignalError(f"{placed} triangles, source.max_faces allows {max_faces}")
+    num_faces = sum(faces[node["mesh"]] for node in tree.get("nodes", []) if "mesh" in node)
+    if num_faces > max_faces:
+        raise SignalError(f"{num_faces} triangles, source.max_faces allows {max_faces}")
 
 
 def _check_tree(nodes: list[dict[str, Any]]) -> None:
@@ -148,12 +148,12 @@ def mesh_content(mesh: Mesh, scale: float, center: NDArray[np.float64], suffix: 
     with needs_extra("shapes"):
         import trimesh
 
-    # GLB has float32 vertices alone; what would not survive that, far from the origin, goes into the scene's matrix.
-    placing = np.diag([scale, scale, scale, 1.0])
-    placing[:3, 3] = center
+    # GLB has only float32 vertices; scale and centre go into the scene's matrix, so that no precision is lost.
+    placement = np.diag([scale, scale, scale, 1.0])
+    placement[:3, 3] = center
     scene: Any = trimesh.Scene()
     surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    scene.add_geometry(surface, node_name="surface", geom_name="surface", transform=placing)
+    scene.add_geometry(surface, node_name="surface", geom_name="surface", transform=placement)
     content = scene.export(file_type="glb")
     assert isinstance(content, bytes)
     return content

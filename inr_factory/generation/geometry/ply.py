@@ -1,7 +1,7 @@
 """PLY files: the vertices and polygons of text and binary PLY, of meshes and of clouds.
 
-Not through trimesh, which takes the length of every polygon from the first one when it reads, and writes vertices in
-float32, which takes the form of a shape that is small against its distance from the origin.
+Not through trimesh: its reader takes the length of every polygon from the first one, and its writer rounds vertices to
+float32, which destroys a shape that is small compared with its distance from the origin.
 """
 
 import re
@@ -41,8 +41,8 @@ class Element:
     properties: tuple[Property, ...]
 
 
-# Values of one property: an array with one a row, or for lists their lengths (rows,) and all values in a row.
-Column = NDArray[Any] | tuple[NDArray[np.int64], NDArray[Any]]
+# Values of one property: an array with one a row, or for lists their lengths (rows,) and all values concatenated.
+PropertyValues = NDArray[Any] | tuple[NDArray[np.int64], NDArray[Any]]
 
 
 def read_ply(content: bytes) -> Polygons:
@@ -99,9 +99,9 @@ def _header(content: bytes) -> tuple[str, list[Element], bytes]:
     return order, elements, body
 
 
-def _text_tables(elements: list[Element], body: bytes) -> dict[str, dict[str, Column]]:
+def _text_tables(elements: list[Element], body: bytes) -> dict[str, dict[str, PropertyValues]]:
     lines = [line for line in body.decode("latin-1").splitlines() if line and not line.isspace()]
-    tables, start = dict[str, dict[str, Column]](), 0
+    tables, start = dict[str, dict[str, PropertyValues]](), 0
     for element in elements:
         rows = lines[start : start + element.count]
         start += element.count
@@ -133,15 +133,15 @@ def _text_tables(elements: list[Element], body: bytes) -> dict[str, dict[str, Co
     return tables
 
 
-def _binary_tables(elements: list[Element], body: bytes, order: str) -> dict[str, dict[str, Column]]:
-    tables, at = dict[str, dict[str, Column]](), 0
+def _binary_tables(elements: list[Element], body: bytes, order: str) -> dict[str, dict[str, PropertyValues]]:
+    tables, at = dict[str, dict[str, PropertyValues]](), 0
     for element in elements:
         table, at = _even_rows(element, body, at, order) or _uneven_rows(element, body, at, order)
         tables[element.name] = table
     return tables
 
 
-def _even_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict[str, Column], int] | None:
+def _even_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict[str, PropertyValues], int] | None:
     """Rows that are all of one size, where every list is as long as that of the first row; None where they are not."""
     fields: list[tuple[Any, ...]] = []
     first = at
@@ -165,7 +165,7 @@ def _even_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict
     if rows.itemsize == 0 or element.count == 0:
         return _no_rows(element), at
     table = np.frombuffer(body, rows, element.count, at)
-    columns: dict[str, Column] = {}
+    columns: dict[str, PropertyValues] = {}
     for number, prop in enumerate(element.properties):
         values = table[f"{number}"]
         if prop.length is None:
@@ -178,12 +178,12 @@ def _even_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict
     return columns, at + element.count * rows.itemsize
 
 
-def _no_rows(element: Element) -> dict[str, Column]:
+def _no_rows(element: Element) -> dict[str, PropertyValues]:
     none, no_sizes = np.empty(0), np.empty(0, np.int64)
     return {prop.name: (no_sizes, none) if prop.length else none for prop in element.properties}
 
 
-def _uneven_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict[str, Column], int]:
+def _uneven_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict[str, PropertyValues], int]:
     """Rows read one by one, for lists of different lengths."""
     values: list[list[NDArray[Any]]] = [[] for _ in element.properties]
     for row in range(element.count):
@@ -201,7 +201,7 @@ def _uneven_rows(element: Element, body: bytes, at: int, order: str) -> tuple[di
                 at += size * kind.itemsize
             except ValueError:
                 raise SignalError(f"it breaks off in {element.name} {row} of {element.count}") from None
-    table: dict[str, Column] = {}
+    table: dict[str, PropertyValues] = {}
     for column, prop in zip(values, element.properties, strict=True):
         joined = np.concatenate(column) if column else np.empty(0)
         table[prop.name] = (np.array([len(part) for part in column], np.int64), joined) if prop.length else joined

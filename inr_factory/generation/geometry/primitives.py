@@ -1,7 +1,6 @@
-"""Primitives: closed shapes of a dozen kinds, each object with its own proportions and turn. They need no files.
+"""Primitives: closed shapes of a dozen kinds with random proportions and rotations. They need no files.
 
-Each is a mesh whose surface has no rim, its faces counter-clockwise seen from outside; its distances are those of the
-mesh itself. All that is random in one comes from its name.
+Each is a watertight mesh, its faces counter-clockwise seen from outside. Its randomness depends on its name only.
 """
 
 import math
@@ -16,18 +15,18 @@ from inr_factory.generation.geometry.triangulation import triangles
 Floats = NDArray[np.float64]
 Draw = Callable[[float, float], float]  # a random number between two
 
-VERSION = "1"  # of the shapes below; a change to any of them needs another
+VERSION = "1"  # of the shapes below; increase it with every change to one of them
 TURNS = 48  # corners around an axis
 
 
 def primitive(kind: str, rng: np.random.Generator) -> Mesh:
-    """A random shape of a kind, turned at random; KINDS names them."""
+    """A random shape of a kind, rotated at random; KINDS names the kinds."""
     mesh = KINDS[kind](lambda low, high: float(rng.uniform(low, high)))
     return Mesh(mesh.vertices @ _rotation(rng).T, mesh.faces)
 
 
 def _rotation(rng: np.random.Generator) -> Floats:
-    """(3, 3), uniform over all turns: a random quaternion (Shoemake, Graphics Gems III, 1992)."""
+    """(3, 3), uniform over all rotations: a random quaternion (Shoemake, Graphics Gems III, 1992)."""
     w, x, y, z = (quaternion := rng.standard_normal(4)) / np.linalg.norm(quaternion)
     return np.array(
         [
@@ -50,8 +49,8 @@ def _revolve(profile: Floats, closed: bool = False) -> Mesh:
     )
     rows = len(profile) if closed else len(profile) - 1
     row, turn = (index.reshape(-1) for index in np.indices((rows, TURNS)))
-    after, beside = (row + 1) % len(profile), (turn + 1) % TURNS
-    a, b, c, d = row * TURNS + turn, row * TURNS + beside, after * TURNS + beside, after * TURNS + turn
+    next_row, next_turn = (row + 1) % len(profile), (turn + 1) % TURNS
+    a, b, c, d = row * TURNS + turn, row * TURNS + next_turn, next_row * TURNS + next_turn, next_row * TURNS + turn
     faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
     return _tidy(Mesh(vertices.reshape(-1, 3), faces.astype(np.int64)))
 
@@ -61,12 +60,12 @@ def _extrude(outline: Floats, height: float) -> Mesh:
     count = len(outline)
     low, high = (np.column_stack([outline, np.full(count, z)]) for z in (-height / 2, height / 2))
     vertices = np.concatenate([low, high])
-    here = np.arange(count)
-    after = (here + 1) % count
+    corner = np.arange(count)
+    after = (corner + 1) % count
     sides = np.concatenate(
-        [np.stack([here, after, after + count], axis=1), np.stack([here, after + count, here + count], axis=1)]
+        [np.stack([corner, after, after + count], axis=1), np.stack([corner, after + count, corner + count], axis=1)]
     )
-    top = triangles(vertices, np.array([count]), here + count)
+    top = triangles(vertices, np.array([count]), corner + count)
     return Mesh(vertices, np.concatenate([sides, top, top[:, ::-1] - count]).astype(np.int64))
 
 
@@ -81,11 +80,11 @@ def _hull(points: Floats, faces: list[tuple[int, ...]]) -> Mesh:
 
 
 def _tidy(mesh: Mesh) -> Mesh:
-    """The mesh with vertices at one place made one, and without the faces that then have no area."""
+    """The mesh with equal vertices merged and without the faces that then have no area."""
     vertices, merged = np.unique(mesh.vertices.round(12), axis=0, return_inverse=True)
     faces = merged.reshape(-1)[mesh.faces]
-    whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])
-    return Mesh(vertices, np.ascontiguousarray(faces[whole]))
+    distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])
+    return Mesh(vertices, np.ascontiguousarray(faces[distinct]))
 
 
 def _scaled(mesh: Mesh, *factors: float) -> Mesh:

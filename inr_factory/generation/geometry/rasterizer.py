@@ -1,6 +1,6 @@
-"""Shading: pictures of meshes and of clouds, by a z-buffer and Lambert's law.
+"""Rasterizer: pictures of meshes and of clouds, by a z-buffer and Lambert's law.
 
-F triangles, S points, K places for a surface on pixels, H pixels along each side of a picture.
+F triangles, S points, K fragments (a surface at a pixel), H pixels along each side of a picture.
 """
 
 import math
@@ -16,10 +16,10 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Image = NDArray[np.float32]
 
-LIGHT = (-0.4, 0.5, 0.77)  # where it comes from, to the right, up and towards the eye
+LIGHT = (-0.4, 0.5, 0.77)  # direction of the light source: to the right, up and towards the eye
 AMBIENT = 0.35  # brightness of what faces away from the light
 FINER = 2  # pixels along each side of a pixel, averaged in the end
-MAX_PLACES = 4_000_000  # at once
+MAX_FRAGMENTS = 4_000_000  # at once
 MAX_DOTS = 30_000
 
 
@@ -49,7 +49,7 @@ CAMERAS = (Camera("from x and y", 35, 25), Camera("from -y", -80, 10), Camera("f
 
 @dataclass
 class Canvas:
-    """What is nearest to the eye at each pixel: how near (H, H), -inf for nothing, and its normal (H, H, 3)."""
+    """The nearest surface at each pixel: its depth (H, H), -inf for none, and its normal (H, H, 3)."""
 
     side: int
 
@@ -58,14 +58,14 @@ class Canvas:
         self.normals = np.zeros((self.side**2, 3), np.float32)
 
     def put(self, pixels: Indices, depths: Floats, normals: Floats) -> None:
-        """Lay down surface at pixels (K,) where it is nearer than what is there; a pixel may come repeatedly."""
+        """Draw fragments at pixels (K,) where they are nearer than the surface drawn before; pixels may repeat."""
         nearer = np.flatnonzero(depths > self.depth[pixels])
         order = nearer[np.argsort(depths[nearer], kind="stable")]  # of those at one pixel, the last stays
         self.depth[pixels[order]] = depths[order]
         self.normals[pixels[order]] = normals[order]
 
     def image(self, color: tuple[float, float, float], light: tuple[float, float, float], fog: float) -> Image:
-        """(H / FINER, H / FINER, 3) in [0, 1] on white; `fog` is the share of light that what is farthest loses."""
+        """(H / FINER, H / FINER, 3) in [0, 1] on white; `fog` is the share of light that the farthest surface loses."""
         covered = np.isfinite(self.depth)
         shown = np.ones((self.side**2, 3), np.float32)
         if covered.any():
@@ -92,10 +92,10 @@ def shade_mesh(
     corners = mesh.corners @ camera.axes.T
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals *= np.where(normals[:, 2:] < 0, -1, 1) / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
-    placed = _on_canvas(corners, canvas.side, reach)
-    for some in _portions(placed, canvas.side):
-        faces, pixels, depths = _covered(placed[some], canvas.side)
-        canvas.put(pixels, depths, normals[some][faces])
+    projected = _on_canvas(corners, canvas.side, reach)
+    for part in _portions(projected, canvas.side):
+        faces, pixels, depths = _covered(projected[part], canvas.side)
+        canvas.put(pixels, depths, normals[part][faces])
     return canvas.image(color, light, fog=0.2)
 
 
@@ -119,27 +119,27 @@ def shade_points(
     ball = max(radius / reach * canvas.side / 2, 1.0)  # in pixels
     steps = np.arange(-math.ceil(ball), math.ceil(ball) + 1)
     offsets = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    for some in np.array_split(np.arange(len(points)), 1 + len(points) * len(offsets) // MAX_PLACES):
-        cells = np.floor(centers[some, None, :2]).astype(np.int64) + offsets
-        away = cells + 0.5 - centers[some, None, :2]
+    for rows in np.array_split(np.arange(len(points)), 1 + len(points) * len(offsets) // MAX_FRAGMENTS):
+        cells = np.floor(centers[rows, None, :2]).astype(np.int64) + offsets
+        away = cells + 0.5 - centers[rows, None, :2]
         height = np.sqrt(np.maximum(ball**2 - (away**2).sum(axis=2), 0))
         hit = (height > 0) & ((cells >= 0) & (cells < canvas.side)).all(axis=2)
         normals = np.stack([away[..., 0], -away[..., 1], height], axis=2) / ball
-        depths = centers[some, None, 2] + height
+        depths = centers[rows, None, 2] + height
         canvas.put(cells[hit][:, 1] * canvas.side + cells[hit][:, 0], depths[hit], normals[hit])
     return canvas.image(color, light, fog=0.45)
 
 
 def _on_canvas(points: Floats, side: int, reach: float) -> Floats:
     """Points (..., 3) of a camera's axes as column and row, in pixels from the top left, and nearness in pixels."""
-    placed: Floats = points * (side / 2 / reach * np.array([1, -1, 1])) + (side / 2, side / 2, 0)
-    return placed
+    projected: Floats = points * (side / 2 / reach * np.array([1, -1, 1])) + (side / 2, side / 2, 0)
+    return projected
 
 
 def _portions(corners: Floats, side: int) -> Iterator[slice]:
-    """Runs of triangles (F, 3, 3) whose frames hold about MAX_PLACES pixels together."""
+    """Runs of triangles (F, 3, 3) whose frames hold about MAX_FRAGMENTS pixels together."""
     spans = np.clip(corners[:, :, :2].max(axis=1), 0, side) - np.clip(corners[:, :, :2].min(axis=1), 0, side)
-    parts = np.cumsum((spans + 1).prod(axis=1)) // MAX_PLACES
+    parts = np.cumsum((spans + 1).prod(axis=1)) // MAX_FRAGMENTS
     ends = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(corners)]
     yield from map(slice, ends[:-1], ends[1:])
 
@@ -169,7 +169,7 @@ def _covered(corners: Floats, side: int) -> tuple[Indices, Indices, Floats]:
 
 
 def _between(low: Floats, high: Floats, side: int) -> tuple[Indices, Indices]:
-    """For intervals (F,): all whole n in 0 .. side - 1 with n + 0.5 in one, beside the row of the interval."""
+    """For intervals (F,): the row of an interval and each integer n in 0 .. side - 1 with n + 0.5 in it."""
     first = np.ceil(np.clip(low, 0, side) - 0.5).astype(np.int64)
     last = np.floor(np.clip(high, 0, side) - 0.5).astype(np.int64)
     counts = np.maximum(last - first + 1, 0)

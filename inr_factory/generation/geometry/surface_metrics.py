@@ -1,4 +1,4 @@
-"""Shape metrics: how well an INR stands for a shape: overlap, distances, and the surface that it draws.
+"""Surface metrics: how well an INR represents a shape: overlap, distances, and the surface of its field.
 
 Q points, S surface points, V vertices and F triangles.
 """
@@ -13,15 +13,14 @@ from inr_factory.errors import needs_extra
 from inr_factory.generation.signals import Field
 from inr_factory.inr.batch import INRBatch
 
-CHUNK = 65_536  # points asked at once
-# What an INR of a field says on the surface; of occupancies it says the logit. An unsigned distance has no crossing
-# there; the shell a little off it stands for it, so far that the kink, which an INR rounds off, does not tear holes.
+CHUNK = 65_536  # points evaluated at once
+# The value of an INR on the surface, by field; INRs of occupancies give logits. An unsigned distance does not cross zero:
+# a shell around the surface replaces it, at a distance at which the kink, which an INR smooths, tears no holes.
 LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": 0.02}
 
 
 def is_inside(values: Tensor, field: Field) -> Tensor:
-    """Which values of an INR, or targets, of a field say inside; an unsigned distance says so of the shell around its
-    surface."""
+    """Mask of the values of an INR, or targets, that mean inside; for unsigned distances, inside the shell (LEVELS)."""
     level = LEVELS[field]
     return values > level if field in ("occupancy", "values") else values < level
 
@@ -49,12 +48,12 @@ def nearest_distances(points: Tensor, others: Tensor, chunk: int = 1024) -> Tens
 def chamfer(points_a: Tensor, points_b: Tensor) -> float:
     """Chamfer distance of two clouds: the mean of both mean distances to the nearest point of the other.
 
-    Not squared, in the unit of the points. NaN where a cloud is empty: there is nothing to be near to.
+    Not squared, in the unit of the points. NaN where a cloud is empty.
     """
     if len(points_a) == 0 or len(points_b) == 0:
         return float("nan")
-    there, back = nearest_distances(points_a, points_b).mean(), nearest_distances(points_b, points_a).mean()
-    return float(there + back) / 2
+    a_to_b, b_to_a = nearest_distances(points_a, points_b).mean(), nearest_distances(points_b, points_a).mean()
+    return float(a_to_b + b_to_a) / 2
 
 
 def field_grid(inr: INRBatch, resolution: int) -> Tensor:
@@ -65,18 +64,25 @@ def field_grid(inr: INRBatch, resolution: int) -> Tensor:
     with torch.no_grad():
         for start in range(0, resolution**3, CHUNK):
             rows = torch.arange(start, min(start + CHUNK, resolution**3), device=inr.device)
-            at = (rows // resolution**2, rows // resolution % resolution, rows % resolution)
-            values[rows] = inr(torch.stack([axis[index] for index in at], dim=1))[0, :, 0]
+            steps = (rows // resolution**2, rows // resolution % resolution, rows % resolution)
+            values[rows] = inr(torch.stack([axis[step] for step in steps], dim=1))[0, :, 0]
     return values.reshape(resolution, resolution, resolution)
 
 
 def extract_surface(
     inr: INRBatch, resolution: int = 128, level: float | None = None, field: Field = "sdf"
 ) -> tuple[Tensor, Tensor]:
-    """Vertices (V, 3) in [-1, 1] and triangles (F, 3) where one INR says `level`, counter-clockwise from outside.
+    """Extract a level set of one INR by marching cubes (Lewiner et al. 2003).
 
-    `level` None is what the field is on the surface, see LEVELS. Empty tensors where the INR crosses it nowhere or
-    is not finite. The surface ends where it meets the cube. Marching cubes as in Lewiner et al. (2003).
+    Args:
+        inr: One INR (N = 1) that maps 3 coordinates to 1 value.
+        resolution: Grid points along each axis of [-1, 1]³.
+        level: Value on the surface; None is that of the field, see LEVELS.
+        field: What the values of the INR are.
+
+    Returns:
+        Vertices (V, 3) in [-1, 1] and triangles (F, 3), counter-clockwise from outside. The surface ends at the
+        faces of the cube. Empty tensors where the INR does not cross the level or is not finite.
     """
     with needs_extra("shapes"):
         from skimage.measure import marching_cubes
@@ -88,5 +94,5 @@ def extract_surface(
     downhill = "descent" if field in ("sdf", "udf") else "ascent"  # scikit-image's name for values that rise outward
     surface: Any = marching_cubes
     vertices, faces, _, _ = surface(values, level, gradient_direction=downhill)
-    placed = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / (resolution - 1)) - 1
-    return placed, torch.from_numpy(np.ascontiguousarray(faces, np.int64))
+    coords = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / (resolution - 1)) - 1
+    return coords, torch.from_numpy(np.ascontiguousarray(faces, np.int64))

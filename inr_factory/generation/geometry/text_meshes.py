@@ -1,7 +1,7 @@
-"""Mesh text: reads OFF and OBJ, which are written as lines of words, into polygons.
+"""Text meshes: reads OFF, OBJ and text STL into polygons.
 
-Not through trimesh: it takes OBJ's index 0 for 1, counts negative ones from the wrong end, and takes an OFF file
-that breaks off for a smaller one, each without a word.
+Not through trimesh: it silently takes OBJ's index 0 for 1, counts negative indices from the wrong end, and takes a
+truncated OFF file for a smaller one.
 """
 
 import re
@@ -21,7 +21,7 @@ OFF_HEADER = re.compile(r"\s*(ST)?(C)?(N)?(4)?(n)?OFF(?:[ \t]*(BINARY))?")
 
 
 class Polygons(NamedTuple):
-    """What a mesh file says: vertices (V, 3), and polygons as sizes (M,) and corners (sum of sizes,)."""
+    """The content of a mesh file: vertices (V, 3), and polygons as sizes (M,) and corners (sum of sizes,)."""
 
     vertices: Floats
     sizes: Indices
@@ -29,7 +29,7 @@ class Polygons(NamedTuple):
 
 
 def text_of(content: bytes) -> str:
-    """The text of a file: UTF-16 where it begins so, else UTF-8; bytes that are neither lie in names and comments."""
+    """The text of a file: UTF-16 where it has that mark, else UTF-8; other bytes occur in names and comments only."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", "replace")
     return content.decode("utf-8-sig", "replace")

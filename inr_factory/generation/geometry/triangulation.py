@@ -1,6 +1,7 @@
-"""Polygons: cut into triangles so that concave ones keep their outline, which a plain fan would leave.
+"""Triangulation: cuts polygons into triangles that stay within the outline of concave ones.
 
-M polygons of K corners each.
+Shape letters: M polygons of K corners each. mapbox-earcut is not used: its triangles have another order, which would
+change the points drawn on stars of `primitives` and on concave polygons of files.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from inr_factory.generation.signals import SignalError
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-# Cutting ears takes quadratic time in Python; fans do for all but the oddest polygons.
+# Ear clipping takes quadratic time in Python; fans suffice for all but rare polygons.
 MAX_EAR_CORNERS = 20_000
 MAX_EARS = 2_000
 
@@ -29,7 +30,7 @@ def triangles(vertices: Floats, sizes: Indices, corners: Indices) -> Indices:
     clipped = 0
     for size in np.unique(sizes[sizes >= 3]).tolist():
         rows = np.flatnonzero(sizes == size)
-        # No more corners at a time than memory bears: a polygon may have as many as a file has bytes.
+        # Limit the corners in memory: a polygon may have as many as a file has bytes.
         for part in np.array_split(rows, max(1, len(rows) * size // 1_000_000)):
             polygons = corners[starts[part][:, None] + np.arange(size)]
             cut, concave = _fans(vertices, polygons)
@@ -79,7 +80,7 @@ def _ears(vertices: Floats, polygon: Indices) -> Indices:
     where = vertices[polygon] - vertices[polygon[0]]
     normal = np.cross(where, np.roll(where, -1, axis=0)).sum(axis=0)
     drop = int(np.abs(normal).argmax())
-    # The plane in which the polygon shows largest, turned so that it runs counter-clockwise there.
+    # The coordinate plane in which its projection is largest, oriented so that it runs counter-clockwise.
     flat = where[:, [(drop + 1) % 3, (drop + 2) % 3]] * (1, 1 if normal[drop] > 0 else -1)
     left = list(range(len(polygon)))
     cut: list[tuple[int, int, int]] = []

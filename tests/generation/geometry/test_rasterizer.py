@@ -102,7 +102,7 @@ def test_a_picture_depends_neither_on_the_order_of_triangles_nor_on_how_many_are
 
     turned = Mesh(mesh.vertices, np.random.default_rng(1).permutation(mesh.faces))
     assert np.array_equal(shade_mesh(turned, CAMERAS[0], SIDE, reach=1.5), picture)
-    monkeypatch.setattr(shading, "MAX_PLACES", 500)
+    monkeypatch.setattr(shading, "MAX_FRAGMENTS", 500)
     assert np.array_equal(shade_mesh(mesh, CAMERAS[0], SIDE, reach=1.5), picture)
 
 
