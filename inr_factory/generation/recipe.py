@@ -235,6 +235,10 @@ def load_recipe(recipe: "str | Path | Recipe", settings: Sequence[str] = (), **v
     Raises:
         UsageError: for an unknown name, key or value; the message suggests the nearest known one.
     """
+    if not isinstance(recipe, str | Path | Recipe):
+        raise UsageError(f"a recipe is a name, a YAML file or a Recipe, got {type(recipe).__name__}")
+    if isinstance(settings, str):
+        raise UsageError(f"settings is a list of key=value, got the string {settings!r}")
     fields = recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else _read(str(recipe), seen=())
     for setting in settings:
         key, equals, text = setting.partition("=")

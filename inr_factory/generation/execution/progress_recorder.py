@@ -84,11 +84,11 @@ class ProgressRecorder:
     def finish(self) -> int:
         """Record everything, also shards of these tasks that another run made and has not recorded; returns their
         number."""
-        self.manifest = update_manifest(self.out, self.manifest)
-        known = {entry.path for entry in self.manifest.shards}
-        recovered = recover_unrecorded_shards(
-            self.out, [task for task in self.made_by_others if task.path not in known], self.manifest
-        )
+        recovered: list[ShardEntry] = []
+        if self.made_by_others:
+            known = {entry.path for entry in update_manifest(self.out, self.manifest).shards}
+            unrecorded = [task for task in self.made_by_others if task.path not in known]
+            recovered = recover_unrecorded_shards(self.out, unrecorded, self.manifest)
         self.manifest = record_until_visible(self.out, self.manifest, [*self.made, *recovered])
         self.recorded = len(self.made)
         return len(recovered)

@@ -1,0 +1,108 @@
+"""Fit plan: what is read to see that a set is complete, and what to add views costs."""
+
+import sys
+from collections import Counter
+
+import pytest
+from support.tiny_recipes import LOCAL, shards, tiny
+
+from inr_factory.errors import UsageError
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.fit_plan import plan_fit
+from inr_factory.generation.execution.run_settings import FitSettings
+
+COUNTED = ("load_manifest", "file_sizes", "remove_stale_temporaries")
+
+
+@pytest.fixture
+def whole(tmp_path):
+    fit_dataset(tiny(views=1), tmp_path / "set", **LOCAL)
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def calls(whole, monkeypatch):
+    """How often each of the functions was called since the set was made, from any module."""
+    counts = Counter()
+
+    def counted(name, function):
+        return lambda *args, **kwargs: (counts.update([name]), function(*args, **kwargs))[1]
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("inr_factory.")]:
+        for name in COUNTED:
+            if name in vars(module):
+                monkeypatch.setattr(module, name, counted(name, vars(module)[name]))
+    return counts
+
+
+def test_a_finished_fit_reads_the_manifest_and_lists_the_shards_once(whole, calls):
+    report = fit_dataset(tiny(views=1), whole, **LOCAL)
+
+    assert (report.made, report.missing) == (0, 0)
+    assert calls == {"load_manifest": 1, "file_sizes": 1, "remove_stale_temporaries": 1}
+
+
+def test_a_fit_that_adds_views_reads_again_only_when_it_writes(whole, calls, monkeypatch):
+    monkeypatch.setattr("inr_factory.generation.execution.progress_recorder.RECORD_SECONDS", 1e9)
+
+    report = fit_dataset(tiny(views=3), whole, **LOCAL)
+
+    assert (report.made, report.missing) == (10, 0)
+    # The plan; the record of the new views before the first shard; the record of the new shards. It was 6, 6 and 3.
+    assert calls == {"load_manifest": 3, "file_sizes": 2, "remove_stale_temporaries": 1}
+
+
+def test_a_plan_names_what_is_missing_and_what_lies_unrecorded_and_writes_nothing(whole):
+    name = "data/train-view000-00001.h5"
+    (whole / "data/train-view001-00000.h5").write_bytes(b"mine")
+    (whole / name).unlink()
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+
+    plan = plan_fit(tiny(views=2), whole, FitSettings())
+
+    assert not plan.complete
+    assert (
+        {task.path for task in plan.tasks}
+        == plan.missing
+        == {name} | {path for path in plan.manifest.shard_names() if "view001" in path}
+    )
+    assert [task.path for task in plan.unrecorded] == ["data/train-view001-00000.h5"]
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_fewer_views_than_a_set_has_are_complete_although_others_are_missing(whole):
+    fit_dataset(tiny(views=2), whole, **LOCAL)
+    (whole / "data/train-view001-00001.h5").unlink()
+
+    assert plan_fit(tiny(views=1), whole, FitSettings()).complete
+    assert not plan_fit(tiny(views=2), whole, FitSettings()).complete
+
+
+def test_options_lie_over_the_recipe_and_settings(tmp_path):
+    report = fit_dataset("digits", tmp_path / "set", views=2, limit=6, settings=["fit.engine=none", "views=5"], **LOCAL)
+
+    assert (report.recipe.views, report.recipe.fit.engine, report.manifest.rows) == (2, "none", 12)
+    assert len(shards(tmp_path / "set")) == report.made
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "slurm"}, "--backend must be ray or local, got 'slurm'"),
+        ({"workers": 0}, "--workers must be at least 1, got 0"),
+        ({"device": "gpu"}, "--device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "cuda:1", "backend": "ray"}, "names one GPU, which needs --backend local"),
+        ({"views": 0}, "views: input should be greater than or equal to 1, got 0"),
+        ({"seed": "x"}, "seed: input should be a valid integer"),
+        ({"settings": ["fit.stpes=1"]}, "did you mean 'fit.steps'"),
+        ({"recipe": "digts"}, "did you mean 'digits'"),
+        ({"recipe": 7}, "a recipe is a name, a YAML file or a Recipe, got int"),
+        ({"settings": "fit.steps=1"}, "settings is a list of key=value, got the string 'fit.steps=1'"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(tmp_path, options, message):
+    with pytest.raises(UsageError) as caught:
+        fit_dataset(**({"recipe": "digits", "out": tmp_path / "set"} | options))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "set").exists()
