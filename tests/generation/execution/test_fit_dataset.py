@@ -1,24 +1,20 @@
 """Factory: the same shards for any backend and number of workers, and after any interruption."""
 
 import os
-import signal
-import subprocess
-import sys
+import shutil
 import threading
-import time
-from pathlib import Path
 
 import pytest
-from support.paths import ROOT
-from support.tiny_recipes import LOCAL, files, long, processes_named, shards, tiny
+from support.damage import SHARD, alter
+from support.tiny_recipes import LOCAL, files, shards, tiny
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
-from inr_factory.generation.execution.local_pool import run_local
+from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
-from inr_factory.generation.execution.worker_events import Listener
 from inr_factory.generation.sources import registry
+from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest
 
@@ -31,32 +27,12 @@ def whole(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def ray_cluster():
-    from inr_factory.generation.execution.ray_pool import connected
-
-    with connected(None, num_cpus=2) as ray:
-        yield ray
-
-
 def test_a_set_has_every_view_of_every_object_once(whole):
     manifest = load_manifest(whole)
     assert manifest.rows == 48
     assert not manifest.missing(whole)
     assert {split: counts.objects for split, counts in manifest.splits.items()} == {"train": 17, "val": 2, "test": 5}
     assert sorted(entry.path for entry in manifest.shards) == sorted(shards(whole))
-
-
-@pytest.mark.parametrize("workers", [2, 3])
-def test_local_processes_make_the_same_bytes_as_one(whole, tmp_path, workers):
-    fit_dataset(tiny(), tmp_path / "set", backend="local", workers=workers)
-    assert files(tmp_path / "set") == files(whole)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ray_actors_make_the_same_bytes_as_one_process(whole, tmp_path, workers, ray_cluster):
-    fit_dataset(tiny(), tmp_path / "set", backend="ray", workers=workers)
-    assert files(tmp_path / "set") == files(whole)
 
 
 def test_a_finished_set_is_not_touched_and_its_source_not_read(whole, monkeypatch):
@@ -232,97 +208,6 @@ def test_a_full_disk_ends_the_run_and_leaves_what_is_complete(whole, tmp_path, m
     assert files(out) == files(whole)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_set_is_the_same(whole, tmp_path, monkeypatch):
-    out, killed, notes = tmp_path / "set", [], []
-
-    def kill_one(state):
-        notes[:] = state.notes
-        children = _children(os.getpid())
-        if state.tally.done > 3 and not killed and children:
-            killed.append(children[-1])
-            os.kill(children[-1], signal.SIGKILL)
-
-    fit_dataset(tiny(), out, backend="local", workers=2, on_progress=kill_one)
-
-    assert killed
-    assert files(out) == files(whole)
-
-
-def test_an_actor_that_is_killed_is_replaced_and_the_set_is_the_same(long_whole, tmp_path, ray_cluster):
-    out, killed = tmp_path / "set", []
-
-    def kill_one(state):
-        actors = [pid for pid in processes_named("ray::_Actor") if pid not in killed]
-        if len(killed) < 2 and state.tally.done >= 40 * (len(killed) + 1) and actors:
-            killed.append(actors[0])
-            os.kill(actors[0], signal.SIGKILL)
-
-    fit_dataset(long(), out, backend="ray", workers=2, on_progress=kill_one)
-
-    assert killed
-    assert files(out) == files(long_whole)
-
-
-def test_a_shard_that_kills_every_worker_is_given_up(tmp_path):
-    deaths = []
-    worker = Worker(tiny(), None, tmp_path, "cpu", "")
-    object.__setattr__(worker, "recipe", _Deadly())
-    listener = Listener(lambda *_: None, lambda *_: pytest.fail("it was made"), lambda task, why: deaths.append(why))
-    from inr_factory.generation.execution.shard_plan import ShardTask
-
-    with pytest.raises(ResourceError, match=r"5 workers died at data/train-view000-00000\.h5"):
-        run_local(worker, [ShardTask("train", 0, 0)], 2, listener)
-    assert len(deaths) == 5
-
-
-class _Deadly:
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self):
-        return (os._exit, (9,))
-
-
-def test_an_error_in_a_worker_process_reaches_the_caller_as_it_is(tmp_path):
-    how = {"backend": "local", "workers": 2, "data_root": tmp_path}
-    recipe = tiny(source={"collection": "image_folder"})
-    with pytest.raises(UsageError):
-        fit_dataset(recipe, tmp_path / "set", **how)
-
-
-DRIVER = """
-import pathlib, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # these tests may run where it is ignored
-sys.path.insert(0, {tests!r})
-from support.tiny_recipes import long
-from inr_factory.generation.execution.fit_dataset import fit_dataset
-if __name__ == "__main__":
-    fit_dataset(long(), pathlib.Path({out!r}), backend={backend!r}, workers=2)
-"""
-
-
-@pytest.mark.parametrize("backend", ["local", "ray"])
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
-def test_a_driver_that_is_struck_down_leaves_a_set_that_the_next_run_completes(long_whole, tmp_path, backend, blow):
-    out = tmp_path / "set"
-    script = DRIVER.format(tests=str(ROOT / "tests"), out=str(out), backend=backend)
-    (tmp_path / "driver.py").write_text(script)
-    driver = subprocess.Popen([sys.executable, tmp_path / "driver.py"], stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while len(list((out / "data").glob("*.h5"))) < 4:
-        assert driver.poll() is None, driver.stderr.read().decode()
-        assert time.monotonic() < deadline, "the driver made nothing"
-        time.sleep(0.02)
-    os.kill(driver.pid, blow)
-    driver.communicate(timeout=60)
-    assert driver.returncode != 0
-    made = len(list((out / "data").glob("*.h5")))
-
-    report = fit_dataset(long(), out, **LOCAL)
-
-    assert 0 < made < len(report.manifest.shards), "the driver was finished already: the test shows nothing"
-    assert files(out) == files(long_whole)
-
-
 def test_two_runs_at_once_make_one_whole_set(whole, tmp_path):
     out, errors = tmp_path / "set", []
 
@@ -362,21 +247,50 @@ def test_a_part_outside_the_parts_is_refused(tmp_path, shard, message):
         fit_dataset(tiny(), tmp_path / "set", shard=shard)
 
 
-def _children(pid):
-    """Process ids of the processes that a process started with multiprocessing."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split() if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "copy")
 
 
-def test_a_script_without_a_guard_is_told_so(tmp_path):
-    script = tmp_path / "mine.py"
-    script.write_text(
-        "from pathlib import Path\n"
-        "from inr_factory.generation.execution.fit_dataset import fit_dataset\n"
-        "from inr_factory.generation.recipe import load_recipe\n"
-        "recipe = load_recipe('digits', ['limit=8', 'fit.engine=none', 'shard_objects=2'])\n"
-        "fit_dataset(recipe, Path(__file__).parent / 'set', backend='local', workers=2)\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
-    assert "if __name__ == '__main__'" in done.stderr.splitlines()[-1]
-    assert done.stderr.count("Traceback") == 1
+def test_without_its_manifest_a_set_goes_on_for_its_own_recipe_and_for_no_other(whole, copy):
+    (copy / MANIFEST).unlink()
+    with pytest.raises(UsageError, match=r"holds a set of another recipe .*limit"):
+        fit_dataset(tiny(limit=23), copy, **LOCAL)
+
+    report = fit_dataset(tiny(), copy, **LOCAL)
+
+    assert (report.made, report.missing) == (0, 0)
+    assert files(copy) == files(whole)
+
+
+def test_a_set_of_a_version_with_other_settings_is_not_extended(copy):
+    alter(copy, lambda fields: fields.update(fingerprint="0" * 16 + fields["fingerprint"][16:]))
+    with pytest.raises(UsageError, match="a version whose recipes had other settings"):
+        fit_dataset(tiny(), copy, **LOCAL)
+
+
+def test_more_views_than_can_be_read_are_refused_before_anything_is_written(whole, copy, monkeypatch):
+    monkeypatch.setattr("inr_factory.storage.manifest.MAX_SHARDS", 50)
+    with pytest.raises(UsageError, match="ask for fewer views"):
+        fit_dataset(tiny(views=30), copy, **LOCAL)
+    assert files(copy) == files(whole)
+
+
+def test_a_shard_that_another_made_meanwhile_stays(copy):
+    shard = copy / SHARD
+    before = shard.stat()
+    manifest = load_manifest(copy)
+    left = tuple(entry for entry in manifest.shards if entry.path != SHARD)
+    recipe = tiny()
+    worker = Worker(recipe, None, copy, "cpu", manifest.source.fingerprint)
+    view, block = 1, 1
+    task = next(
+        task for task in make_shard_plan(recipe, open_source(recipe.source, None)).tasks(recipe.views)
+        if (task.split, task.view, task.block) == ("train", view, block)
+    )  # fmt: skip
+
+    entry = worker.make(task)
+
+    assert entry in manifest.shards
+    assert entry not in left
+    assert (shard.stat().st_ino, shard.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

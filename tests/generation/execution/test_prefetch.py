@@ -1,16 +1,9 @@
 """Ahead: samples are in the cache before a worker asks for them, each once, and nobody stays behind."""
 
-import multiprocessing
-import os
-import subprocess
-import sys
-import time
-
 import pytest
 
 from inr_factory.generation.execution import prefetch as ahead
-from inr_factory.generation.execution.prefetch import prefetch_cores, prefetch_part, prefetching
-from inr_factory.generation.execution.ray_pool import _start_prefetch, connected
+from inr_factory.generation.execution.prefetch import prefetch_cores, prefetch_part
 from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.recipe import check_recipe
@@ -44,13 +37,6 @@ def entries(cache):
     return {path.name for path in cache.rglob("*.samples")}
 
 
-def wait_for(condition, seconds=60.0):
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.05)
-    return condition()
-
-
 def test_parts_share_all_objects_and_take_each_once(tmp_path, cache, monkeypatch):
     worker, tasks = prepare(tmp_path)
     computed = []
@@ -69,25 +55,6 @@ def test_views_that_are_sampled_anew_are_computed_each(tmp_path, cache):
     prefetch_part(worker, tasks, 0, 1)
 
     assert len(entries(cache)) == 18
-
-
-def test_processes_fill_the_cache_meanwhile_and_end(tmp_path, cache):
-    worker, tasks = prepare(tmp_path)
-
-    with prefetching(worker, tasks, 2):
-        filled = wait_for(lambda: len(entries(cache)) == 9)
-
-    assert filled
-    assert not multiprocessing.active_children()
-
-
-def test_ray_fills_the_cache_too(tmp_path, cache):
-    worker, tasks = prepare(tmp_path)
-
-    with connected(None, 2) as ray:
-        ray.get(_start_prefetch(ray, worker, tasks, 2))
-
-    assert len(entries(cache)) == 9
 
 
 def test_an_object_without_a_signal_does_not_stop_the_others(tmp_path, cache, monkeypatch):
@@ -118,30 +85,3 @@ def test_only_gpus_that_fit_shapes_need_it(tmp_path, monkeypatch):
     assert prefetch_cores(shapes_recipe, "cuda", 20) == 0
     assert prefetch_cores(shapes_recipe, "cpu", 2) == 0
     assert prefetch_cores(images, "cuda", 2) == 0
-
-
-def test_helpers_exit_with_parent_the_one_that_started_them():
-    code = (
-        "import multiprocessing, os, time\n"
-        "from inr_factory.generation.execution.prefetch import _exit_with_parent\n"
-        "if __name__ == '__main__':\n"
-        "    helper = multiprocessing.get_context('fork').Process(target=_exit_with_parent, args=(os.getpid(),))\n"
-        "    helper.start()\n"
-        "    print(helper.pid, flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    helper = int(driver.stdout.readline())
-    driver.kill()
-    driver.communicate()
-
-    assert wait_for(lambda: not alive(helper), seconds=10)
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().split()[2] != "Z"

@@ -1,0 +1,60 @@
+"""Verify: faults are reported, not raised; rendered INRs are compared with their source."""
+
+import shutil
+
+import pytest
+from support.damage import SHARD, flip
+from support.tiny_recipes import LOCAL, tiny
+
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.maintenance.verify import verify_dataset
+from inr_factory.storage.manifest import MANIFEST
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "set"
+    fit_dataset(tiny(), out, **LOCAL)
+    return out
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "copy")
+
+
+def test_a_valid_set_has_no_faults_and_its_inrs_render_what_they_were_fitted_to(whole):
+    seen = []
+
+    report = verify_dataset(str(whole), render=True, on_shard=seen.append)
+
+    assert (report.faults, report.valid, report.missing) == ((), 10, ())
+    assert report.rendered.inrs == 48
+    assert report.rendered.max_psnr_gap < 0.01
+    assert len(seen) == 20
+
+
+def test_a_damaged_shard_is_a_fault_of_the_report_and_nothing_is_rendered(copy):
+    flip(copy)
+
+    report = verify_dataset(copy, render=True)
+
+    assert [fault.path for fault in report.faults] == [SHARD]
+    assert (report.valid, report.rendered) == (9, None)
+
+
+def test_what_is_not_made_yet_is_missing_and_no_fault(tmp_path):
+    fit_dataset(tiny(), tmp_path / "set", **LOCAL, shard="0/2")
+
+    report = verify_dataset(tmp_path / "set")
+
+    assert (report.faults, report.valid, len(report.missing)) == ((), 5, 5)
+
+
+def test_a_folder_without_a_set_and_a_broken_manifest_are_errors(copy, tmp_path):
+    with pytest.raises(UsageError, match="no data set"):
+        verify_dataset(tmp_path / "nowhere")
+    (copy / MANIFEST).write_text("{")
+    with pytest.raises(IntegrityError, match="manifest"):
+        verify_dataset(copy)
