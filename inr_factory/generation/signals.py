@@ -1,4 +1,4 @@
-"""Signals: what one INR says where, the collections that give them, and the pixel grid."""
+"""Signals: what one INR is fitted to, the collections that give them, and the pixel grid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_tensor
+
 
 class SignalError(ValueError):
-    """One object has no signal (broken, oversized, empty file); the others go on and it is quarantined."""
+    """One object has no signal (broken, oversized, empty file). It goes into quarantine; the other objects are fitted."""
 
 
 Field = Literal["values", "sdf", "occupancy", "udf"]
@@ -20,10 +23,12 @@ Field = Literal["values", "sdf", "occupancy", "udf"]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of a shape beside what it is fitted to, for measuring how well an INR stands for it.
+    """Held-out points of a shape, for measuring how well an INR represents it. All in the coordinates of the signal.
 
-    coords (Q, I) are points that no fit sees and targets (Q, O) what an INR should say there, in the terms of the
-    signal's field; surface (S, I) are points on the shape itself. All in the coordinates of the signal.
+    Attributes:
+        coords: Points (Q, I) that no fit uses.
+        targets: Values (Q, O) of the signal's field there.
+        surface: Points (S, I) on the shape.
     """
 
     coords: Tensor
@@ -33,13 +38,23 @@ class Truth:
 
 @dataclass(frozen=True)
 class Signal:
-    """What one INR is fitted to: targets (P, O) at coords (P, I), coords in [-1, 1].
+    """What one INR is fitted to: targets at coords. Tensors or numpy arrays.
 
-    `peak` is the range of the targets, by which PSNR = 10 log10(peak² / MSE) is measured. `facts` are numbers
-    about this object that its row in the shard keeps (height and width of an image, scale and centre of a shape).
-    `field` says what the targets are: plain values, signed distances (negative inside), occupancies (1 inside,
-    0 outside) or unsigned distances; a `truth` is there for shapes.
-    Signals that share a grid share the coords tensor itself, which the engines use.
+    Signals on one grid should share the coords tensor itself: engines then store it once.
+
+    Args:
+        coords: Points (P, I) in [-1, 1].
+        targets: Values (P, O) at the points.
+        peak: Range of the targets, for PSNR = 10 log10(peak² / MSE).
+        facts: Numbers about this object that its row in the shard keeps, such as height and width of an image or
+            scale and centre of a shape.
+        field: What the targets are: plain values, signed distances (negative inside), occupancies (1 inside,
+            0 outside) or unsigned distances.
+        truth: Held-out points, for shapes.
+
+    Raises:
+        SignalError: There are no points, coords and targets differ in their number, or values are not finite.
+        UsageError: coords or targets are no arrays of numbers.
     """
 
     coords: Tensor
@@ -50,20 +65,29 @@ class Signal:
     truth: Truth | None = None
 
     def __post_init__(self) -> None:
+        for name in ("coords", "targets"):
+            if not isinstance(getattr(self, name), Tensor):
+                object.__setattr__(self, name, as_tensor(getattr(self, name), name, dtype=torch.float32))
         if self.coords.dim() != 2 or self.targets.dim() != 2 or len(self.coords) != len(self.targets):
             raise SignalError(
                 f"coords {tuple(self.coords.shape)} and targets {tuple(self.targets.shape)} do not pair up"
             )
         if len(self.coords) == 0:
             raise SignalError("it has no points")
-        # numpy takes a tenth of torch's time for arrays of this size, of which there are as many as objects.
+        # numpy takes a tenth of torch's time for arrays of this size, and every object has two.
         if not np.isfinite(self.targets.numpy()).all() or not np.isfinite(self.coords.numpy()).all():
             raise SignalError("it has values that are NaN or infinite")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One object of a collection: a stable name, its class, and the collection's own split, if it has one."""
+    """One object of a collection.
+
+    Args:
+        object_id: Stable name, unique in the collection; seeds and splits depend on it.
+        label: Index of its class in `Source.classes`.
+        split: "train", "val" or "test" where the collection defines splits, else None.
+    """
 
     object_id: str
     label: int
@@ -71,10 +95,15 @@ class Item:
 
 
 class Source(Protocol):
-    """A collection of objects that INRs are fitted to. Write your own in thirty lines: see examples/own_source.py.
+    """A collection of objects that INRs are fitted to. examples/own_source.py defines one in thirty lines.
 
-    `fingerprint` changes whenever the content may have changed. `signal(index, view)` gives the signal of `items[index]`
-    for a view (most sources give the same for all) or raises SignalError with the reason why there is none.
+    Attributes:
+        name: Name of the collection, kept in the manifest with `version` and `licence`.
+        in_dim: Number of coordinates of a point.
+        out_dim: Number of values at a point.
+        classes: Names of the classes, by label.
+        items: All objects, always in the same order.
+        fingerprint: Text that changes whenever the content may have changed.
     """
 
     @property
@@ -101,15 +130,31 @@ class Source(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def signal(self, index: int, view: int = 0) -> Signal: ...
+    def signal(self, index: int, view: int = 0) -> Signal:
+        """Return the signal of `items[index]` for a view; most sources ignore the view.
+
+        Raises:
+            SignalError: The object has no signal; the message is the reason that goes into quarantine.
+        """
+        ...
 
 
 @lru_cache(maxsize=64)
 def pixel_grid(height: int, width: int) -> Tensor:
-    """Pixel positions, (height * width, 2) as (x, y), row by row from the top left; the corners lie at ±1.
+    """Coordinates of the pixels of an image: linspace(-1, 1) on both axes, as in Navon et al. (2023).
 
-    linspace(-1, 1) on both axes, as Navon et al. (2023) place them; one pixel alone lies at 0. Calls with the
-    same size return the same tensor: do not write into it.
+    Args:
+        height: Number of rows, at least 1.
+        width: Number of columns, at least 1.
+
+    Returns:
+        (height * width, 2) as (x, y), row by row from the top left. The corners are at ±1; an axis of one pixel is at
+        0. Calls with the same size return the same tensor: do not write into it.
+
+    Raises:
+        UsageError: A size is no whole number of at least 1.
     """
+    if not all(isinstance(side, int | np.integer) and side >= 1 for side in (height, width)):
+        raise UsageError(f"height and width must be whole numbers of at least 1, got {height!r} and {width!r}")
     y, x = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in (height, width))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)

@@ -1,8 +1,10 @@
 """Signals: where pixels lie, and what is no signal."""
 
+import numpy as np
 import pytest
 import torch
 
+from inr_factory.errors import UsageError
 from inr_factory.generation.signals import Signal, SignalError, pixel_grid
 
 
@@ -81,3 +83,18 @@ def test_a_signal_with_a_value_that_is_no_number_is_refused(place, bad):
 def test_coords_and_targets_that_do_not_pair_up_are_no_signal(coords, targets, message):
     with pytest.raises(SignalError, match=message):
         Signal(torch.zeros(coords), torch.zeros(targets))
+
+
+def test_a_signal_of_numpy_arrays_holds_tensors():
+    signal = Signal(np.zeros((4, 2)), np.ones((4, 1), dtype=np.uint8))
+
+    assert (signal.coords.dtype, signal.targets.dtype) == (torch.float32, torch.float32)
+    assert signal.targets.tolist() == [[1.0]] * 4
+    with pytest.raises(UsageError, match="targets must be an array of numbers, got list"):
+        Signal(np.zeros((1, 2)), ["a"])
+
+
+@pytest.mark.parametrize("size", [(0, 3), (3, -1), (2.5, 2), ("3", 3)])
+def test_a_grid_of_no_whole_size_is_refused_in_one_line(size):
+    with pytest.raises(UsageError, match="whole numbers of at least 1, got"):
+        pixel_grid(*size)

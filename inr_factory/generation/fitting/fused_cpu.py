@@ -177,7 +177,7 @@ def _beyond(spec: SirenSpec) -> str:
 
 @lru_cache(maxsize=1)
 def _library() -> Library | str:
-    """The library, or why there is none. Loaded at the first call; its functions run without the GIL."""
+    """The library, or the reason why it is missing. Loaded at the first call; its functions run without the GIL."""
     functions = load_library(SOURCE, LIBRARY, "fused_built_from")
     if isinstance(functions, str):
         return functions

@@ -2,7 +2,7 @@
 
 Matrix products are split into three TF32 products each (Markidis et al. 2018), about as good as fp32. With `fit.tf32`
 those of the gradients are one product: faster; losses and stopping tests stay those of fp32, the weights differ from
-the reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted beside it.
+the reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted with it.
 
 Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values, K steps.
 """
@@ -31,7 +31,7 @@ MAX_NUM_HIDDEN = 3
 MAX_INPUTS = 15  # with the column of ones, the 16 of fused_triton.PAD
 MAX_OUTPUTS = 16
 
-MAX_CHUNK = 4096  # INRs of a launch: several times what a GPU runs at once, about a second of a usual fit
+MAX_CHUNK = 4096  # INRs of a launch: several times as many as a GPU runs at once, about a second of a usual fit
 CHUNK_BYTES = 2**31  # of coords, targets and states
 ADAM = 512  # parameters that a program updates at once
 

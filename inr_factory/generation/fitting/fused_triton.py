@@ -3,9 +3,9 @@
 A program reads the weights of its INR once a step, runs over tiles of points with activations and the sums of the
 gradients in registers and shared memory, and then makes Adam's update on the flat layout of SirenSpec. Weights,
 gradients and moments (some KB an INR) lie in global memory between the phases of a step, where each multiprocessor
-finds those of its own few programs in its caches; of what is large, only coords and targets come from there.
+finds those of its few programs in its caches; of the large arrays, only coords and targets come from there.
 
-Widths are padded with zeros to HP neurons; what is padding has the weights 0, so its sine is 0 and it stays 0. Inputs
+Widths are padded with zeros to HP neurons; padding has the weights 0, so its sine is 0 and it stays 0. Inputs
 and outputs are padded to PAD columns; column I of the inputs is 1 and carries the biases of the first layer, and the
 gradients of all biases of hidden layers, as one more row of a product. One output alone, the usual case, is not padded:
 outputs, residuals and targets are then (T,), the last layer (HP,).

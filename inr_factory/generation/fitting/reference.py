@@ -11,7 +11,7 @@ from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
 from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings
-from inr_factory.generation.fitting.scope_regularizer import Scope, divergence, scope_of
+from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
 from inr_factory.generation.fitting.slots import BatchSlots, FitRequest, Initializer, OnStep
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field
@@ -103,8 +103,8 @@ def objective_and_error(spec: SirenSpec, field: Field, scope: Scope | None = Non
         if field == "occupancy":
             error = (torch.sigmoid(values) - targets).square().mean()
             entropy = F.binary_cross_entropy_with_logits(values, targets)
-            return (entropy if scope is None else entropy + divergence(spec, flat, scope)), error
+            return (entropy if scope is None else entropy + scope_penalty(spec, flat, scope)), error
         error = (values - targets).square().mean()
-        return (error if scope is None else error + divergence(spec, flat, scope)), error
+        return (error if scope is None else error + scope_penalty(spec, flat, scope)), error
 
     return loss

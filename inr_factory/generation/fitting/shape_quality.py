@@ -1,6 +1,6 @@
-"""Quality: how well INRs of shapes stand for them, as columns of their shard beside the PSNR.
+"""Shape quality: how well INRs represent shapes, as columns of their shard next to the PSNR.
 
-Shape letters: N INRs, Q points that no fit has seen.
+Shape letters: N INRs, Q held-out points.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,25 @@ SURFACE_RESOLUTION = 64
 
 @torch.no_grad()
 def measure_quality(inrs: INRBatch, signals: Sequence[Signal]) -> dict[str, NDArray[np.float64]]:
-    """Columns (N,), by what the signals are; none for plain values, NaN where a measure has no meaning.
+    """Measure INRs of shapes at the held-out points of their signals.
 
-    - iou: overlap of inside and outside at the points kept apart (sdf, occupancy), 1 for the same;
-    - distance_error: mean absolute error of the distance there, both clamped as the targets were (sdf, udf), in the
-      unit of the coordinates;
-    - chamfer: from the INR's surface (marching cubes) to the shape's and back, the mean of both, in that unit.
+    Args:
+        inrs: N INRs.
+        signals: Their N signals.
+
+    Returns:
+        Columns (N,) float64, NaN where a measure is not defined for the field; no columns for plain values.
+
+        - iou: intersection over union of the insides at the held-out points (sdf, occupancy), in [0, 1];
+        - distance_error: mean absolute error of the distance there, both clamped as the targets (sdf, udf), in the
+          unit of the coordinates;
+        - chamfer: mean of the distances from the INR's surface (marching cubes) to the shape's and back, in that unit.
     """
     if not any(signal.truth for signal in signals):
         return {}
-    rows = [_measure(inrs.select(slice(at, at + 1)), signal) for at, signal in enumerate(signals)]
-    return {name: np.array([row[at] for row in rows], dtype=np.float64) for at, name in enumerate(QUALITIES)}
+    rows = [_measure(inrs.select(slice(row, row + 1)), signal) for row, signal in enumerate(signals)]
+    columns = np.array(rows, dtype=np.float64).T
+    return dict(zip(QUALITIES, columns, strict=True))
 
 
 def _measure(inr: INRBatch, signal: Signal) -> tuple[float, float, float]:

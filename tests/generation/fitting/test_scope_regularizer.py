@@ -9,7 +9,7 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
-from inr_factory.generation.fitting.scope_regularizer import Scope, divergence, scope_of
+from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal, pixel_grid
 from inr_factory.inr.batch import start_values
@@ -69,7 +69,7 @@ def test_the_divergence_is_that_of_two_normal_distributions():
         for W, std in zip(parts, scope.stds, strict=True)
     ]
     constant = sum(0.5 - math.log(std) for std in scope.stds)  # what no weight changes is left out
-    torch.testing.assert_close(divergence(spec, flat, scope), 2 * (sum(pairs) + constant))
+    torch.testing.assert_close(scope_penalty(spec, flat, scope), 2 * (sum(pairs) + constant))
 
 
 def test_the_target_is_the_start_unless_it_is_given():
