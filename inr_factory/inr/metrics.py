@@ -1,39 +1,41 @@
-"""Metrics: how well INRs render and how well classifiers read."""
+"""PSNR: how closely values, such as images that INRs render, match their targets."""
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_tensor
 
-def psnr(mse: Tensor, peak: Tensor | float = 1.0) -> Tensor:
-    """Peak signal-to-noise ratio in dB, 10 log10(peak² / mse), for mse and peak of any shape."""
+
+def psnr_of_mse(a: Any, b: Any, data_range: float = 1.0) -> float:
+    """Compare two arrays by their peak signal-to-noise ratio in dB.
+
+    Args:
+        a: values of any shape, tensor or numpy array.
+        b: values of the same shape.
+        data_range: the distance from the least to the greatest possible value: 1 for images in [0, 1], 255 for uint8.
+
+    Returns:
+        10 log10(data_range² / mse) over all elements; infinity for equal arrays.
+
+    Raises:
+        UsageError: for shapes that differ or are empty, a data range that is not positive, or uint8 values whose data
+            range is left at 1.
+    """
+    first, second = as_tensor(a, "a"), as_tensor(b, "b")
+    if first.shape != second.shape or first.numel() == 0:
+        raise UsageError(f"psnr compares arrays of one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
+    if not (math.isfinite(data_range) and data_range > 0):
+        raise UsageError(f"data_range must be a positive number, got {data_range!r}")
+    if data_range == 1 and any(str(getattr(value, "dtype", "")).endswith("uint8") for value in (a, b)):
+        raise UsageError("psnr got uint8 values with data_range 1; give data_range=255, or values in [0, 1]")
+    return float(psnr_of_mse((first.double() - second.to(first.device).double()).square().mean(), data_range))
+
+
+def psnr_of_mse(mse: Tensor, peak: Tensor | float = 1.0) -> Tensor:
+    """Convert mean squared errors of any shape to dB: 10 log10(peak² / mse)."""
     peak = torch.as_tensor(peak, dtype=mse.dtype, device=mse.device)
     return 10 * torch.log10(peak**2 / mse)
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of rows of logits (N, C) whose largest entry is at labels (N,)."""
-    return float((logits.argmax(dim=1) == labels).float().mean())
-
-
-def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """(C, C) counts, rows the true class and columns the predicted one, of predicted and labels (N,)."""
-    return torch.bincount(labels * num_classes + predicted, minlength=num_classes**2).view(num_classes, num_classes)
-
-
-def calibration(probabilities: Tensor, labels: Tensor, num_bins: int = 10) -> list[tuple[float, float, int]]:
-    """(mean confidence, accuracy, count) of the predictions in each of num_bins equal bins of confidence, empty bins
-    left out, of probabilities (N, C) and labels (N,). Guo et al., ICML 2017."""
-    confidence, predicted = probabilities.max(dim=1)
-    right = (predicted == labels).double()
-    bin_of = (confidence * num_bins).long().clamp(max=num_bins - 1)
-    rows = []
-    for number in sorted(set(bin_of.tolist())):
-        inside = bin_of == number
-        rows.append((float(confidence[inside].double().mean()), float(right[inside].mean()), int(inside.sum())))
-    return rows
-
-
-def calibration_error(bins: list[tuple[float, float, int]]) -> float:
-    """Expected calibration error: the mean distance of confidence from accuracy over all predictions."""
-    total = sum(count for _, _, count in bins)
-    return sum(count * abs(confidence - right) for confidence, right, count in bins) / total

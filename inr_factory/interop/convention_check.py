@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from inr_factory.errors import FactoryError
 from inr_factory.generation.maintenance.render_check import mean_squared_errors
 from inr_factory.generation.signals import Signal
-from inr_factory.inr.metrics import psnr
+from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.interop.conventions import TARGETS, Convention, from_convention
 from inr_factory.interop.state_dicts import Layers, stack_layers
 
@@ -54,7 +54,7 @@ def median_db(layers: Sequence[Layers], signals: Sequence[Signal], convention: C
         inrs = from_convention(stack_layers(convention.spec(layers[0].dims), layers), convention)
     except FactoryError:
         return float("-inf")
-    return float(psnr(mean_squared_errors(inrs, list(signals)).clamp(min=1e-20)).median())
+    return float(psnr_of_mse(mean_squared_errors(inrs, list(signals)).clamp(min=1e-20)).median())
 
 
 def _plausible(asked: Convention) -> list[Convention]:

@@ -19,7 +19,7 @@ from inr_factory.generation.recipe import FitConfig, SpecConfig
 from inr_factory.generation.signals import Signal, SignalError, Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.metrics import psnr
+from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.convention_check import FLOOR_DB, NUM_CHECKED, ConventionCheck, try_conventions
 from inr_factory.interop.conventions import Convention, complete_convention, from_convention
@@ -257,7 +257,7 @@ class ForeignImport:
         loss = mean_squared_errors(inrs, signals)
         peak = torch.tensor([signal.peak for signal in signals])
         facts = {name: np.array([signal.facts[name] for signal in signals]) for name in signals[0].facts}
-        return {**facts, "loss": loss.numpy(), "psnr": psnr(loss.clamp(min=1e-20), peak).numpy()}
+        return {**facts, "loss": loss.numpy(), "psnr": psnr_of_mse(loss.clamp(min=1e-20), peak).numpy()}
 
 
 def _spec_section(spec: SirenSpec) -> SpecConfig:

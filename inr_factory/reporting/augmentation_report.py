@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.metrics import psnr
+from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.learning.alignment.mixup import mix
 from inr_factory.learning.alignment.weight_matching import align, relative_distance
 from inr_factory.learning.option_strings import Option
@@ -30,7 +30,7 @@ class Moved:
     spread of each layer's weights and biases after over before. `images` (N, P, O) are the new INRs rendered."""
 
     name: str
-    psnr: float
+    psnr_of_mse: float
     weight_spread: tuple[float, ...]
     bias_spread: tuple[float, ...]
     images: Tensor = field(repr=False)
@@ -43,7 +43,7 @@ class Mixed:
 
     name: str
     pairs: str
-    psnr: float
+    psnr_of_mse: float
     distance: float
     path: Tensor = field(repr=False)
 
@@ -127,7 +127,7 @@ def report_recovery(match: str, inrs: INRBatch, seed: int = 0) -> Found:
 def median_psnr(images: Tensor, expected: Tensor) -> float:
     """Median over N of the PSNR (dB) of images (N, P, O) in [0, 1]; capped where float32 says they are the same."""
     mse = (images - expected).square().mean(dim=(1, 2)).clamp(min=10 ** (-EXACT_DB / 10))
-    return float(psnr(mse).median())
+    return float(psnr_of_mse(mse).median())
 
 
 def _spread(new: Tensor, old: Tensor) -> float:

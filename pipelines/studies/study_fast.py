@@ -25,7 +25,7 @@ from inr_factory.generation.recipe import load_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.metrics import psnr
+from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage.manifest_file import load_manifest
@@ -135,7 +135,7 @@ def compare_views(data: Path, source: Source) -> tuple[list[float], list[float]]
     midpoints = []
     for other in moved:
         middle = INRBatch.from_flat(first.spec, (first.flatten() + other.flatten()) / 2)
-        midpoints.append(float(psnr((middle(signals[0].coords) - targets).square().mean(dim=(1, 2))).mean()))
+        midpoints.append(float(psnr_of_mse((middle(signals[0].coords) - targets).square().mean(dim=(1, 2))).mean()))
     return distances, midpoints
 
 

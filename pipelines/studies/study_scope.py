@@ -17,7 +17,7 @@ from torch import Tensor
 from inr_factory.generation.recipe import load_recipe
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.metrics import psnr
+from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
 
@@ -68,7 +68,7 @@ def midpoint(first: INRBatch, second: INRBatch, images: Tensor, match: Match | N
     """Mean PSNR in dB of the midpoints of pairs, the second aligned to the first, against images (N, P, O)."""
     moved = second if match is None else align(second, first, match)
     middle = INRBatch.from_flat(first.spec, (first.flatten() + moved.flatten()) / 2)
-    return float(psnr((middle(coords) - images).square().mean(dim=(1, 2))).mean())
+    return float(psnr_of_mse((middle(coords) - images).square().mean(dim=(1, 2))).mean())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from inr_factory.errors import FactoryError, IntegrityError
 from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.signals import Field, Signal, SignalError, Source
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.metrics import psnr
+from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
 
@@ -57,7 +57,7 @@ def render_shards(
             loss = mean_squared_errors(inrs, signals).numpy()
             peak = torch.tensor([signal.peak for signal in signals])
             stored = shard.column("loss")
-            rendered, recorded = (psnr(torch.from_numpy(np.maximum(x, 1e-20)), peak).numpy() for x in (loss, stored))
+            rendered, recorded = (psnr_of_mse(torch.from_numpy(np.maximum(x, 1e-20)), peak).numpy() for x in (loss, stored))
             levels.append(rendered)
             gaps.append(float(np.abs(rendered - recorded).max(initial=0.0)))
             gap = np.abs(np.sqrt(loss) - np.sqrt(stored))

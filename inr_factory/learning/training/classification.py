@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
-from inr_factory.inr.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.targets import smooth_labels
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
+from inr_factory.learning.training.metrics import calibration, calibration_error, confusion_matrix
 from inr_factory.learning.training.trainer import (
     Loader,
     OnStep,

@@ -14,7 +14,7 @@ from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal, pixel_grid
 from inr_factory.inr.batch import INRBatch, start_values
-from inr_factory.inr.metrics import psnr
+from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -119,7 +119,7 @@ def test_psnr_and_loss_are_those_of_the_stored_weights(quick):
     mse = (values - torch.stack([signal.targets for signal in signals])).square().mean(dim=(1, 2))
 
     np.testing.assert_allclose(fitted.loss, mse.numpy(), rtol=1e-4)
-    np.testing.assert_allclose(fitted.psnr, psnr(mse).numpy(), atol=1e-3)
+    np.testing.assert_allclose(fitted.psnr, psnr_of_mse(mse).numpy(), atol=1e-3)
 
 
 def test_the_peak_of_a_signal_shifts_its_psnr_and_so_its_stop(quick):

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from inr_factory.errors import FactoryError, IntegrityError, PartialError, ResourceError, UsageError
 from inr_factory.inr.batch import INRBatch, start_values
-from inr_factory.inr.metrics import confusion_matrix
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.checkpoint import build_from_checkpoint, load_checkpoint
 from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.training.classification import TrainConfig, evaluate, train
 from inr_factory.learning.training.example_reweighting import losses_of
+from inr_factory.learning.training.metrics import confusion_matrix
 from inr_factory.learning.training.trainer import BEST, LAST, METRICS
 
 SPEC = SirenSpec(2, 1, hidden_dim=8, num_hidden=2, omega_0=7.0)
