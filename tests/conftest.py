@@ -8,7 +8,8 @@ from support.specs import SPECS
 from support.tiny_recipes import long_whole  # noqa: F401
 
 from inr_factory.generation.fitting import fused_cpu
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 
 # The tests run beside others on few cores; many threads for tiny tensors take five times as long.
@@ -23,12 +24,12 @@ def generator() -> torch.Generator:
 @pytest.fixture(params=SPECS, ids=str)
 def inrs(request: pytest.FixtureRequest) -> INRBatch:
     """Five different sine INRs: two and three hidden layers, omega_0 30 and 7, coordinates and values of all kinds."""
-    return start_values(request.param, range(5))
+    return initialize(request.param, range(5))
 
 
 @pytest.fixture
 def relu_inrs() -> INRBatch:
-    return start_values(SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"), range(5))
+    return initialize(SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"), range(5))
 
 
 @pytest.fixture

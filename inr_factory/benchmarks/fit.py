@@ -30,10 +30,11 @@ from inr_factory.benchmarks.harness import (
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig, ImageSource
-from inr_factory.generation.signals import Signal, pixel_grid
+from inr_factory.generation.signals import Signal
 from inr_factory.generation.sources.registry import open_source
-from inr_factory.inr.batch import start_values
 from inr_factory.inr.cpu import num_cores
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -80,7 +81,7 @@ class Problem:
 
     @property
     def start(self) -> Tensor:
-        return start_values(self.spec, range(NUM_SLOTS)).flatten()
+        return initialize(self.spec, range(NUM_SLOTS)).flatten()
 
     def signals(self) -> list[Signal]:
         return [Signal(self.coords, targets) for targets in self.targets]
@@ -221,7 +222,7 @@ def _to_quality(images: Sequence[Signal], name: str, target: float, settings: Be
 
     def one() -> object:
         at = next(places)
-        flat = start_values(GREY, [ViewKey(str(at), 0).seed(0)]).flatten()[0]
+        flat = initialize(GREY, [ViewKey(str(at), 0).seed(0)]).flatten()[0]
         return fit_in_loop(GREY, flat, images[at].coords, images[at].targets, 1000, stop)
 
     def some(config: FitConfig, count: int) -> object:

@@ -1,4 +1,4 @@
-"""INRs: stacked batches of them, their start values and their forward pass.
+"""INR batches: INRs of one architecture, stacked, that are indexed, evaluated, rendered and saved together.
 
 Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters of one INR.
 """
@@ -6,22 +6,41 @@ Shape letters: N INRs, P points, I inputs and O outputs of a layer, D parameters
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_tensor
+from inr_factory.inr.batch_files import read_batch, write_batch
 from inr_factory.inr.forward_pass import hidden_layer, last_layer
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 
+# What can index a batch: one number, or several.
+Index = int | slice | Sequence[int] | NDArray[Any] | Tensor
 
-@dataclass(frozen=True)
+MAX_PIXELS = 2**28
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class INRBatch:
-    """N INRs of one spec, stacked: weights (N, O, I) and biases (N, O) per layer. One INR is N = 1.
+    """N INRs of one spec, stacked. One INR is a batch with N = 1.
 
-    Tensors may be views into one flat (N, D) tensor; nobody writes into them. Raises UsageError where a
-    tensor's shape is not what the spec asks for.
+    `inrs[0]`, `inrs[2:5]` and `inrs[[4, 1]]` are batches, `for inr in inrs` gives batches of one. Batches are values:
+    nothing writes into their tensors, which may be views into one flat (N, D) tensor.
+
+    Args:
+        spec: the architecture that all share.
+        weights: one tensor or numpy array (N, O, I) for each layer.
+        biases: one tensor or numpy array (N, O) for each layer.
+
+    Raises:
+        UsageError: where shape, type or device of a tensor is not what the spec and the other tensors need.
     """
 
     spec: SirenSpec
@@ -34,35 +53,121 @@ class INRBatch:
             raise UsageError(
                 f"{self.spec} has {len(shapes)} layers, got {len(self.weights)} weights and {len(self.biases)} biases"
             )
-        count = self.weights[0].shape[0]
+        for name in ("weights", "biases"):
+            tensors = getattr(self, name)
+            if not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
+                tensors = (as_tensor(value, f"{name} of layer {layer}") for layer, value in enumerate(tensors))
+            object.__setattr__(self, name, tuple(tensors))
+        first = self.weights[0]
+        count = first.shape[0] if first.dim() else 0
         for layer, ((outputs, inputs), W, b) in enumerate(zip(shapes, self.weights, self.biases, strict=True)):
             if tuple(W.shape) != (count, outputs, inputs) or tuple(b.shape) != (count, outputs):
                 raise UsageError(
                     f"layer {layer} of {self.spec} needs weights {(count, outputs, inputs)} and biases "
                     f"{(count, outputs)}, got {tuple(W.shape)} and {tuple(b.shape)}"
                 )
+            if not first.device == W.device == b.device or not first.dtype == W.dtype == b.dtype:
+                raise UsageError(
+                    f"all tensors of a batch must be {first.dtype} on {first.device}, layer {layer} has "
+                    f"{W.dtype} on {W.device} and {b.dtype} on {b.device}"
+                )
+
+    def __repr__(self) -> str:
+        return f"INRBatch({len(self)} x {self.spec}, {self.dtype} on {self.device})"
 
     def __len__(self) -> int:
         return self.weights[0].shape[0]
 
+    def __getitem__(self, index: Index) -> "INRBatch":
+        """Return the INRs at an index.
+
+        Args:
+            index: a number, -N to N - 1, which gives a batch of one; a slice; whole numbers (K,) as a list, array or
+                tensor; or a mask of N booleans.
+
+        Raises:
+            UsageError: for an index of another kind, or out of range.
+        """
+        count = len(self)
+        if isinstance(index, slice):
+            return self.select(index)
+        if isinstance(index, int | np.integer) and not isinstance(index, bool):
+            self._check_range(int(index), int(index))
+            return self.select(slice(int(index) % count, int(index) % count + 1))
+        index_K = index if isinstance(index, Tensor) else _as_index(index)
+        if index_K.dtype == torch.bool and tuple(index_K.shape) == (count,):
+            return self.select(index_K.to(self.device))
+        if index_K.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) or index_K.dim() > 1:
+            raise UsageError(
+                f"a batch of {count} INRs is indexed by whole numbers (K,) or a mask ({count},), got {index_K.dtype} "
+                f"{tuple(index_K.shape)}"
+            )
+        index_K = index_K.to(self.device, torch.int64).reshape(-1)
+        if len(index_K):
+            self._check_range(int(index_K.min()), int(index_K.max()))
+        return self.select(index_K)
+
+    def _check_range(self, least: int, greatest: int) -> None:
+        count = len(self)
+        if least < -count or greatest >= count:
+            index = least if least < -count else greatest
+            limits = f"use {-count} to {count - 1}" if count else "it is empty"
+            raise UsageError(f"index {index} is out of range for a batch of {count} INRs; {limits}")
+
+    def __iter__(self) -> Iterator["INRBatch"]:
+        """Batches of one, in order; their tensors are views."""
+        return (self.select(slice(row, row + 1)) for row in range(len(self)))
+
     @property
     def device(self) -> torch.device:
+        """Where all tensors lie."""
         return self.weights[0].device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type of all tensors, float32 as a rule."""
         return self.weights[0].dtype
 
-    def __call__(self, coords: Tensor) -> Tensor:
-        """Evaluate every INR: coords (P, I), shared, or (N, P, I), one set each -> values (N, P, O)."""
-        if coords.shape[-1] != self.spec.in_dim or coords.dim() not in (2, 3):
-            raise UsageError(
-                f"coords must be (P, {self.spec.in_dim}) or (N, P, {self.spec.in_dim}), got {tuple(coords.shape)}"
-            )
+    def __call__(self, coords: Any) -> Tensor:
+        """Evaluate every INR.
+
+        Args:
+            coords: tensor or numpy array (P, I) for all INRs, or (N, P, I), one set for each. Fits cover [-1, 1].
+
+        Returns:
+            Values (N, P, O).
+
+        Raises:
+            UsageError: for coords of another shape or on another device.
+        """
+        coords = as_tensor(
+            coords, "coords", "P I", "N P I", dtype=self.dtype, device=self.device, N=len(self), I=self.spec.in_dim
+        )
         return deque(self.activations(coords), maxlen=1).pop()
 
+    def images(self, height: int, width: int) -> Tensor:
+        """Render INRs of images on the pixel grid.
+
+        Args:
+            height: number of rows, which need not be that of the fitted image.
+            width: number of columns.
+
+        Returns:
+            Values (N, height, width, O) as the INRs give them; fits of images lie near [0, 1].
+
+        Raises:
+            UsageError: for INRs that have other than 2 inputs, or sizes that are not positive whole numbers.
+        """
+        if self.spec.in_dim != 2:
+            raise UsageError(f"images renders INRs with 2 inputs, these have {self.spec.in_dim}; call them with coords")
+        for name, side in (("height", height), ("width", width)):
+            if not isinstance(side, int | np.integer) or isinstance(side, bool) or not 1 <= side <= MAX_PIXELS:
+                raise UsageError(f"{name} must be a positive whole number, got {side!r}")
+        coords = pixel_grid(int(height), int(width)).to(self.device, self.dtype)
+        return self(coords).view(len(self), int(height), int(width), self.spec.out_dim)
+
     def activations(self, coords: Tensor) -> Iterator[Tensor]:
-        """Coords, (P, I) or (N, P, I), and what every layer makes of them, (N, P, O) each; the last are the values."""
+        """Yield coords, (P, I) or (N, P, I), and the output of every layer, (N, P, O); the last outputs are the values."""
         hidden = coords if coords.dim() == 3 else coords.expand(len(self), *coords.shape)
         yield hidden
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
@@ -71,13 +176,22 @@ class INRBatch:
         yield last_layer(self.spec, hidden, self.weights[-1], self.biases[-1])
 
     def flatten(self) -> Tensor:
-        """(N, D) in the order of `SirenSpec.parameter_shapes`, a new tensor."""
+        """Return all parameters, (N, D) in the order of `SirenSpec.parameter_shapes`, as a new tensor."""
         pairs = zip(self.weights, self.biases, strict=True)
         return torch.cat([part.flatten(1) for pair in pairs for part in pair], dim=1)
 
     @classmethod
-    def from_flat(cls, spec: SirenSpec, flat: Tensor) -> "INRBatch":
-        """The batch whose tensors are views into flat (N, D). Raises UsageError where D is another spec's."""
+    def from_flat(cls, spec: SirenSpec, flat: Any) -> "INRBatch":
+        """Make a batch of flat weights.
+
+        Args:
+            spec: the architecture.
+            flat: tensor or numpy array (N, D), as `flatten` returns it. The batch's tensors are views into it.
+
+        Raises:
+            UsageError: where D is not the spec's number of parameters.
+        """
+        flat = as_tensor(flat, "flat weights")
         if flat.dim() != 2 or flat.shape[1] != spec.num_parameters:
             raise UsageError(f"{spec} needs flat weights (N, {spec.num_parameters}), got {tuple(flat.shape)}")
         parts = torch.split(flat, list(spec.parameter_sizes), dim=1)
@@ -86,7 +200,12 @@ class INRBatch:
 
     @classmethod
     def cat(cls, batches: Sequence["INRBatch"]) -> "INRBatch":
-        """The INRs of several batches of one spec, one after the other."""
+        """Concatenate batches of one spec.
+
+        Raises UsageError for no batches, or batches of several specs.
+        """
+        if not batches:
+            raise UsageError("INRBatch.cat needs at least one batch, got none")
         spec = batches[0].spec
         if any(batch.spec != spec for batch in batches):
             raise UsageError(
@@ -95,48 +214,51 @@ class INRBatch:
         return cls.from_flat(spec, torch.cat([batch.flatten() for batch in batches]))
 
     def select(self, index: Tensor | slice) -> "INRBatch":
-        """The INRs at index (K,), in its order; for a slice views, else copies."""
+        """Return the INRs at index (K,), unchecked: views for a slice, else copies."""
         return INRBatch(self.spec, tuple(W[index] for W in self.weights), tuple(b[index] for b in self.biases))
 
     def to(self, device: torch.device | str | torch.dtype, non_blocking: bool = False) -> "INRBatch":
+        """Return the batch on another device, or with another floating type."""
+
         def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return tuple(tensor.to(device, non_blocking=non_blocking) for tensor in tensors)
 
         return INRBatch(self.spec, move(self.weights), move(self.biases))
 
+    def save(self, path: str | Path) -> None:
+        """Save the INRs, as float32, to one file that numpy reads, too: `format`, `spec` and `weights` (N, D).
 
-def start_bounds(spec: SirenSpec) -> Tensor:
-    """(D,): every start value is uniform in ± its bound.
+        Args:
+            path: the file, by custom NAME.npz. It appears complete; an older file of that name is replaced.
 
-    - siren (Sitzmann et al. 2020): W_0 1/in, later weights sqrt(6/in)/omega_0, biases 1/sqrt(in).
-    - dwsnets (the public corpora of Navon et al. 2023): weights of every sine layer sqrt(6/in)/omega_0, their
-      biases 0; the last layer as torch.nn.Linear starts.
-    - linear: every layer as torch.nn.Linear starts, 1/sqrt(in) for weights and biases.
-    """
-    bounds = []
-    last = spec.num_hidden
-    for layer, (outputs, inputs) in enumerate(spec.layer_shapes):
-        default = inputs**-0.5
-        sine = (6 / inputs) ** 0.5 / spec.omega_0
-        if spec.start == "siren":
-            weight, bias = (1 / inputs if layer == 0 else sine), default
-        elif spec.start == "dwsnets" and layer < last:
-            weight, bias = sine, 0.0
-        else:
-            weight, bias = default, default
-        bounds += [torch.full((outputs * inputs,), weight), torch.full((outputs,), bias)]
-    return torch.cat(bounds)
+        Raises:
+            UsageError: where the file cannot be written.
+            ResourceError: where the disk is full.
+        """
+        write_batch(path, self.spec, self.flatten().detach().float().cpu().numpy())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "INRBatch":
+        """Load INRs that `save` wrote, on the CPU.
+
+        Args:
+            path: the file.
+
+        Raises:
+            UsageError: where there is no file.
+            IntegrityError: where it is damaged, or was not written by `save`.
+        """
+        spec, weights = read_batch(path)
+        return cls.from_flat(spec, weights)
 
 
-def start_values(spec: SirenSpec, seeds: Sequence[int]) -> INRBatch:
-    """Fresh INRs, one a seed (0 <= seed < 2**63), on the CPU.
-
-    Drawn from the counter-based generator Philox (Salmon et al., SC 2011) keyed by the seed alone, by its raw
-    bits, so that they are the same on every device, in every batch and in every numpy.
-    """
-    count = spec.num_parameters
-    raw = np.empty((len(seeds), (count + 1) // 2), dtype="<u8")
-    for row, seed in zip(raw, seeds, strict=True):
-        row[:] = np.random.Philox(key=int(seed)).random_raw(row.size)
-    uniform = (raw.view("<u4")[:, :count] >> 8).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
-    return INRBatch.from_flat(spec, torch.from_numpy(uniform) * start_bounds(spec))
+def _as_index(index: Any) -> Tensor:
+    try:
+        array = np.array(index)
+        if isinstance(index, tuple | bool | float):
+            raise TypeError
+        return torch.from_numpy(array.astype(np.int64) if array.size == 0 or array.dtype.kind == "u" else array)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"INRs are indexed by whole numbers, slices or masks, got {type(index).__name__} {str(index)[:50]!r}"
+        ) from None

@@ -10,7 +10,7 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.arguments import as_tensor
 
 
-def psnr_of_mse(a: Any, b: Any, data_range: float = 1.0) -> float:
+def psnr(a: Any, b: Any, data_range: float = 1.0) -> float:
     """Compare two arrays by their peak signal-to-noise ratio in dB.
 
     Args:

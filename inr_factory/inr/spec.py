@@ -23,7 +23,8 @@ class SirenSpec:
     """All of an INR but its numbers: 2-32-32-1 is in_dim 2, hidden_dim 32, num_hidden 2, out_dim 1.
 
     Hidden layers compute sin(omega_0 (W x + b)) (Sitzmann et al., NeurIPS 2020); the last layer is linear and
-    `output_bias` is added to its result. `start` names the convention of the start values, see `start_bounds`.
+    `output_bias` is added to its result. `start` names the initialization, see
+    `initialization_bounds`.
     `activation` "relu" describes ReLU INRs: hidden layers compute max(0, W x + b) and omega_0 is not used.
 
     Raises UsageError for dimensions outside 1 .. MAX_DIM, an omega_0 that is not positive, numbers that are not

@@ -30,7 +30,7 @@ class Moved:
     spread of each layer's weights and biases after over before. `images` (N, P, O) are the new INRs rendered."""
 
     name: str
-    psnr_of_mse: float
+    psnr: float
     weight_spread: tuple[float, ...]
     bias_spread: tuple[float, ...]
     images: Tensor = field(repr=False)
@@ -43,7 +43,7 @@ class Mixed:
 
     name: str
     pairs: str
-    psnr_of_mse: float
+    psnr: float
     distance: float
     path: Tensor = field(repr=False)
 

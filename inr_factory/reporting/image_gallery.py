@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError, did_you_mean
-from inr_factory.generation.signals import SignalError, Source, pixel_grid
+from inr_factory.generation.signals import SignalError, Source
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.reporting.plots import Reconstruction
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader

@@ -34,8 +34,9 @@ from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings
 from inr_factory.generation.fitting.reference import objective_and_error
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Signal, pixel_grid
-from inr_factory.inr.batch import start_values
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -146,7 +147,7 @@ def fused_rate(
     count, steps = (2, 2) if quick else (4096, 60)
     coords = cloud(spec, points, 0).coords.to(device)
     targets = torch.rand(count, points, spec.out_dim, device=device)
-    flat, stop = start_values(spec, range(count)).flatten().to(device), torch.full((count,), -1.0, device=device)
+    flat, stop = initialize(spec, range(count)).flatten().to(device), torch.full((count,), -1.0, device=device)
     adam = adam_settings(FitConfig(steps=steps))
     took = seconds(
         lambda: fused_cuda.run_steps(spec, coords, targets, flat.clone(), adam, stop, tf32=tf32, layout=layout), device
@@ -172,7 +173,7 @@ def rival_rate(
         run = torch.compile(step, dynamic=False) if compiled else step
         coords = cloud(spec, points, 0).coords.to(device)
         targets = torch.rand(count, points, spec.out_dim, device=device)
-        flat = start_values(spec, range(count)).flatten().to(device)
+        flat = initialize(spec, range(count)).flatten().to(device)
         zeros = torch.zeros_like(flat)
 
         def several(run=run, state=(flat, zeros, zeros), rest=(coords, targets)) -> None:  # type: ignore[no-untyped-def]

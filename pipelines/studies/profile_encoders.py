@@ -15,7 +15,7 @@ from torch.optim import AdamW
 from torch.profiler import ProfilerActivity, profile
 
 from inr_factory.cli.commands.train import parse_model
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import build_classifier
 
@@ -28,7 +28,7 @@ def profile_step(model: str, batch_size: int) -> tuple[float, list[tuple[str, fl
     name, options = parse_model(model)
     classifier = build_classifier(name, SPEC, 10, canonical=True, **options)
     optimizer = AdamW(classifier.parameters(), amsgrad=True)
-    inrs = start_values(SPEC, range(batch_size))
+    inrs = initialize(SPEC, range(batch_size))
     targets = F.one_hot(torch.arange(batch_size) % 10, 10).float()
 
     def step() -> float:

@@ -32,7 +32,8 @@ from inr_factory.errors import ResourceError, UsageError
 from inr_factory.generation.fitting.reference import fit_reference
 from inr_factory.generation.fitting.slots import FitRequest
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.weight_matching import align, match_neurons, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
@@ -231,7 +232,7 @@ def test_the_random_set_is_a_sound_set_of_its_size(scratch, monkeypatch):
 
 
 def test_the_files_of_rivals_hold_the_same_weights(tmp_path):
-    table = start_values(SPEC, range(20)).flatten()
+    table = initialize(SPEC, range(20)).flatten()
     rows = np.array([7, 3, 12])
 
     write_table(tmp_path / "rows.h5", table.numpy())
@@ -260,7 +261,7 @@ def test_plain_h5py_reads_the_same_rows_from_the_shards(scratch, monkeypatch):
 
 
 def test_permuting_and_flipping_an_item_is_what_ours_do(generator):
-    inrs = start_values(SPEC, [5])
+    inrs = initialize(SPEC, [5])
     weights, biases = [W[0] for W in inrs.weights], [b[0] for b in inrs.biases]
     orders = [torch.randperm(8, generator=generator) for _ in range(2)]
     signs = [torch.randn(8, generator=generator).sign() for _ in range(2)]
@@ -277,7 +278,7 @@ def test_permuting_and_flipping_an_item_is_what_ours_do(generator):
 
 
 def test_an_item_is_changed_by_a_shift_of_its_coordinates_alone(coords):
-    inrs = start_values(SPEC, range(3))
+    inrs = initialize(SPEC, range(3))
     shown = PerItem(inrs.flatten(), SPEC)[1]
     moved = INRBatch(SPEC, tuple(W[None] for W in shown[0]), tuple(b[None] for b in shown[1]))
 
@@ -291,13 +292,13 @@ def test_an_item_is_changed_by_a_shift_of_its_coordinates_alone(coords):
 
 
 def test_state_dicts_stack_to_the_batch_that_they_are_of():
-    inrs = start_values(SPEC, range(4))
+    inrs = initialize(SPEC, range(4))
 
     assert torch.equal(stack(state_dicts(inrs), SPEC).flatten(), inrs.flatten())
 
 
 def test_the_published_alignment_finds_what_ours_finds(generator):
-    fixed = start_values(SPEC, range(6))
+    fixed = initialize(SPEC, range(6))
     moving = PermuteNeurons()(fixed, generator)
 
     ours = match_neurons(moving, fixed).permutations

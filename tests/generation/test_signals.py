@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.signals import Signal, SignalError, pixel_grid
+from inr_factory.generation.signals import Signal, SignalError
+from inr_factory.inr.pixel_grid import pixel_grid
 
 
 def test_the_grid_goes_row_by_row_from_the_top_left():

@@ -1,13 +1,13 @@
-"""INRs: the flat layout, the forward pass against torch.nn, and start values that depend on their seed alone."""
+"""INR batches: the flat layout, the forward pass against torch.nn, indexing, images and files."""
 
-import math
-
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import INRBatch, start_bounds, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 
 
@@ -84,66 +84,6 @@ def test_the_flat_layout_is_that_of_torch_modules(inrs):
     assert [shape for _, shape in inrs.spec.parameter_shapes] == [tuple(p.shape) for p in modules.parameters()]
 
 
-def test_parameters_have_names_shapes_and_sizes_in_their_order():
-    spec = SirenSpec(3, 2, hidden_dim=4, num_hidden=2)
-
-    assert spec.layer_shapes == ((4, 3), (4, 4), (2, 4))
-    assert spec.parameter_shapes == (
-        ("layers.0.weight", (4, 3)),
-        ("layers.0.bias", (4,)),
-        ("layers.1.weight", (4, 4)),
-        ("layers.1.bias", (4,)),
-        ("layers.2.weight", (2, 4)),
-        ("layers.2.bias", (2,)),
-    )
-    assert spec.parameter_sizes == (12, 4, 16, 4, 8, 2)
-    assert spec.num_parameters == 46
-    assert SirenSpec(2, 1).num_parameters == 1185, "the field's 2-32-32-1"
-
-
-def test_the_spec_goes_through_a_dictionary(inrs):
-    assert SirenSpec.from_dict(inrs.spec.to_dict()) == inrs.spec
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"in_dim": 2, "out_dim": 1, "omega": 3}, "no field 'omega'"),
-        ({"in_dim": 2}, "needs the field 'out_dim'"),
-        ({}, "needs the field 'in_dim', got none"),
-    ],
-)
-def test_a_dictionary_with_other_fields_is_no_spec(fields, message):
-    with pytest.raises(UsageError, match=message):
-        SirenSpec.from_dict(fields)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *[(name, value) for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden") for value in (0, -1, 2.0, True)],
-        ("hidden_dim", 10**12),
-        ("num_hidden", 10**12),
-        ("in_dim", "2"),
-        ("omega_0", 0.0),
-        ("omega_0", -30.0),
-        ("omega_0", math.nan),
-        ("omega_0", math.inf),
-        ("omega_0", "30"),
-        ("output_bias", math.nan),
-        ("output_bias", None),
-        ("start", "sirn"),
-        ("activation", "tanh"),
-    ],
-)
-def test_a_bad_field_of_a_spec_is_told_in_one_line(field, value):
-    with pytest.raises(UsageError, match=field) as caught:
-        SirenSpec(**{"in_dim": 2, "out_dim": 1, field: value})
-
-    assert "\n" not in str(caught.value)
-    assert str(value) in str(caught.value)
-
-
 def test_tensors_of_another_shape_are_no_batch(inrs):
     spec, weights, biases = inrs.spec, inrs.weights, inrs.biases
 
@@ -162,9 +102,9 @@ def test_tensors_of_another_shape_are_no_batch(inrs):
 
 
 def test_coords_of_another_dimension_are_refused(inrs):
-    with pytest.raises(UsageError, match="coords must be"):
+    with pytest.raises(UsageError, match="coords must have the shape"):
         inrs(torch.zeros(4, inrs.spec.in_dim + 1))
-    with pytest.raises(UsageError, match="coords must be"):
+    with pytest.raises(UsageError, match="coords must have the shape"):
         inrs(torch.zeros(inrs.spec.in_dim))
 
 
@@ -176,7 +116,7 @@ def test_a_batch_of_none_works(inrs, coords):
         assert batch.flatten().shape == (0, inrs.spec.num_parameters)
         assert batch(coords).shape == (0, 64, inrs.spec.out_dim)
     assert torch.equal(INRBatch.cat([none, inrs, none]).flatten(), inrs.flatten())
-    assert len(start_values(inrs.spec, [])) == 0
+    assert len(initialize(inrs.spec, [])) == 0
 
 
 def test_select_and_cat_keep_the_order_they_are_given(inrs):
@@ -189,7 +129,7 @@ def test_select_and_cat_keep_the_order_they_are_given(inrs):
 
 
 def test_inrs_that_differ_in_their_output_bias_alone_are_not_stacked():
-    one, other = (start_values(SirenSpec(2, 1, 4, output_bias=bias), [0]) for bias in (0.0, 0.5))
+    one, other = (initialize(SirenSpec(2, 1, 4, output_bias=bias), [0]) for bias in (0.0, 0.5))
 
     with pytest.raises(UsageError, match=r"output_bias=0\.0.* and .*output_bias=0\.5"):
         INRBatch.cat([one, other])
@@ -201,69 +141,6 @@ def test_to_another_type_keeps_the_numbers(inrs, coords):
     assert double.dtype == torch.float64
     assert double(coords.double()).dtype == torch.float64
     assert torch.equal(double.to(torch.float32).flatten(), inrs.flatten())
-
-
-@pytest.mark.parametrize("start", ["siren", "dwsnets", "linear"])
-def test_start_values_come_from_their_seed_alone(start):
-    spec = SirenSpec(2, 1, hidden_dim=4, start=start)
-
-    together = start_values(spec, [5, 0, 2**63 - 1, 77]).flatten()
-
-    for row, seed in enumerate([5, 0, 2**63 - 1, 77]):
-        assert torch.equal(start_values(spec, [seed]).flatten()[0], together[row])
-    assert torch.equal(start_values(spec, [77, 2**63 - 1, 0, 5]).flatten(), together.flip(0))
-    assert len(torch.unique(together, dim=0)) == 4
-    for other in (6, 5 + 2**32, 5 + 2**62):
-        assert not torch.equal(start_values(spec, [other]).flatten()[0], together[0])
-
-
-def test_start_values_leave_the_global_generator_alone():
-    state = torch.get_rng_state()
-
-    start_values(SirenSpec(2, 1, hidden_dim=4), range(3))
-
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_start_values_are_the_same_in_every_version():
-    """Data sets are made again from these: whoever changes them changes every set that was published."""
-    spec = SirenSpec(1, 1, hidden_dim=2, num_hidden=1, start="linear")
-
-    uniform = start_values(spec, [12345]).flatten()[0] / start_bounds(spec)
-
-    known = [-0.8840746, 0.2927604, 0.0895201, 0.5485351, 0.9234657, 0.5728725, 0.6894431]
-    torch.testing.assert_close(uniform, torch.tensor(known), atol=1e-6, rtol=0)
-
-
-def sine(inputs, omega_0):
-    return math.sqrt(6 / inputs) / omega_0
-
-
-@pytest.mark.parametrize("omega_0", [30.0, 7.0])
-@pytest.mark.parametrize(
-    ("start", "weights", "biases"),
-    [
-        ("siren", (lambda w: 1 / 3, lambda w: sine(4, w), lambda w: sine(4, w)), (3**-0.5, 0.5, 0.5)),
-        ("dwsnets", (lambda w: sine(3, w), lambda w: sine(4, w), lambda w: 0.5), (0.0, 0.0, 0.5)),
-        ("linear", (lambda w: 3**-0.5, lambda w: 0.5, lambda w: 0.5), (3**-0.5, 0.5, 0.5)),
-    ],
-)
-def test_start_values_are_uniform_within_the_bounds_of_their_convention(start, weights, biases, omega_0):
-    spec = SirenSpec(3, 2, hidden_dim=4, num_hidden=2, omega_0=omega_0, start=start)
-
-    inrs = start_values(spec, range(600))
-
-    bounds = [bound(omega_0) for bound in weights] + list(biases)
-    for values, bound in zip(inrs.weights + inrs.biases, bounds, strict=True):
-        if bound == 0:
-            assert not values.any()
-            continue
-        scaled = (values / bound).flatten()
-        assert float(scaled.abs().max()) <= 1 + 1e-6
-        assert float(scaled.min()) < -0.98, "the bound is not reached"
-        assert float(scaled.max()) > 0.98, "the bound is not reached"
-        counts = torch.histc(scaled, bins=4, min=-1, max=1) / len(scaled)
-        torch.testing.assert_close(counts, torch.full((4,), 0.25), atol=0.05, rtol=0)
 
 
 def test_the_last_activations_are_the_values_and_the_first_the_coords(inrs, coords):
@@ -279,3 +156,122 @@ def test_the_last_activations_are_the_values_and_the_first_the_coords(inrs, coor
         atol=1e-5,
         rtol=0,
     )
+
+
+@pytest.fixture
+def batch():
+    return initialize(SirenSpec(2, 3, hidden_dim=4), range(5))
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (0, [0]),
+        (-1, [4]),
+        (np.int64(2), [2]),
+        (torch.tensor(3), [3]),
+        (np.array(3), [3]),
+        (slice(1, None, 2), [1, 3]),
+        (slice(7, 9), []),
+        ([4, -5, 4], [4, 0, 4]),
+        ([], []),
+        (np.array([2, 1], np.uint16), [2, 1]),
+        (torch.tensor([2, 1], dtype=torch.int32), [2, 1]),
+        (torch.tensor([True, False, False, True, False]), [0, 3]),
+        (np.array([False, False, False, False, True]), [4]),
+    ],
+    ids=repr,
+)
+def test_an_index_gives_a_batch_of_those_inrs(batch, index, rows):
+    chosen = batch[index]
+
+    assert isinstance(chosen, INRBatch)
+    assert torch.equal(chosen.flatten(), batch.flatten()[rows])
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (5, r"index 5 is out of range for a batch of 5 INRs; use -5 to 4$"),
+        (-6, "index -6 is out of range"),
+        ([0, 9, -7], "index -7 is out of range"),
+        (True, "indexed by whole numbers, slices or masks, got bool 'True'"),
+        (1.0, "got float '1.0'"),
+        ((0, 1), "got tuple"),
+        (None, "got NoneType"),
+        ("first", "got str 'first'"),
+        ([0.5], r"got torch.float64 \(1,\)"),
+        ([[0], [1]], r"got torch.int64 \(2, 1\)"),
+        ([True, False], r"a mask \(5,\), got torch.bool \(2,\)"),
+    ],
+    ids=str,
+)
+def test_a_wrong_index_is_refused_in_one_line(batch, index, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        batch[index]
+
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="it is empty"):
+        batch[:0][0]
+
+
+def test_a_batch_is_iterated_by_batches_of_one(batch):
+    rows = list(batch)
+
+    assert [len(row) for row in rows] == [1] * 5
+    assert torch.equal(INRBatch.cat(rows).flatten(), batch.flatten())
+    assert rows[2].weights[0].data_ptr() == batch.weights[0][2].data_ptr(), "a row was copied"
+    assert repr(rows[0]) == "INRBatch(1 x 2-4-4-3, omega_0 30, siren start, torch.float32 on cpu)"
+
+
+def test_images_are_the_values_on_the_pixel_grid(batch):
+    images = batch.images(3, np.int64(4))
+
+    assert images.shape == (5, 3, 4, 3)
+    torch.testing.assert_close(images[:, 0, -1], batch(torch.tensor([[1.0, -1.0]]))[:, 0])
+    torch.testing.assert_close(images[:, 2, 0], batch([[-1, 1]])[:, 0])
+    assert batch.to(torch.float64).images(2, 2).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((0, 3), "height must be a positive whole number, got 0"),
+        ((3, 2.0), "width must be"),
+        ((True, 1), "height must"),
+    ],
+)
+def test_sizes_of_images_are_checked(batch, size, message):
+    with pytest.raises(UsageError, match=message):
+        batch.images(*size)
+    with pytest.raises(UsageError, match="INRs with 2 inputs, these have 3; call them with coords"):
+        initialize(SirenSpec(3, 1, hidden_dim=4), [0]).images(2, 2)
+
+
+def test_numpy_arrays_are_accepted(batch):
+    weights, biases = ([part.numpy() for part in parts] for parts in (batch.weights, batch.biases))
+    coords = np.linspace(-1, 1, 8).reshape(4, 2)
+
+    again = INRBatch(batch.spec, weights, biases)
+
+    assert torch.equal(again.flatten(), batch.flatten())
+    assert torch.equal(INRBatch.from_flat(batch.spec, batch.flatten().numpy()).flatten(), batch.flatten())
+    assert torch.equal(again(coords), batch(torch.from_numpy(coords).float()))
+    assert again(coords.tolist()).dtype == torch.float32
+
+
+def test_tensors_of_several_types_or_devices_are_no_batch(batch):
+    with pytest.raises(UsageError, match=r"must be torch.float32 on cpu, layer 1 has torch.float64 on cpu and"):
+        INRBatch(batch.spec, (batch.weights[0], batch.weights[1].double(), batch.weights[2]), batch.biases)
+    with pytest.raises(
+        UsageError, match=r"torch.float32 on cpu, layer 0 has torch.float32 on cpu and torch.float32 on meta"
+    ):
+        INRBatch(batch.spec, batch.weights, (batch.biases[0].to("meta"), *batch.biases[1:]))
+    with pytest.raises(UsageError, match="weights of layer 2 must be an array of numbers, got str"):
+        INRBatch(batch.spec, (*batch.weights[:2], "zeros"), batch.biases)
+    with pytest.raises(UsageError, match=r"layer 0 of .* needs weights"):
+        INRBatch(batch.spec, (torch.tensor(0.0), *batch.weights[1:]), batch.biases)
+    with pytest.raises(UsageError, match="at least one batch"):
+        INRBatch.cat([])
+    with pytest.raises(UsageError, match="coords must be on cpu, got a tensor on meta"):
+        batch(torch.zeros(1, 2, device="meta"))

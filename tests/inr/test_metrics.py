@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.metrics import psnr_of_mse, psnr_of_mse
+from inr_factory.inr.metrics import psnr, psnr_of_mse
 
 
 def test_psnr_follows_its_formula():
@@ -29,11 +29,11 @@ def test_psnr_is_that_of_scikit_image(generator):
     a, b = torch.rand(2, 3, 8, 8, 1, generator=generator)
     for data_range in (1.0, 2.5):
         expected = peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=data_range)
-        assert psnr_of_mse(a, b, data_range) == psnr_of_mse(a.numpy(), b, data_range) == pytest.approx(expected, abs=1e-4)
-    assert psnr_of_mse(a, a) == math.inf
+        assert psnr(a, b, data_range) == psnr(a.numpy(), b, data_range) == pytest.approx(expected, abs=1e-4)
+    assert psnr(a, a) == math.inf
     bytes_a, bytes_b = (255 * a).byte().numpy(), (255 * b).byte().numpy()
     expected = peak_signal_noise_ratio(bytes_a, bytes_b)
-    assert psnr_of_mse(bytes_a, bytes_b, data_range=255) == pytest.approx(expected)
+    assert psnr(bytes_a, bytes_b, data_range=255) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_psnr_is_that_of_scikit_image(generator):
 )
 def test_psnr_refuses_what_it_cannot_compare_in_one_line(arguments, message):
     with pytest.raises(UsageError, match=message):
-        psnr_of_mse(*arguments)
+        psnr(*arguments)

@@ -15,8 +15,9 @@ from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import load_recipe
-from inr_factory.generation.signals import pixel_grid
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.conventions import CONVENTIONS, TARGETS, complete_convention, from_convention, to_convention
 from inr_factory.interop.export import FORMATS, export_folder
@@ -153,7 +154,7 @@ def test_a_set_that_came_back_with_its_sidecar_can_be_given_more_views(digits, t
 @pytest.mark.parametrize("omega_0", [30.0, 7.0])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_row_column_order_and_signed_targets_go_to_ours_and_back_without_rounding(omega_0, channels):
-    theirs = start_values(SirenSpec(2, channels, hidden_dim=8, omega_0=omega_0), range(5))
+    theirs = initialize(SirenSpec(2, channels, hidden_dim=8, omega_0=omega_0), range(5))
     convention = replace(CONVENTIONS["nfn"], omega_0=omega_0)
 
     ours = from_convention(theirs, convention)
@@ -165,12 +166,12 @@ def test_row_column_order_and_signed_targets_go_to_ours_and_back_without_roundin
 
 
 def test_standardised_targets_go_to_ours_but_not_bit_by_bit_back():
-    theirs = start_values(SirenSpec(2, 3, hidden_dim=8), range(5))
+    theirs = initialize(SirenSpec(2, 3, hidden_dim=8), range(5))
     convention = CONVENTIONS["implicit-zoo"]
     ours = from_convention(theirs, convention)
     mean, std = (torch.tensor(side) for side in (TARGETS["imagenet"].mean, TARGETS["imagenet"].std))
     torch.testing.assert_close(ours(pixel_grid(6, 6)), theirs(pixel_grid(6, 6)) * std + mean, atol=1e-6, rtol=0)
-    assert to_convention(start_values(replace(ours.spec, start="siren"), range(5)), convention) is None
+    assert to_convention(initialize(replace(ours.spec, start="siren"), range(5)), convention) is None
 
 
 def test_targets_may_be_given_as_means_and_standard_deviations():
@@ -193,7 +194,7 @@ def test_an_export_is_refused_in_a_convention_that_it_reaches_only_by_rounding(r
 
 
 def test_dws_tuples_state_dicts_and_graphs_hold_the_same_numbers():
-    inrs = start_values(SirenSpec(2, 3, hidden_dim=5, num_hidden=2), range(4))
+    inrs = initialize(SirenSpec(2, 3, hidden_dim=5, num_hidden=2), range(4))
     weights, biases = dws_tuples(inrs)
     assert [tuple(w.shape) for w in weights] == [(4, 2, 5, 1), (4, 5, 5, 1), (4, 5, 3, 1)]
     assert [tuple(b.shape) for b in biases] == [(4, 5, 1), (4, 5, 1), (4, 3, 1)]
@@ -211,7 +212,7 @@ def test_dws_tuples_state_dicts_and_graphs_hold_the_same_numbers():
 
 
 def test_a_graph_computes_what_its_inr_does():
-    inrs = start_values(SirenSpec(2, 1, hidden_dim=6, omega_0=7.0, output_bias=0.5), range(2))
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=6, omega_0=7.0, output_bias=0.5), range(2))
     for row, graph in enumerate(to_pyg(inrs)):
         values = torch.zeros(graph.num_nodes)
         values[:2] = torch.tensor([0.3, -0.6])

@@ -13,7 +13,8 @@ from support.small_sets import SPEC, make_set, psnr_of
 from inr_factory.cli.main import run
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import check_recipe
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons
 from inr_factory.reporting import html as page
@@ -194,7 +195,7 @@ def inrs_of(weights):
 
 
 def test_layer_statistics_are_those_of_all_inrs_together():
-    inrs = start_values(SPEC, range(6))
+    inrs = initialize(SPEC, range(6))
     layers = layer_statistics(inrs)
     assert [layer.name for layer in layers] == [
         f"layer {n}, {what}" for n in (1, 2, 3) for what in ("weights", "biases")
@@ -205,7 +206,7 @@ def test_layer_statistics_are_those_of_all_inrs_together():
 
 
 def test_published_spreads_stand_beside_inrs_of_their_shape():
-    layers = layer_statistics(start_values(SirenSpec(2, 1), range(3)))
+    layers = layer_statistics(initialize(SirenSpec(2, 1), range(3)))
     assert [layer.published["Fashion-MNIST"] for layer in layers[0::2]] == list(
         PUBLISHED["dwsnets_fashion_mnist"].weights
     )
@@ -213,7 +214,7 @@ def test_published_spreads_stand_beside_inrs_of_their_shape():
 
 
 def test_hidden_copies_are_far_as_fitted_and_found_by_alignment():
-    inrs = start_values(SPEC, range(8))
+    inrs = initialize(SPEC, range(8))
     copies = FlipSigns()(PermuteNeurons()(inrs, torch.Generator().manual_seed(1)), torch.Generator().manual_seed(2))
     found = {d.name: d for d in view_distances(Sample(inrs, np.zeros(8, np.int64), copies, (0, 1)))}
     assert set(found) == {"as fitted", "canonical", "aligned"}
@@ -222,7 +223,7 @@ def test_hidden_copies_are_far_as_fitted_and_found_by_alignment():
 
 
 def test_relu_inrs_have_no_canonical_form():
-    inrs = start_values(SirenSpec(2, 1, hidden_dim=4, activation="relu", start="linear"), range(8))
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=4, activation="relu", start="linear"), range(8))
     sample = Sample(inrs, np.zeros(8, np.int64), inrs, (0, 1))
     assert [d.name for d in view_distances(sample)] == [m.name for m in weight_maps(sample)] == ["as fitted", "aligned"]
 

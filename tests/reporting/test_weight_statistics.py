@@ -10,7 +10,8 @@ from support.paths import DATASETS
 from support.small_sets import SPEC, make_set, weights_of
 
 from inr_factory.cli.main import run
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.reporting.weight_statistics import PUBLISHED, Spreads, measure_set, measure_spreads, spec_differences
 
 STATISTICS = DATASETS / "peer_inr_files/neural-graphs/mnist_statistics.pth"
@@ -18,14 +19,14 @@ STATISTICS = DATASETS / "peer_inr_files/neural-graphs/mnist_statistics.pth"
 
 def test_spreads_are_the_standard_deviations_of_start_values(generator):
     spec = replace(SPEC, hidden_dim=16, start="dwsnets", omega_0=30.0)
-    spreads = measure_spreads(start_values(spec, range(400)))
+    spreads = measure_spreads(initialize(spec, range(400)))
     bounds = [(6 / 2) ** 0.5 / 30, (6 / 16) ** 0.5 / 30, 16**-0.5]
     np.testing.assert_allclose(spreads.weights, np.array(bounds) / 3**0.5, rtol=0.03)
     assert spreads.biases[:2] == (0.0, 0.0)
 
 
 def test_a_spread_is_over_inrs_not_over_the_numbers_of_one():
-    one = start_values(SPEC, [1])
+    one = initialize(SPEC, [1])
     same = INRBatch.cat([one, one, one])
     assert max(measure_spreads(same).weights) < 1e-7
 

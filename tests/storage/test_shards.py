@@ -19,7 +19,7 @@ from support.shard_files import (
 )
 
 from inr_factory.errors import IntegrityError
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.storage.manifest import Quarantined
 from inr_factory.storage.shards import COLUMN_TYPES, ShardReader, row_checksums, write_shard
 
@@ -95,7 +95,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 def test_weights_are_laid_out_as_the_attributes_say(tmp_path, entry):
     shard = ShardReader(tmp_path, entry)
-    inrs = start_values(SPEC, range(5))
+    inrs = initialize(SPEC, range(5))
     parts = [part for pair in zip(inrs.weights, inrs.biases, strict=True) for part in pair]
 
     layout = json.loads(shard.attributes["parameters"])

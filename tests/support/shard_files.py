@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import Quarantined
 from inr_factory.storage.shards import write_shard
@@ -26,7 +26,7 @@ def columns_of(rows, object_ids=None):
     """Every column that a shard has, and a fact, each row with numbers of its own."""
     number = np.arange(rows)
     return {
-        "weights": start_values(SPEC, range(rows)).flatten().numpy(),
+        "weights": initialize(SPEC, range(rows)).flatten().numpy(),
         "label": number % 3,
         "object_id": np.array(object_ids or [f"train-{row}" for row in range(rows)], dtype=object),
         "view": np.full(rows, 1),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry, SourceRecord, SplitRecord, ViewKey
 from inr_factory.storage.manifest_file import update_manifest
@@ -19,7 +19,7 @@ OBJECTS = {"train": 14, "val": 5}
 
 def weights_of(spec: SirenSpec, object_id: str, view: int) -> torch.Tensor:
     """(D,): what every small set holds for this view of this object."""
-    return start_values(spec, [ViewKey(object_id, view).seed(0)]).flatten()[0]
+    return initialize(spec, [ViewKey(object_id, view).seed(0)]).flatten()[0]
 
 
 def psnr_of(object_id: str, view: int) -> float:
@@ -82,7 +82,7 @@ def _write(
     names = [name for name in names if (name, view) not in quarantine]
     seeds = [ViewKey(name, view).seed(0) for name in names]
     columns = {
-        "weights": start_values(spec, seeds).flatten().numpy(),
+        "weights": initialize(spec, seeds).flatten().numpy(),
         "label": np.array([label_of(name, classes) for name in names]),
         "object_id": np.array(names, dtype=np.str_),
         "view": np.full(len(names), view),

@@ -17,8 +17,9 @@ from inr_factory.generation.fitting.initial_values import InitialValues, initial
 from inr_factory.generation.fitting.optimizers import AdamSettings
 from inr_factory.generation.fitting.slots import FitRequest
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Signal, pixel_grid
+from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 

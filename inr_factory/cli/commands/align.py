@@ -61,7 +61,7 @@ def augment_report(
     import numpy as np
     import torch
 
-    from inr_factory.generation.signals import pixel_grid
+    from inr_factory.inr.pixel_grid import pixel_grid
     from inr_factory.learning.data.dataset import INRDataset
     from inr_factory.reporting.augmentation_report import (
         HIDDEN_BY,

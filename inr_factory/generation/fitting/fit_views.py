@@ -19,7 +19,8 @@ from inr_factory.generation.fitting.slots import FinishedFit, FitRequest, shuffl
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import Quarantined, ViewKey
 from inr_factory.storage.shards import STATUS
@@ -127,7 +128,7 @@ def _initial_values_only(
         on_progress(Tally(len(keys), len(keys)))
     return FittedViews(
         keys=tuple(keys),
-        inrs=start_values(spec, seeds),
+        inrs=initialize(spec, seeds),
         seeds=np.array(seeds, dtype=np.int64),
         psnr=zeros.astype(np.float32),
         loss=np.ones(len(keys), dtype=np.float32),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 
 SAMPLE = 64  # INRs whose initial values give the default targets
@@ -36,7 +36,7 @@ def scope_of(spec: SirenSpec, config: FitConfig) -> Scope | None:
         return None
     layers = spec.num_hidden + 1
     if config.scope_std is None:
-        initial = start_values(spec, range(SAMPLE))
+        initial = initialize(spec, range(SAMPLE))
         return Scope(config.scope, tuple(float(W.std()) for W in initial.weights))
     if len(config.scope_std) != layers:
         raise UsageError(f"fit.scope_std needs a number for each of {layers} layers, got {len(config.scope_std)}")

@@ -57,7 +57,9 @@ def render_shards(
             loss = mean_squared_errors(inrs, signals).numpy()
             peak = torch.tensor([signal.peak for signal in signals])
             stored = shard.column("loss")
-            rendered, recorded = (psnr_of_mse(torch.from_numpy(np.maximum(x, 1e-20)), peak).numpy() for x in (loss, stored))
+            rendered, recorded = (
+                psnr_of_mse(torch.from_numpy(np.maximum(x, 1e-20)), peak).numpy() for x in (loss, stored)
+            )
             levels.append(rendered)
             gaps.append(float(np.abs(rendered - recorded).max(initial=0.0)))
             gap = np.abs(np.sqrt(loss) - np.sqrt(stored))

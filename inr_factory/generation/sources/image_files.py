@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import needs_extra, one_line
 from inr_factory.generation.recipe import ImageSource
-from inr_factory.generation.signals import Signal, SignalError, pixel_grid
+from inr_factory.generation.signals import Signal, SignalError
+from inr_factory.inr.pixel_grid import pixel_grid
 
 if TYPE_CHECKING:
     with needs_extra("images"):

@@ -12,9 +12,11 @@ from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Signal, pixel_grid
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.metrics import psnr_of_mse
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -58,7 +60,7 @@ def test_every_engine_makes_the_steps_of_a_plain_pytorch_loop(spec, engine):
     fitted = fit_views(spec, keys(3), signals, config, run_seed=5)
 
     for at, (key, signal) in enumerate(zip(keys(3), signals, strict=True)):
-        parameter = nn.Parameter(start_values(spec, [key.seed(5)]).flatten())
+        parameter = nn.Parameter(initialize(spec, [key.seed(5)]).flatten())
         optimizer = torch.optim.Adam([parameter], lr=2e-3)
         for _ in range(20):
             optimizer.zero_grad()
@@ -269,7 +271,7 @@ def test_steps_on_some_points_are_those_of_a_plain_loop_over_the_same_batches(fi
     fitted = fit_views(spec, [key], [signal], config, run_seed=5)
 
     mixed = shuffle_points(signal, key.seed(5))
-    parameter = nn.Parameter(start_values(spec, [key.seed(5)]).flatten())
+    parameter = nn.Parameter(initialize(spec, [key.seed(5)]).flatten())
     optimizer = torch.optim.Adam([parameter], lr=2e-3)
     for step in range(13):
         some = (torch.arange(50) + 50 * step) % 120
@@ -315,6 +317,6 @@ def test_the_engine_that_fits_nothing_gives_the_start_values():
     fitted = fit_views(SPEC, keys(3), waves(3), config, run_seed=5, on_progress=told.append)
 
     assert fitted.keys == tuple(keys(3))
-    assert torch.equal(fitted.inrs.flatten(), start_values(SPEC, [key.seed(5) for key in keys(3)]).flatten())
+    assert torch.equal(fitted.inrs.flatten(), initialize(SPEC, [key.seed(5) for key in keys(3)]).flatten())
     assert fitted.steps.tolist() == [0, 0, 0]
     assert told == [Tally(3, 3)]

@@ -8,8 +8,9 @@ from support.signals import cloud, smooth
 
 from inr_factory.generation.fitting.initial_values import InitialValues, initial_weights
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Signal, pixel_grid
-from inr_factory.inr.batch import start_values
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -26,7 +27,7 @@ def test_initial_values_depend_on_seed_and_signal_only():
     assert torch.equal(initial_weights(SPEC, 5, image(), sprint), initial_weights(SPEC, 5, image(), sprint))
     assert not torch.equal(initial_weights(SPEC, 5, image(), sprint), initial_weights(SPEC, 6, image(), sprint))
     plain = initial_weights(SPEC, 5, image(), FitConfig())
-    assert torch.equal(plain, start_values(SPEC, [5]).flatten()[0])
+    assert torch.equal(plain, initialize(SPEC, [5]).flatten()[0])
 
 
 def test_a_larger_ridge_starts_with_smaller_weights():

@@ -5,8 +5,9 @@ import torch
 from support.signals import smooth
 
 from inr_factory.generation.fitting.least_squares import solve_last_layers
-from inr_factory.generation.signals import pixel_grid
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 
 SPECS = [
@@ -26,7 +27,7 @@ def objective(inr, signal):
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_no_other_last_layer_fits_better(spec):
-    signal, inr = smooth(pixel_grid(9, 9), spec.out_dim), start_values(spec, [3])
+    signal, inr = smooth(pixel_grid(9, 9), spec.out_dim), initialize(spec, [3])
     flat = solve_last_layers(spec, inr.flatten(), signal.coords, signal.targets[None], "values", RIDGE)
     solved = INRBatch.from_flat(spec, flat)
     best, size = objective(solved, signal), spec.hidden_dim * spec.out_dim + spec.out_dim
@@ -41,7 +42,7 @@ def test_no_other_last_layer_fits_better(spec):
 
 def test_the_sums_over_chunks_of_points_give_the_same_solution():
     spec, signal = SPECS[1], smooth(pixel_grid(9, 9), 3)
-    flat, targets = start_values(spec, [3, 4]).flatten(), torch.stack([signal.targets, 1 - signal.targets])
+    flat, targets = initialize(spec, [3, 4]).flatten(), torch.stack([signal.targets, 1 - signal.targets])
     complete = solve_last_layers(spec, flat, signal.coords, targets, "values", RIDGE)
     chunked = solve_last_layers(spec, flat, signal.coords, targets, "values", RIDGE, chunk=10)
     torch.testing.assert_close(chunked, complete)

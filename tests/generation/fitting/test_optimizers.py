@@ -7,7 +7,7 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.optimizers import adam_settings
 from inr_factory.generation.recipe import FitConfig, check_recipe
-from inr_factory.generation.signals import pixel_grid
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 

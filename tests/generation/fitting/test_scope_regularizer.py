@@ -11,8 +11,9 @@ from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Signal, pixel_grid
-from inr_factory.inr.batch import start_values
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -60,7 +61,7 @@ def test_a_strong_scope_sets_the_spreads(engine):
 
 def test_the_divergence_is_that_of_two_normal_distributions():
     spec = SirenSpec(2, 1, hidden_dim=8)
-    flat, scope = start_values(spec, [3]).flatten()[0], Scope(2.0, (0.3, 0.1, 0.4))
+    flat, scope = initialize(spec, [3]).flatten()[0], Scope(2.0, (0.3, 0.1, 0.4))
     parts = torch.split(flat, list(spec.parameter_sizes))[::2]
     pairs = [
         torch.distributions.kl_divergence(

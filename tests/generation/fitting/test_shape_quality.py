@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from inr_factory.generation.fitting.shape_quality import measure_quality
-from inr_factory.generation.signals import Signal, Truth, pixel_grid
+from inr_factory.generation.signals import Signal, Truth
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 
 SIZE = 0.5

@@ -12,7 +12,8 @@ from inr_factory.generation.geometry.surface_metrics import (
     mean_distance_error,
     nearest_distances,
 )
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 
 SIZE = 0.5
@@ -56,7 +57,7 @@ def test_an_inr_that_is_not_finite_has_no_surface():
 
 @pytest.mark.parametrize("omega_0", [30.0, 7.0])
 def test_the_grid_goes_by_x_then_y_then_z(omega_0):
-    inr = start_values(SirenSpec(3, 1, hidden_dim=8, omega_0=omega_0), [0])
+    inr = initialize(SirenSpec(3, 1, hidden_dim=8, omega_0=omega_0), [0])
     axis = torch.linspace(-1, 1, 44)  # more points than are asked at once
 
     values = field_grid(inr, 44)

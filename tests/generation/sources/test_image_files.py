@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.images import COLOURS, GREYS, digits, encoded, folder, only, picture_of, put, save
 
-from inr_factory.generation.signals import SignalError, pixel_grid
+from inr_factory.generation.signals import SignalError
 from inr_factory.generation.sources.image_files import FORMATS
+from inr_factory.inr.pixel_grid import pixel_grid
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, colour: int = 2) -> bytes:

@@ -6,8 +6,8 @@ import torch
 from support.small_sets import make_set
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.signals import pixel_grid
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.learning.alignment.aligned_dataset import align_dataset, find_template
 from inr_factory.learning.alignment.weight_matching import relative_distance
 from inr_factory.learning.data.dataset import INRDataset

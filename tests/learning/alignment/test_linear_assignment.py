@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment import linear_assignment
 from inr_factory.learning.alignment.weight_matching import solve_assignments
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def _gains_of_neurons(count):
-    first, second = (start_values(SirenSpec(2, 1, hidden_dim=count), seeds) for seeds in (range(20), range(20, 40)))
+    first, second = (initialize(SirenSpec(2, 1, hidden_dim=count), seeds) for seeds in (range(20), range(20, 40)))
     return torch.bmm(first.weights[1], second.weights[1].mT)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import MixUp, draw_lam, draw_partners, mix, parse_mixup
 from inr_factory.learning.alignment.weight_matching import align, relative_distance
@@ -64,7 +64,7 @@ def test_lam_one_gives_the_input_back_bit_for_bit(match, inrs, targets, generato
 
 
 def test_mix_is_exact_at_both_ends(inrs):
-    partners = start_values(inrs.spec, range(10, 15))
+    partners = initialize(inrs.spec, range(10, 15))
 
     assert torch.equal(mix(inrs, partners, torch.ones(5)).flatten(), inrs.flatten())
     assert torch.equal(mix(inrs, partners, torch.zeros(5)).flatten(), partners.flatten())
@@ -139,7 +139,7 @@ def test_alpha_one_is_uniform(generator):
 
 
 def test_aligned_midpoints_stay_nearer_to_both(inrs, generator):
-    many, partners = start_values(inrs.spec, range(20)), start_values(inrs.spec, range(50, 70))
+    many, partners = initialize(inrs.spec, range(20)), initialize(inrs.spec, range(50, 70))
     half = torch.full((20,), 0.5)
 
     aligned = align(partners, many, "phase")
@@ -192,13 +192,13 @@ def test_one_inr_alone_and_none_at_all_are_mixed_with_themselves(match, generato
     spec = SirenSpec(2, 1, hidden_dim=8)
 
     for count in (0, 1):
-        inrs = start_values(spec, range(count))
+        inrs = initialize(spec, range(count))
         mixed, targets = MixUp(match=match)(inrs, torch.ones(count, 3), generator)
         assert len(mixed) == len(targets) == count
 
 
 def test_the_midpoint_is_the_default_and_one_partner_serves_all(inrs):
-    partner = start_values(inrs.spec, [77])
+    partner = initialize(inrs.spec, [77])
     expected = (inrs.flatten() + partner.flatten()) / 2
 
     torch.testing.assert_close(mix(inrs, partner).flatten(), expected)

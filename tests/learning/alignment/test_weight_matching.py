@@ -8,7 +8,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment import weight_matching as alignment
 from inr_factory.learning.alignment.weight_matching import align, match_neurons, relative_distance, solve_assignments
@@ -25,12 +26,12 @@ MOVES = {
 
 def others(inrs):
     """As many INRs of the same spec, started independently."""
-    return start_values(inrs.spec, range(100, 100 + len(inrs)))
+    return initialize(inrs.spec, range(100, 100 + len(inrs)))
 
 
 @pytest.mark.parametrize("match", MATCHES)
 def test_a_moved_copy_comes_back(match, inrs, generator):
-    many = start_values(inrs.spec, range(40))
+    many = initialize(inrs.spec, range(40))
     moved = MOVES[match](many, generator)
     assert float(relative_distance(moved, many).min()) > 0.5
 
@@ -83,7 +84,7 @@ def test_the_moves_are_permutations_signs_and_whole_half_turns_that_give_the_res
 @pytest.mark.parametrize("match", MATCHES)
 def test_one_hidden_layer_is_matched_to_the_very_best(match):
     spec = SirenSpec(2, 1, hidden_dim=4, num_hidden=1, omega_0=7.0)
-    moving, fixed = start_values(spec, range(6)), start_values(spec, range(50, 56))
+    moving, fixed = initialize(spec, range(6)), initialize(spec, range(50, 56))
 
     found = relative_distance(align(moving, fixed, match), fixed)
 
@@ -111,7 +112,7 @@ def best_of_one_order(moving, fixed, order, match):
 
 @pytest.mark.parametrize("match", ["permutation", "signed"])
 def test_no_layer_can_be_improved_any_more(match, inrs):
-    fixed = start_values(inrs.spec, range(40))
+    fixed = initialize(inrs.spec, range(40))
     aligned = align(others(fixed), fixed, match)
 
     for layer in range(inrs.spec.num_hidden):
@@ -127,7 +128,7 @@ def test_no_layer_can_be_improved_any_more(match, inrs):
 @pytest.mark.parametrize("match", MATCHES)
 def test_no_inr_comes_out_further_off_than_it_went_in(match):
     # The first pass looks at what comes into a neuron; here that is nearly nothing, and it misleads.
-    fixed = start_values(SirenSpec(2, 1, hidden_dim=8), range(200))
+    fixed = initialize(SirenSpec(2, 1, hidden_dim=8), range(200))
     misleading = PermuteNeurons()(fixed, torch.Generator().manual_seed(0)).weights[0]
     fixed, moving = (
         replace(fixed, weights=(0.05 * first, *fixed.weights[1:]), biases=(0 * fixed.biases[0], *fixed.biases[1:]))
@@ -170,7 +171,7 @@ def test_identical_neurons_do_not_keep_it_going(generator):
     flat = torch.zeros(3, spec.num_parameters)
     flat[1] = 1
 
-    aligned = align(INRBatch.from_flat(spec, flat), start_values(spec, range(3)), "phase")
+    aligned = align(INRBatch.from_flat(spec, flat), initialize(spec, range(3)), "phase")
 
     assert bool(aligned.flatten().isfinite().all())
 

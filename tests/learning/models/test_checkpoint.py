@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.checkpoint import (
     build_from_checkpoint,
@@ -31,7 +31,7 @@ def former(path: Path, points: bool = False) -> Path:
 
 @pytest.mark.parametrize("points", [False, True])
 def test_the_former_name_of_an_encoder_builds_the_same_one(points: bool, tmp_path: Path) -> None:
-    inrs = start_values(SPEC, range(3))
+    inrs = initialize(SPEC, range(3))
     expected = build_classifier("parity", SPEC, 3, seed=1, hidden_dim=4, points=points).eval()
 
     loaded = build_from_checkpoint(former(tmp_path / "best.pt", points))

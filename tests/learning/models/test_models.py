@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.dws import DWSEncoder, DWSLayer, spaces_of
@@ -89,7 +90,7 @@ def permuted(inrs: INRBatch, seed: int = 0, columns: bool = True) -> INRBatch:
 
 def classifier(name: str, spec: SirenSpec, **options: object) -> Classifier:
     """A small one in evaluation mode whose normalizer and batch normalisation have statistics of their own."""
-    normalizer = Normalizer.fit(spec, [start_values(spec, range(20))])
+    normalizer = Normalizer.fit(spec, [initialize(spec, range(20))])
     model = build_classifier(name, spec, 4, normalizer, **SMALL[name], **options).double()
     model(random_inrs(spec, 20, seed=1))
     return model.eval()
@@ -281,7 +282,7 @@ def test_dws_has_the_published_number_of_parameters_at_any_width(
 
 
 def test_the_normalizer_standardises_each_layer_however_the_inrs_are_batched(spec: SirenSpec) -> None:
-    inrs = start_values(spec, range(30))
+    inrs = initialize(spec, range(30))
     whole = Normalizer.fit(spec, [inrs])
     streamed = Normalizer.fit(spec, (inrs.select(slice(begin, begin + 7)) for begin in range(0, 30, 7)))
     before = inrs.flatten()
@@ -298,7 +299,7 @@ def test_the_normalizer_standardises_each_layer_however_the_inrs_are_batched(spe
 
 def test_a_layer_without_spread_is_normalised_to_zero() -> None:
     spec = replace(SPECS[2], start="dwsnets")  # sine biases start at 0
-    inrs = start_values(spec, range(4))
+    inrs = initialize(spec, range(4))
 
     normal = Normalizer.fit(spec, [inrs])(inrs)
 
@@ -400,7 +401,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "dws"])
 def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_does(name):
-    inrs = start_values(SirenSpec(2, 1, hidden_dim=8, omega_0=7.0), range(6))
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=8, omega_0=7.0), range(6))
     moved = ShiftPhases(max_k=1)(FlipSigns()(inrs, torch.Generator().manual_seed(1)), torch.Generator().manual_seed(2))
     reads = {c: build_classifier(name, inrs.spec, 3, canonical=c).eval() for c in (True, False)}
 

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from inr_factory.errors import FactoryError, IntegrityError, PartialError, ResourceError, UsageError
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.checkpoint import build_from_checkpoint, load_checkpoint
 from inr_factory.learning.models.classifier import Classifier, build_classifier
@@ -33,7 +34,7 @@ META = {"classes": ["low", "mid", "high"], "dataset": {"name": "toy"}}
 
 def toy(count: int, first_seed: int = 0) -> tuple[INRBatch, Tensor]:
     """INRs of three classes that differ in the mean of one layer's weights, and their targets (count, 3)."""
-    inrs = start_values(SPEC, range(first_seed, first_seed + count))
+    inrs = initialize(SPEC, range(first_seed, first_seed + count))
     labels = torch.arange(count) % 3
     middle = inrs.weights[1] + 0.15 * (labels - 1)[:, None, None]
     return replace(inrs, weights=(inrs.weights[0], middle, inrs.weights[2])), torch.eye(3)[labels]

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from inr_factory.cli.main import run
 from inr_factory.errors import PartialError, UsageError
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import build_from_checkpoint, initialize_from, load_checkpoint
@@ -57,7 +58,7 @@ def in_order(root: Path, split: str) -> INRLoader:
 
 def encoder(name: str = "dws", canonical: bool = False, **options: Any) -> Contrastive:
     own = {"hidden_dim": 4, "set_layer": "deepsets", "dropout": 0.1} | options if name == "dws" else options
-    normalizer = Normalizer.fit(SPEC, [start_values(SPEC, range(20))])
+    normalizer = Normalizer.fit(SPEC, [initialize(SPEC, range(20))])
     return build_contrastive(name, SPEC, normalizer, canonical=canonical, projection_dim=8, **own)
 
 
@@ -195,7 +196,7 @@ class Objects:
 
     def rows(self, first_seed: int, views: int) -> tuple[INRBatch, Tensor]:
         numbers = torch.arange(12).repeat_interleave(views)
-        inrs = start_values(SPEC, range(first_seed, first_seed + len(numbers)))
+        inrs = initialize(SPEC, range(first_seed, first_seed + len(numbers)))
         middle = inrs.weights[1] + self.means[numbers][:, None, None]
         return replace(inrs, weights=(inrs.weights[0], middle, inrs.weights[2])), torch.eye(3)[numbers // 4]
 
@@ -296,7 +297,7 @@ def test_a_classifier_starts_from_the_encoder_and_the_normalizer(small: Path, tm
     assert not torch.equal(fresh.normalizer.weight_std, model.normalizer.weight_std)
     assert torch.equal(fresh.head.weight, model.head.weight)
     assert initialize_from(fresh, tmp_path / LAST) == told
-    inrs = start_values(SPEC, range(4))
+    inrs = initialize(SPEC, range(4))
     assert torch.equal(model.eval().features(inrs), learned.eval().features(inrs))
     assert torch.equal(model(inrs), fresh.eval()(inrs))
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import build_classifier
 from inr_factory.learning.training.example_reweighting import (
@@ -58,7 +58,7 @@ def test_a_cap_bounds_the_largest():
 
 def test_losses_are_those_of_evaluation_in_order():
     model = build_classifier("dws", SPEC, 3, hidden_dim=4, dropout=0.5).train()
-    inrs, targets = start_values(SPEC, range(5)), F.one_hot(torch.arange(5) % 3, 3).float()
+    inrs, targets = initialize(SPEC, range(5)), F.one_hot(torch.arange(5) % 3, 3).float()
 
     found = losses_of(
         model, [(inrs.select(slice(0, 3)), targets[:3]), (inrs.select(slice(3, 5)), targets[3:])], model.device

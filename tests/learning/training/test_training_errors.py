@@ -73,15 +73,15 @@ def test_labels_outside_the_classes(tmp_path, capfd):
 
 
 def test_weights_that_are_not_numbers(tmp_path, capfd, monkeypatch):
-    import small_sets
+    from support import small_sets
 
     def spoiled(spec, seeds):
         inrs = small_sets_start(spec, seeds)
         inrs.weights[1][0, 0, 0] = np.nan
         return inrs
 
-    small_sets_start = small_sets.start_values
-    monkeypatch.setattr(small_sets, "start_values", spoiled)
+    small_sets_start = small_sets.initialize
+    monkeypatch.setattr(small_sets, "initialize", spoiled)
     make_set(tmp_path / "set", SPEC, objects=SIZES, views=1)
     code, line = line_of(capfd, "train", tmp_path / "set", "--out", tmp_path / "run", *QUICK)
     assert code == 2

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.training.weight_perturbation import ASAM, DAMP, WAT, parse_perturbation
 
@@ -21,7 +21,7 @@ def model():
 
 @pytest.fixture
 def batch():
-    return start_values(SPEC, range(8)), F.one_hot(torch.arange(8) % 3, 3).float()
+    return initialize(SPEC, range(8)), F.one_hot(torch.arange(8) % 3, 3).float()
 
 
 def loss_of(model):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.canonical import Canonicalize, canonicalize
 from inr_factory.learning.transforms.compose import Compose
@@ -101,7 +102,7 @@ def test_biases_within_rounding_of_an_edge_are_fixed_points_too():
     around = 1 + torch.arange(-4, 5) * 2.0**-24
     for omega_0 in torch.linspace(5, 40, 150).tolist():
         spec = SirenSpec(2, 1, hidden_dim=9, num_hidden=1, omega_0=omega_0)
-        inrs = start_values(spec, range(6))
+        inrs = initialize(spec, range(6))
         inrs = INRBatch(spec, inrs.weights, ((edge * math.pi / omega_0 * around).float(), inrs.biases[1]))
 
         form = canonicalize(inrs)
@@ -140,6 +141,6 @@ def test_relu_inrs_are_refused(relu_inrs):
 
 
 def test_float64_inrs_have_a_fixed_point_as_well():
-    inrs = start_values(SirenSpec(2, 1, hidden_dim=8), range(200)).to(torch.float64)
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=8), range(200)).to(torch.float64)
 
     assert equal(canonicalize(canonicalize(inrs)), canonicalize(inrs))

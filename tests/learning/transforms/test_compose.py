@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.compose import (
     TRANSFORMS,
@@ -38,7 +39,7 @@ def batch_for(name, seeds=range(16)):
         activation="relu" if name == "scale_relu" else "sine",
         start="linear" if name == "scale_relu" else "siren",
     )
-    return start_values(spec, seeds)
+    return initialize(spec, seeds)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -100,7 +101,7 @@ def test_a_transform_keeps_the_precision_and_takes_empty_batches(name, generator
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in ("rotate3d", "mix_channels", "scale_relu")])
 def test_a_transform_takes_views_and_inrs_of_one_hidden_neuron(name, generator):
     spec = SirenSpec(2, 1, hidden_dim=1, num_hidden=1)
-    flat = start_values(spec, range(6)).flatten()
+    flat = initialize(spec, range(6)).flatten()
 
     moved = parse_transform(name)(INRBatch.from_flat(spec, flat), generator)
 
@@ -205,7 +206,7 @@ def test_one_of_gives_each_inr_exactly_one(generator):
 
 
 def test_a_transform_that_does_not_fit_is_refused_inside_a_combination(generator):
-    solid = start_values(SirenSpec(3, 1, hidden_dim=8), range(4))
+    solid = initialize(SirenSpec(3, 1, hidden_dim=8), range(4))
 
     with pytest.raises(UsageError, match="rotate2d turns INRs of 2 coordinates"):
         parse_transform("flip+(rotate2d|scale)@1")(solid, generator)

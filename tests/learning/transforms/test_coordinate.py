@@ -6,7 +6,7 @@ import torch
 from support.specs import SPECS
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.coordinate import (
     Reflect,
@@ -53,7 +53,7 @@ def cases(warps):
     return pytest.mark.parametrize(
         ("warp", "inrs"),
         [
-            pytest.param(warp, start_values(spec, range(5)), id=f"{warp} of {spec}")
+            pytest.param(warp, initialize(spec, range(5)), id=f"{warp} of {spec}")
             for warp in warps
             for spec in SPECS
             if fits(warp, spec)
@@ -96,7 +96,7 @@ def test_a_warp_is_not_its_inverse(inrs, coords):
     "warp", [Rotate3D(axis="any"), Rotate3D(axis="x"), Rotate3D(axis="y"), Rotate3D(axis="z")], ids=str
 )
 def test_rotations_are_proper_and_keep_their_axis(warp, generator):
-    inrs = start_values(SirenSpec(3, 1, hidden_dim=2), [1]).select(torch.zeros(4000, dtype=torch.long))
+    inrs = initialize(SirenSpec(3, 1, hidden_dim=2), [1]).select(torch.zeros(4000, dtype=torch.long))
 
     matrix, _ = warp.draw(inrs, generator)
 
@@ -143,7 +143,7 @@ def test_draws_stay_in_their_range_and_fill_it(inrs, generator):
 )
 def test_inrs_of_other_dimensions_are_refused_in_one_line(warp, spec, words, generator):
     with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
-        warp(start_values(spec, [0]), generator)
+        warp(initialize(spec, [0]), generator)
     assert words in str(caught.value)
 
 
@@ -182,7 +182,7 @@ def close(found, expected):
     torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected.copy()), atol=ATOL, rtol=0)
 
 
-PICTURES = start_values(SirenSpec(2, 1, hidden_dim=8, omega_0=7.0, output_bias=0.5), range(3))
+PICTURES = initialize(SirenSpec(2, 1, hidden_dim=8, omega_0=7.0, output_bias=0.5), range(3))
 
 
 def test_rotate2d_turns_pictures_counter_clockwise():
@@ -221,7 +221,7 @@ def test_scale_enlarges_pictures():
     ("z", [1.0, 0, 0.5], [0.0, 1, 0.5]), ("x", [0.5, 1, 0], [0.5, 0, 1]), ("y", [0, 0.5, 1], [1, 0.5, 0]),
 ])  # fmt: skip
 def test_rotate3d_turns_shapes_by_the_right_hand_rule(axis, point, turned):
-    shapes = start_values(SirenSpec(3, 1, hidden_dim=8, omega_0=7.0), range(3))
+    shapes = initialize(SirenSpec(3, 1, hidden_dim=8, omega_0=7.0), range(3))
 
     moved = rotate3d(shapes, degrees=90, axis=axis)
 
@@ -259,7 +259,7 @@ def test_random_transforms_are_the_chosen_ones_with_drawn_numbers(generator):
     ("wrong", "words"),
     [
         (lambda: rotate2d(np.zeros((3, 4))), "rotate2d needs an INRBatch, got numpy.ndarray"),
-        (lambda: rotate2d(start_values(SirenSpec(3, 1), [0])), "for 3 use rotate3d"),
+        (lambda: rotate2d(initialize(SirenSpec(3, 1), [0])), "for 3 use rotate3d"),
         (lambda: rotate3d(PICTURES), "rotate3d turns INRs of 3 coordinates"),
         (lambda: rotate2d(PICTURES, degrees=[1, 2]), "degrees must have the shape () or (3,), got (2,)"),
         (lambda: rotate2d(PICTURES, degrees="ten"), "degrees must be an array of numbers"),

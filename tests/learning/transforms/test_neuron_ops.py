@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.weight_matching import NeuronMatching
 from inr_factory.learning.transforms import neuron_ops
@@ -29,7 +30,7 @@ SPECS = [
 
 def spread(spec, count=6):
     """INRs whose biases lie over several periods, so that phases have to be brought back."""
-    flat = start_values(spec, range(count)).flatten()
+    flat = initialize(spec, range(count)).flatten()
     return INRBatch.from_flat(spec, 2 * flat)
 
 
@@ -143,7 +144,7 @@ def test_gradients_other_types_and_very_wide_inrs_are_left_to_torch():
 
     assert not neuron_ops.supports(INRBatch.from_flat(SPECS[0], leaf))
     assert not neuron_ops.supports(inrs.to(torch.float64))
-    assert not neuron_ops.supports(start_values(SirenSpec(2, 1, hidden_dim=1025, num_hidden=1), [0]))
+    assert not neuron_ops.supports(initialize(SirenSpec(2, 1, hidden_dim=1025, num_hidden=1), [0]))
     canonicalize(INRBatch.from_flat(SPECS[0], leaf)).flatten().sum().backward()
     assert leaf.grad is not None
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import INRBatch, start_values
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.noise import (
     Dropout,
@@ -17,7 +18,7 @@ WIDE = SirenSpec(2, 1, hidden_dim=64)
 
 
 def test_noise_has_the_share_of_each_layers_own_deviation(generator):
-    inrs = start_values(WIDE, range(3))
+    inrs = initialize(WIDE, range(3))
     scaled = INRBatch.from_flat(WIDE, inrs.flatten() * torch.tensor([[1.0], [10.0], [0.1]]))
 
     moved = GaussianNoise(scale=0.5)(scaled, generator)
@@ -36,7 +37,7 @@ def test_noise_is_not_the_same_for_all_inrs_and_changes_the_function(repeated, c
 
 
 def test_a_layer_of_one_number_has_no_deviation_and_gets_no_noise(generator):
-    inrs = start_values(WIDE, range(3))
+    inrs = initialize(WIDE, range(3))
 
     moved = GaussianNoise()(inrs, generator)
 
@@ -44,7 +45,7 @@ def test_a_layer_of_one_number_has_no_deviation_and_gets_no_noise(generator):
 
 
 def test_multiplicative_noise_is_relative(generator):
-    inrs = start_values(WIDE, range(3))
+    inrs = initialize(WIDE, range(3))
 
     ratio = MultiplicativeNoise(scale=0.1)(inrs, generator).flatten() / inrs.flatten()
 
@@ -53,7 +54,7 @@ def test_multiplicative_noise_is_relative(generator):
 
 
 def test_dropout_zeroes_its_share_and_does_not_rescale_the_rest(generator):
-    inrs = start_values(WIDE, range(5))
+    inrs = initialize(WIDE, range(5))
 
     dropped = Dropout(probability=0.3)(inrs, generator).flatten()
 
@@ -65,7 +66,7 @@ def test_dropout_zeroes_its_share_and_does_not_rescale_the_rest(generator):
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_quantile_dropout_zeroes_what_lies_below_the_quantile(joint, generator):
-    inrs = start_values(WIDE, range(40))
+    inrs = initialize(WIDE, range(40))
     quantile = 0.4 * torch.rand(40, 1, generator=torch.Generator().manual_seed(0))
 
     dropped = QuantileDropout(max_quantile=0.4, joint=joint)(inrs, generator)
@@ -83,7 +84,7 @@ def test_quantile_dropout_zeroes_what_lies_below_the_quantile(joint, generator):
 
 
 def test_quantile_dropout_draws_for_each_inr_from_its_whole_range(generator):
-    inrs = start_values(WIDE, range(200))
+    inrs = initialize(WIDE, range(200))
 
     share = (QuantileDropout(max_quantile=0.2)(inrs, generator).flatten() == 0).float().mean(dim=1)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.neuron_ops import change_layer, half_turns
 from inr_factory.learning.transforms.symmetries import (
@@ -76,7 +76,7 @@ def test_a_permutation_says_where_each_neuron_was(inrs):
 
 
 def test_every_permutation_is_one_and_every_place_is_as_likely(generator):
-    inrs = start_values(SirenSpec(2, 1, hidden_dim=4, num_hidden=1), [7]).select(torch.zeros(6000, dtype=torch.long))
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=4, num_hidden=1), [7]).select(torch.zeros(6000, dtype=torch.long))
 
     moved = PermuteNeurons()(inrs, generator).biases[0]
 
@@ -97,7 +97,7 @@ def test_half_turns_are_uniform_in_their_range(inrs, generator):
 
 @pytest.mark.parametrize("transform", [PermuteNeurons(), FlipSigns(), ShiftPhases()], ids=str)
 def test_one_neuron_in_one_hidden_layer_is_enough(transform, generator):
-    inrs = start_values(SirenSpec(2, 1, hidden_dim=1, num_hidden=1), range(3))
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=1, num_hidden=1), range(3))
     coords = torch.linspace(-1, 1, 10).view(5, 2)
 
     torch.testing.assert_close(transform(inrs, generator)(coords), inrs(coords), atol=ATOL, rtol=0)

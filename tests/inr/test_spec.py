@@ -1,0 +1,68 @@
+"""The spec of INRs: shapes, and one line for every wrong field."""
+
+import math
+
+import pytest
+
+from inr_factory.errors import UsageError
+from inr_factory.inr.spec import SirenSpec
+
+
+def test_parameters_have_names_shapes_and_sizes_in_their_order():
+    spec = SirenSpec(3, 2, hidden_dim=4, num_hidden=2)
+
+    assert spec.layer_shapes == ((4, 3), (4, 4), (2, 4))
+    assert spec.parameter_shapes == (
+        ("layers.0.weight", (4, 3)),
+        ("layers.0.bias", (4,)),
+        ("layers.1.weight", (4, 4)),
+        ("layers.1.bias", (4,)),
+        ("layers.2.weight", (2, 4)),
+        ("layers.2.bias", (2,)),
+    )
+    assert spec.parameter_sizes == (12, 4, 16, 4, 8, 2)
+    assert spec.num_parameters == 46
+    assert SirenSpec(2, 1).num_parameters == 1185, "the field's 2-32-32-1"
+
+
+def test_the_spec_goes_through_a_dictionary(inrs):
+    assert SirenSpec.from_dict(inrs.spec.to_dict()) == inrs.spec
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"in_dim": 2, "out_dim": 1, "omega": 3}, "no field 'omega'"),
+        ({"in_dim": 2}, "needs the field 'out_dim'"),
+        ({}, "needs the field 'in_dim', got none"),
+    ],
+)
+def test_a_dictionary_with_other_fields_is_no_spec(fields, message):
+    with pytest.raises(UsageError, match=message):
+        SirenSpec.from_dict(fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(name, value) for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden") for value in (0, -1, 2.0, True)],
+        ("hidden_dim", 10**12),
+        ("num_hidden", 10**12),
+        ("in_dim", "2"),
+        ("omega_0", 0.0),
+        ("omega_0", -30.0),
+        ("omega_0", math.nan),
+        ("omega_0", math.inf),
+        ("omega_0", "30"),
+        ("output_bias", math.nan),
+        ("output_bias", None),
+        ("start", "sirn"),
+        ("activation", "tanh"),
+    ],
+)
+def test_a_bad_field_of_a_spec_is_refused_in_one_line(field, value):
+    with pytest.raises(UsageError, match=field) as caught:
+        SirenSpec(**{"in_dim": 2, "out_dim": 1, field: value})
+
+    assert "\n" not in str(caught.value)
+    assert str(value) in str(caught.value)
