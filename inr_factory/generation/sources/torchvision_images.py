@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, one_line, require_extra
+from inr_factory.errors import IntegrityError, UsageError, needs_extra, one_line
 from inr_factory.generation.sources.class_folders import readable
 from inr_factory.inr.stable_hash import fingerprint
 
@@ -168,9 +168,9 @@ def _download(official: Official, dataset: Any, root: Path) -> None:
 
 def torchvision_datasets() -> Any:
     """torchvision.datasets, also with a CPU torch, where its operators cannot load and its import fails."""
-    require_extra("images", "torchvision")
     try:
-        from torchvision import datasets
+        with needs_extra("images"):
+            from torchvision import datasets
     except RuntimeError as error:
         if "operator torchvision::nms does not exist" not in str(error):
             raise
