@@ -1,16 +1,14 @@
-"""Signals: what one INR is fitted to, the collections that give them, and the pixel grid."""
+"""Signals: what one INR is fitted to, the collections that give them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.errors import UsageError
 from inr_factory.inr.arguments import as_tensor
 
 
@@ -137,24 +135,3 @@ class Source(Protocol):
             SignalError: The object has no signal; the message is the reason that goes into quarantine.
         """
         ...
-
-
-@lru_cache(maxsize=64)
-def pixel_grid(height: int, width: int) -> Tensor:
-    """Coordinates of the pixels of an image: linspace(-1, 1) on both axes, as in Navon et al. (2023).
-
-    Args:
-        height: Number of rows, at least 1.
-        width: Number of columns, at least 1.
-
-    Returns:
-        (height * width, 2) as (x, y), row by row from the top left. The corners are at ±1; an axis of one pixel is at
-        0. Calls with the same size return the same tensor: do not write into it.
-
-    Raises:
-        UsageError: A size is no whole number of at least 1.
-    """
-    if not all(isinstance(side, int | np.integer) and side >= 1 for side in (height, width)):
-        raise UsageError(f"height and width must be whole numbers of at least 1, got {height!r} and {width!r}")
-    y, x = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in (height, width))
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
