@@ -1,4 +1,4 @@
-"""Rendering check: is a convention the right one? Some INRs are rendered by it and compared with their images.
+"""Convention check: some INRs are rendered by a convention and compared with their images.
 
 Shape letters: N INRs, P points, O values.
 """
@@ -22,30 +22,30 @@ OMEGAS = (30.0, 1.0, 8.0, 10.0, 15.0, 20.0, 60.0)
 
 @dataclass(frozen=True)
 class ConventionCheck:
-    """The convention asked for and its median PSNR in dB, and the one that fits best of all tried."""
+    """The requested convention and its median PSNR in dB, and the best of all conventions that were tried."""
 
-    asked: Convention
-    asked_db: float
+    requested: Convention
+    requested_db: float
     best: Convention
     best_db: float
 
     @property
     def fits(self) -> bool:
-        """The one asked for shows the images, and no other does so clearly better."""
-        return self.asked_db >= FLOOR_DB and self.best_db - self.asked_db <= MARGIN_DB
+        """The requested convention shows the images, and no other is clearly better."""
+        return self.requested_db >= FLOOR_DB and self.best_db - self.requested_db <= MARGIN_DB
 
     @property
     def any_fits(self) -> bool:
         return self.best_db >= FLOOR_DB
 
 
-def try_conventions(layers: Sequence[Layers], signals: Sequence[Signal], asked: Convention) -> ConventionCheck:
-    """Render INRs by the convention asked for and all plausible others: both orders of coordinates, known ranges of
+def try_conventions(layers: Sequence[Layers], signals: Sequence[Signal], requested: Convention) -> ConventionCheck:
+    """Render INRs by the requested convention and all plausible others: both orders of coordinates, known ranges of
     targets, output offsets and omega_0s."""
-    scores = {convention: median_db(layers, signals, convention) for convention in _plausible(asked)}
-    # Of those that do the same, the one that says the least else: the first.
+    scores = {convention: median_db(layers, signals, convention) for convention in _plausible(requested)}
+    # Among equals the first, which differs least from the requested one.
     best = max(scores, key=lambda convention: scores[convention])
-    return ConventionCheck(asked, scores[asked], best, scores[best])
+    return ConventionCheck(requested, scores[requested], best, scores[best])
 
 
 def median_db(layers: Sequence[Layers], signals: Sequence[Signal], convention: Convention) -> float:
@@ -57,15 +57,15 @@ def median_db(layers: Sequence[Layers], signals: Sequence[Signal], convention: C
     return float(psnr_of_mse(mean_squared_errors(inrs, list(signals)).clamp(min=1e-20)).median())
 
 
-def _plausible(asked: Convention) -> list[Convention]:
-    biases = dict.fromkeys((asked.output_bias, 0.0, 0.5))
-    ranges = dict.fromkeys((asked.targets, *(targets for targets in TARGETS.values() if not targets.raw)))
-    orders = dict.fromkeys((asked.order, "xy", "rowcol"))
+def _plausible(requested: Convention) -> list[Convention]:
+    biases = dict.fromkeys((requested.output_bias, 0.0, 0.5))
+    ranges = dict.fromkeys((requested.targets, *(targets for targets in TARGETS.values() if not targets.raw)))
+    orders = dict.fromkeys((requested.order, "xy", "rowcol"))
     shapes = [
-        replace(asked, order=order, targets=targets, output_bias=bias)  # type: ignore[arg-type]
+        replace(requested, order=order, targets=targets, output_bias=bias)  # type: ignore[arg-type]
         for order in orders
         for targets in ranges
         for bias in biases
     ]
-    others = [replace(asked, omega_0=omega_0) for omega_0 in OMEGAS]
-    return list(dict.fromkeys([asked, *shapes, *others]))
+    others = [replace(requested, omega_0=omega_0) for omega_0 in OMEGAS]
+    return list(dict.fromkeys([requested, *shapes, *others]))

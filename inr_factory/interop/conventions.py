@@ -1,7 +1,7 @@
-"""Conventions: what the numbers in other projects' files mean, and the exact way from them to ours and back.
+"""Conventions: what the numbers in other projects' files mean, and their exact conversion to and from this package's.
 
-Their files say neither omega_0 nor the offset of the output, the order of the coordinates or the range of the targets. In
-theirs, as in ours, a hidden layer computes sin(omega_0 (W x + b)). Shape letters: N INRs, I inputs and O outputs of a layer.
+Foreign files hold neither omega_0 nor the offset of the output, the order of the coordinates or the range of the targets.
+Everywhere a hidden layer computes sin(omega_0 (W x + b)). Shape letters: N INRs, I inputs and O outputs of a layer.
 """
 
 import math
@@ -22,9 +22,9 @@ Order = Literal["xy", "rowcol"]
 
 @dataclass(frozen=True)
 class Targets:
-    """The range that INRs were fitted in: our value = theirs * std + mean, one number a channel, or one for all.
+    """The range that INRs were fitted in: value in [0, 1] = foreign value * std + mean, by channel or for all.
 
-    `raw`: not known, or not values of an image; they are kept as they are.
+    `raw`: unknown, or no values of an image; kept as they are.
     """
 
     name: str
@@ -56,9 +56,9 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Convention:
-    """`output_bias` is what their code adds to the last layer's result; None where it has to be asked for.
+    """`output_bias` is what the project's code adds to the last layer's result; None where the user must give it.
 
-    `order` is that of the inputs: (x, y) = (column, row), or (row, column). `start` is the kind of start values.
+    `order` is that of the inputs: (x, y) = (column, row), or (row, column). `start` is the kind of initialization.
     """
 
     name: str
@@ -73,14 +73,14 @@ class Convention:
         return f"omega_0 {self.omega_0:g}, output {self.output_bias:+g}, {self.order}, targets {targets}"
 
     def spec(self, dims: Sequence[int]) -> SirenSpec:
-        """The spec of their INRs of these dims, in their terms. ValueError as `spec_of` raises it."""
+        """The spec of foreign INRs of these dims, in their convention. ValueError as `spec_of` raises it."""
         assert self.omega_0 is not None, "a convention is complete before INRs are read"
         assert self.output_bias is not None, "a convention is complete before INRs are read"
         return spec_of(dims, self.omega_0, self.output_bias, self.start)
 
     @property
     def stored_output_bias(self) -> float:
-        """The output_bias of the spec that their INRs get: theirs, or for another range of targets the middle of ours."""
+        """The output_bias of an imported INR's spec: the convention's, or the middle of [0, 1] if targets are rescaled."""
         return float(self.output_bias or 0) if self.targets is None or not self.targets.rescales else 0.5
 
 
@@ -105,7 +105,7 @@ def complete_convention(
     order: str | None = None,
     targets: str | None = None,
 ) -> Convention:
-    """The named convention, with what is given in its place. UsageError where the result still lacks something."""
+    """The named convention with the given values in place of its own. UsageError where the result is incomplete."""
     if name not in CONVENTIONS:
         raise UsageError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
     convention = CONVENTIONS[name]
@@ -152,31 +152,31 @@ def parse_targets(text: str) -> Targets:
     return Targets(text, mean, std)
 
 
-def from_convention(theirs: INRBatch, convention: Convention) -> INRBatch:
-    """The same functions in our terms: (x, y) inputs, values in [0, 1]; weights and biases float32.
+def from_convention(foreign: INRBatch, convention: Convention) -> INRBatch:
+    """The same functions with (x, y) inputs and values in [0, 1]; weights and biases float32.
 
-    `theirs` has their output_bias in its spec. Columns of W_0 are swapped exactly. Another range of targets goes through
-    the last layer, computed in float64 and rounded once: [-1, 1] exactly so, since 1/2 is a power of two.
+    The spec of `foreign` has the convention's output_bias. Columns of W_0 are swapped exactly. Another range of targets
+    goes into the last layer, computed in float64 and rounded once; [-1, 1] is exact, since 1/2 is a power of two.
     """
-    weights, biases = list(theirs.weights), list(theirs.biases)
+    weights, biases = list(foreign.weights), list(foreign.biases)
     if convention.order == "rowcol":
         weights[0] = _swap_columns(weights[0])
     if convention.targets is not None and convention.targets.rescales:
-        mean, std = _channels(convention.targets, theirs.spec)
+        mean, std = _channels(convention.targets, foreign.spec)
         weights[-1] = (weights[-1].double() * std[:, None]).float()
         biases[-1] = (
-            (biases[-1].double() + theirs.spec.output_bias) * std + mean - convention.stored_output_bias
+            (biases[-1].double() + foreign.spec.output_bias) * std + mean - convention.stored_output_bias
         ).float()
-    spec = replace(theirs.spec, output_bias=convention.stored_output_bias)
+    spec = replace(foreign.spec, output_bias=convention.stored_output_bias)
     return INRBatch(spec, tuple(weights), tuple(biases))
 
 
-def to_convention(ours: INRBatch, convention: Convention) -> INRBatch | None:
-    """The same functions in their terms; None where the way back would not give the same bits."""
-    spec = ours.spec
+def to_convention(native: INRBatch, convention: Convention) -> INRBatch | None:
+    """The same functions in a convention; None where `from_convention` would not give the same bits again."""
+    spec = native.spec
     if convention.omega_0 != spec.omega_0 or (convention.order == "rowcol" and spec.in_dim != 2):
         return None
-    weights, biases = list(ours.weights), list(ours.biases)
+    weights, biases = list(native.weights), list(native.biases)
     if convention.order == "rowcol":
         weights[0] = _swap_columns(weights[0])
     if convention.targets is not None and convention.targets.rescales:
@@ -187,12 +187,12 @@ def to_convention(ours: INRBatch, convention: Convention) -> INRBatch | None:
         biases[-1] = (
             (biases[-1].double() + spec.output_bias - mean) / std - float(convention.output_bias or 0)
         ).float()
-    theirs = INRBatch(replace(spec, output_bias=float(convention.output_bias or 0)), tuple(weights), tuple(biases))
-    back = from_convention(theirs, convention)
+    foreign = INRBatch(replace(spec, output_bias=float(convention.output_bias or 0)), tuple(weights), tuple(biases))
+    back = from_convention(foreign, convention)
     same = back.spec.output_bias == spec.output_bias and torch.equal(
-        back.flatten().view(torch.int32), ours.flatten().view(torch.int32)
+        back.flatten().view(torch.int32), native.flatten().view(torch.int32)
     )
-    return theirs if same else None
+    return foreign if same else None
 
 
 def _swap_columns(W: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Exports: a set of ours in another project's format, whole or not at all, with a sidecar that says the rest."""
+"""Export: a set in another project's format, with a sidecar for what the format cannot hold. Atomic."""
 
 import contextlib
 import os
@@ -22,6 +22,7 @@ from inr_factory.interop.peer_layouts import INR_FORMATS
 from inr_factory.interop.sidecar import SIDECAR, SavedConvention, Sidecar, describe_shard, export_identity, load_sidecar
 from inr_factory.interop.weight_statistics import Statistics
 from inr_factory.storage.atomic_files import writer_alive, writer_name
+from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader
@@ -32,7 +33,7 @@ FORMATS: Mapping[str, Format] = {each.name: each for each in ALL_FORMATS}
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was done: INRs and files written (0 where the same export was there), and what the user should know."""
+    """The result of an export: INRs and files written, 0 where the same export existed; its convention; remarks."""
 
     inrs: int
     files: int
@@ -46,22 +47,38 @@ def format_of(name: str) -> Format:
     return FORMATS[name]
 
 
-def export_folder(
-    root: Path,
-    name: str,
-    out: Path,
-    convention: str | None = None,
+def export_dataset(
+    dataset: str | Path,
+    to: str,
+    out: str | Path,
+    *,
     views: int | None = None,
+    convention: str | None = None,
     on_shard: Callable[[ShardEntry], None] | None = None,
 ) -> ExportReport:
-    """Write the set in folder root into folder out, in the format of that name.
+    """Write a data set in another project's format.
 
-    The weights follow `convention`; None takes the format's own where the way back gives the same bits, else ours, and
-    says so. All is written into a hidden folder beside, which gets its name when it is whole; folders that killed
-    exports left there are removed. Raises UsageError for a set with missing shards, several views where the format
-    holds one, a convention that cannot be reached without rounding, or an out that holds something else.
+    All is written into a hidden folder next to `out`, which is renamed when it is complete; hidden folders that killed
+    exports left are removed.
+
+    Args:
+        dataset: folder or URL of the set.
+        to: name of the format, as `FORMATS` lists them.
+        out: folder of the export; it must not exist yet, unless it holds this very export.
+        views: export only the first views; None exports all.
+        convention: of the numbers; None takes the format's own if an import gives the same bits again, otherwise
+            the set's, and remarks on it.
+        on_shard: called after each shard that was read.
+
+    Returns:
+        Counts of INRs and files, the convention, and remarks.
+
+    Raises:
+        UsageError: for a set with missing shards, several views where the format holds one, a convention that cannot
+            be reached without rounding, or an `out` that holds something else.
+        IntegrityError: for a shard that is not as recorded.
     """
-    format_ = format_of(name)
+    root, out, format_ = fetch_dataset(dataset), Path(out), format_of(to)
     manifest = load_manifest(root)
     manifest = manifest.with_views(_count_views(manifest, views))
     entries = [entry for entry in manifest.shards if entry.view < manifest.views]
@@ -71,45 +88,45 @@ def export_folder(
             f"{root} lacks {len(missing):,} shards ({missing[0]}); fit them first, or export fewer --views"
         )
     if format_.one_view and manifest.views > 1:
-        raise UsageError(f"{name} holds one view of an object, the set has {manifest.views}; give --views 1")
+        raise UsageError(f"{to} holds one view of an object, the set has {manifest.views}; give --views 1")
     chosen, remarks = _choose_convention(root, manifest, entries, format_, convention)
-    identity = export_identity(name, SavedConvention.of(chosen), manifest, [entry.sha256 for entry in entries])
+    identity = export_identity(to, SavedConvention.of(chosen), manifest, [entry.sha256 for entry in entries])
     if out.exists():
         _check_same(out, identity)
         return ExportReport(0, 0, str(chosen), ())
     rows_of = number_rows(root, manifest, entries)
     head = _set_head(root, manifest, entries, chosen)
     with _atomic_folder(out) as folder:
-        exported, placed = [], list[tuple[ExportRow, str]]()
+        shards, written = [], list[tuple[ExportRow, str]]()
         statistics = Statistics(manifest.siren_spec)
         for entry in entries:
             shard = ShardReader(root, entry)
             rows = rows_of[entry.path]
             columns = {column: np.array(shard.column(column)) for column in shard.column_names}
             inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
-            theirs = _convert(inrs, chosen)
-            places = format_.write(folder, rows, theirs, columns, head)
+            foreign = _convert(inrs, chosen)
+            targets = format_.write(folder, rows, foreign, columns, head)
             if entry.split == "train":
-                statistics.add(theirs)
-            placed += [(row, path) for row, (path, _) in zip(rows, places, strict=True)]
-            exported.append(describe_shard(shard, entry.sha256, places))
+                statistics.add(foreign)
+            written += [(row, path) for row, (path, _) in zip(rows, targets, strict=True)]
+            shards.append(describe_shard(shard, entry.sha256, targets))
             if on_shard is not None:
                 on_shard(entry)
-        format_.finish(folder, out.name, placed, statistics)
+        format_.finish(folder, out.name, written, statistics)
         sidecar = Sidecar(
-            format=name,
+            format=to,
             convention=SavedConvention.of(chosen),
             manifest=manifest.head,
             identity=identity,
-            shards=tuple(exported),
+            shards=tuple(shards),
         )
         (folder / SIDECAR).write_bytes(sidecar.to_bytes())
         files = sum(path.is_file() for path in folder.rglob("*"))
-    return ExportReport(len(placed), files, str(chosen), (*remarks, f"beside {SIDECAR}, {name} lacks {format_.lacks}"))
+    return ExportReport(len(written), files, str(chosen), (*remarks, f"beside {SIDECAR}, {to} lacks {format_.lacks}"))
 
 
 def _set_head(root: Path, manifest: Manifest, entries: list[ShardEntry], convention: Convention) -> dict[str, Any]:
-    """What formats that can describe themselves say of the set."""
+    """The description of the set for formats that can hold one."""
     field = next((ShardReader(root, entry, check=False).attributes.get("field") for entry in entries), None)
     source = manifest.source.model_dump(mode="json")
     written = SavedConvention.of(convention).model_dump(mode="json")
@@ -120,7 +137,7 @@ def _set_head(root: Path, manifest: Manifest, entries: list[ShardEntry], convent
 
 
 def native_convention(manifest: Manifest) -> Convention:
-    """The convention of a set of ours: its weights as they are."""
+    """The convention of a set's own weights."""
     spec = manifest.siren_spec
     return replace(CONVENTIONS["inr-factory"], omega_0=spec.omega_0, output_bias=spec.output_bias, start=spec.start)
 
@@ -132,36 +149,36 @@ def _count_views(manifest: Manifest, views: int | None) -> int:
 
 
 def _choose_convention(
-    root: Path, manifest: Manifest, entries: list[ShardEntry], format_: Format, asked: str | None
+    root: Path, manifest: Manifest, entries: list[ShardEntry], format_: Format, requested: str | None
 ) -> tuple[Convention, list[str]]:
-    """The convention in which the weights are written, and why it is not the format's own."""
-    ours = native_convention(manifest)
-    name = asked or format_.convention
+    """The convention in which the weights are written, and a remark where it is not the format's own."""
+    native = native_convention(manifest)
+    name = requested or format_.convention
     if name not in CONVENTIONS:
         raise UsageError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
-    theirs = CONVENTIONS[name]
-    if name == ours.name or theirs.targets is None or theirs.targets.raw:
-        return ours, []
+    named = CONVENTIONS[name]
+    if name == native.name or named.targets is None or named.targets.raw:
+        return native, []
     spec = manifest.siren_spec
     wanted = replace(
-        theirs,
-        omega_0=spec.omega_0 if theirs.omega_0 is None else theirs.omega_0,
-        output_bias=spec.output_bias if theirs.output_bias is None else theirs.output_bias,
+        named,
+        omega_0=spec.omega_0 if named.omega_0 is None else named.omega_0,
+        output_bias=spec.output_bias if named.output_bias is None else named.output_bias,
     )
     if spec.activation == "sine" and spec.omega_0 == wanted.omega_0 and _is_reversible(root, entries, wanted):
         return wanted, []
-    why = f"the set ({ours}) cannot be written as {name} ({wanted}) without rounding"
+    why = f"the set ({native}) cannot be written as {name} ({wanted}) without rounding"
     if spec.activation != "sine":
         why = f"the set has INRs of {spec.activation}, and convention {name} sines"
     elif spec.omega_0 != wanted.omega_0:
         why = f"the set has omega_0 {spec.omega_0:g}, and convention {name} {wanted.omega_0:g}"
-    if asked is not None:
+    if requested is not None:
         raise UsageError(f"{why}; give --convention inr-factory to write its weights as they are")
-    return ours, [f"{why}: its weights stand as they are, and {SIDECAR} says what they mean"]
+    return native, [f"{why}: its weights stand as they are, and {SIDECAR} says what they mean"]
 
 
 def _is_reversible(root: Path, entries: list[ShardEntry], convention: Convention) -> bool:
-    """Whether every INR has its bits again after going to a convention and back."""
+    """Whether conversion and back gives every INR the same bits again."""
     shards = (ShardReader(root, entry, check=False) for entry in entries)
     batches = (INRBatch.from_flat(s.spec, torch.from_numpy(np.array(s.column("weights")))) for s in shards)
     return all(to_convention(batch, convention) is not None for batch in batches)
@@ -170,26 +187,26 @@ def _is_reversible(root: Path, entries: list[ShardEntry], convention: Convention
 def _convert(inrs: INRBatch, convention: Convention) -> INRBatch:
     if convention.name == "inr-factory":
         return inrs
-    theirs = to_convention(inrs, convention)
-    assert theirs is not None  # all were tried before
-    return theirs
+    foreign = to_convention(inrs, convention)
+    assert foreign is not None  # _is_reversible has tried all
+    return foreign
 
 
 def number_rows(root: Path, manifest: Manifest, entries: list[ShardEntry]) -> dict[str, list[ExportRow]]:
-    """For each shard its rows as they go out. Objects named train/N and test/N have these official numbers; others
-    are counted: train, then val, and test by itself."""
+    """The rows of each shard. Objects named train/N and test/N have these official numbers; others are counted: train,
+    then val, and test separately."""
     splits: dict[str, dict[str, None]] = {split: {} for split in SPLITS}
     shards = {entry.path: ShardReader(root, entry, check=False) for entry in entries}
     ids = {path: shard.object_ids for path, shard in shards.items()}
     for entry in entries:
         splits[entry.split].update(dict.fromkeys(ids[entry.path]))
     ordered = {split: sorted(names, key=natural_sort_key) for split, names in splits.items()}
-    positions = {name: at for names in ordered.values() for at, name in enumerate(names)}
+    positions = {name: index for names in ordered.values() for index, name in enumerate(names)}
     numbers = {name: _official_number(name) for names in ordered.values() for name in names}
     if any(number is None for number in numbers.values()):
         training = [*ordered["train"], *ordered["val"]]
-        numbers = {name: ("train", at) for at, name in enumerate(training)}
-        numbers |= {name: ("test", at) for at, name in enumerate(ordered["test"])}
+        numbers = {name: ("train", index) for index, name in enumerate(training)}
+        numbers |= {name: ("test", index) for index, name in enumerate(ordered["test"])}
     rows: dict[str, list[ExportRow]] = {}
     for entry in entries:
         labels = shards[entry.path].column("label").tolist()
@@ -202,8 +219,8 @@ def number_rows(root: Path, manifest: Manifest, entries: list[ShardEntry]) -> di
 
 
 def _official_number(object_id: str) -> tuple[str, int] | None:
-    found = re.fullmatch(r"(train|test)/(\d{1,9})", object_id)
-    return (found[1], int(found[2])) if found else None
+    match = re.fullmatch(r"(train|test)/(\d{1,9})", object_id)
+    return (match[1], int(match[2])) if match else None
 
 
 def _check_same(out: Path, identity: str) -> None:
@@ -214,7 +231,7 @@ def _check_same(out: Path, identity: str) -> None:
 
 @contextlib.contextmanager
 def _atomic_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that gets its name at the end; it is removed if anything fails."""
+    """A hidden folder next to `out` that is renamed to it at the end, or removed if anything fails."""
     out.parent.mkdir(parents=True, exist_ok=True)
     for path in out.parent.glob(f".{out.name}.*.export"):
         writer = path.name.removeprefix(f".{out.name}.").removesuffix(".export")

@@ -1,7 +1,4 @@
-"""Foreign HDF5: files of fit-a-nef and inr2vec, read with suspicion and written as their code writes them.
-
-Shape letters: N INRs, D parameters of one INR.
-"""
+"""HDF5 files: those of fit-a-nef and inr2vec, read with checks and written as their code writes them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +18,7 @@ def read_hdf5(path: Path, text: tuple[str, ...] = (), skip: tuple[str, ...] = ()
     """All data sets of a file, as arrays; those named `text` hold one string. IntegrityError for links, groups, chunks,
     filters, external or virtual storage, and for data sets that claim more than the file has."""
     size = path.stat().st_size
-    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     try:
         with h5py.File(path, "r", locking=False) as file:
             for name in file:
@@ -29,13 +26,13 @@ def read_hdf5(path: Path, text: tuple[str, ...] = (), skip: tuple[str, ...] = ()
                 if name in skip:
                     continue
                 if name in text:
-                    found[name] = _one_string(name, data)
+                    content[name] = _one_string(name, data)
                 else:
                     plain_offset(name, data, size)
-                    found[name] = np.asarray(data[()])
+                    content[name] = np.asarray(data[()])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise IntegrityError(f"{path.name} is not an HDF5 file as expected: {one_line(error)}") from None
-    return found
+    return content
 
 
 def _one_string(name: str, data: h5py.Dataset) -> str:

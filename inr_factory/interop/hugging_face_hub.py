@@ -1,6 +1,6 @@
-"""Hub: puts a whole set into a repository of the Hugging Face Hub. The only module that imports huggingface_hub.
+"""Hugging Face Hub: uploads a complete set to a repository. The only module that imports huggingface_hub.
 
-$HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) says who asks.
+$HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) identifies the user.
 """
 
 import contextlib
@@ -13,38 +13,56 @@ from typing import Any
 from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError, needs_extra
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
 from inr_factory.storage.dataset_card import CROISSANT, README, keep_card
+from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
+from inr_factory.storage.manifest_file import load_manifest
 
-# What goes beside the shards, in the end: a manifest on a hub speaks of shards that are there.
+# Sent after the shards, so that a manifest on a hub lists only shards that are there.
 COMPANIONS = (README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)
-SHARDS_AT_ONCE = 64  # of one commit
+SHARDS_PER_COMMIT = 64
 
 
 @dataclass(frozen=True)
 class PushReport:
-    """Where the set is now, and how many shards were sent and there before."""
+    """The URL of the set, shards sent by this call, and shards that the repository had before."""
 
     url: str
     sent: int
-    there: int
+    already_there: int
 
 
-def push_folder(
-    root: Path,
-    manifest: Manifest,
+def push_dataset(
+    dataset: str | Path,
     repo: str,
+    *,
     private: bool = False,
     revision: str | None = None,
     on_shard: Callable[[ShardEntry], None] | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> PushReport:
-    """Send the set in folder root to the data set repository `repo` (OWNER/NAME), which is made where it is not there.
+    """Upload a complete data set to the Hugging Face Hub.
 
-    Every shard is checked first. Those that the repository has already, by their sha256, are not sent again, so that the
-    same command goes on after an interruption. Nothing is deleted there. Raises UsageError without huggingface_hub or a
-    token, where the hub refuses or the repository holds shards of another set; IntegrityError for a set that is not
-    whole; ResourceError where the hub fails.
+    Every shard is checked first. Shards that the repository has already, by their sha256, are not sent again, so an
+    interrupted upload resumes with the same call. Nothing is deleted there.
+
+    Args:
+        dataset: folder or URL of the set.
+        repo: OWNER/NAME of the repository, which is created if it does not exist.
+        private: create it as a private one.
+        revision: branch to upload to, created if it does not exist.
+        on_shard: called after each shard that was checked.
+        on_step: called with a line of progress after each commit.
+
+    Returns:
+        The URL, and counts of shards.
+
+    Raises:
+        UsageError: without huggingface_hub or a token, where the hub refuses, or the repository holds another set.
+        IntegrityError: for a set that is incomplete or damaged.
+        ResourceError: where the hub fails.
     """
+    root = fetch_dataset(dataset)
+    manifest = load_manifest(root)
     hub = _library()
     if hub.get_token() is None:
         raise UsageError("no token for the hub; set HF_TOKEN to one that may write, or run: hf auth login")
@@ -53,31 +71,31 @@ def push_folder(
     check_complete(root, manifest, on_shard)
     keep_card(root, manifest)
     api = hub.HfApi(library_name="inr-factory")
-    with _told(repo):
-        place = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
+    with _hub_errors(repo):
+        url = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
         if revision is not None:
-            api.create_branch(place.repo_id, branch=revision, repo_type="dataset", exist_ok=True)
-        there = _there(hub, api, place.repo_id, revision)
-    strange = sorted(set(there) - {entry.path for entry in manifest.shards})
-    if strange:
+            api.create_branch(url.repo_id, branch=revision, repo_type="dataset", exist_ok=True)
+        uploaded = _shards_on_hub(hub, api, url.repo_id, revision)
+    foreign = sorted(set(uploaded) - {entry.path for entry in manifest.shards})
+    if foreign:
         raise UsageError(
-            f"{repo} has {strange[0]}, which {root} has not; push into a repository or --revision of its own"
+            f"{repo} has {foreign[0]}, which {root} has not; push into a repository or --revision of its own"
         )
-    todo = [entry for entry in manifest.shards if there.get(entry.path) != entry.sha256]
+    todo = [entry for entry in manifest.shards if uploaded.get(entry.path) != entry.sha256]
 
     def commit(names: Sequence[str], message: str) -> None:
         operations = [hub.CommitOperationAdd(name, str(root / name)) for name in names]
-        with _told(repo):
+        with _hub_errors(repo):
             api.create_commit(
-                place.repo_id, operations, commit_message=message, repo_type="dataset", revision=revision, num_threads=2
+                url.repo_id, operations, commit_message=message, repo_type="dataset", revision=revision, num_threads=2
             )
 
-    for start in range(0, len(todo), SHARDS_AT_ONCE):
-        part = todo[start : start + SHARDS_AT_ONCE]
+    for start in range(0, len(todo), SHARDS_PER_COMMIT):
+        part = todo[start : start + SHARDS_PER_COMMIT]
         commit([entry.path for entry in part], f"{len(part)} shards of {manifest.name}")
-        say(f"{start + len(part):,} of {len(todo):,} shards sent")
+        on_step(f"{start + len(part):,} of {len(todo):,} shards sent")
     commit([name for name in COMPANIONS if (root / name).is_file()], f"record and card of {manifest.name}")
-    return PushReport(str(place), len(todo), len(manifest.shards) - len(todo))
+    return PushReport(str(url), len(todo), len(manifest.shards) - len(todo))
 
 
 def check_complete(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> None:
@@ -100,19 +118,19 @@ def _library() -> Any:
     return huggingface_hub
 
 
-def _there(hub: Any, api: Any, repo: str, revision: str | None) -> dict[str, str]:
+def _shards_on_hub(hub: Any, api: Any, repo: str, revision: str | None) -> dict[str, str]:
     """The sha256 of each shard that the repository has."""
     try:
-        found = list(api.list_repo_tree(repo, SHARD_FOLDER, recursive=True, revision=revision, repo_type="dataset"))
+        entries = list(api.list_repo_tree(repo, SHARD_FOLDER, recursive=True, revision=revision, repo_type="dataset"))
     except hub.errors.EntryNotFoundError:
         return {}
-    files = [each for each in found if each.path.endswith(".h5")]
+    files = [each for each in entries if each.path.endswith(".h5")]
     return {each.path: each.lfs.sha256 if each.lfs is not None else "" for each in files}
 
 
 @contextlib.contextmanager
-def _told(repo: str) -> Iterator[None]:
-    """What the library raises is of many kinds; here it becomes one line of ours."""
+def _hub_errors(repo: str) -> Iterator[None]:
+    """Turns the many exceptions of the library into one line."""
     try:
         yield
     except FactoryError:

@@ -1,6 +1,6 @@
-"""Foreign sets: what lies in a folder in another project's format, with nothing but its files to say what it is.
+"""Import without a sidecar: INRs in another project's format, described by nothing but their files.
 
-What they do not say is asked for or taken from a convention, and checked by rendering where the source is at hand.
+Options or a convention give what the files lack; INRs are rendered to check it where the source is available.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ NOT_KNOWN = "psnr and loss nan, seed, steps and status -1: not known"
 
 
 class ForeignImport:
-    """An import without a sidecar: what is found below a folder, and what is known of it."""
+    """An import without a sidecar: the files below a folder, and what is known of them."""
 
     def __init__(self, root: Path, format_: Format, options: ImportOptions) -> None:
         self.root, self.format, self.options = root, format_, options
@@ -45,31 +45,31 @@ class ForeignImport:
         self.head, self.remarks = dict(listed.head or {}), list(listed.remarks)
         self.plan: ImportPlan = plan_import(listed.rows, options.shard_objects)
         self.convention = self._convention()
-        first = self.plan.members[0]
+        first = self.plan.rows[0]
         contents = self._read([first])
         self.dims = options.hints.dims or contents.layers[0].dims
         self.source = self._source()
         self.labelled = first.label is not None or contents.labels[0] is not None or self.source is not None
-        self.verdict: ConventionCheck | None = None
+        self.check: ConventionCheck | None = None
         if self.source is not None and not options.unchecked:
             self._check_convention(self.source)
         elif self.source is None:
             self.remarks.append(
                 f"taken as {self.convention.name}: {self.convention}; --source RECIPE checks it by rendering"
             )
-        # Nothing is written before it is clear that the numbers can be turned into ours.
+        # Nothing is written before the conversion of one INR has succeeded.
         from_convention(stack_contents(contents, [first], self.dims, self.convention), self.convention)
 
     def _convention(self) -> Convention:
-        """What the options say, else the files themselves, else the format's own convention."""
+        """The convention by options, otherwise by the files, otherwise by the format."""
         options = self.options
-        said = self.head.get("convention")
+        fields = self.head.get("convention")
         try:
-            if said is not None and options.convention is None:
-                told = SavedConvention.model_validate(said).convention
-                omega_0 = told.omega_0 if options.omega_0 is None else options.omega_0
-                output_bias = told.output_bias if options.output_bias is None else options.output_bias
-                chosen = replace(told, omega_0=omega_0, output_bias=output_bias, start=self.head["spec"]["start"])
+            if fields is not None and options.convention is None:
+                saved = SavedConvention.model_validate(fields).convention
+                omega_0 = saved.omega_0 if options.omega_0 is None else options.omega_0
+                output_bias = saved.output_bias if options.output_bias is None else options.output_bias
+                chosen = replace(saved, omega_0=omega_0, output_bias=output_bias, start=self.head["spec"]["start"])
                 if options.order is None and options.targets is None:
                     return chosen
             omega_0 = self.head.get("omega_0") if options.omega_0 is None else options.omega_0
@@ -78,8 +78,8 @@ class ForeignImport:
         name = options.convention or self.format.convention
         return complete_convention(name, omega_0, options.output_bias, options.order, options.targets)
 
-    def _read(self, members: Sequence[ForeignRow]) -> Contents:
-        return self.format.read(self.root, members, self.options.hints)
+    def _read(self, rows: Sequence[ForeignRow]) -> Contents:
+        return self.format.read(self.root, rows, self.options.hints)
 
     def _source(self) -> Source | None:
         """The collection of the objects. IntegrityError where it lacks one of them."""
@@ -92,8 +92,8 @@ class ForeignImport:
                 f"{source.name} gives {source.in_dim} inputs and {source.out_dim} outputs, the INRs have {self.dims[0]} and "
                 f"{self.dims[-1]}; name another --source"
             )
-        self.index_of = {item.object_id: at for at, item in enumerate(source.items)}
-        unknown = [member for member in self.plan.members if member.object_id not in self.index_of]
+        self.index_of = {item.object_id: index for index, item in enumerate(source.items)}
+        unknown = [row for row in self.plan.rows if row.object_id not in self.index_of]
         if unknown:
             raise IntegrityError(
                 f"{source.name} lacks {len(unknown):,} of the objects, first {unknown[0].object_id} ({unknown[0].path}); "
@@ -108,31 +108,30 @@ class ForeignImport:
             raise IntegrityError(f"{object_id} cannot be read from {source.name}: {error}") from None
 
     def _check_convention(self, source: Source) -> None:
-        """Render some INRs; take the convention that fits where none was asked for, refuse where none does."""
+        """Render some INRs. A convention that fits replaces the default one; an explicit one that does not is refused."""
         if self.convention.targets is not None and self.convention.targets.raw:
             self.remarks.append("raw values cannot be compared with the source: not checked")
             return
-        members = self.plan.members
-        chosen = [members[at] for at in np.unique(np.linspace(0, len(members) - 1, NUM_CHECKED).round().astype(int))]
+        rows = self.plan.rows
+        chosen = [rows[index] for index in np.unique(np.linspace(0, len(rows) - 1, NUM_CHECKED).round().astype(int))]
         contents = self._read(chosen)
         stack_contents(contents, chosen, self.dims, self.convention)
-        signals = [self._signal(source, member.object_id) for member in chosen]
-        verdict = try_conventions(contents.layers, signals, self.convention)
-        self.verdict = verdict
-        if verdict.fits:
+        signals = [self._signal(source, row.object_id) for row in chosen]
+        self.check = check = try_conventions(contents.layers, signals, self.convention)
+        if check.fits:
             return
-        told = f"{verdict.asked} gives {verdict.asked_db:.1f} dB"
-        if not verdict.any_fits:
+        result = f"{check.requested} gives {check.requested_db:.1f} dB"
+        if not check.any_fits:
             raise IntegrityError(
-                f"no convention shows the images of {source.name}: {told}, the best of all tried {verdict.best_db:.1f} dB, below "
+                f"no convention shows the images of {source.name}: {result}, the best of all tried {check.best_db:.1f} dB, below "
                 f"{FLOOR_DB:g}; are these INRs of other objects? --unchecked imports them all the same"
             )
         if self.options.names_convention:
             raise IntegrityError(
-                f"{told}, but {verdict.best} gives {verdict.best_db:.1f}; leave the convention to the check, or give --unchecked"
+                f"{result}, but {check.best} gives {check.best_db:.1f}; leave the convention to the check, or give --unchecked"
             )
-        self.remarks.append(f"{told}; taken as {verdict.best}, which fits best: {verdict.best_db:.1f} dB")
-        self.convention = verdict.best
+        self.remarks.append(f"{result}; taken as {check.best}, which fits best: {check.best_db:.1f} dB")
+        self.convention = check.best
 
     @property
     def spec(self) -> SirenSpec:
@@ -143,21 +142,21 @@ class ForeignImport:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        asked = self.options.classes
-        if isinstance(asked, tuple):
-            return asked
+        requested = self.options.classes
+        if isinstance(requested, tuple):
+            return requested
         if not self.labelled:
             return ("unlabelled",)
-        if self.source is not None and asked is None:
+        if self.source is not None and requested is None:
             return self.source.classes
-        if "classes" in self.head and asked is None:
+        if "classes" in self.head and requested is None:
             return tuple(map(str, self.head["classes"]))
-        known = [member.label for member in self.plan.members if member.label is not None]
-        count = asked or max(40 if self.format.name == "inr2vec" else 10, max(known, default=0) + 1)
+        known = [row.label for row in self.plan.rows if row.label is not None]
+        count = requested or max(40 if self.format.name == "inr2vec" else 10, max(known, default=0) + 1)
         return tuple(map(str, range(count)))
 
     def manifest(self, out: Path) -> Manifest:
-        """The head of the set. Its recipe names the source, if that is at hand, and no way to fit."""
+        """The head of the set. Its recipe names the source, if that is available, and the engine "none"."""
         options, spec, convention = self.options, self.spec, self.convention
         written = SavedConvention.of(convention)
         facts = {
@@ -165,7 +164,7 @@ class ForeignImport:
             "classes": self.classes, "shard_objects": options.shard_objects, "size": options.size,
             "source": self.source.fingerprint if self.source else None,
         }  # fmt: skip
-        digest = fingerprint_of(self.root, self.plan.members, facts)
+        digest = fingerprint_of(self.root, self.plan.rows, facts)
         recipe: dict[str, Any] = {"views": self.plan.views}
         origin = SourceRecord(
             name=self.format.name, version="imported", licence="unknown: the files do not say", fingerprint=digest
@@ -187,32 +186,32 @@ class ForeignImport:
 
     def make(self, out: Path, on_shard: Callable[[ShardEntry], None] | None) -> ImportReport:
         manifest = self.manifest(out)
-        there = open_or_create_set(out, manifest)
-        missing, made = set(there.missing(out)), 0
-        for key, members in self.plan.shards.items():
+        recorded = open_or_create_set(out, manifest)
+        missing, made = set(recorded.missing(out)), 0
+        for key, rows in self.plan.shards.items():
             if shard_path(*key) not in missing:
                 continue
-            entry = self._write(out, manifest, key, members)
-            there, made = update_manifest(out, there.head, [entry]), made + 1
+            entry = self._write(out, manifest, key, rows)
+            recorded, made = update_manifest(out, recorded.head, [entry]), made + 1
             if on_shard is not None:
                 on_shard(entry)
         remarks = list(self.remarks)
         if not self.labelled:
             remarks.append("the files say no labels: all INRs are of one class, unlabelled")
-        return ImportReport(there, made, tuple(remarks), self.verdict)
+        return ImportReport(recorded, made, tuple(remarks), self.check)
 
-    def _write(self, out: Path, manifest: Manifest, key: ShardKey, members: Sequence[ForeignRow]) -> ShardEntry:
-        contents = self._read(members) if members else Contents([], [])
-        inrs = from_convention(stack_contents(contents, members, self.dims, self.convention), self.convention)
+    def _write(self, out: Path, manifest: Manifest, key: ShardKey, rows: Sequence[ForeignRow]) -> ShardEntry:
+        contents = self._read(rows) if rows else Contents([], [])
+        inrs = from_convention(stack_contents(contents, rows, self.dims, self.convention), self.convention)
         inrs = INRBatch(self.spec, inrs.weights, inrs.biases)
-        labels = [self._label(member, read) for member, read in zip(members, contents.labels, strict=True)]
-        count = len(members)
+        labels = [self._label(row, saved) for row, saved in zip(rows, contents.labels, strict=True)]
+        count = len(rows)
         columns = {
             "psnr": np.full(count, np.nan), "loss": np.full(count, np.nan), "seed": np.full(count, -1),
             "steps": np.full(count, -1), "status": np.full(count, -1),
-            **self._size(count), **contents.columns, **self._measured(inrs, members),
+            **self._size(count), **contents.columns, **self._measured(inrs, rows),
             "weights": inrs.flatten().numpy(), "label": np.array(labels, dtype=np.int32),
-            "object_id": np.array([member.object_id for member in members], dtype=object),
+            "object_id": np.array([row.object_id for row in rows], dtype=object),
             "view": np.full(count, key[1]),
         }  # fmt: skip
         assert manifest.derived is not None
@@ -222,38 +221,38 @@ class ForeignImport:
         }  # fmt: skip
         return write_shard(out, key, self.spec, columns, (), attributes)
 
-    def _label(self, member: ForeignRow, read: int | None) -> int:
-        """The label by layout, splits, file and source, which must agree."""
-        said = [label for label in (member.label, read) if label is not None]
+    def _label(self, row: ForeignRow, saved: int | None) -> int:
+        """The label by path, splits, file and source, which must agree."""
+        labels = [label for label in (row.label, saved) if label is not None]
         if self.source is not None:
-            said.append(self.source.items[self.index_of[member.object_id]].label)
-        if not self.labelled and not said:
+            labels.append(self.source.items[self.index_of[row.object_id]].label)
+        if not self.labelled and not labels:
             return 0
-        if not said:
-            raise IntegrityError(f"{member.path} says no label, the others do; give --splits with labels, or --source")
-        if len(set(said)) > 1:
+        if not labels:
+            raise IntegrityError(f"{row.path} says no label, the others do; give --splits with labels, or --source")
+        if len(set(labels)) > 1:
             raise IntegrityError(
-                f"{member.path} has the labels {' and '.join(map(str, said))}; are these other objects?"
+                f"{row.path} has the labels {' and '.join(map(str, labels))}; are these other objects?"
             )
-        if not 0 <= said[0] < len(self.classes):
+        if not 0 <= labels[0] < len(self.classes):
             raise IntegrityError(
-                f"{member.path} has label {said[0]}, the set {len(self.classes)} classes; give --classes"
+                f"{row.path} has label {labels[0]}, the set {len(self.classes)} classes; give --classes"
             )
-        return said[0]
+        return labels[0]
 
     def _size(self, count: int) -> dict[str, NDArray[Any]]:
-        """Height and width of images: as asked, else those of MNIST or CIFAR-10; of shapes nothing."""
+        """Height and width of images: as requested, otherwise those of MNIST or CIFAR-10; of shapes nothing."""
         if self.dims[0] != 2:
             return {}
         side = 28 if self.dims[-1] == 1 else 32
         height, width = self.options.size or (side, side)
         return {"height": np.full(count, height), "width": np.full(count, width)}
 
-    def _measured(self, inrs: INRBatch, members: Sequence[ForeignRow]) -> dict[str, NDArray[Any]]:
-        """Loss, PSNR and facts of the source, where it is at hand."""
-        if self.source is None or not members or (self.convention.targets and self.convention.targets.raw):
+    def _measured(self, inrs: INRBatch, rows: Sequence[ForeignRow]) -> dict[str, NDArray[Any]]:
+        """Loss, PSNR and facts of the source, where it is available."""
+        if self.source is None or not rows or (self.convention.targets and self.convention.targets.raw):
             return {}
-        signals = [self._signal(self.source, member.object_id) for member in members]
+        signals = [self._signal(self.source, row.object_id) for row in rows]
         loss = mean_squared_errors(inrs, signals)
         peak = torch.tensor([signal.peak for signal in signals])
         facts = {name: np.array([signal.facts[name] for signal in signals]) for name in signals[0].facts}

@@ -1,5 +1,6 @@
-"""Import options: what a user says of a foreign set, what an import answers, and how both kinds of it begin."""
+"""Import options: what a user knows of a foreign set, what an import returns, and how both kinds of import begin."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,7 @@ from inr_factory.storage.manifest_file import load_manifest, update_manifest
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a user says of a foreign set. None: as its convention has it. `classes` are names, or how many there are.
-
-    `source` is the recipe whose objects these are; with it PSNRs are measured, and the convention is checked unless
-    `unchecked`. `size` (height, width) is that of the images, where no source says it.
-    """
+    """The options of `import_dataset`, parsed. None: as the convention has it. `classes` are names or their number."""
 
     convention: str | None = None
     omega_0: float | None = None
@@ -31,7 +28,6 @@ class ImportOptions:
     order: str | None = None
     targets: str | None = None
     hints: Hints = field(default_factory=Hints)
-    use_sidecar: bool = True
     source: Recipe | None = None
     data_root: Location | None = None
     unchecked: bool = False
@@ -47,16 +43,57 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """The set as it is, how many shards were written now, what the user should know, and how the INRs render."""
+    """The result of an import.
+
+    `manifest` describes the set, `made` counts the shards written by this call, `remarks` are for the user, and
+    `check` compares renderings with the source, where there was one.
+    """
 
     manifest: Manifest
     made: int
     remarks: tuple[str, ...]
-    verdict: ConventionCheck | None = None
+    check: ConventionCheck | None = None
+
+
+def parse_dims(spec: str | Sequence[int] | None) -> tuple[int, ...] | None:
+    """2-32-32-1, or 3-512x4-1 for four layers of 512, or the numbers themselves."""
+    if spec is None:
+        return None
+    dims: list[int] = []
+    for part in spec.split("-") if isinstance(spec, str) else map(str, spec):
+        match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,2}))?", part)
+        if match is None or int(match[1]) == 0:
+            raise UsageError(f"--spec takes dims as 2-32-32-1 or 3-512x4-1, got {spec!r}")
+        dims += [int(match[1])] * int(match[2] or 1)
+    if len(dims) < 3 or len(set(dims[1:-1])) != 1:
+        raise UsageError(f"--spec needs hidden layers of one width between inputs and outputs, got {spec!r}")
+    return tuple(dims)
+
+
+def parse_classes(classes: str | int | Sequence[str] | None) -> tuple[str, ...] | int | None:
+    """A number of classes, or their names, separated by commas if they are one string."""
+    if classes is None:
+        return None
+    names = [name.strip() for name in str(classes).split(",")] if isinstance(classes, str | int) else list(classes)
+    if len(names) == 1 and names[0].isdigit() and 1 <= int(names[0]) <= 100_000:
+        return int(names[0])
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"--classes takes a number, or different names with commas, got {classes!r}")
+    return tuple(names)
+
+
+def parse_size(size: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    """HEIGHTxWIDTH, or the two numbers."""
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", size if isinstance(size, str) else "x".join(map(str, size)))
+    if match is None or "0" in match.groups():
+        raise UsageError(f"--size takes HEIGHTxWIDTH, got {size!r}")
+    return int(match[1]), int(match[2])
 
 
 def open_or_create_set(out: Path, manifest: Manifest) -> Manifest:
-    """The set in folder out, begun if there is none. UsageError where it is another."""
+    """The set in folder out, created if there is none. UsageError where it is another."""
     if (out / MANIFEST).exists() and load_manifest(out).fingerprint != manifest.fingerprint:
         raise UsageError(f"{out} holds another set; choose another --out")
     remove_stale_temporaries(out)
@@ -64,13 +101,13 @@ def open_or_create_set(out: Path, manifest: Manifest) -> Manifest:
 
 
 def stack_contents(
-    contents: Contents, members: Sequence[ForeignRow], dims: tuple[int, ...], convention: Convention
+    contents: Contents, rows: Sequence[ForeignRow], dims: tuple[int, ...], convention: Convention
 ) -> INRBatch:
-    """What was read, in their terms. IntegrityError names the first INR of other dims."""
-    for layers, member in zip(contents.layers, members, strict=True):
+    """The layers as one batch in the foreign convention. IntegrityError names the first INR of other dims."""
+    for layers, row in zip(contents.layers, rows, strict=True):
         if layers.dims != dims:
-            came, expected = ("-".join(map(str, each)) for each in (layers.dims, dims))
-            raise IntegrityError(f"{member.path} is {came}, the others are {expected}; a set has INRs of one kind")
+            actual, expected = ("-".join(map(str, each)) for each in (layers.dims, dims))
+            raise IntegrityError(f"{row.path} is {actual}, the others are {expected}; a set has INRs of one kind")
     try:
         return stack_layers(convention.spec(dims), list(contents.layers))
     except ValueError as error:

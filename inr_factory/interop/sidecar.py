@@ -1,6 +1,6 @@
-"""Sidecar: the JSON beside an export that says all that its format cannot: spec, conventions, names, splits, PSNRs.
+"""Sidecar: the JSON file of an export that holds what its format cannot: spec, conventions, names, splits, PSNRs.
 
-With it an export comes back as the very set that it was; each row must fit the checksum that it had in its shard.
+With it an import restores the exported set; each row is checked against its checksum.
 """
 
 import json
@@ -23,8 +23,8 @@ SIDECAR = "inr_factory.json"
 KIND, VERSION = "inr-factory export", 1
 MAX_SIDECAR_BYTES = 2**30
 
-# Written anew with every shard; all other attributes are kept.
-OWN_ATTRIBUTES = {
+# Written with every shard; all other attributes are kept.
+SHARD_ATTRIBUTES = {
     "format_version", "split", "view", "block", "spec", "parameters", "conventions", "quarantine", "attributes_checksum",
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ class SavedColumn(Record):
 
 
 class SavedShard(Record):
-    """One shard of the set: its columns but for the weights, and in which file, which row of it, each INR lies."""
+    """One shard of the set: its columns without the weights, and the file and row of each INR."""
 
     split: str
     view: int
@@ -65,7 +65,7 @@ class SavedShard(Record):
 
 
 class SavedConvention(Record):
-    """The convention that the files' numbers follow; see conventions.py."""
+    """The convention of the files' numbers; see conventions.py."""
 
     name: str
     omega_0: float
@@ -92,7 +92,7 @@ class SavedConvention(Record):
 
 
 class Sidecar(Record):
-    """All of an export but its weights. `identity` stands for what was exported and how, but for rows and files."""
+    """All of an export but its weights. `identity` is a hash of what was exported and how, without rows and files."""
 
     kind: str = KIND
     version: int = VERSION
@@ -112,25 +112,25 @@ def export_identity(format_name: str, convention: SavedConvention, manifest: Man
     return fingerprint(json.dumps(facts, sort_keys=True))
 
 
-def describe_shard(shard: ShardReader, sha256: str, places: Sequence[tuple[str, int]]) -> SavedShard:
-    """What the sidecar says of a shard whose rows went to these places."""
+def describe_shard(shard: ShardReader, sha256: str, written: Sequence[tuple[str, int]]) -> SavedShard:
+    """The sidecar's entry of a shard whose rows were written to these files and rows."""
     columns = {
         name: SavedColumn.of(np.asarray(shard.column(name)))
         for name in shard.column_names
         if name not in ("weights", "object_id")
     }
     columns["object_id"] = SavedColumn.of(np.array(shard.object_ids, dtype=object))
-    kept = {name: value for name, value in shard.attributes.items() if name not in OWN_ATTRIBUTES}
+    kept = {name: value for name, value in shard.attributes.items() if name not in SHARD_ATTRIBUTES}
     split, view, block = shard.key
     return SavedShard(
         split=split, view=view, block=block, sha256=sha256, attributes=kept, quarantine=shard.quarantine, columns=columns,
-        files=tuple(path for path, _ in places), rows=tuple(row for _, row in places),
+        files=tuple(path for path, _ in written), rows=tuple(row for _, row in written),
     )  # fmt: skip
 
 
 def load_sidecar(root: Path) -> Sidecar | None:
-    """The sidecar in an export's folder; None where there is none. IntegrityError where it is damaged or contradicts
-    itself, UsageError where it is of a later version."""
+    """The sidecar in an export's folder, or None. IntegrityError where it is damaged or contradicts itself, UsageError
+    where it has a later version."""
     if not (root / SIDECAR).exists():
         return None
     path = file_inside(root, SIDECAR, MAX_SIDECAR_BYTES)

@@ -1,7 +1,7 @@
-"""Splits: the splits.json of peers, which names the files of each split, and in one of its kinds their labels.
+"""Split files: the splits.json of other projects, which names the files of each split and may hold their labels.
 
 Two kinds are in use: {"train": [paths], ...} (multi-view) and {"train": {"path": [...], "label": [...]}, ...}
-(DWSNets, neural graphs). Paths are of the machine that wrote them, so that only their last parts are compared.
+(DWSNets, neural graphs). Paths are those of the machine that wrote them, so only their last parts are compared.
 """
 
 import json
@@ -17,17 +17,17 @@ MAX_SPLITS_BYTES = 512 * 2**20
 
 
 def find_splits(root: Path, hints: Hints) -> Path | None:
-    """The splits file that is asked for, or the one in the folder; None where there is none."""
+    """The requested splits file, otherwise the one in the folder; None where there is none."""
     if hints.splits is not None:
         if not hints.splits.is_file():
             raise UsageError(f"there is no splits file {hints.splits}")
         return hints.splits
-    found = sorted(root.glob("*splits.json"))
-    if (root / "splits.json") in found:
+    files = sorted(root.glob("*splits.json"))
+    if (root / "splits.json") in files:
         return root / "splits.json"
-    if len(found) > 1:
-        raise UsageError(f"{root} has several splits files ({found[0].name}, {found[1].name}); name one with --splits")
-    return found[0] if found else None
+    if len(files) > 1:
+        raise UsageError(f"{root} has several splits files ({files[0].name}, {files[1].name}); name one with --splits")
+    return files[0] if files else None
 
 
 def load_splits(path: Path) -> dict[str, list[tuple[str, int | None]]]:
@@ -35,43 +35,43 @@ def load_splits(path: Path) -> dict[str, list[tuple[str, int | None]]]:
     checked = file_inside(path.parent, path.name, MAX_SPLITS_BYTES)
     try:
         fields = json.loads(checked.read_text(encoding="utf-8"))
-        found: dict[str, list[tuple[str, int | None]]] = {}
+        splits: dict[str, list[tuple[str, int | None]]] = {}
         for split in SPLITS:
-            listed = fields.get(split, [])
-            paths, labels = (listed["path"], listed.get("label")) if isinstance(listed, dict) else (listed, None)
+            files = fields.get(split, [])
+            paths, labels = (files["path"], files.get("label")) if isinstance(files, dict) else (files, None)
             labels = [None] * len(paths) if labels is None else [int(label) for label in labels]
             if not isinstance(paths, list) or not all(isinstance(name, str) for name in paths):
                 raise ValueError(f"{split} is not a list of paths")
-            found[split] = list(zip(paths, labels, strict=True))
+            splits[split] = list(zip(paths, labels, strict=True))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         raise IntegrityError(f"{path} is not a splits file of lists of paths: {one_line(error)}") from None
-    if not any(found.values()):
+    if not any(splits.values()):
         raise IntegrityError(f"{path} names no file of split {', '.join(SPLITS)}")
-    return found
+    return splits
 
 
-def apply_splits(members: Sequence[ForeignRow], path: Path, tail: int, allow_missing: bool) -> ListedFiles:
-    """The members that the splits file names, by the last `tail` parts of their paths, in its splits and with its labels.
+def apply_splits(rows: Sequence[ForeignRow], path: Path, path_parts: int, allow_missing: bool) -> ListedFiles:
+    """The rows that the splits file names, by the last `path_parts` parts of their paths, with its splits and labels.
 
-    IntegrityError for a path with `..`, a file named twice, one that is missing, or a label that contradicts the layout.
+    IntegrityError for a path with `..`, a file named twice or missing, or a label that contradicts the path.
     """
-    known = {PurePosixPath(member.path).parts[-tail:]: member for member in members}
-    taken: dict[str, ForeignRow] = {}
+    by_path = {PurePosixPath(row.path).parts[-path_parts:]: row for row in rows}
+    chosen: dict[str, ForeignRow] = {}
     missing, remarks = [], []
     for split, entries in load_splits(path).items():
         for name, label in entries:
             parts = PurePosixPath(name).parts
             if ".." in parts:
                 raise IntegrityError(f"{path.name} names {name[:200]!r}, which leads out of the set")
-            member = known.get(parts[-tail:])
-            if member is None:
+            row = by_path.get(parts[-path_parts:])
+            if row is None:
                 missing.append(name)
                 continue
-            if member.path in taken:
-                raise IntegrityError(f"{path.name} names {member.path} twice")
-            if None not in (label, member.label) and label != member.label:
-                raise IntegrityError(f"{path.name} says label {label} of {member.path}, its path says {member.label}")
-            taken[member.path] = replace(member, split=split, label=member.label if label is None else label)
+            if row.path in chosen:
+                raise IntegrityError(f"{path.name} names {row.path} twice")
+            if None not in (label, row.label) and label != row.label:
+                raise IntegrityError(f"{path.name} says label {label} of {row.path}, its path says {row.label}")
+            chosen[row.path] = replace(row, split=split, label=row.label if label is None else label)
     if missing and not allow_missing:
         raise IntegrityError(
             f"{len(missing):,} of the files that {path.name} names are not there, first {missing[0][:200]}; complete the "
@@ -79,16 +79,16 @@ def apply_splits(members: Sequence[ForeignRow], path: Path, tail: int, allow_mis
         )
     if missing:
         remarks.append(f"{len(missing):,} files that {path.name} names are not there")
-    if len(taken) < len(members):
-        remarks.append(f"{len(members) - len(taken):,} files are in no split of {path.name} and are left out")
-    return ListedFiles(list(taken.values()), remarks)
+    if len(chosen) < len(rows):
+        remarks.append(f"{len(rows) - len(chosen):,} files are in no split of {path.name} and are left out")
+    return ListedFiles(list(chosen.values()), remarks)
 
 
-def splits_json(rows: Sequence[tuple[str, str, int]], flat: bool, prefix: str = "") -> bytes:
-    """The content of a splits.json of rows (split, path, label): `flat` lists of paths, or with labels."""
+def splits_json(rows: Sequence[tuple[str, str, int]], plain: bool, prefix: str = "") -> bytes:
+    """The content of a splits.json of rows (split, path, label): `plain` lists of paths, otherwise with labels."""
     fields: dict[str, object] = {}
     for split in SPLITS:
-        mine = [(prefix + path, label) for row_split, path, label in rows if row_split == split]
-        paths = [path for path, _ in mine]
-        fields[split] = paths if flat else {"path": paths, "label": [label for _, label in mine]}
+        paths = [prefix + path for row_split, path, _ in rows if row_split == split]
+        labels = [label for row_split, _, label in rows if row_split == split]
+        fields[split] = paths if plain else {"path": paths, "label": labels}
     return json.dumps(fields).encode()

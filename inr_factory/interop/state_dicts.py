@@ -1,4 +1,4 @@
-"""State dicts: INRs as peers' modules hold them, and as the tuples of tensors that their networks take.
+"""State dicts: INRs as other projects' modules hold them, and as the tuples of tensors that their networks take.
 
 Shape letters: N INRs, I inputs and O outputs of a layer.
 """
@@ -52,25 +52,25 @@ def layers_of(state: Any) -> Layers:
     """The layers of a state dict of an MLP, whatever its module is called. ValueError where it is something else.
 
     Layers are taken in the order of the first number in their names, so that `layers.10.0.weight` follows
-    `layers.9.0.weight`; values that are no tensors (a label) are passed over.
+    `layers.9.0.weight`; values that are no tensors (a label) are ignored.
     """
     if not isinstance(state, Mapping):
         raise ValueError(f"it holds a {type(state).__name__}, expected a state dict")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor) and value.dim() > 0}
     count_numbers(tensors)
-    found: dict[str, dict[str, Tensor]] = {}
+    layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         stem, _, kind = name.rpartition(".")
         if kind not in ("weight", "bias") or re.search(r"\d", stem) is None:
             raise ValueError(f"it has a tensor {name[:80]!r}, expected LAYER.weight and LAYER.bias alone")
-        found.setdefault(stem, {})[kind] = tensor
-    if not found:
+        layers.setdefault(stem, {})[kind] = tensor
+    if not layers:
         raise ValueError("it has no weights and biases")
-    stems = sorted(found, key=lambda stem: int(re.search(r"\d+", stem).group()))  # type: ignore[union-attr]
+    stems = sorted(layers, key=lambda stem: int(re.search(r"\d+", stem).group()))  # type: ignore[union-attr]
     for stem in stems:
-        if set(found[stem]) != {"weight", "bias"}:
-            raise ValueError(f"layer {stem} has no {'bias' if 'weight' in found[stem] else 'weight'}")
-    return check_layers([found[stem]["weight"] for stem in stems], [found[stem]["bias"] for stem in stems])
+        if set(layers[stem]) != {"weight", "bias"}:
+            raise ValueError(f"layer {stem} has no {'bias' if 'weight' in layers[stem] else 'weight'}")
+    return check_layers([layers[stem]["weight"] for stem in stems], [layers[stem]["bias"] for stem in stems])
 
 
 def check_layers(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Layers:

@@ -1,6 +1,6 @@
-"""Foreign tables: safetensors and parquet files of many INRs, whose libraries only this module imports (extra `exchange`).
+"""Table files: safetensors and parquet files of many INRs. The only module that imports their libraries (extra `exchange`).
 
-A file holds the flat weights (N, D) of N INRs, further columns (N,), and a head: JSON that says what they are.
+A file holds the flat weights (N, D) of N INRs, further columns (N,), and a head: JSON that describes them.
 """
 
 import json
@@ -48,15 +48,15 @@ def read_safetensors(path: Path, weights: bool = True) -> Table:
         from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
-            head = _head(said.get(HEAD))
+            metadata = file.metadata() or {}
+            head = _head(metadata.get(HEAD))
             spec = SirenSpec.from_dict(head["spec"])
             columns = {
                 name.removeprefix("columns."): file.get_tensor(name).numpy()
                 for name in file.keys()  # noqa: SIM118 - not a mapping
                 if name.startswith("columns.")
             }
-            text = json.loads(said.get("text", "{}"))
+            text = json.loads(metadata.get("text", "{}"))
             columns |= {name: np.array(values, dtype=object) for name, values in text.items()}
             rows = file.get_slice(spec.parameter_shapes[0][0]).get_shape()[0]
             parts = []
@@ -82,10 +82,9 @@ def parquet_bytes(table: Table) -> bytes:
     arrays = {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}
     arrays |= {name: pa.array(list(c) if c.dtype == object else c) for name, c in table.columns.items()}
     sink = pa.BufferOutputStream()
-    whole = pa.table(arrays).replace_schema_metadata({HEAD: json.dumps(table.head)})
-    parquet.write_table(whole, sink, compression="NONE", use_dictionary=False)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+    table_of_rows = pa.table(arrays).replace_schema_metadata({HEAD: json.dumps(table.head)})
+    parquet.write_table(table_of_rows, sink, compression="NONE", use_dictionary=False)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def read_parquet(path: Path, weights: bool = True) -> Table:
@@ -100,11 +99,11 @@ def read_parquet(path: Path, weights: bool = True) -> Table:
         if 4 * rows * spec.num_parameters > path.stat().st_size:
             raise ValueError(f"it claims {rows:,} INRs, more than its bytes can hold")
         chosen = [name for name in file.schema_arrow.names if weights or name != "weights"]
-        whole = file.read(columns=chosen)
-        columns = {name: _numpy(whole.column(name)) for name in chosen if name != "weights"}
+        content = file.read(columns=chosen)
+        columns = {name: _numpy(content.column(name)) for name in chosen if name != "weights"}
         flat = np.empty((rows, 0), dtype=np.float32)
         if weights:
-            values = whole.column("weights").combine_chunks().flatten()
+            values = content.column("weights").combine_chunks().flatten()
             if values.type != pa.float32():
                 raise ValueError(f"its weights are {values.type}, expected float32")
             flat = values.to_numpy().reshape(rows, spec.num_parameters).copy()

@@ -1,4 +1,4 @@
-"""Peer statistics: the statistics.pth of DWSNets and neural graphs, mean and std of each weight and bias over a corpus.
+"""Weight statistics: the statistics.pth of DWSNets and neural graphs, mean and std of each weight and bias over a corpus.
 
 {"weights": {"mean": [...], "std": [...]}, "biases": ...}, a tensor a layer, transposed: (I, O, 1) and (O, 1).
 """
@@ -32,17 +32,17 @@ class Statistics:
 
     def fields(self) -> dict[str, dict[str, list[Tensor]]]:
         """Means and unbiased standard deviations, float32."""
-        found = {}
+        fields = {}
         for kind in ("weights", "biases"):
             means = [total / self.count for total in self.sums[f"{kind}1"]]
             squares = [total / self.count for total in self.sums[f"{kind}2"]]
             unbiased = self.count / max(self.count - 1, 1)
             stds = [(s - m**2).clamp(min=0).mul(unbiased).sqrt() for s, m in zip(squares, means, strict=True)]
-            found[kind] = {
+            fields[kind] = {
                 "mean": [m.float().unsqueeze(-1) for m in means],
                 "std": [s.float().unsqueeze(-1) for s in stds],
             }
-        return found
+        return fields
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()

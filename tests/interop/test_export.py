@@ -20,10 +20,8 @@ from inr_factory.inr.initialization import initialize
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.conventions import CONVENTIONS, TARGETS, complete_convention, from_convention, to_convention
-from inr_factory.interop.export import FORMATS, export_folder
-from inr_factory.interop.format import Hints
-from inr_factory.interop.import_dataset import import_folder
-from inr_factory.interop.import_options import ImportOptions
+from inr_factory.interop.export import FORMATS, export_dataset
+from inr_factory.interop.import_dataset import import_dataset
 from inr_factory.interop.pyg import to_pyg
 from inr_factory.interop.sidecar import SIDECAR
 from inr_factory.interop.state_dicts import check_layers, dws_tuples, layers_of, state_dicts
@@ -42,7 +40,7 @@ OBJECTS = {"train": 7, "val": 2, "test": 3}
 # What a user has to say of exports that go without their sidecar, where the format's convention does not imply it.
 SAID = {
     "implicit-zoo": {"convention": "dwsnets"},
-    "inr2vec": {"output_bias": 0.5, "hints": Hints(dims=(2, 4, 4, 1))},
+    "inr2vec": {"output_bias": 0.5, "spec": (2, 4, 4, 1)},
     "fit-a-nef": {"output_bias": 0.5, "targets": "unit"},
 }
 
@@ -57,7 +55,7 @@ def root(tmp_path_factory):
 
 def exported(root, name, out, **options):
     views = 1 if FORMATS[name].one_view else None
-    export_folder(root, name, out, views=views, **options)
+    export_dataset(root, name, out, views=views, **options)
     return out
 
 
@@ -71,7 +69,7 @@ def read(root, split):
 def test_with_its_sidecar_an_export_comes_back_as_the_very_set_that_it_was(root, tmp_path, name):
     exported(root, name, tmp_path / "out")
 
-    report = import_folder(tmp_path / "out", name, tmp_path / "back", ImportOptions())
+    report = import_dataset(tmp_path / "out", name, tmp_path / "back")
 
     views = 1 if FORMATS[name].one_view else 2
     before = {entry.path: entry.sha256 for entry in load_manifest(root).shards if entry.view < views}
@@ -86,7 +84,7 @@ def test_with_its_sidecar_an_export_comes_back_as_the_very_set_that_it_was(root,
 def test_without_its_sidecar_an_export_still_gives_the_same_bits_in_the_same_splits(root, tmp_path, name):
     exported(root, name, tmp_path / "out")
 
-    import_folder(tmp_path / "out", name, tmp_path / "back", ImportOptions(use_sidecar=False, **SAID.get(name, {})))
+    import_dataset(tmp_path / "out", name, tmp_path / "back", no_sidecar=True, **SAID.get(name, {}))
 
     for split in OBJECTS:
         before, weights, labels = read(root, split)
@@ -104,7 +102,7 @@ def test_without_its_sidecar_an_export_still_gives_the_same_bits_in_the_same_spl
 @pytest.mark.parametrize("name", ["fit-a-nef", "safetensors", "parquet"])
 def test_formats_that_hold_names_give_them_back(root, tmp_path, name):
     exported(root, name, tmp_path / "out")
-    import_folder(tmp_path / "out", name, tmp_path / "back", ImportOptions(use_sidecar=False, **SAID.get(name, {})))
+    import_dataset(tmp_path / "out", name, tmp_path / "back", no_sidecar=True, **SAID.get(name, {}))
     before, _, _ = read(root, "train")
     after, _, _ = read(tmp_path / "back", "train")
     assert after.object_ids.tolist() == before.object_ids.tolist()
@@ -115,11 +113,11 @@ def test_formats_that_hold_names_give_them_back(root, tmp_path, name):
 
 def test_another_omega_0_has_to_be_said_where_the_sidecar_is_gone(tmp_path):
     make_set(tmp_path / "set", SPEC, views=1, objects=OBJECTS)  # omega_0 7
-    export_folder(tmp_path / "set", "dwsnets-fmnist", tmp_path / "out")
-    options = ImportOptions(use_sidecar=False)
-    import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "silent", options)
-    import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "said", replace(options, omega_0=7.0))
-    import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "sidecar", ImportOptions())
+    export_dataset(tmp_path / "set", "dwsnets-fmnist", tmp_path / "out")
+    options = {"no_sidecar": True}
+    import_dataset(tmp_path / "out", "dwsnets-fmnist", tmp_path / "silent", **options)
+    import_dataset(tmp_path / "out", "dwsnets-fmnist", tmp_path / "said", **options, omega_0=7.0)
+    import_dataset(tmp_path / "out", "dwsnets-fmnist", tmp_path / "sidecar")
     before, weights, _ = read(tmp_path / "set", "train")
     image = INRBatch.from_flat(before.spec, weights)(pixel_grid(9, 9))
     for name, same in (("silent", False), ("said", True), ("sidecar", True)):
@@ -131,18 +129,16 @@ def test_another_omega_0_has_to_be_said_where_the_sidecar_is_gone(tmp_path):
 def test_what_the_files_do_not_say_is_asked_for(root, tmp_path):
     exported(root, "fit-a-nef", tmp_path / "out")
     with pytest.raises(UsageError, match=r"--targets"):
-        import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", ImportOptions(use_sidecar=False))
+        import_dataset(tmp_path / "out", "fit-a-nef", tmp_path / "back", no_sidecar=True)
     (tmp_path / "out" / "nef.json").unlink()
     with pytest.raises(UsageError, match=r"--omega-0"):
-        import_folder(
-            tmp_path / "out", "fit-a-nef", tmp_path / "back", ImportOptions(use_sidecar=False, **SAID["fit-a-nef"])
-        )
+        import_dataset(tmp_path / "out", "fit-a-nef", tmp_path / "back", no_sidecar=True, **SAID["fit-a-nef"])
     assert not (tmp_path / "back").exists()
 
 
 def test_a_set_that_came_back_with_its_sidecar_can_be_given_more_views(digits, tmp_path):
-    export_folder(digits, "parquet", tmp_path / "out")
-    import_folder(tmp_path / "out", "parquet", tmp_path / "back", ImportOptions())
+    export_dataset(digits, "parquet", tmp_path / "out")
+    import_dataset(tmp_path / "out", "parquet", tmp_path / "back")
     recipe = load_recipe("digits", [*DIGITS, "views=2"])
     report = fit_dataset(recipe, tmp_path / "back", backend="local", workers=1)
     assert (report.made, report.missing) == (len(load_manifest(digits).shards), 0)
@@ -184,8 +180,8 @@ def test_targets_may_be_given_as_means_and_standard_deviations():
 
 def test_an_export_is_refused_in_a_convention_that_it_reaches_only_by_rounding(root, tmp_path):
     with pytest.raises(UsageError, match=r"without rounding"):
-        export_folder(root, "nfn", tmp_path / "out", "implicit-zoo")
-    report = export_folder(root, "implicit-zoo", tmp_path / "out", views=1)
+        export_dataset(root, "nfn", tmp_path / "out", convention="implicit-zoo")
+    report = export_dataset(root, "implicit-zoo", tmp_path / "out", views=1)
     assert any("without rounding" in remark for remark in report.remarks)
     assert not list(tmp_path.glob(".*"))
 
@@ -319,8 +315,8 @@ def test_views_that_only_training_objects_have_leave_the_other_splits_empty(root
     for path in (tmp_path / "out").glob("randinit_smaller_aug0_*/net*.pth"):
         if int(path.stem.removeprefix("net")) >= 7:
             path.unlink()
-    options = ImportOptions(use_sidecar=False, hints=Hints(allow_missing=True))
-    import_folder(tmp_path / "out", "nfn", tmp_path / "back", options)
+    options = {"no_sidecar": True, "allow_missing": True}
+    import_dataset(tmp_path / "out", "nfn", tmp_path / "back", **options)
     assert {split: len(INRDataset(tmp_path / "back", split)) for split in OBJECTS} == {"train": 13, "val": 2, "test": 3}
     assert run(["verify", str(tmp_path / "back")]) == 0
     assert run(["status", str(tmp_path / "back")]) == 0
@@ -341,11 +337,11 @@ def digits(tmp_path_factory):
 
 
 def test_the_right_convention_is_confirmed_by_rendering_and_psnr_is_measured(digits, tmp_path):
-    export_folder(digits, "fit-a-nef", tmp_path / "out", "siren")
-    options = ImportOptions(use_sidecar=False, convention="siren", source=load_recipe("digits"))
-    report = import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", options)
-    assert report.verdict.fits
-    assert report.verdict.asked_db > 25
+    export_dataset(digits, "fit-a-nef", tmp_path / "out", convention="siren")
+    options = {"no_sidecar": True, "convention": "siren", "source": load_recipe("digits")}
+    report = import_dataset(tmp_path / "out", "fit-a-nef", tmp_path / "back", **options)
+    assert report.check.fits
+    assert report.check.requested_db > 25
     for split in ("train", "test"):
         before, after = INRDataset(digits, split), INRDataset(tmp_path / "back", split)
         np.testing.assert_allclose(after.psnr, before.psnr, atol=0.05)
@@ -354,22 +350,22 @@ def test_the_right_convention_is_confirmed_by_rendering_and_psnr_is_measured(dig
 
 
 def test_a_wrong_convention_that_was_asked_for_is_refused_and_the_right_one_named(digits, tmp_path):
-    export_folder(digits, "fit-a-nef", tmp_path / "out", "siren")
-    wrong = ImportOptions(use_sidecar=False, source=load_recipe("digits"), convention="dwsnets")
+    export_dataset(digits, "fit-a-nef", tmp_path / "out", convention="siren")
+    wrong = {"no_sidecar": True, "source": load_recipe("digits"), "convention": "dwsnets"}
     with pytest.raises(IntegrityError, match=r"rowcol, targets signed gives"):
-        import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", wrong)
+        import_dataset(tmp_path / "out", "fit-a-nef", tmp_path / "back", **wrong)
     assert not (tmp_path / "back").exists()
-    report = import_folder(tmp_path / "out", "fit-a-nef", tmp_path / "back", replace(wrong, unchecked=True))
-    assert report.verdict is None
+    report = import_dataset(tmp_path / "out", "fit-a-nef", tmp_path / "back", **wrong, unchecked=True)
+    assert report.check is None
 
 
 def test_inrs_of_other_images_are_refused(digits, tmp_path):
     make_set(tmp_path / "noise", replace(SPEC_30, hidden_dim=16), views=1, objects={"train": 4})
     ids = INRDataset(digits, "train").object_ids[:4].tolist()
-    export_folder(tmp_path / "noise", "parquet", tmp_path / "out")
-    options = ImportOptions(use_sidecar=False, source=load_recipe("digits"))
+    export_dataset(tmp_path / "noise", "parquet", tmp_path / "out")
+    options = {"no_sidecar": True, "source": load_recipe("digits")}
     with pytest.raises(IntegrityError, match=r"lacks 4 of the objects"):
-        import_folder(tmp_path / "out", "parquet", tmp_path / "back", options)
+        import_dataset(tmp_path / "out", "parquet", tmp_path / "back", **options)
     import pyarrow.parquet as parquet
 
     path = next((tmp_path / "out").glob("*.parquet"))
@@ -377,7 +373,7 @@ def test_inrs_of_other_images_are_refused(digits, tmp_path):
     at = table.schema.get_field_index("object_id")
     parquet.write_table(table.set_column(at, "object_id", [ids]), path, compression="NONE", use_dictionary=False)
     with pytest.raises(IntegrityError, match=r"no convention shows the images"):
-        import_folder(tmp_path / "out", "parquet", tmp_path / "back", options)
+        import_dataset(tmp_path / "out", "parquet", tmp_path / "back", **options)
 
 
 @needs_fashion
@@ -387,9 +383,9 @@ def test_where_none_was_asked_for_the_convention_that_fits_is_taken_and_told(tmp
     fit_dataset(
         load_recipe("fashion_mnist_40db", settings), tmp_path / "set", data_root=data_root, backend="local", workers=1
     )
-    export_folder(tmp_path / "set", "nfn", tmp_path / "out", "inr-factory")
-    options = ImportOptions(use_sidecar=False, source=load_recipe("fashion_mnist_40db"), data_root=data_root)
-    report = import_folder(tmp_path / "out", "nfn", tmp_path / "back", options)
+    export_dataset(tmp_path / "set", "nfn", tmp_path / "out", convention="inr-factory")
+    options = {"no_sidecar": True, "source": load_recipe("fashion_mnist_40db"), "data_root": data_root}
+    report = import_dataset(tmp_path / "out", "nfn", tmp_path / "back", **options)
     assert any("xy, targets unit, which fits best" in remark for remark in report.remarks)
     before, weights, _ = read(tmp_path / "set", "train")
     after, again, _ = read(tmp_path / "back", "train")
@@ -407,7 +403,7 @@ def test_the_start_file_of_inr2vec_is_read_and_goes_through_its_format(tmp_path)
     (tmp_path / "in/train").mkdir(parents=True)
     with h5py.File(tmp_path / "in/train/0.h5", "w") as file:
         file["params"], file["pcd"], file["class_id"] = flat, np.zeros((8, 3), np.float32), np.array(7)
-    import_folder(tmp_path / "in", "inr2vec", tmp_path / "set", ImportOptions())
+    import_dataset(tmp_path / "in", "inr2vec", tmp_path / "set")
     data, weights, labels = read(tmp_path / "set", "train")
     assert labels.tolist() == [7]
     assert len(data.classes) == 40
@@ -462,7 +458,7 @@ def test_what_cannot_be_is_a_usage_error_in_one_line(root, tmp_path, capsys, arg
 
 def test_an_imported_set_is_not_fitted_further_and_an_unnamed_source_is_not_compared(root, tmp_path, capsys):
     exported(root, "nfn", tmp_path / "out")
-    import_folder(tmp_path / "out", "nfn", tmp_path / "back", ImportOptions(use_sidecar=False))
+    import_dataset(tmp_path / "out", "nfn", tmp_path / "back", no_sidecar=True)
     back = str(tmp_path / "back")
     assert run(["fit", "digits", "--out", back, "--backend", "local"]) == 2
     assert "was imported" in capsys.readouterr().err

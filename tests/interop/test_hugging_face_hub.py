@@ -72,7 +72,7 @@ def test_by_the_environment_alone_in_a_process_of_its_own(hub, root, tmp_path):
 
 
 def test_an_upload_that_was_cut_goes_on_where_it_was(hub, root, monkeypatch, capsys):
-    monkeypatch.setattr("inr_factory.interop.hugging_face_hub.SHARDS_AT_ONCE", 5)
+    monkeypatch.setattr("inr_factory.interop.hugging_face_hub.SHARDS_PER_COMMIT", 5)
     hub.fail_after = 8
     assert run(["push", str(root), REPO]) in (2, 5)
     assert 5 <= len(hub.files(REPO)) < 18

@@ -16,16 +16,14 @@ from inr_factory.cli.main import run
 from inr_factory.errors import FactoryError, IntegrityError, UsageError
 from inr_factory.interop import export as exports
 from inr_factory.interop import import_foreign as foreign_set
-from inr_factory.interop.export import export_folder
-from inr_factory.interop.format import Hints
-from inr_factory.interop.import_dataset import import_folder
-from inr_factory.interop.import_options import ImportOptions
+from inr_factory.interop.export import export_dataset
+from inr_factory.interop.import_dataset import import_dataset
 from inr_factory.interop.sidecar import SIDECAR
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest
 
 SPEC_30 = replace(SPEC, omega_0=30.0)
-BARE = ImportOptions(use_sidecar=False)
+BARE = {"no_sidecar": True}
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def root(tmp_path):
 @pytest.fixture
 def fmnist(root, tmp_path):
     """An export that its INRs can be altered in: model_0.pth to model_4.pth, and two of test."""
-    export_folder(root, "dwsnets-fmnist", tmp_path / "out")
+    export_dataset(root, "dwsnets-fmnist", tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -90,14 +88,14 @@ def test_a_truncated_file_is_named(fmnist, tmp_path, cut):
     content = (fmnist / FIRST).read_bytes()
     (fmnist / FIRST).write_bytes(content[:cut])
     with pytest.raises(IntegrityError, match=FIRST):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
 
 
 def test_a_plain_pickle_is_refused(fmnist, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (fmnist / FIRST).write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(IntegrityError, match=FIRST):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
     assert not Path("exploded").exists()
 
 
@@ -105,7 +103,7 @@ def test_links_out_of_the_set_are_refused(fmnist, tmp_path):
     (fmnist / FIRST).rename(tmp_path / "secret.pth")
     (fmnist / FIRST).symlink_to(tmp_path / "secret.pth")
     with pytest.raises(IntegrityError, match=r"leads out of"):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
 
 
 @pytest.mark.parametrize("way", ["../secret.pth", "fmnist_inrs/../fmnist_inrs/train/model_1.pth", "/etc/hosts"])
@@ -113,7 +111,7 @@ def test_a_sidecar_cannot_lead_out_of_its_folder(fmnist, tmp_path, way):
     text = (fmnist / SIDECAR).read_text()
     (fmnist / SIDECAR).write_text(text.replace(FIRST, way))
     with pytest.raises(IntegrityError, match=r"leads out of"):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", ImportOptions())
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back")
 
 
 # Splits.
@@ -130,7 +128,7 @@ def test_paths_of_another_machine_are_found_by_their_last_parts(fmnist, tmp_path
         fmnist,
         lambda s: {k: {"path": ["/home/them/" + p for p in v["path"]], "label": v["label"]} for k, v in s.items()},
     )
-    report = import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+    report = import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
     assert report.manifest.rows == 7
 
 
@@ -151,12 +149,12 @@ def test_splits_that_cannot_be_are_refused(fmnist, tmp_path, name):
     change, words = SPLITS[name]
     rewrite(fmnist, change)
     with pytest.raises(IntegrityError, match=words):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
 
 
 def test_what_is_missing_or_in_no_split_is_told(fmnist, tmp_path):
     rewrite(fmnist, lambda s: {"train": [*s["train"]["path"][:3], "fmnist_inrs/train/model_99.pth"]})
-    report = import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", replace(BARE, hints=Hints(allow_missing=True)))
+    report = import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE, allow_missing=True)
     assert report.manifest.rows == 3
     assert any("1 files that splits.json names are not there" in remark for remark in report.remarks)
     assert any("4 files are in no split" in remark for remark in report.remarks)
@@ -164,7 +162,7 @@ def test_what_is_missing_or_in_no_split_is_told(fmnist, tmp_path):
 
 def test_without_splits_the_official_parts_are_the_splits(fmnist, tmp_path):
     (fmnist / "splits.json").unlink()
-    report = import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+    report = import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
     assert {split: part.objects for split, part in report.manifest.splits.items()} == {"train": 5, "test": 2}
 
 
@@ -173,33 +171,33 @@ def test_an_inr_that_is_there_twice_is_refused(fmnist, tmp_path):
     (fmnist / "again/train").mkdir(parents=True)
     (fmnist / "again/train/model_1.pth").write_bytes((fmnist / FIRST).read_bytes())
     with pytest.raises(IntegrityError, match=r"are both view 0 of train/00001"):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
 
 
 def test_views_with_gaps_and_objects_in_two_splits_are_refused(tmp_path):
     make_set(tmp_path / "views", SPEC_30, views=3, objects={"train": 3})
-    export_folder(tmp_path / "views", "nfn", tmp_path / "out")
+    export_dataset(tmp_path / "views", "nfn", tmp_path / "out")
     for path in (tmp_path / "out").glob("randinit_smaller_aug0_*/net*.pth"):
         path.unlink()
     with pytest.raises(IntegrityError, match=r"have gaps"):
-        import_folder(tmp_path / "out", "nfn", tmp_path / "back", replace(BARE, hints=Hints(allow_missing=True)))
-    export_folder(tmp_path / "views", "multiview", tmp_path / "out2")
+        import_dataset(tmp_path / "out", "nfn", tmp_path / "back", **BARE, allow_missing=True)
+    export_dataset(tmp_path / "views", "multiview", tmp_path / "out2")
     fields = json.loads((tmp_path / "out2/splits.json").read_text())
     last = fields["train"].pop()
     (tmp_path / "out2/splits.json").write_text(json.dumps({**fields, "val": [last]}))
     with pytest.raises(IntegrityError, match=r"is in split val and train"):
-        import_folder(tmp_path / "out2", "multiview", tmp_path / "back", BARE)
+        import_dataset(tmp_path / "out2", "multiview", tmp_path / "back", **BARE)
 
 
 def test_labels_that_only_some_files_say_are_refused_and_none_at_all_are_told(fmnist, tmp_path):
     (fmnist / "splits.json").unlink()
     alter(fmnist / FIRST, lambda state: {name: v for name, v in state.items() if name != "label"})
     with pytest.raises(IntegrityError, match=r"says no label"):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "some", BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "some", **BARE)
     for path in fmnist.rglob("*.pth"):
         if path.name != "statistics.pth":
             alter(path, lambda state: {name: v for name, v in state.items() if name != "label"})
-    report = import_folder(fmnist, "dwsnets-fmnist", tmp_path / "none", BARE)
+    report = import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "none", **BARE)
     assert report.manifest.classes == ("unlabelled",)
     assert any("no labels" in remark for remark in report.remarks)
 
@@ -224,13 +222,13 @@ NEF = [
     ["kernel_net_0.linear.bias", [4]], ["kernel_net_0.linear.kernel", [2, 4]],
     ["output_linear.bias", [1]], ["output_linear.kernel", [4, 1]],
 ]  # fmt: skip
-NEF_SAID = replace(BARE, omega_0=8.0, output_bias=0.0, targets="mnist")
+NEF_SAID = {**BARE, "omega_0": 8.0, "output_bias": 0.0, "targets": "mnist"}
 
 
 def test_a_file_of_fit_a_nef_itself_is_read_its_rows_counted_on_over_the_views(tmp_path):
     nef(tmp_path / "in", NEF, count=6, labels=np.arange(6) % 3)
-    options = replace(NEF_SAID, hints=Hints(num_signals=3), classes=3, size=(5, 7))
-    manifest = import_folder(tmp_path / "in", "fit-a-nef", tmp_path / "set", options).manifest
+    options = {**NEF_SAID, "num_signals": 3, "classes": 3, "size": (5, 7)}
+    manifest = import_dataset(tmp_path / "in", "fit-a-nef", tmp_path / "set", **options).manifest
     assert (manifest.views, manifest.splits["train"].objects, manifest.classes) == (2, 3, ("0", "1", "2"))
     assert manifest.siren_spec.omega_0 == 8.0
     assert run(["verify", str(tmp_path / "set")]) == 0
@@ -250,12 +248,12 @@ def test_a_file_of_fit_a_nef_that_contradicts_itself_is_refused(tmp_path, name):
     columns, words = WRONG_NEFS[name]
     nef(tmp_path / "in", **columns)
     with pytest.raises(IntegrityError, match=words):
-        import_folder(tmp_path / "in", "fit-a-nef", tmp_path / "set", NEF_SAID)
+        import_dataset(tmp_path / "in", "fit-a-nef", tmp_path / "set", **NEF_SAID)
 
 
 def test_hdf5_that_is_stored_in_a_way_that_reaches_further_is_refused(tmp_path):
     flat = np.zeros(17, np.float32)
-    options = replace(BARE, hints=Hints(dims=(2, 4, 1)))
+    options = {**BARE, "spec": (2, 4, 1)}
     hdf5(tmp_path / "links/train/0.h5", class_id=1)
     with h5py.File(tmp_path / "links/train/0.h5", "a") as file:
         file["params"] = h5py.ExternalLink(str(tmp_path / "else.h5"), "params")
@@ -268,17 +266,17 @@ def test_hdf5_that_is_stored_in_a_way_that_reaches_further_is_refused(tmp_path):
     hdf5(tmp_path / "classless/train/0.h5", params=flat)
     for folder, words in (("links", "link"), ("packed", "plainly"), ("short", "--spec"), ("classless", "class_id")):
         with pytest.raises(IntegrityError, match=words):
-            import_folder(tmp_path / folder, "inr2vec", tmp_path / "set", options)
+            import_dataset(tmp_path / folder, "inr2vec", tmp_path / "set", **options)
 
 
 @pytest.mark.parametrize("name", ["safetensors", "parquet"])
 @pytest.mark.parametrize("cut", [10, -20])
 def test_truncated_tables_are_refused(root, tmp_path, name, cut):
-    export_folder(root, name, tmp_path / "out")
+    export_dataset(root, name, tmp_path / "out")
     path = next((tmp_path / "out").glob(f"*.{name}"))
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(IntegrityError, match=path.name):
-        import_folder(tmp_path / "out", name, tmp_path / "back", BARE)
+        import_dataset(tmp_path / "out", name, tmp_path / "back", **BARE)
 
 
 def test_tables_that_do_not_say_what_they_hold_are_refused(tmp_path):
@@ -291,7 +289,7 @@ def test_tables_that_do_not_say_what_they_hold_are_refused(tmp_path):
     parquet.write_table(pa.table({"weights": [[1.0]]}), tmp_path / "in/a.parquet")
     for name in ("safetensors", "parquet"):
         with pytest.raises(IntegrityError, match=r"no inr_factory head"):
-            import_folder(tmp_path / "in", name, tmp_path / "back", BARE)
+            import_dataset(tmp_path / "in", name, tmp_path / "back", **BARE)
 
 
 # The sidecar, and what is left of work that was cut short.
@@ -301,7 +299,7 @@ def test_weights_that_were_altered_after_the_export_are_found_out(fmnist, tmp_pa
     alter(fmnist / FIRST, lambda state: {**state, "seq.0.bias": state["seq.0.bias"] + 1e-3})
     assert run(["import", str(fmnist), "--from", "dwsnets-fmnist", "--out", str(tmp_path / "back")]) == 4
     assert "is not what was exported" in capsys.readouterr().err
-    import_folder(fmnist, "dwsnets-fmnist", tmp_path / "bare", BARE)
+    import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "bare", **BARE)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +310,7 @@ def test_an_altered_sidecar_is_refused(fmnist, tmp_path, before, after):
     path = fmnist / SIDECAR
     path.write_text(path.read_text().replace(before, after, 1))
     with pytest.raises(FactoryError, match=SIDECAR):
-        import_folder(fmnist, "dwsnets-fmnist", tmp_path / "back", ImportOptions())
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back")
 
 
 def test_an_export_that_fails_leaves_nothing(root, tmp_path, monkeypatch):
@@ -329,15 +327,15 @@ def test_what_a_killed_export_left_is_swept_and_what_a_living_one_makes_is_not(r
     dead, foreign = tmp_path / f".out.{host}-999999999.export", tmp_path / ".out.elsewhere-7.export"
     for folder in (dead, foreign):
         (folder / "fmnist_inrs").mkdir(parents=True)
-    export_folder(root, "dwsnets-fmnist", tmp_path / "out")
+    export_dataset(root, "dwsnets-fmnist", tmp_path / "out")
     assert not dead.exists()
     assert foreign.exists()
 
 
 def test_an_import_that_was_cut_short_goes_on(root, tmp_path, monkeypatch):
-    export_folder(root, "dwsnets-fmnist", tmp_path / "out")
-    options = replace(BARE, shard_objects=2)
-    whole = import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "whole", options).manifest
+    export_dataset(root, "dwsnets-fmnist", tmp_path / "out")
+    options = {**BARE, "shard_objects": 2}
+    whole = import_dataset(tmp_path / "out", "dwsnets-fmnist", tmp_path / "whole", **options).manifest
     write, calls = foreign_set.write_shard, []
 
     def die(*arguments: object) -> object:
@@ -348,9 +346,9 @@ def test_an_import_that_was_cut_short_goes_on(root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(foreign_set, "write_shard", die)
     with pytest.raises(KeyboardInterrupt):
-        import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "parts", options)
+        import_dataset(tmp_path / "out", "dwsnets-fmnist", tmp_path / "parts", **options)
     assert len(load_manifest(tmp_path / "parts").shards) == 2
-    report = import_folder(tmp_path / "out", "dwsnets-fmnist", tmp_path / "parts", options)
+    report = import_dataset(tmp_path / "out", "dwsnets-fmnist", tmp_path / "parts", **options)
     assert report.made == len(whole.shards) - 2
     assert [entry.sha256 for entry in report.manifest.shards] == [entry.sha256 for entry in whole.shards]
 
@@ -359,13 +357,13 @@ def test_folders_that_hold_something_else_are_left_alone(root, fmnist, tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/file").write_text("mine")
     with pytest.raises(UsageError, match=r"not this export"):
-        export_folder(root, "nfn", tmp_path / "mine")
+        export_dataset(root, "nfn", tmp_path / "mine")
     with pytest.raises(UsageError, match=r"not this export"):
-        export_folder(root, "nfn", fmnist)
+        export_dataset(root, "nfn", fmnist)
     with pytest.raises(UsageError, match=r"holds another set"):
-        import_folder(fmnist, "dwsnets-fmnist", root, BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", root, **BARE)
     with pytest.raises(UsageError, match=r"needs a folder of its own"):
-        import_folder(fmnist, "dwsnets-fmnist", fmnist, BARE)
+        import_dataset(fmnist, "dwsnets-fmnist", fmnist, **BARE)
     assert (tmp_path / "mine/file").read_text() == "mine"
     assert not (fmnist / MANIFEST).exists()
 
@@ -374,11 +372,11 @@ def test_sets_that_a_format_cannot_hold_are_refused(tmp_path):
     make_set(tmp_path / "views", SPEC_30, views=2)
     make_set(tmp_path / "parts", SPEC_30, views=1, unfitted=[("train", 0, 1)])
     with pytest.raises(UsageError, match=r"holds one view"):
-        export_folder(tmp_path / "views", "dwsnets-mnist", tmp_path / "out")
+        export_dataset(tmp_path / "views", "dwsnets-mnist", tmp_path / "out")
     with pytest.raises(UsageError, match=r"lacks 1 shards"):
-        export_folder(tmp_path / "parts", "nfn", tmp_path / "out")
+        export_dataset(tmp_path / "parts", "nfn", tmp_path / "out")
     with pytest.raises(UsageError, match=r"has 2 views"):
-        export_folder(tmp_path / "views", "nfn", tmp_path / "out", views=3)
+        export_dataset(tmp_path / "views", "nfn", tmp_path / "out", views=3)
     assert not (tmp_path / "out").exists()
 
 
@@ -386,6 +384,6 @@ def test_a_folder_without_such_files_says_what_was_looked_for(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("dwsnets-mnist", "nfn", "implicit-zoo", "inr2vec", "fit-a-nef", "parquet"):
         with pytest.raises(UsageError, match=r"has no file"):
-            import_folder(tmp_path / "in", name, tmp_path / "out", BARE)
+            import_dataset(tmp_path / "in", name, tmp_path / "out", **BARE)
     with pytest.raises(UsageError, match=r"is no folder"):
-        import_folder(tmp_path / "nowhere", "nfn", tmp_path / "out", BARE)
+        import_dataset(tmp_path / "nowhere", "nfn", tmp_path / "out", **BARE)

@@ -1,4 +1,4 @@
-"""`card` and `push`: describe a set for others, and put it where they find it."""
+"""`card` and `push`: describe a set for others, and upload it."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from inr_factory.reporting.number_format import format_count
 
 
 def card(dataset: SetPlace, as_json: Json = False) -> None:
-    """Write README.md and croissant.json of a set, as a whole `fit` does. One that you edited stays; ours lies beside it."""
+    """Write README.md and croissant.json of a set, as a complete `fit` does. A file that you edited stays; the new version is written next to it."""
     from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card
     from inr_factory.storage.manifest_file import load_manifest
 
@@ -31,23 +31,25 @@ def card(dataset: SetPlace, as_json: Json = False) -> None:
 def push(
     dataset: Folder,
     repo: Annotated[str, typer.Argument(help="OWNER/NAME of the data set on the hub", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="where the repository is made, make it private")] = False,
+    private: Annotated[bool, typer.Option("--private", help="if the repository is created, make it private")] = False,
     revision: Annotated[
-        str | None, typer.Option(help="branch to put it into, made if it is not there", show_default=False)
+        str | None, typer.Option(help="branch to upload to, created if it does not exist", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put a whole set on the Hugging Face Hub: shards, record, card, and report and preview if they are there.
+    """Upload a complete set to the Hugging Face Hub: shards, record, card, and report and preview if they exist.
 
-    Checked first (exit code 4 where it is not whole). What the repository has already is not sent again.
+    The set is checked first (exit code 4 if it is incomplete). Shards that the repository has are not sent again.
     """
-    from inr_factory.interop.hugging_face_hub import push_folder
+    from inr_factory.interop.hugging_face_hub import push_dataset
     from inr_factory.storage.manifest_file import load_manifest
 
-    manifest = load_manifest(dataset)
-    with ShardProgress("checksums", len(manifest.shards)) as progress:
-        done = push_folder(dataset, manifest, repo, private, revision, progress, terminal.log_info)
+    with ShardProgress("checksums", len(load_manifest(dataset).shards)) as progress:
+        report = push_dataset(
+            dataset, repo, private=private, revision=revision, on_shard=progress, on_step=terminal.log_info
+        )
     if as_json:
-        terminal.print_json({"url": done.url, "sent_shards": done.sent, "there_before": done.there})
+        terminal.print_json({"url": report.url, "sent_shards": report.sent, "there_before": report.already_there})
     else:
-        terminal.print_result(f"{done.url}: {format_count(done.sent, 'shard')} sent, {done.there:,} were there")
+        sent = format_count(report.sent, "shard")
+        terminal.print_result(f"{report.url}: {sent} sent, {report.already_there:,} were there")
