@@ -7,7 +7,8 @@ import numpy as np
 
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import Recipe
-from inr_factory.generation.signals import Item, Signal, pixel_grid
+from inr_factory.generation.signals import Item, Signal
+from inr_factory.inr.pixel_grid import pixel_grid
 
 
 class Textures:

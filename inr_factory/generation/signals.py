@@ -1,4 +1,4 @@
-"""Signals: what one INR is fitted to, the collections that give them."""
+"""Signals: what one INR is fitted to, and the collections that give them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

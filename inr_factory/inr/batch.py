@@ -24,8 +24,6 @@ from inr_factory.inr.spec import SirenSpec
 # What can index a batch: one number, or several.
 Index = int | slice | Sequence[int] | NDArray[Any] | Tensor
 
-MAX_PIXELS = 2**28
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class INRBatch:
@@ -160,11 +158,8 @@ class INRBatch:
         """
         if self.spec.in_dim != 2:
             raise UsageError(f"images renders INRs with 2 inputs, these have {self.spec.in_dim}; call them with coords")
-        for name, side in (("height", height), ("width", width)):
-            if not isinstance(side, int | np.integer) or isinstance(side, bool) or not 1 <= side <= MAX_PIXELS:
-                raise UsageError(f"{name} must be a positive whole number, got {side!r}")
-        coords = pixel_grid(int(height), int(width)).to(self.device, self.dtype)
-        return self(coords).view(len(self), int(height), int(width), self.spec.out_dim)
+        values = self(pixel_grid(height, width).to(self.device, self.dtype))
+        return values.view(len(self), int(height), int(width), self.spec.out_dim)
 
     def activations(self, coords: Tensor) -> Iterator[Tensor]:
         """Yield coords, (P, I) or (N, P, I), and the output of every layer, (N, P, O); the last outputs are the values."""

@@ -65,9 +65,3 @@ def test_a_signal_of_numpy_arrays_holds_tensors():
     assert signal.targets.tolist() == [[1.0]] * 4
     with pytest.raises(UsageError, match="targets must be an array of numbers, got list"):
         Signal(np.zeros((1, 2)), ["a"])
-
-
-@pytest.mark.parametrize("size", [(0, 3), (3, -1), (2.5, 2), ("3", 3)])
-def test_a_grid_of_no_whole_size_is_refused_in_one_line(size):
-    with pytest.raises(UsageError, match="whole numbers of at least 1, got"):
-        pixel_grid(*size)

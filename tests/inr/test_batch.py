@@ -233,17 +233,9 @@ def test_images_are_the_values_on_the_pixel_grid(batch):
     assert batch.to(torch.float64).images(2, 2).dtype == torch.float64
 
 
-@pytest.mark.parametrize(
-    ("size", "message"),
-    [
-        ((0, 3), "height must be a positive whole number, got 0"),
-        ((3, 2.0), "width must be"),
-        ((True, 1), "height must"),
-    ],
-)
-def test_sizes_of_images_are_checked(batch, size, message):
-    with pytest.raises(UsageError, match=message):
-        batch.images(*size)
+def test_sizes_of_images_are_checked(batch):
+    with pytest.raises(UsageError, match="height and width must be whole numbers of at least 1, got 0 and 3"):
+        batch.images(0, 3)
     with pytest.raises(UsageError, match="INRs with 2 inputs, these have 3; call them with coords"):
         initialize(SirenSpec(3, 1, hidden_dim=4), [0]).images(2, 2)
 

@@ -1,7 +1,9 @@
 """The pixel grid: x is the column, y the row, and corners lie at ±1."""
 
+import pytest
 import torch
 
+from inr_factory.errors import UsageError
 from inr_factory.inr.pixel_grid import pixel_grid
 
 
@@ -31,3 +33,9 @@ def test_one_pixel_lies_in_the_middle():
 def test_images_of_one_size_share_their_grid():
     assert pixel_grid(6, 4) is pixel_grid(6, 4)
     assert pixel_grid(6, 4) is not pixel_grid(4, 6)
+
+
+@pytest.mark.parametrize("size", [(0, 3), (3, -1), (2.5, 2), ("3", 3)])
+def test_a_grid_of_no_whole_size_is_refused_in_one_line(size):
+    with pytest.raises(UsageError, match="whole numbers of at least 1, got"):
+        pixel_grid(*size)
