@@ -92,19 +92,19 @@ def seconds(run: Callable[[], object], device: torch.device, repeats: int = 3) -
 
 
 def rates(device: torch.device, quick: bool) -> dict[str, float]:
-    """What the machine does by itself: FLOP/s of matrix products, and pairs of sine and cosine a second."""
+    """Peak rates of the machine: FLOP/s of matrix products, and pairs of sine and cosine a second."""
     size = 256 if quick else 8192
     a, b = torch.randn(2, size, size, device=device)
-    found = {}
+    flops = {}
     for name, precision in (("fp32 FLOP/s", "highest"), ("tf32 FLOP/s", "high")):
         torch.set_float32_matmul_precision(precision)
-        found[name] = 2 * size**3 / seconds(lambda: a @ b, device)
+        flops[name] = 2 * size**3 / seconds(lambda: a @ b, device)
     torch.set_float32_matmul_precision("highest")
     programs, repeats = (2, 3) if quick else (132 * 16, 2000)
     z = torch.rand(programs * 512, device=device)
     kernel, sine, cosine = fused_cuda.fused_triton().sincospi_kernel, torch.empty_like(z), torch.empty_like(z)
     took = seconds(lambda: kernel[(programs,)](z, sine, cosine, repeats, COUNT=512), device)
-    return {**found, "sincos/s": programs * 512 * repeats / took}
+    return {**flops, "sincos/s": programs * 512 * repeats / took}
 
 
 def work(spec: SirenSpec, points: int) -> tuple[float, float]:
@@ -114,7 +114,7 @@ def work(spec: SirenSpec, points: int) -> tuple[float, float]:
 
 
 def parity(spec: SirenSpec, tf32: bool, device: torch.device, quick: bool) -> Row:
-    """Against the reference on the same device: the worst of some INRs."""
+    """Differences from the reference on the same device: the largest of several INRs."""
     count, points, short, full = (2, 20, 3, 5) if quick else (16, 784, 20, 300)
     signals = [cloud(spec, points, seed) for seed in range(count)]
     keys = [ViewKey(f"{number}", 0) for number in range(count)]
@@ -127,13 +127,13 @@ def parity(spec: SirenSpec, tf32: bool, device: torch.device, quick: bool) -> Ro
         fitted = fit_views(spec, keys[:count], signals[:count], config, run_seed=0, device=device)
         return fitted.inrs.flatten(), torch.from_numpy(fitted.psnr)
 
-    def apart(batch_points: int | None = None) -> float:
-        ours, other = fit("fused", short, batch_points)[0], fit("reference", short, batch_points)[0]
-        return float(((ours - other).norm(dim=1) / other.norm(dim=1)).max())
+    def difference(batch_points: int | None = None) -> float:
+        fused, reference = fit("fused", short, batch_points)[0], fit("reference", short, batch_points)[0]
+        return float(((fused - reference).norm(dim=1) / reference.norm(dim=1)).max())
 
     return {
         "spec": str(spec), "mode": "tf32" if tf32 else "fp32",
-        f"{short} steps, relative": apart(), f"{short} steps of mini-batches": apart(points // 3),
+        f"{short} steps, relative": difference(), f"{short} steps of mini-batches": difference(points // 3),
         f"{full} steps, dB": float((fit("fused", full)[1] - fit("reference", full)[1]).abs().max()),
         "alone as together": str(torch.equal(fit("fused", short, count=1)[0][0], fit("fused", short)[0][0])),
     }  # fmt: skip
@@ -155,7 +155,7 @@ def fused_rate(
     return count * steps / took
 
 
-def rival_rate(
+def baseline_rate(
     spec: SirenSpec, points: int, device: torch.device, steps: int, counts: Sequence[int], compiled: bool
 ) -> tuple[float, int]:
     """INR-steps a second of torch.func with Adam, eager or compiled, without any stopping test; and its best batch."""
@@ -193,8 +193,8 @@ def speed(device: torch.device, quick: bool, measured: dict[str, float]) -> list
         flop, pairs = work(spec, points)
         fused = fused_rate(spec, points, device, quick)
         steps, counts = (2, (2,)) if quick else (20, (256, 1024, 4096))
-        eager, batch = rival_rate(spec, points, device, steps, counts, compiled=False)
-        compiled, _ = rival_rate(spec, points, device, steps, (batch,), compiled=True)
+        eager, batch = baseline_rate(spec, points, device, steps, counts, compiled=False)
+        compiled, _ = baseline_rate(spec, points, device, steps, (batch,), compiled=True)
         least = flop / (measured["tf32 FLOP/s"] / 3) + pairs / measured["sincos/s"]
         rows.append({
             "spec": str(spec), "points": points, "fused, INR-steps/s": fused,
@@ -209,35 +209,35 @@ def speed(device: torch.device, quick: bool, measured: dict[str, float]) -> list
 def layouts(device: torch.device, quick: bool) -> list[Row]:
     rows: list[Row] = []
     for spec, points in SPEEDS:
-        own = fused_cuda.layout_of(spec)
+        chosen = fused_cuda.layout_of(spec)
         for tile, num_warps, registers in itertools.product((16, 32, 64), (1, 2, 4, 8), (96, 128, 168, 255)):
-            layout = fused_cuda.Layout(own.width, tile, num_warps, registers, own.shared)
+            layout = fused_cuda.Layout(chosen.width, tile, num_warps, registers, chosen.shared)
             row: Row = {"spec": str(spec), "tile": tile, "warps": num_warps, "registers": registers}
             try:
                 row["INR-steps/s"] = fused_rate(spec, points, device, quick, layout=layout)
             except (RuntimeError, triton.runtime.errors.OutOfResources) as error:
                 row["INR-steps/s"] = " ".join(str(error).split())[:80]
-            if (tile, num_warps, registers) == (own.tile, own.num_warps, own.registers):
+            if (tile, num_warps, registers) == (chosen.tile, chosen.num_warps, chosen.registers):
                 row["chosen"] = "yes"
             rows.append(row)
     return rows
 
 
-def whole_set(images: Tensor, device: torch.device, steps: int, together: int) -> Row:
-    """All images fitted by sprint through `fit_views`, so many in a call, start values and quality included."""
-    begin = perf_counter()
+def complete_set(images: Tensor, device: torch.device, steps: int, batch: int) -> Row:
+    """All images fitted by sprint through `fit_views`, `batch` in a call, initial values and quality included."""
+    started = perf_counter()
     signals = [Signal(pixel_grid(28, 28), image[:, None]) for image in images]
     keys = [ViewKey(f"{number}", 0) for number in range(len(images))]
     ready = perf_counter()
     config = FitConfig(engine="fused", optimizer="sprint", steps=steps, floor_psnr=0)
     parts = [
-        fit_views(IMAGE, keys[at : at + together], signals[at : at + together], config, 0, device)
-        for at in range(0, len(keys), together)
+        fit_views(IMAGE, keys[begin : begin + batch], signals[begin : begin + batch], config, 0, device)
+        for begin in range(0, len(keys), batch)
     ]
     took = perf_counter() - ready
     psnr = np.concatenate([part.psnr for part in parts])
     return {
-        "INRs": len(images), "steps at most": steps, "in a call": together, "signals, s": ready - begin, "fit, s": took,
+        "INRs": len(images), "steps at most": steps, "in a call": batch, "signals, s": ready - started, "fit, s": took,
         "INRs/s": len(images) / took, "mean steps": float(np.mean(np.concatenate([part.steps for part in parts]))),
         "median dB": float(np.median(psnr)), "share of 40 dB": float((psnr >= 40).mean()),
         "failed": sum(len(part.failures) for part in parts),
@@ -278,7 +278,7 @@ def main() -> None:
     figures: dict[str, list[Row]] = {}
 
     def keep(title: str, rows: list[Row]) -> None:
-        """Said and written at once, so that a run which is cut off leaves what it has."""
+        """Print and save a table at once, so that an interrupted run keeps its results."""
         figures[title] = rows
         print(table(title, rows), flush=True)
         options.out.write_text(json.dumps(figures, indent=1))
@@ -295,8 +295,8 @@ def main() -> None:
         images = read_images(options.images)[:count] if options.images else synthetic(count)
         kind = "Fashion-MNIST" if options.images else "smooth random images"
         sizes, steps = ((count,), (2,)) if quick else ((count, 4096, 500), (60, 80))
-        rounds = [whole_set(images, device, most, size) for most in steps for size in sizes]
-        keep(f"A whole set of {kind}, 2-32-32-1, sprint to 40 dB", rounds)
+        rounds = [complete_set(images, device, most, size) for most in steps for size in sizes]
+        keep(f"A complete set of {kind}, 2-32-32-1, sprint to 40 dB", rounds)
     if "layouts" in options.parts:
         keep("Layouts", layouts(device, quick))
 

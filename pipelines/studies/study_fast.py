@@ -48,9 +48,9 @@ def study(data_root: Path, work: Path, limit: int, epochs: int, ridges: list[flo
     for name, how in WAYS.items():
         make(work, name, how, data_root, PAIRS, views=2)
     seeds = {name: SEEDS if name in WAYS else SEEDS[:1] for name in ways}
-    jobs = [(name, seed) for seed in SEEDS for name in ways if seed in seeds[name]]
+    runs = [(name, seed) for seed in SEEDS for name in ways if seed in seeds[name]]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        found = dict(zip(jobs, pool.map(lambda job: train(work, *job, limit, epochs), jobs), strict=True))
+        accuracy = dict(zip(runs, pool.map(lambda run: train(work, *run, limit, epochs), runs), strict=True))
     sizes = load_manifest(folder(work, "sprint", limit)).splits
     print(
         f"Fashion-MNIST, {limit:,} objects ({', '.join(f'{split} {part.objects:,}' for split, part in sizes.items())}), one "
@@ -58,7 +58,7 @@ def study(data_root: Path, work: Path, limit: int, epochs: int, ridges: list[flo
     )
     print("| fit | seconds | at 40 dB | test accuracy | by seed |\n|---|---|---|---|---|")
     for name in ways:
-        scores = [found[name, seed] for seed in seeds[name]]
+        scores = [accuracy[name, seed] for seed in seeds[name]]
         spread = f" ± {stdev(scores):.1%}" if len(scores) > 1 else ""
         print(
             f"| {name} | {seconds[name]:.0f} | {share_at(folder(work, name, limit), 40.0):.1%} "
@@ -87,7 +87,7 @@ def folder(work: Path, name: str, limit: int) -> Path:
 
 
 def make(work: Path, name: str, how: list[str], data_root: Path, limit: int, views: int) -> float:
-    """Seconds that the set took to fit, kept beside it."""
+    """Seconds that the fit of the set took, kept in a file next to it."""
     out = folder(work, name, limit)
     recipe = load_recipe("fashion_mnist_40db", [f"limit={limit}", f"views={views}", *how])
     started = monotonic()
@@ -125,15 +125,15 @@ def read(data: Path, view: int) -> INRBatch:
 
 def compare_views(data: Path, source: Source) -> tuple[list[float], list[float]]:
     """Means over objects: relative distance of view 1 from view 0, and PSNR in dB of their midpoints against the
-    image, as they are and aligned in each way."""
+    image, without alignment and for each kind of it."""
     first, second = read(data, 0), read(data, 1)
     index_of = {item.object_id: index for index, item in enumerate(source.items)}
     signals = [source.signal(index_of[object_id]) for object_id in INRDataset(data, "train", views=[0]).object_ids]
     targets = torch.stack([signal.targets for signal in signals])
-    moved = [second, *(align(second, first, match) for match in MATCHES)]
-    distances = [float(relative_distance(other, first).mean()) for other in moved]
+    aligned = [second, *(align(second, first, match) for match in MATCHES)]
+    distances = [float(relative_distance(other, first).mean()) for other in aligned]
     midpoints = []
-    for other in moved:
+    for other in aligned:
         middle = INRBatch.from_flat(first.spec, (first.flatten() + other.flatten()) / 2)
         midpoints.append(float(psnr_of_mse((middle(signals[0].coords) - targets).square().mean(dim=(1, 2))).mean()))
     return distances, midpoints
@@ -146,6 +146,6 @@ if __name__ == "__main__":
     parser.add_argument("--limit", type=int, default=10_000, help="objects")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--ridge", type=float, action="append", default=[])
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    study(given.data_root, given.work, given.limit, given.epochs, given.ridge)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    study(options.data_root, options.work, options.limit, options.epochs, options.ridge)

@@ -66,7 +66,7 @@ def study(dataset: Path, work: Path, epochs: int, seeds: Sequence[int]) -> None:
 
 
 def pretrain(dataset: Path, work: Path, positives: str, epochs: int, seed: int) -> dict[str, Any]:
-    """What `inr-factory pretrain --json` says."""
+    """The result of `inr-factory pretrain --json`."""
     augment = [] if positives == "views" else [word for name in AUGMENT for word in ("--augment", name)]
     return made(
         work / f"{positives}-{epochs}-{seed}",
@@ -75,20 +75,20 @@ def pretrain(dataset: Path, work: Path, positives: str, epochs: int, seed: int) 
     )
 
 
-def tune(dataset: Path, work: Path, start: str | None, labels: int, seed: int) -> float:
-    """Test accuracy, in [0, 1], of a classifier that saw so many labels a class, all views of their objects."""
-    found = made(
-        work / f"tuned-{start or f'none-{seed}'}-{labels}",
+def tune(dataset: Path, work: Path, init: str | None, labels: int, seed: int) -> float:
+    """Test accuracy, in [0, 1], of a classifier fine-tuned with `labels` labels a class and all views of their objects."""
+    result = made(
+        work / f"tuned-{init or f'none-{seed}'}-{labels}",
         ["train", str(dataset), "--model", MODEL, "--labels-per-class", str(labels), "--epochs", str(LABELS[labels])],
         ["--batch-size", "64", "--lr", "2e-3", "--warmup-steps", "20", "--schedule", "cosine", "--seed", str(seed)],
-        [] if start is None else ["--init", str(work / start)],
+        [] if init is None else ["--init", str(work / init)],
     )
-    return float(found["test"]["accuracy"])
+    return float(result["test"]["accuracy"])
 
 
 def probe(dataset: Path, run: Path, seed: int, untrained: bool = False) -> dict[int, float]:
-    """Test accuracy, in [0, 1], of a linear classifier on features as they are, by labels a class; of the objects that
-    fine-tuning sees. `untrained` takes an encoder as it starts, with the run's normalizer."""
+    """Test accuracy, in [0, 1], of a linear classifier on frozen features, by labels a class; its objects are those of
+    fine-tuning. `untrained` takes a freshly initialised encoder with the run's normalizer."""
     note = run / f"few{'-untrained' * untrained}.json"
     if note.exists():
         return {int(labels): share for labels, share in json.loads(note.read_text()).items()}
@@ -97,23 +97,23 @@ def probe(dataset: Path, run: Path, seed: int, untrained: bool = False) -> dict[
     encoder = Contrastive.from_description(saved["contrastive"])
     kept = {name: value for name, value in saved["model"].items() if not untrained or name.startswith("normalizer.")}
     encoder.load_state_dict(kept, strict=not untrained)
-    asked = features_of(encoder, INRLoader(INRDataset(dataset, "test", views=1), 512, shuffle=False))
-    found = {}
+    test = features_of(encoder, INRLoader(INRDataset(dataset, "test", views=1), 512, shuffle=False))
+    accuracy = {}
     for labels in LABELS:
         few = INRDataset(dataset, labels_per_class=labels, label_seed=seed, check=False)
-        found[labels] = linear_accuracy(*features_of(encoder, INRLoader(few, 512, shuffle=False)), *asked)
-    note.write_text(json.dumps(found))
-    return found
+        accuracy[labels] = linear_accuracy(*features_of(encoder, INRLoader(few, 512, shuffle=False)), *test)
+    note.write_text(json.dumps(accuracy))
+    return accuracy
 
 
 def made(folder: Path, *arguments: list[str]) -> dict[str, Any]:
-    """The figures of a run of `inr-factory`, made unless they are there."""
+    """The result of a run of `inr-factory`, which is made unless it exists."""
     if not (folder / RESULT).exists():
         fault = make_run([*chain(*arguments), "--device", "cpu", "--out", str(folder), "--json"], folder)
         if fault:
             raise SystemExit(f"{folder}: {fault}")
-    found: dict[str, Any] = json.loads((folder / RESULT).read_text())
-    return found
+    result: dict[str, Any] = json.loads((folder / RESULT).read_text())
+    return result
 
 
 def percent(shares: Sequence[float]) -> str:
@@ -127,5 +127,5 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True, help="folder for runs")
     parser.add_argument("--epochs", type=int, default=8, help="of pre-training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    given = parser.parse_args()
-    study(given.dataset, given.work, given.epochs, given.seeds)
+    options = parser.parse_args()
+    study(options.dataset, options.work, options.epochs, options.seeds)

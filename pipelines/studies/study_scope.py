@@ -50,24 +50,25 @@ def study(data_root: Path, work: Path, limit: int) -> None:
             signals = [source.signal(index_of[object_id]) for object_id in dataset.object_ids]
             images = torch.stack([signal.targets for signal in signals])
             coords = signals[0].coords
-            own = [midpoint(first, second, images, match, coords) for match in MATCHES]
+            same_object = [midpoint(first, second, images, match, coords) for match in MATCHES]
             other = second.select(torch.arange(len(second)).roll(1))
             mixed = (images + images.roll(1, 0)) / 2
-            two = [midpoint(first, other, mixed, match, coords) for match in MATCHES]
+            two_objects = [midpoint(first, other, mixed, match, coords) for match in MATCHES]
             figures = [
                 f"{float(torch.from_numpy(dataset.psnr).median()):.1f}",
                 f"{share_at(data, 40.0):.1%}",
                 f"{float(relative_distance(second, first).mean()):.2f}",
             ]
             print(
-                f"| {name} | {strength:g} | {' | '.join([*figures, *(f'{dB:.1f}' for dB in own + two)])} |", flush=True
+                f"| {name} | {strength:g} | {' | '.join([*figures, *(f'{dB:.1f}' for dB in same_object + two_objects)])} |",
+                flush=True,
             )
 
 
 def midpoint(first: INRBatch, second: INRBatch, images: Tensor, match: Match | None, coords: Tensor) -> float:
     """Mean PSNR in dB of the midpoints of pairs, the second aligned to the first, against images (N, P, O)."""
-    moved = second if match is None else align(second, first, match)
-    middle = INRBatch.from_flat(first.spec, (first.flatten() + moved.flatten()) / 2)
+    aligned = second if match is None else align(second, first, match)
+    middle = INRBatch.from_flat(first.spec, (first.flatten() + aligned.flatten()) / 2)
     return float(psnr_of_mse((middle(coords) - images).square().mean(dim=(1, 2))).mean())
 
 
@@ -76,6 +77,6 @@ if __name__ == "__main__":
     parser.add_argument("--data-root", type=Path, required=True, help="where FashionMNIST/ is")
     parser.add_argument("--work", type=Path, required=True, help="folder for the sets")
     parser.add_argument("--limit", type=int, default=300, help="objects")
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    study(given.data_root, given.work, given.limit)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    study(options.data_root, options.work, options.limit)

@@ -63,7 +63,7 @@ def study(folders: list[Path], count: int) -> None:
             floor_psnr=0,
         )
         started = thread_time()
-        fitted = fit_views(spec, [ViewKey(str(at), 0) for at in range(len(signals))], signals, fit, run_seed=0)
+        fitted = fit_views(spec, [ViewKey(str(number), 0) for number in range(len(signals))], signals, fit, run_seed=0)
         seconds = (thread_time() - started) / len(signals)
         quality = measure_quality(fitted.inrs, signals)
         iou, error, chamfer = (quality[name] for name in ("iou", "distance_error", "chamfer"))
@@ -78,5 +78,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of meshes, as for the recipe mesh_folder")
     parser.add_argument("--count", type=int, default=7, help="shapes of each folder, evenly spread")
-    given = parser.parse_args()
-    study(given.folders, given.count)
+    options = parser.parse_args()
+    study(options.folders, options.count)

@@ -29,7 +29,7 @@ SETTINGS = [  # (optimizer, rate, steps)
 
 
 def collections(root: Path) -> dict[str, tuple[Source, SirenSpec, float]]:
-    """What to fit, by which INR, and to how many dB."""
+    """Source, spec and target in dB of each collection."""
     folder = root / "cifar10_images"
     cifar = (
         open_source(ImageSource(collection="image_folder"), folder)
@@ -69,8 +69,8 @@ def study(root: Path, count: int) -> None:
 
 
 def fitted(spec: SirenSpec, signals: list[Signal], fit: FitConfig) -> tuple[np.ndarray, float]:
-    """PSNR of each in dB, those that failed included, and mean steps."""
-    result = fit_views(spec, [ViewKey(str(at), 0) for at in range(len(signals))], signals, fit, run_seed=0)
+    """PSNR of each in dB, failures included, and mean steps."""
+    result = fit_views(spec, [ViewKey(str(number), 0) for number in range(len(signals))], signals, fit, run_seed=0)
     failed = [-np.inf if row.psnr is None else row.psnr for row in result.failures]
     return np.concatenate([result.psnr, failed]), float(result.steps.mean())
 
@@ -79,5 +79,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_root", type=Path, help="where FashionMNIST/ and CIFAR-10 are")
     parser.add_argument("--count", type=int, default=200, help="images of each")
-    given = parser.parse_args()
-    study(given.data_root, given.count)
+    options = parser.parse_args()
+    study(options.data_root, options.count)

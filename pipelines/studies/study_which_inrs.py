@@ -63,8 +63,8 @@ TRAIN: dict[str, Value] = {
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to fit; `target` in dB, None for all steps."""
+class FitSetting:
+    """One combination of fit settings; `target` in dB, None for all steps."""
 
     optimiser: str
     start: str
@@ -77,72 +77,76 @@ class Way:
 
     @property
     def recipe(self) -> Recipe:
-        own = [f"spec.start={self.start}", f"spec.omega_0={self.omega_0}", f"fit.target_psnr={self.target or 'null'}"]
-        # Nothing is tried again or left out, so that all classifiers see the same objects.
-        whole = ["fit.floor_psnr=-100", "fit.attempts=1", "quarantine_threshold=1"]
-        return load_recipe("fashion_mnist", [*OPTIMISERS[self.optimiser], *own, *whole, *SIZES])
+        settings = [
+            f"spec.start={self.start}",
+            f"spec.omega_0={self.omega_0}",
+            f"fit.target_psnr={self.target or 'null'}",
+        ]
+        # No fit fails, so that all classifiers see the same objects.
+        settings += ["fit.floor_psnr=-100", "fit.attempts=1", "quarantine_threshold=1"]
+        return load_recipe("fashion_mnist", [*OPTIMISERS[self.optimiser], *settings, *SIZES])
 
 
-def ways() -> Iterator[Way]:
+def fit_settings() -> Iterator[FitSetting]:
     for optimiser in OPTIMISERS:
         for start, omega_0, target in itertools.product(STARTS[optimiser], OMEGAS, TARGETS):
             if start != "dwsnets" or target is None:
-                yield Way(optimiser, start, omega_0, target)
+                yield FitSetting(optimiser, start, omega_0, target)
 
 
 def study(
     data_root: Path, work: Path, out: Path, model: str, only: str, seeds: Sequence[int], probe: int, figures_only: bool
 ) -> None:
     torch.set_num_threads(1)
-    found = [way for way in ways() if fnmatch(way.name, only)]
-    if not found:
-        raise SystemExit(f"--only {only} matches none of {', '.join(way.name for way in ways())}")
+    selected = [setting for setting in fit_settings() if fnmatch(setting.name, only)]
+    if not selected:
+        raise SystemExit(f"--only {only} matches none of {', '.join(setting.name for setting in fit_settings())}")
     if not figures_only:
-        for number, way in enumerate(found, 1):
-            fit_dataset(way.recipe, work / "sets" / way.name, data_root=data_root, backend="local")
-            print(f"set {number} of {len(found)}: {way.name}", flush=True)
-    plan = Sweep(
+        for number, setting in enumerate(selected, 1):
+            fit_dataset(setting.recipe, work / "sets" / setting.name, data_root=data_root, backend="local")
+            print(f"set {number} of {len(selected)}: {setting.name}", flush=True)
+    sweep = Sweep(
         train={"model": model, **TRAIN},
-        grid=[Grid(axes={"dataset": [str(work / "sets" / way.name) for way in found], "seed": list(seeds)})],
+        grid=[Grid(axes={"dataset": [str(work / "sets" / setting.name) for setting in selected], "seed": list(seeds)})],
     )
-    runs = runs_of(plan, work / model.replace(":", "-"))
+    runs = runs_of(sweep, work / model.replace(":", "-"))
     if not figures_only:
-        make(plan, [run for run in runs if read_result(plan, run) is None])
-    rows = {Path(row.names[0]).name: row for row in rows_of(plan, runs)}
-    done = [way for way in found if way.name in rows]
+        make(sweep, [run for run in runs if read_result(sweep, run) is None])
+    rows = {Path(row.names[0]).name: row for row in rows_of(sweep, runs)}
+    done = [setting for setting in selected if setting.name in rows]
     costs = measure(done, open_source(load_recipe("fashion_mnist").source, data_root), probe)
-    manifests = {way: load_manifest(work / "sets" / way.name) for way in done}
+    manifests = {setting: load_manifest(work / "sets" / setting.name) for setting in done}
     out.write_text("".join(f"{line}\n" for line in table(done, rows, costs, manifests, model, seeds)))
     draw_trade(
         series(done, rows, costs), out.with_suffix(".png"), "Test accuracy and cost of a fit", "ms of one core per INR"
     )
 
 
-def make(plan: Sweep, runs: Sequence[SweepRun]) -> None:
-    jobs = [(command_of(plan, run), run.folder.absolute()) for run in runs]
-    with closing(make_runs(jobs, num_cores())) as ended:
-        for number, (at, fault) in enumerate(ended, 1):
-            print(f"run {number} of {len(runs)}: {runs[at].folder.name}{fault and f' failed: {fault}'}", flush=True)
+def make(sweep: Sweep, runs: Sequence[SweepRun]) -> None:
+    commands = [(command_of(sweep, run), run.folder.absolute()) for run in runs]
+    with closing(make_runs(commands, num_cores())) as ended:
+        for number, (index, fault) in enumerate(ended, 1):
+            print(f"run {number} of {len(runs)}: {runs[index].folder.name}{fault and f' failed: {fault}'}", flush=True)
 
 
-def measure(found: Sequence[Way], source: Source, count: int) -> dict[Way, float]:
-    """Milliseconds of one core that an INR takes, by the time that this process is given, in turns."""
+def measure(selected: Sequence[FitSetting], source: Source, count: int) -> dict[FitSetting, float]:
+    """Milliseconds of one core per INR, by process time; the settings are interleaved."""
     signals = [source.signal(index) for index in range(count)]
     keys = [ViewKey(source.items[index].object_id, 0) for index in range(count)]
-    times: dict[Way, list[float]] = {way: [] for way in found}
-    for _, way in itertools.product(range(3), found):
-        recipe = way.recipe
+    times: dict[FitSetting, list[float]] = {setting: [] for setting in selected}
+    for _, setting in itertools.product(range(3), selected):
+        recipe = setting.recipe
         started = process_time()
         fit_views(recipe.spec.spec(source.in_dim, source.out_dim), keys, signals, recipe.fit, recipe.seed)
-        times[way].append(1e3 * (process_time() - started) / count)
-    return {way: median(spent) for way, spent in times.items()}
+        times[setting].append(1e3 * (process_time() - started) / count)
+    return {setting: median(spent) for setting, spent in times.items()}
 
 
 def table(
-    found: Sequence[Way],
+    selected: Sequence[FitSetting],
     rows: dict[str, Row],
-    costs: dict[Way, float],
-    sets: dict[Way, Manifest],
+    costs: dict[FitSetting, float],
+    sets: dict[FitSetting, Manifest],
     model: str,
     seeds: Sequence[int],
 ) -> Iterator[str]:
@@ -151,24 +155,35 @@ def table(
     yield f"{len(seeds)} seeds (in brackets where fewer).\n"
     yield "| optimiser | start | omega_0 | stop at | mean dB | mean steps | ms an INR | test accuracy |"
     yield "|---|---|---|---|---|---|---|---|"
-    for way in sorted(found, key=lambda way: -rows[way.name].mean):
-        entries, row = sets[way].shards, rows[way.name]
+    for setting in sorted(selected, key=lambda setting: -rows[setting.name].mean):
+        entries, row = sets[setting].shards, rows[setting.name]
         known = [entry for entry in entries if entry.psnr is not None and entry.mean_steps is not None]
         count = sum(entry.rows for entry in known)
         level = sum(entry.psnr.mean * entry.rows for entry in known if entry.psnr is not None) / count
         steps = sum((entry.mean_steps or 0) * entry.rows for entry in known) / count
         few = "" if len(row.accuracies) == len(seeds) else f" ({len(row.accuracies)})"
-        stop = f"{way.target} dB" if way.target else "none"
-        cells = (way.optimiser, way.start, way.omega_0, stop, f"{level:.1f}", f"{steps:.0f}", f"{costs[way]:.1f}")
+        stop = f"{setting.target} dB" if setting.target else "none"
+        cells = (
+            setting.optimiser,
+            setting.start,
+            setting.omega_0,
+            stop,
+            f"{level:.1f}",
+            f"{steps:.0f}",
+            f"{costs[setting]:.1f}",
+        )
         yield f"| {' | '.join(map(str, cells))} | {percent(row)}{few} |"
 
 
-def series(found: Sequence[Way], rows: dict[str, Row], costs: dict[Way, float]) -> Iterator[Series]:
-    """The ways that differ in their stopping quality alone, as one line each."""
-    for (optimiser, start, omega_0), group in itertools.groupby(found, lambda w: (w.optimiser, w.start, w.omega_0)):
-        one = list(group)
-        points = [(costs[way], 100 * rows[way.name].mean, 100 * (rows[way.name].spread or 0)) for way in one]
-        labels = [str(way.target or "all") for way in one]
+def series(selected: Sequence[FitSetting], rows: dict[str, Row], costs: dict[FitSetting, float]) -> Iterator[Series]:
+    """One line for each group of settings that differ in their stopping quality only."""
+    for (optimiser, start, omega_0), group in itertools.groupby(selected, lambda w: (w.optimiser, w.start, w.omega_0)):
+        members = list(group)
+        points = [
+            (costs[setting], 100 * rows[setting.name].mean, 100 * (rows[setting.name].spread or 0))
+            for setting in members
+        ]
+        labels = [str(setting.target or "all") for setting in members]
         yield Series(f"{optimiser}, {start}, omega_0 {omega_0}", tuple(points), tuple(labels))
 
 
@@ -178,18 +193,18 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True, help="folder for sets and runs")
     parser.add_argument("--out", type=Path, required=True, help="the Markdown file")
     parser.add_argument("--model", default="parity", help="the classifier's encoder")
-    parser.add_argument("--only", default="*", help="ways to fit, as OPTIMISER-START-OMEGA-TARGET with wildcards")
+    parser.add_argument("--only", default="*", help="settings to fit, as OPTIMISER-START-OMEGA-TARGET with wildcards")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--probe", type=int, default=32, help="images whose fits are timed")
     parser.add_argument("--figures-only", action="store_true", help="fit and train nothing")
-    given = parser.parse_args()
+    options = parser.parse_args()
     study(
-        given.data_root,
-        given.work,
-        given.out,
-        given.model,
-        given.only,
-        range(given.seeds),
-        given.probe,
-        given.figures_only,
+        options.data_root,
+        options.work,
+        options.out,
+        options.model,
+        options.only,
+        range(options.seeds),
+        options.probe,
+        options.figures_only,
     )
