@@ -1,18 +1,21 @@
-"""Aligned copies: a set again, its INRs unchanged as functions, their neurons brought to those of one template."""
+"""Aligned copies of sets: the same functions, with the neurons of all INRs brought to those of one template."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.stable_hash import fingerprint
-from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
+from inr_factory.learning.alignment.weight_matching import Match, align, check_match, relative_distance
 from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shards import ShardReader, write_shard
@@ -20,7 +23,14 @@ from inr_factory.storage.shards import ShardReader, write_shard
 
 @dataclass(frozen=True)
 class AlignReport:
-    """What was done: shards written, and the mean relative distance from the template before and after (these shards)."""
+    """What `align_dataset` did.
+
+    Attributes:
+        manifest: The manifest of the copy.
+        made: How many shards were written.
+        before: Mean relative distance from the template before, over the shards written.
+        after: The same after.
+    """
 
     manifest: Manifest
     made: int
@@ -29,20 +39,36 @@ class AlignReport:
 
 
 def align_dataset(
-    root: Path,
-    out: Path,
+    dataset: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     match: Match = "signed",
     template: str | None = None,
+    *,
     on_shard: Callable[[ShardEntry], None] | None = None,
 ) -> AlignReport:
-    """Store a copy of the set in folder root, aligned to one of its INRs, in folder out.
+    """Store a copy of a set whose INRs are aligned to one of them: the same functions, closer weights.
 
-    `template` is an object's name, of its first view, or NAME@VIEW; else the first INR of the set. Shards that the
-    copy has already are left as they are, so that an interrupted copy, or a set with more views since, is completed.
-    Raises UsageError for an unknown template, or an `out` that holds something else.
+    Shards that the copy has already stay as they are, so that an interrupted copy, or a set with more views since, is
+    completed.
+
+    Args:
+        dataset: Folder or URL of the set.
+        out: Folder of the copy.
+        match: "permutation", "signed" or "phase", see `align`.
+        template: An object's name, of its first view, or NAME@VIEW; else the first INR of the set.
+        on_shard: Called with each shard that was written.
+
+    Returns:
+        The report.
+
+    Raises:
+        UsageError: For an unknown template or match, or an `out` that holds something else.
+        IntegrityError: For a shard that is not as recorded.
     """
+    root, out = fetch_dataset(dataset), Path(out)
     manifest = load_manifest(root)
     fixed, name = find_template(root, manifest, template)
+    check_match(match, fixed)
     how = f"match={match},template={name}"
     digest = fingerprint(f"{manifest.fingerprint} align {how}", fixed.flatten().numpy())
     derived = Derived(of=manifest.fingerprint, how=f"align:{how}")
@@ -53,28 +79,34 @@ def align_dataset(
         raise UsageError(f"{out} holds another set, or a copy aligned in another way; choose another --out")
     remove_stale_temporaries(out)
     copy = update_manifest(out, copy)
-    missing, before, after = set(copy.missing(out)), [], []
-    todo = [entry for entry in manifest.shards if entry.path in missing]
-    for entry in todo:
-        shard = ShardReader(root, entry)
-        columns = {column: np.array(shard.column(column)) for column in shard.column_names if column != "checksum"}
-        columns["object_id"] = np.array(shard.object_ids, dtype=object)
-        inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
-        aligned = align(inrs, fixed, match)
-        before.append(relative_distance(inrs, fixed))
-        after.append(relative_distance(aligned, fixed))
-        columns["weights"] = aligned.flatten().numpy()
-        kept = {key: str(shard.attributes[key]) for key in ("engine", "device") if key in shard.attributes}
-        attributes = kept | {"fingerprint": copy.fingerprint, "derived": derived.how}
-        made = write_shard(
-            out, (entry.split, entry.view, entry.block), shard.spec, columns, shard.quarantine, attributes
-        )
-        copy = update_manifest(out, copy, [made])
+    missing, distances = set(copy.missing(out)), []
+    for entry in (entry for entry in manifest.shards if entry.path in missing):
+        written, distance_2N = _align_shard(ShardReader(root, entry), entry, fixed, match, copy, out)
+        distances.append(distance_2N)
+        copy = update_manifest(out, copy, [written])
         if on_shard is not None:
-            on_shard(made)
+            on_shard(written)
     keep_card_of_whole(out, copy)
-    means = [float(torch.cat(parts).mean()) if any(map(len, parts)) else 0.0 for parts in (before, after)]
-    return AlignReport(copy, len(todo), *means)
+    joined = torch.cat([torch.empty(2, 0), *distances], dim=1)
+    before, after = joined.mean(dim=1).tolist() if joined.numel() else (0.0, 0.0)
+    return AlignReport(copy, len(distances), before, after)
+
+
+def _align_shard(
+    shard: ShardReader, entry: ShardEntry, fixed: INRBatch, match: Match, copy: Manifest, out: Path
+) -> tuple[ShardEntry, Tensor]:
+    """Write one shard of the copy: its entry, and (2, N) relative distances before and after."""
+    columns = {column: np.array(shard.column(column)) for column in shard.column_names if column != "checksum"}
+    columns["object_id"] = np.array(shard.object_ids, dtype=object)
+    inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
+    aligned = align(inrs, fixed, match)
+    columns["weights"] = aligned.flatten().numpy()
+    assert copy.derived is not None
+    kept = {key: str(shard.attributes[key]) for key in ("engine", "device") if key in shard.attributes}
+    attributes = kept | {"fingerprint": copy.fingerprint, "derived": copy.derived.how}
+    key = (entry.split, entry.view, entry.block)
+    written = write_shard(out, key, shard.spec, columns, shard.quarantine, attributes)
+    return written, torch.stack([relative_distance(inrs, fixed), relative_distance(aligned, fixed)])
 
 
 def find_template(root: Path, manifest: Manifest, template: str | None) -> tuple[INRBatch, str]:

@@ -118,12 +118,17 @@ def solve_assignments(gain_NHH: Tensor) -> Tensor:
 Operations = tuple[Tensor, Tensor, Tensor]
 
 
-def _check(moving: INRBatch, fixed: INRBatch, match: str) -> None:
+def check_match(match: str, inrs: INRBatch) -> None:
+    """Raise UsageError for an unknown match, or one that the INRs' activation does not have."""
     if match not in get_args(Match):
         raise UsageError(f"match must be one of {', '.join(get_args(Match))}, got {match!r}")
-    require_pairs("align", moving, fixed)
     if match != "permutation":
-        require_sine(f"match {match}", moving)
+        require_sine(f"match {match}", inrs)
+
+
+def _check(moving: INRBatch, fixed: INRBatch, match: str) -> None:
+    require_pairs("align", moving, fixed)
+    check_match(match, moving)
     for inrs in (moving, fixed):
         if not all(bool(tensor.sum().isfinite()) for tensor in (*inrs.weights, *inrs.biases)):
             raise UsageError("INRs with weights that are NaN or infinite cannot be aligned; leave them out")

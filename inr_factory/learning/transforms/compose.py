@@ -12,14 +12,14 @@ As text: `noise:scale=0.3`, keys separated by commas; `flip@0.5` applies it to e
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import Option, check_number, parse_option
+from inr_factory.learning.option_strings import check_number, parse_option
 from inr_factory.learning.transforms.canonical import Canonicalize
 from inr_factory.learning.transforms.coordinate import Reflect, Rotate2D, Rotate3D, Scale, Translate
 from inr_factory.learning.transforms.intensity import Brightness, Contrast, Invert, MixChannels
@@ -34,7 +34,7 @@ class WeightTransform(Protocol):
     def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch: ...
 
 
-TRANSFORMS: Mapping[str, type[Option]] = {
+TRANSFORMS: Mapping[str, type[RandomTransform]] = {
     option.name: option
     for option in (
         *(PermuteNeurons, FlipSigns, ShiftPhases, ScaleReLU, Canonicalize),
@@ -145,7 +145,7 @@ def _parse_single(tokens: list[str], text: str) -> WeightTransform:
         if not tokens or tokens.pop(0) != ")":
             raise UsageError(f"a closing bracket is missing in {text!r}")
     else:
-        transform = cast(WeightTransform, parse_option(token, TRANSFORMS, "transform"))
+        transform = parse_option(token, TRANSFORMS, "transform")
     if tokens and tokens[0].startswith("@"):
         share = tokens.pop(0)[1:]
         try:

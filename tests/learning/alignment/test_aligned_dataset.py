@@ -83,6 +83,13 @@ def test_a_template_that_is_not_there_is_told(root, tmp_path, template, words):
         align_dataset(root, tmp_path / "copy", template=template)
 
 
+def test_a_wrong_match_leaves_no_folder(root, tmp_path):
+    with pytest.raises(UsageError, match="match must be one of permutation, signed, phase, got 'sign'"):
+        align_dataset(str(root), str(tmp_path / "copy"), match="sign")
+
+    assert not (tmp_path / "copy").exists()
+
+
 def test_fitting_into_a_copy_is_refused(tmp_path):
     from support.tiny_recipes import LOCAL, tiny
 
