@@ -9,7 +9,7 @@ from support.tiny_recipes import LOCAL, tiny
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.coordinate import Rotate2D
@@ -32,7 +32,7 @@ COORDS = pixel_grid(6, 6)
 
 @pytest.fixture
 def inrs():
-    return start_values(SPEC, range(6))
+    return initialize(SPEC, range(6))
 
 
 @pytest.mark.parametrize("transform", [PermuteNeurons(), FlipSigns(), ShiftPhases(), Rotate2D(), Contrast()], ids=str)
@@ -51,10 +51,10 @@ def test_a_spread_tells_how_a_layer_grows(inrs):
 
 
 def test_transforms_of_other_inrs_are_left_out():
-    flat = {type(transform).__name__ for transform in applicable_transforms(start_values(SPEC, [0, 1]))}
+    flat = {type(transform).__name__ for transform in applicable_transforms(initialize(SPEC, [0, 1]))}
     solid = {
         type(transform).__name__
-        for transform in applicable_transforms(start_values(SirenSpec(3, 1, hidden_dim=4), [0, 1]))
+        for transform in applicable_transforms(initialize(SirenSpec(3, 1, hidden_dim=4), [0, 1]))
     }
     assert "Rotate2D" in flat - solid
     assert "Rotate3D" in solid - flat
@@ -75,7 +75,7 @@ def test_a_hidden_copy_is_found_by_the_matching_that_knows_how_it_was_hidden(inr
 
 
 def test_a_path_leads_from_one_inr_to_the_other(inrs):
-    other = start_values(SPEC, range(10, 16))
+    other = initialize(SPEC, range(10, 16))
     path = measure_mixing("none", "strangers", inrs, other, COORDS).path
     torch.testing.assert_close(path[0], inrs(COORDS))
     torch.testing.assert_close(path[-1], other(COORDS))
