@@ -19,13 +19,13 @@ Spread = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: nothing in it can change, and nothing unknown can stand in it."""
+    """A part of a recipe: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ImageSource(Section):
-    """Which images. `size` crops to its aspect and resizes; `mode` None keeps what the collection has."""
+    """Which images. `size` crops to its aspect ratio and resizes; `mode` None keeps the collection's."""
 
     collection: Literal["digits", "fashion_mnist", "mnist", "cifar10", "image_folder"]
     size: Side | tuple[Side, Side] | None = None
@@ -35,19 +35,18 @@ class ImageSource(Section):
 
 
 class ShapeSource(Section):
-    """Which meshes or clouds of points, and where each is asked for its distance.
+    """Which meshes or point clouds, and at which points their distance is sampled.
 
-    A shape is moved to the origin and scaled until it touches, from within, the sphere or cube of size `radius` (that
-    is half the side of a cube); the INR lives on [-1, 1]. All lengths here are in those coordinates. Of the
-    `num_points` points of a shape, the share that a pair of `near` says lies around its surface, off it by a
-    Gaussian of that standard deviation on each axis; the rest is uniform in the cube [-1, 1]. Distances are clamped
-    to `clamp`. `views_resample` draws other points for each view; else views differ by their start alone.
-    `num_truth` points (half of them uniform, half near the surface) and `num_surface` points on the surface are
-    kept apart, to measure a fit by.
+    A shape is centred at the origin and scaled until it touches, from within, the sphere of radius `radius` or the cube
+    of side 2 `radius`; the INR is defined on [-1, 1]. All lengths are in these coordinates. Each pair of `near` is
+    (share of the `num_points` points, standard deviation): those points lie off the surface by a Gaussian on each axis.
+    The others are uniform in the cube [-1, 1]. Distances are clamped to `clamp`. With `views_resample` each view has
+    other points; else views differ by their initialization alone. `num_truth` points (half uniform, half near the
+    surface) and `num_surface` points on the surface are used only to measure the fits.
 
-    `field` None is the signed distance of meshes and the unsigned one of clouds and of ModelNet: each face of half its
-    files has a twin that looks the other way, so that they have no inside. A mesh is refused, except for udf, where
-    more than `max_ambiguous` of the points off its surface can be told neither inside nor outside for its holes.
+    `field` None means signed distances for meshes, unsigned ones for point clouds and for ModelNet: in half of its
+    files each face has a twin of opposite orientation, so that there is no inside. Except for udf, a mesh is refused if
+    for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
     """
 
     collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
@@ -67,7 +66,7 @@ class ShapeSource(Section):
 
     @property
     def natural_field(self) -> Literal["sdf", "occupancy", "udf"]:
-        """`field`, or what stands for None."""
+        """`field`, with None resolved."""
         return self.field or ("sdf" if self.collection in ("mesh_folder", "primitives") else "udf")
 
     @model_validator(mode="after")
@@ -80,7 +79,7 @@ class ShapeSource(Section):
 
 
 class OwnSource(Section):
-    """Objects of a Source that is written in Python and handed to `fit_dataset`: no recipe can say where its code lies."""
+    """Objects of a Source written in Python and given to `fit_dataset`; a recipe cannot name its code."""
 
     collection: Literal["own"]
 
@@ -103,24 +102,27 @@ class SpecConfig(Section):
 
 
 class FitConfig(Section):
-    """How to fit. Each INR stops by itself at `target_psnr` (dB), or at the root mean square error `target_error` where
-    that is given (of distances, in the unit of the coordinates), or after `steps`; below `floor_psnr` it is tried
-    again from another start, `attempts` times in all, then put in quarantine.
+    """How to fit. Each INR stops at `target_psnr` (dB) or, if given, at the root mean square error `target_error` (of
+    distances, in units of the coordinates), or after `steps`. Below `floor_psnr` it is fitted again from another
+    initialization, `attempts` times in all, and then quarantined.
 
-    `optimizer` "adam" is the field's (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one: see
-    fitting/schedule.py; its learning_rate is the peak, 8e-3 over 80 steps unless told otherwise, and `ridge` says
-    how strongly the weights that its last layer starts with are held near 0.
+    `optimizer` "adam" is the usual one (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one (Adam with betas
+    0.6 and 0.97, warm-up and square-root decay; its last layer starts at the ridge least-squares solution, see
+    fitting/optimizers.py). The learning_rate of sprint is its peak, by default 8e-3 over 80 steps; `ridge` is the
+    strength of the ridge penalty.
 
-    `engine` "none" fits nothing and stores the start values: for measuring and rehearsing all the rest.
+    `engine` "none" fits nothing and stores the initial weights, to measure everything else. `lanes` is how many INRs
+    are fitted side by side.
 
-    `batch_points` takes so many of a signal's points for each step, in an order of the INR's own, all of them once
-    around; the loss over all points is then measured, and the target tested, once around.
+    `batch_points` uses so many of a signal's points in each step, in an order of the INR's own, each once per epoch;
+    the loss over all points is measured, and the target tested, once per epoch.
 
-    `scope` draws the spread of each layer's weights to `scope_std`, one number a layer, or where that is None to the
-    spread of the start values (weight scope alignment, see fitting/scope.py); 0 leaves it out.
+    `scope` is the strength of a penalty that draws the standard deviation of each layer's weights to `scope_std`, one
+    number per layer, by default that of the initial weights (weight scope alignment, see
+    fitting/scope_regularizer.py); 0 leaves it out.
 
-    `tf32` lets a GPU round the factors of matrix products to TF32: of all in the reference engine, in the fused one of
-    the gradients alone.
+    `tf32` lets a GPU round the factors of matrix products to TF32: all products in the reference engine, only those of
+    the gradients in the fused one.
     """
 
     engine: Literal["auto", "reference", "fused", "none"] = "auto"
@@ -141,21 +143,21 @@ class FitConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _pace(cls, fields: Any) -> Any:
-        """What is not given follows the optimizer."""
+        """Defaults depend on the optimizer."""
         if isinstance(fields, dict) and fields.get("optimizer") == "sprint":
             return {"learning_rate": 8e-3, "steps": 80, **fields}
         return fields
 
 
 class SplitConfig(Section):
-    """Where the collection has no official split: how many objects (a count, or a share below 1) go to it."""
+    """How many objects (a count, or a share below 1) go to a split that the collection does not have."""
 
     val: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0.1
     test: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class Limit(Section):
-    """How many objects of each split, at most; None is all it has."""
+    """At most how many objects of each split; None is all."""
 
     train: int | None = Field(default=None, ge=1)
     val: int | None = Field(default=None, ge=0)
@@ -163,8 +165,12 @@ class Limit(Section):
 
 
 class Recipe(Section):
-    """A whole run. What decides the bits of a shard goes into the fingerprint; `views` does not, so that a set
-    can be given more of them. `limit` takes so many objects in all, shared among the splits, or so many of each."""
+    """The complete configuration of a data set; make one with `load_recipe`.
+
+    Everything that decides the bits of a shard goes into the fingerprint. `name`, `views` and `quarantine_threshold` do
+    not, so that a set can get more views. `limit` is the number of objects in all, shared among the splits, or a
+    number for each split.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     source: Annotated[ImageSource | ShapeSource | OwnSource, Field(discriminator="collection")]
@@ -181,31 +187,31 @@ class Recipe(Section):
     def _check_start(self) -> "Recipe":
         if self.fit.optimizer == "sprint" and self.spec.start == "dwsnets":
             raise ValueError(
-                "fit.optimizer sprint needs spec.start siren or linear; the least-squares start of the last layer is "
-                "ill-conditioned on the tiny start values of dwsnets"
+                "fit.optimizer sprint needs spec.start siren or linear; the least-squares solution of the last layer is "
+                "ill-conditioned for the tiny initial weights of dwsnets"
             )
         return self
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over all that decides what the shards hold."""
+        """16 hex digits of everything that decides the content of the shards."""
         free = {"name", "views", "quarantine_threshold"}
         fields = self.model_dump(mode="json", exclude=free)
         for key, default in (
             ("scope", 0.0),
             ("scope_std", None),
-        ):  # younger than the first sets, which stay what they are
+        ):  # newer than the first sets, whose fingerprints stay
             if fields["fit"][key] == default:
                 del fields["fit"][key]
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return fingerprint(canonical)
 
     def difference(self, other: "Recipe") -> str:
-        """The first setting in which another recipe's shards would differ, as `key: mine here, other there`."""
-        mine, theirs = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
-        for key in sorted(mine.keys() | theirs.keys()):
-            if key not in ("name", "views", "quarantine_threshold") and mine.get(key) != theirs.get(key):
-                return f"{key} is {mine.get(key)} here, {theirs.get(key)} there"
+        """The first setting in which another recipe's shards would differ, as `key is x here, y there`."""
+        values, others = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
+        for key in sorted(values.keys() | others.keys()):
+            if key not in ("name", "views", "quarantine_threshold") and values.get(key) != others.get(key):
+                return f"{key} is {values.get(key)} here, {others.get(key)} there"
         return "nothing"
 
 
@@ -250,7 +256,7 @@ def load_recipe(recipe: "str | Path | Recipe", settings: Sequence[str] = (), **v
 
 
 def check_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
-    """The recipe of plain fields, as a YAML file or a manifest holds them; UsageError names the first fault."""
+    """The recipe of plain fields, from a YAML file or a manifest; UsageError names the first fault."""
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
@@ -259,7 +265,7 @@ def check_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
 
 def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if name in seen:
-        raise UsageError(f"recipe {name} begins from itself: {' -> '.join((*seen, name))}")
+        raise UsageError(f"recipe {name} inherits from itself: {' -> '.join((*seen, name))}")
     builtin = builtin_recipes()
     path = builtin.get(name) or Path(name)
     if not path.is_file():
@@ -288,10 +294,10 @@ def _with_value(fields: Mapping[str, Any], path: Sequence[str], value: Any, oute
 
 
 def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """Every key that a recipe may hold, sections too, dotted."""
+    """Every key of a recipe, dotted, with those of sections."""
     keys: list[str] = []
     for name, entry in model.model_fields.items():
-        for kind in get_args(entry.annotation) or (entry.annotation,):  # a section may be one of several
+        for kind in get_args(entry.annotation) or (entry.annotation,):  # a section may be one of several types
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 keys += recipe_keys(kind, f"{prefix}{name}.")
         keys.append(prefix + name)
@@ -299,7 +305,7 @@ def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
 
 
 def _collections(source: type[BaseModel]) -> tuple[str, ...]:
-    """The collections that a source section can name."""
+    """The collections of a source section."""
     return get_args(source.model_fields["collection"].annotation)
 
 

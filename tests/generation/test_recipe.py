@@ -73,7 +73,7 @@ def test_a_recipe_begins_from_its_base_and_changes_what_it_says(folder):
 
 
 def test_recipes_that_begin_from_each_other_are_refused(folder):
-    with pytest.raises(UsageError, match=r"hen begins from itself: hen -> egg -> hen$"):
+    with pytest.raises(UsageError, match=r"hen inherits from itself: hen -> egg -> hen$"):
         load_recipe("hen")
 
 

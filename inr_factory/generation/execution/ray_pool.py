@@ -29,11 +29,11 @@ RATE_SECONDS = 60.0
 
 
 class _Actor:
-    """A worker in a process of Ray's. Two threads: one makes a shard, the other tells how far it is."""
+    """A worker in a Ray process. One thread makes a shard, the other answers progress queries."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.so_far = Tally()
+        self.tally = Tally()
 
     def node_id(self) -> str:
         """The id of the node that runs this actor."""
@@ -42,27 +42,27 @@ class _Actor:
         return str(ray.get_runtime_context().get_node_id())
 
     def make(self, task: ShardTask) -> ShardEntry:
-        def note(tally: Tally) -> None:
-            self.so_far = tally
+        def set_tally(tally: Tally) -> None:
+            self.tally = tally
 
-        self.so_far = Tally()
-        return self.worker.make(task, note)
+        self.tally = Tally()
+        return self.worker.make(task, set_tally)
 
     def progress(self) -> Tally:
-        return self.so_far
+        return self.tally
 
 
 @contextmanager
 def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
-    """The ray module, connected to the cluster at `address` or in $RAY_ADDRESS, else to one started here.
+    """The ray module, connected to the cluster at `address` or in $RAY_ADDRESS, else to one started for the context.
 
-    What was started here is ended here. Raises UsageError where no cluster answers, ResourceError where none starts.
+    A cluster started here ends with the context. Raises UsageError if no cluster answers, ResourceError if none starts.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = address or os.environ.get("RAY_ADDRESS")
     if address is None and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        # Ray would write a token under HOME, which may be read-only; one in the environment is as good.
+        # Ray would write a token below HOME, which may be read-only; it accepts one in the environment.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     with needs_extra("ray", ", or use --backend local"):
         import ray
@@ -91,60 +91,61 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
 def run_each(
     function: Callable[..., str], jobs: Sequence[tuple[Any, ...]], count: int | None, address: str | None
 ) -> Iterator[tuple[int, str]]:
-    """(place of a job, what the function gave for it), as they end: `count` at a time, one core or GPU each.
+    """(index of a job, result of the function), as they end: `count` at a time, one core or GPU each.
 
-    A job whose process died is given the reason in one line.
+    The result of a job whose process died is the reason, in one line.
     """
     with connected(address, num_cpus=count) as ray:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         maker = ray.remote(num_cpus=1, num_gpus=int(gpus > 0), max_retries=1)(function)
-        most = count or gpus or int(ray.cluster_resources().get("CPU", 1))
+        limit = count or gpus or int(ray.cluster_resources().get("CPU", 1))
         waiting = deque(enumerate(jobs))
-        at_work: dict[Any, int] = {}
-        while waiting or at_work:
-            while waiting and len(at_work) < most:
-                place, job = waiting.popleft()
-                at_work[maker.remote(*job)] = place
-            for reference in ray.wait(list(at_work), num_returns=1)[0]:
+        running: dict[Any, int] = {}
+        while waiting or running:
+            while waiting and len(running) < limit:
+                index, job = waiting.popleft()
+                running[maker.remote(*job)] = index
+            for reference in ray.wait(list(running), num_returns=1)[0]:
                 try:
-                    found = str(ray.get(reference))
+                    result = str(ray.get(reference))
                 except ray.exceptions.RayError as error:
-                    found = str(error).strip().splitlines()[-1]
-                yield at_work.pop(reference), found
+                    result = str(error).strip().splitlines()[-1]
+                yield running.pop(reference), result
 
 
 def run_ray(
     worker: Worker,
     tasks: Sequence[ShardTask],
-    todo: Iterable[ShardTask],
+    pending: Iterable[ShardTask],
     count: int | None,
     address: str | None,
     listener: Listener,
 ) -> None:
-    """Make the shards of `todo`, which are those of `tasks` that nobody else makes, with actors, one core or GPU each:
-    with `count` of them, which an autoscaling cluster is asked for, or with as many as the cluster has at the time.
+    """Make the shards of `pending`, those of `tasks` that no other run makes, with actors of one core or GPU each:
+    `count` of them, which an autoscaling cluster provides, or as many as the cluster has resources for at the time.
 
-    Each actor is at one shard at a time; its results are records, weights stay where they are written. Another takes
-    the place of an actor that dies, and its shard begins anew on any of them. An error in a worker is raised here, and
-    stops all.
+    An actor makes one shard at a time and returns its entry; weights stay where they are written. An actor that dies is
+    replaced, and its shard restarts on any of them. An error in a worker is raised here, and stops all.
     """
     on_gpu = worker.device == "cuda"
     with connected(address, num_cpus=None if on_gpu else count) as ray:
         kind = "GPU" if on_gpu else "CPU"
-        held = int(ray.cluster_resources().get(kind, 0))
-        if held < 1 and count is None:
+        capacity = int(ray.cluster_resources().get(kind, 0))
+        if capacity < 1 and count is None:
             raise ResourceError(
                 f"the Ray cluster has no {kind}; use --device cpu or another cluster, or --workers for one that grows"
             )
         # Absolute paths: an actor's working directory is not the driver's.
-        sent = replace(worker, out=worker.out.absolute(), data_root=worker.data_root and worker.data_root.absolute())
+        absolute = replace(
+            worker, out=worker.out.absolute(), data_root=worker.data_root and worker.data_root.absolute()
+        )
         maker = ray.remote(_Actor).options(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0, max_concurrency=2)
-        shared = ray.put(sent)
-        number = min(count or held, len(tasks))
-        ahead = int(ray.cluster_resources().get("CPU", 0)) - number if on_gpu else 0
-        helpers = _start_prefetch(ray, sent, tasks, max(0, ahead))
-        scheduler: Scheduler[Any] = Scheduler(todo, len(tasks))
-        driver = Driver(ray, lambda: maker.remote(shared), scheduler, measured(listener), kind, count)
+        shared = ray.put(absolute)
+        number = min(count or capacity, len(tasks))
+        spare_cores = int(ray.cluster_resources().get("CPU", 0)) - number if on_gpu else 0
+        helpers = _start_prefetch(ray, absolute, tasks, max(0, spare_cores))
+        scheduler: Scheduler[Any] = Scheduler(pending, len(tasks))
+        driver = Driver(ray, lambda: maker.remote(shared), scheduler, with_metrics(listener), kind, count)
         try:
             driver.run()
         finally:
@@ -154,15 +155,15 @@ def run_ray(
 
 
 def _start_prefetch(ray: Any, worker: Worker, tasks: Sequence[ShardTask], count: int) -> list[Any]:
-    """On so many cores of the cluster, samples of shapes are computed before the actors ask for them."""
+    """Compute samples of shapes on `count` cores of the cluster before the actors request them."""
     if not isinstance(worker.recipe.source, ShapeSource):
         return []
     maker = ray.remote(num_cpus=1, max_retries=0)(prefetch_part)
     return [maker.remote(worker, tasks, part, count) for part in range(count)]
 
 
-def measured(listener: Listener) -> Listener:
-    """The listener, with what it hears counted in Ray's metrics, which a cluster's Prometheus collects."""
+def with_metrics(listener: Listener) -> Listener:
+    """The listener, which also counts its events in Ray's metrics, for a cluster's Prometheus."""
     from ray.util.metrics import Counter, Gauge
 
     inrs = Counter("inr_factory_inrs", "INRs that were fitted and stored.")

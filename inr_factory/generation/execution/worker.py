@@ -24,10 +24,10 @@ from inr_factory.storage.shards import find_valid_shard, write_shard
 
 @dataclass
 class Worker:
-    """Makes shards of one set. Opens its source at the first of them, so that it can be sent to where it works.
+    """Makes shards of one set. Opens its source when it makes the first, so that it can be pickled and sent before.
 
-    `source_fingerprint` is what the manifest says of the source: another machine must see the same. `own` is a Source
-    that no recipe opens; it is pickled with the worker.
+    `source_fingerprint` is the manifest's: every machine must see the same data. `given_source` is a Source written in
+    Python, which no recipe opens; it is pickled with the worker.
     """
 
     recipe: Recipe
@@ -35,11 +35,11 @@ class Worker:
     out: Location
     device: str
     source_fingerprint: str
-    own: Source | None = None
+    given_source: Source | None = None
 
     @cached_property
     def source(self) -> Source:
-        source = self.own or open_source(self.recipe.source, self.data_root)
+        source = self.given_source or open_source(self.recipe.source, self.data_root)
         check_source(source, self.source_fingerprint, self.out)
         return source
 
@@ -52,7 +52,7 @@ class Worker:
         return self.recipe.spec.spec(self.source.in_dim, self.source.out_dim)
 
     def make(self, task: ShardTask, on_progress: OnProgress | None = None) -> ShardEntry:
-        """Fit one view of the objects of a block and write the shard. One thread: speed comes from many workers."""
+        """Fit one view of a block's objects and write the shard. Uses one thread: several workers give the speed."""
 
         def count_failed(tally: Tally) -> None:
             if on_progress is not None:
@@ -87,16 +87,16 @@ class Worker:
             "field": signals[0][1].field if signals else "values",
         }
         key = (task.split, task.view, task.block)
-        # Another worker, or another run, may have been faster: what lies there whole may be recorded already, and the
-        # bytes of another kind of machine are not the same.
-        there = find_valid_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
-        return there or write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)
+        # Another worker or run may have been faster: its shard may be recorded already, and another kind of machine
+        # makes other bytes.
+        existing = find_valid_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
+        return existing or write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)
 
 
 def read_signals(
     source: Source, indices: tuple[int, ...], view: int
 ) -> tuple[list[tuple[int, Signal]], list[ViewKey], list[Quarantined]]:
-    """(index, signal) and key of every object that has a signal; why the others have none."""
+    """(index, signal) and key of every object that has a signal, and the reasons why others have none."""
     signals, keys, failed = [], [], []
     for index in indices:
         object_id = source.items[index].object_id
@@ -109,14 +109,14 @@ def read_signals(
 
 
 def set_fingerprint(recipe: Recipe, source_fingerprint: str) -> str:
-    """What a shard must carry to belong to a set: recipe and source."""
+    """The fingerprint of recipe and source that a set's shards carry."""
     return f"{recipe.fingerprint}-{source_fingerprint}"
 
 
 def check_source(source: Source, fingerprint: str, out: Location) -> None:
-    """Raise IntegrityError unless the source is the one that the set in folder out was begun with."""
+    """Raise IntegrityError unless the source is the one that the set in `out` was begun with."""
     if source.fingerprint != fingerprint:
         raise IntegrityError(
-            f"{out} was begun with other {source.name} data (fingerprint {fingerprint}, here {source.fingerprint}); "
+            f"{out} was begun with other {source.name} data (fingerprint {fingerprint}, now {source.fingerprint}); "
             "put the same data back, or fit into another --out"
         )
