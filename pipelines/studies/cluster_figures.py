@@ -159,12 +159,12 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
 
     ray = SimulatedRay({f"node{number}": CORES for number in range(ACTORS // CORES)}, make)
 
-    def strike(number: int) -> None:
+    def fail_node(number: int) -> None:
         ray.remove_node(sorted(ray.held)[number % len(ray.held)])
         ray.add_node(f"later{number}", CORES)
-        ray.at(ray.now + 60, lambda: strike(number + 1))
+        ray.at(ray.now + 60, lambda: fail_node(number + 1))
 
-    ray.at(60, lambda: strike(0))
+    ray.at(60, lambda: fail_node(0))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set"
         manifest = update_manifest(out, describe_set(recipe, source, plan))
@@ -200,7 +200,7 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
         "shards": len(tasks),
         "actors at most": most,
         "nodes lost": len(ray.gone),
-        "shards begun": len(ray.runs),
+        "shards started": len(ray.runs),
         "all recorded": whole,
         "hours of the cluster": round(ray.now / 3600, 2),
         "plan: seconds": round(planned, 1),
@@ -271,12 +271,12 @@ def fit_on_two_nodes(fit: Callable[[Callable[[Any], None]], None]) -> None:
     doomed = [cluster.add_node(num_cpus=1)]
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
-    def strike(progress: Any) -> None:
+    def fail_node(progress: Any) -> None:
         if doomed and progress.tally.done > progress.inrs / 3:
             cluster.remove_node(doomed.pop(), allow_graceful=False)
 
     try:
-        fit(strike)
+        fit(fail_node)
         assert not doomed, "the run was over before the node was killed"
     finally:
         ray.shutdown()

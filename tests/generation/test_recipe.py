@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from inr_factory.errors import UsageError
-from inr_factory.generation import recipe as room
+from inr_factory.generation import recipe as module
 from inr_factory.generation.recipe import Recipe, builtin_recipes, check_recipe, load_recipe
 from inr_factory.storage.yaml_files import load_yaml
 
@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
     }
     for name, fields in recipes.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({k: v for k, v in fields.items() if k != "name"}))
-    monkeypatch.setattr(room, "recipe_folder", lambda: tmp_path)
+    monkeypatch.setattr(module, "recipe_folder", lambda: tmp_path)
     return tmp_path
 
 
@@ -126,7 +126,7 @@ def test_the_last_override_wins_and_its_neighbours_stay(folder):
         ("views=", "views: input should be a valid integer, got None"),
     ],
 )
-def test_a_wrong_override_is_told_in_one_line(folder, override, message):
+def test_a_wrong_override_is_refused_in_one_line(folder, override, message):
     with pytest.raises(UsageError, match=message) as caught:
         load_recipe("small", [override])
 
@@ -286,13 +286,13 @@ def test_every_section_forbids_unknown_keys_and_changes():
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
+    ("limit", "message"),
     [
         (0, "limit: input should be greater than or equal to 1, got 0"),
         ({"train": 0}, "limit.train: input should be greater than or equal to 1, got 0"),
         ({"trial": 3}, "no key 'limit.trial': did you mean 'limit.train'?"),
     ],
 )
-def test_a_bad_limit_is_told_by_its_own_key(limit, told):
-    with pytest.raises(UsageError, match=re.escape(told)):
+def test_a_bad_limit_is_named_by_its_key(limit, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
         check_recipe({**MINIMAL, "limit": limit}, "here")

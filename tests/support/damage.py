@@ -24,7 +24,7 @@ def faults_of(out):
 
 
 def named(out):
-    """What is wrong with a set, told by verify or by whoever opens it."""
+    """What is wrong with a set, as verify or a reader reports it."""
     try:
         return [fault.reason for fault in faults_of(out)]
     except (IntegrityError, UsageError) as error:

@@ -1,4 +1,4 @@
-"""Faults: ways to strike runs down and to damage what they wrote, each counting what came of it.
+"""Faults: ways to kill runs and to damage what they wrote, each counting what came of it.
 
 Used small by test_faults.py and large by fault_figures.py. Runs are forked from a process that has loaded torch, one
 thread each, so that a start takes milliseconds; every kill is a real SIGKILL of a real process.
@@ -182,7 +182,7 @@ def kill_workers(tally: Tally, folder: Path, recipe: Recipe, whole: dict[str, st
         local_pool.multiprocessing.get_context = lambda _: context  # type: ignore[assignment]
         number = 0
         while not enough.exists():
-            with contextlib.suppress(ResourceError):  # five workers dead at one shard end a run; the next goes on
+            with contextlib.suppress(ResourceError):  # five workers dead at one shard end a run; the next resumes
                 number += not fit_dataset(recipe, folder / f"set-{number}", backend="local", workers=2).missing
         return 0
 
@@ -232,7 +232,7 @@ def processes() -> list[tuple[int, int, int]]:
 
 
 def start_program(out: Path, home: str | None = None) -> subprocess.Popen[str]:
-    """The command line at work on the set, in a session of its own."""
+    """The command line, fitting the set, in a session of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment |= {} if home is None else {"HOME": home}
     return subprocess.Popen(
@@ -241,37 +241,37 @@ def start_program(out: Path, home: str | None = None) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def strike_program(
-    tally: Tally, out: Path, whole: dict[str, str], blow: signal.Signals, wait: float, shards: int = 1
+def kill_program(
+    tally: Tally, out: Path, whole: dict[str, str], kill_signal: signal.Signals, wait: float, shards: int = 1
 ) -> None:
-    """Strike the real program, with two spawned workers, `wait` seconds after it has made so many shards; then start
-    it anew at once, while old workers still die, and let that one finish."""
+    """Kill the real program, with two spawned workers, `wait` seconds after it has made `shards` shards; then start it
+    again at once, while the old workers die, and let it finish."""
     program = start_program(out)
     deadline = time.monotonic() + 120
     while len(list((out / "data").glob("*.h5"))) < shards and program.poll() is None:
         tally.expect(time.monotonic() < deadline, "a run made nothing in two minutes")
         time.sleep(0.005)
     time.sleep(wait)
-    struck, began = program.poll() is None, time.monotonic()
-    program.send_signal(blow)
-    successor = forked(lambda: fit_dataset(small(), out, **ALONE).missing) if blow == signal.SIGKILL else None
+    killed, began = program.poll() is None, time.monotonic()
+    program.send_signal(kill_signal)
+    successor = forked(lambda: fit_dataset(small(), out, **ALONE).missing) if kill_signal == signal.SIGKILL else None
     _, said = program.communicate(timeout=60)
     seconds = time.monotonic() - began
-    if struck and program.returncode != 0:
-        tally.counts[f"programs struck by {blow.name}"] += 1
-    if struck and blow != signal.SIGKILL and program.returncode != 0:
-        tally.expect(program.returncode == 130, f"{blow.name}: exit {program.returncode}: {said[-200:]}")
-        tally.expect(seconds < 5, f"{blow.name}: left after {seconds:.1f} s")
+    if killed and program.returncode != 0:
+        tally.counts[f"programs killed by {kill_signal.name}"] += 1
+    if killed and kill_signal != signal.SIGKILL and program.returncode != 0:
+        tally.expect(program.returncode == 130, f"{kill_signal.name}: exit {program.returncode}: {said[-200:]}")
+        tally.expect(seconds < 5, f"{kill_signal.name}: left after {seconds:.1f} s")
         tally.counts["slowest exit, ms"] = max(tally.counts["slowest exit, ms"], round(1000 * seconds))
     while any(session == program.pid for _, _, session in processes()) and time.monotonic() - began < 10:
         time.sleep(0.05)
     left = [pid for pid, _, session in processes() if session == program.pid]
-    tally.expect(not left, f"{blow.name}: processes {left} live on after 10 s")
-    check_parts(tally, out, whole, blow.name)
+    tally.expect(not left, f"{kill_signal.name}: processes {left} live on after 10 s")
+    check_parts(tally, out, whole, kill_signal.name)
     if successor is not None:
         tally.expect(exit_code(successor) == 0, "the run beside dying workers failed")
     tally.expect(exit_code(forked(lambda: fit_dataset(small(), out, **ALONE).missing)) == 0, "a run left shards out")
-    check_whole(tally, out, whole, f"after {blow.name}")
+    check_whole(tally, out, whole, f"after {kill_signal.name}")
 
 
 def fill_disk(tally: Tally, out: Path, recipe: Recipe, whole: dict[str, str], room: int, ways: str) -> None:

@@ -27,7 +27,7 @@ def tiny(**changes):
 
 
 def long():
-    """Enough shards, each of some 0.1 s, to be struck down in the middle."""
+    """Enough shards, each of some 0.1 s, to be killed in the middle."""
     steps = 1500 if fused_cpu.available() else 60
     return tiny(limit=200, fit={"steps": steps, "target_psnr": None, "floor_psnr": -99, "lanes": 4})
 

@@ -1,4 +1,4 @@
-"""Fault figures: strikes runs down a thousand times, fills disks and damages files, and prints what came of it.
+"""Fault figures: kills runs a thousand times, fills disks and damages files, and prints what came of it.
 
 python tests/system/fault_figures.py              # some 20 minutes on two busy cores
     python tests/system/fault_figures.py --only hostile
@@ -24,12 +24,12 @@ from support.faults import (  # noqa: E402
     check_whole,
     fill_disk,
     forked,
+    kill_program,
     kill_runs,
     kill_workers,
     make_whole,
     small,
     start_program,
-    strike_program,
 )
 from support.faults import exit_code as end  # noqa: E402
 from support.mutations import mutate_caches, mutate_manifests, mutate_shards  # noqa: E402
@@ -58,7 +58,7 @@ def main() -> int:
         parts: dict[str, Callable[[], None]] = {
             "runs": lambda: kill_runs(tally, _new(folder, "runs"), recipe, whole, share(730)),
             "workers": lambda: kill_workers(tally, _new(folder, "workers"), recipe, whole, share(262)),
-            "program": lambda: _strike(tally, folder, whole, chance, share(8), share(4)),
+            "program": lambda: _kill_programs(tally, folder, whole, chance, share(8), share(4)),
             "disk": lambda: _fill(tally, folder, whole, chance, share(50)),
             "shards": lambda: mutate_shards(tally, out, folder, share(600)),
             "manifests": lambda: mutate_manifests(tally, out, folder, share(100)),
@@ -77,7 +77,7 @@ def main() -> int:
     kills = sum(
         count
         for name, count in tally.counts.items()
-        if name in ("runs killed", "workers killed", "programs struck by SIGKILL")
+        if name in ("runs killed", "workers killed", "programs killed by SIGKILL")
     )
     print(f"\nSIGKILLs: {kills}")
     for what, count in sorted(tally.counts.items()):
@@ -94,12 +94,14 @@ def _new(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _strike(tally: Tally, folder: Path, whole: dict[str, str], chance: random.Random, kills: int, others: int) -> None:
-    blows = [signal.SIGKILL] * kills + [signal.SIGINT] * others + [signal.SIGTERM] * others
-    for number, blow in enumerate(blows):
-        shards = 1 if number % 4 else 0  # also before anything is made
+def _kill_programs(
+    tally: Tally, folder: Path, whole: dict[str, str], chance: random.Random, kills: int, others: int
+) -> None:
+    signals = [signal.SIGKILL] * kills + [signal.SIGINT] * others + [signal.SIGTERM] * others
+    for index, number in enumerate(signals):
+        shards = 1 if index % 4 else 0  # also before anything is made
         wait = chance.uniform(0, 0.3) if shards else chance.uniform(0, 6)
-        strike_program(tally, folder / f"struck-{number}", whole, blow, wait, shards)
+        kill_program(tally, folder / f"killed-{index}", whole, number, wait, shards)
 
 
 def _hostile(tally: Tally, folder: Path) -> None:

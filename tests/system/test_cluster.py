@@ -50,7 +50,7 @@ def test_a_node_that_joins_is_used_and_when_it_is_lost_others_make_its_shards(cl
     out, events, seen = tmp_path / "set", [], set()
     makers = driver.Driver._assign
 
-    def strike(state):
+    def fail_node(state):
         if not events:
             events.append(nodes.add_node(num_cpus=1))
         elif len(events) == 1 and len(seen) > 1 and state.tally.done > 60:
@@ -63,7 +63,7 @@ def test_a_node_that_joins_is_used_and_when_it_is_lost_others_make_its_shards(cl
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver.Driver, "_assign", give)
-        fit_dataset(long(), out, backend="ray", on_progress=strike)
+        fit_dataset(long(), out, backend="ray", on_progress=fail_node)
 
     assert len(seen) == 2, "the new node had no actor"
     assert events[1:] == ["lost"]

@@ -1,4 +1,4 @@
-"""Faults: a run that is killed, filled up, cut short or lied to by the clock makes the set of an undisturbed one.
+"""Faults: a run that is killed, filled up, cut short or has a wrong clock makes the set of an undisturbed one.
 
 A short version; fault_figures.py does the same at length.
 """
@@ -10,7 +10,7 @@ import time
 
 import pytest
 from support import faults, mutations
-from support.faults import ALONE, Tally, arguments, fill_disk, kill_runs, make_whole, small, strike_program
+from support.faults import ALONE, Tally, arguments, fill_disk, kill_program, kill_runs, make_whole, small
 
 from inr_factory.generation.execution import fit_plan
 from inr_factory.generation.execution.fit_dataset import fit_dataset
@@ -60,8 +60,8 @@ def test_a_full_disk_ends_a_run_with_5_and_the_next_completes_it(whole, tmp_path
 
 
 def test_a_program_that_is_killed_with_its_workers_at_work_leaves_no_process_and_no_half_shard(whole, tmp_path, tally):
-    strike_program(tally, tmp_path / "set", whole[1], signal.SIGKILL, wait=0.05)
-    assert tally.counts["programs struck by SIGKILL"] == 1
+    kill_program(tally, tmp_path / "set", whole[1], signal.SIGKILL, wait=0.05)
+    assert tally.counts["programs killed by SIGKILL"] == 1
 
 
 def test_damaged_shards_are_named(whole, tmp_path, tally):
@@ -111,7 +111,7 @@ def test_a_clock_that_jumps_changes_nothing(whole, tmp_path, tally, monkeypatch,
     faults.check_whole(tally, out, whole[1], f"the clock {years} years off")
 
 
-def test_a_temporary_file_that_another_machine_sweeps_away_is_written_anew(tmp_path, monkeypatch):
+def test_a_temporary_file_that_another_machine_sweeps_away_is_written_again(tmp_path, monkeypatch):
     path, replace, taken = tmp_path / "file", os.replace, []
 
     def snatched(temporary, target):

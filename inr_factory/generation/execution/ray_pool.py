@@ -169,7 +169,7 @@ def with_metrics(listener: Listener) -> Listener:
     inrs = Counter("inr_factory_inrs", "INRs that were fitted and stored.")
     shards = Counter("inr_factory_shards", "Shards that were made.")
     quarantined = Counter("inr_factory_quarantined", "INRs that were put in quarantine.")
-    retries = Counter("inr_factory_retries", "Shards that began anew, since their worker died.")
+    retries = Counter("inr_factory_retries", "Shards that restarted because their worker died.")
     rate = Gauge("inr_factory_inrs_per_second", "INRs a second over the last minute.")
     recent: deque[tuple[float, int]] = deque([(monotonic(), 0)])
 

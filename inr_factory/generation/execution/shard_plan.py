@@ -82,7 +82,7 @@ def split_items(items: Sequence[Item], config: SplitConfig, limit: int | Limit |
             ranked = _by_hash(items, splits["train"])
             count = size if isinstance(size, int) else round(size * len(items))
             if count >= len(ranked) and count > 0:
-                raise UsageError(f"splits.{split} asks for {count} of {len(ranked)} objects; leave some for train")
+                raise UsageError(f"splits.{split} takes {count} of {len(ranked)} objects; leave some for train")
             splits[split], splits["train"] = ranked[:count], ranked[count:]
     counts = {split: len(indices) for split, indices in splits.items()}
     if isinstance(limit, Limit):

@@ -204,7 +204,7 @@ def _sort_shards(root: Path, head: Manifest, saved: Manifest | None) -> tuple[li
             recorded += 1
         else:
             faults.append(Fault(name, reason))
-    faults += [Fault(name, f"{name} is recorded but not there") for name in known]
+    faults += [Fault(name, f"{name} is recorded but missing") for name in known]
     return entries, recorded, faults
 
 

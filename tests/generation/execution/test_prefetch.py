@@ -49,7 +49,7 @@ def test_parts_share_all_objects_and_take_each_once(tmp_path, cache, monkeypatch
     assert len(computed) == len(entries(cache)) == 9
 
 
-def test_views_that_are_sampled_anew_are_computed_each(tmp_path, cache):
+def test_views_that_are_resampled_are_computed_each(tmp_path, cache):
     worker, tasks = prepare(tmp_path, views_resample=True)
 
     prefetch_part(worker, tasks, 0, 1)

@@ -6,7 +6,7 @@ import json
 import pytest
 from support.tiny_recipes import LOCAL, files, tiny
 
-from inr_factory.generation.execution import progress_recorder as room
+from inr_factory.generation.execution import progress_recorder as module
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.fit_plan import describe_set
 from inr_factory.generation.execution.progress_recorder import ProgressRecorder
@@ -37,7 +37,7 @@ def entries(whole):
 
 
 @pytest.fixture
-def begun(tmp_path):
+def new_run(tmp_path):
     """A run on an empty set: its folder, and what makes the run."""
     recipe = many()
     source = open_source(recipe.source)
@@ -60,8 +60,8 @@ def refuse(*_):
     raise OSError(38, "Function not implemented")
 
 
-def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, begun, monkeypatch):
-    out, begin = begun
+def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, new_run, monkeypatch):
+    out, begin = new_run
     empty, write, overwritten = (out / MANIFEST).read_bytes(), manifest_file.write_atomically, []
 
     def write_and_lose(path, content):
@@ -82,8 +82,8 @@ def test_a_record_that_another_run_wrote_over_is_laid_in_again(whole, entries, b
     assert (out / MANIFEST).read_bytes() == (whole / MANIFEST).read_bytes()
 
 
-def test_what_another_run_made_meanwhile_is_left_out_and_recorded_in_the_end(whole, entries, begun):
-    out, begin = begun
+def test_what_another_run_made_meanwhile_is_left_out_and_recorded_in_the_end(whole, entries, new_run):
+    out, begin = new_run
     run, made = begin(), []
     for task in run.pending_tasks():
         if not made:
@@ -98,16 +98,16 @@ def test_what_another_run_made_meanwhile_is_left_out_and_recorded_in_the_end(who
     assert files(out) == {name: content for name, content in files(whole).items() if name not in (README, CROISSANT)}
 
 
-def test_a_file_that_was_broken_before_is_made_again(whole, entries, begun):
-    out, begin = begun
+def test_a_file_that_was_broken_before_is_made_again(whole, entries, new_run):
+    out, begin = new_run
     broken, other = list(entries)[:2]
     put(whole, out, broken)
     put(whole, out, other)
     assert {task.path for task in begin([broken]).pending_tasks()} == set(entries) - {other}
 
 
-def test_a_second_run_begins_in_an_order_of_its_own_and_says_so(begun):
-    _, begin = begun
+def test_a_second_run_begins_in_an_order_of_its_own_and_says_so(new_run):
+    _, begin = new_run
     first = begin()
     second = begin()
     assert [task.path for task in first.pending_tasks()] != [task.path for task in second.pending_tasks()]
@@ -116,8 +116,8 @@ def test_a_second_run_begins_in_an_order_of_its_own_and_says_so(begun):
     assert "also fits this set" in second.progress.notes[0]
 
 
-def test_records_take_a_small_share_of_the_time(begun, monkeypatch, entries):
-    _, begin = begun
+def test_records_take_a_small_share_of_the_time(new_run, monkeypatch, entries):
+    _, begin = new_run
     now, recorded = [0.0], []
 
     def slow(out, manifest, entries=()):
@@ -125,7 +125,7 @@ def test_records_take_a_small_share_of_the_time(begun, monkeypatch, entries):
         now[0] += 3.0
         return manifest
 
-    monkeypatch.setattr(room, "update_manifest", slow)
+    monkeypatch.setattr(module, "update_manifest", slow)
     run = begin(clock=lambda: now[0])
     task = run.tasks[0]
     for _ in range(2000):

@@ -4,7 +4,7 @@ import pytest
 
 from inr_factory.benchmarks.simulated_ray import RayError, SimulatedRay
 from inr_factory.errors import IntegrityError, ResourceError
-from inr_factory.generation.execution import ray_driver as room
+from inr_factory.generation.execution import ray_driver as module
 from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.scheduler import Scheduler
 from inr_factory.generation.execution.shard_plan import ShardTask
@@ -49,7 +49,7 @@ class Cluster:
 
 @pytest.fixture(autouse=True)
 def no_sleep(monkeypatch):
-    monkeypatch.setattr(room, "sleep", lambda _: pytest.fail("it waits in real time"))
+    monkeypatch.setattr(module, "sleep", lambda _: pytest.fail("it waits in real time"))
 
 
 def test_a_cluster_has_an_actor_a_core_and_each_shard_is_made_once():
@@ -172,7 +172,7 @@ def test_a_thousand_actors_are_asked_for_their_progress_two_hundred_times_a_seco
     asked = []
     tasks = [ShardTask("train", 0, block) for block in range(1000)]
     cluster = Cluster({"a": 1000}, slow=lambda actor, task: 100.0, tasks=tasks)
-    after = room.Driver._on_progress
+    after = module.Driver._on_progress
     cluster.driver._on_progress = lambda *told: (asked.append(told), after(cluster.driver, *told))
     cluster.driver.run()
     assert len(cluster.made) == 1000

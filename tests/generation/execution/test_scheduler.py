@@ -52,7 +52,7 @@ def test_tasks_that_another_run_made_do_not_keep_it_waiting():
 
 
 def late(seconds):
-    """Two of three shards took a tenth of `seconds`; the third is at work for `seconds`."""
+    """Two of three shards took a tenth of `seconds`; the third has been running for `seconds`."""
     scheduler = Scheduler(tasks(3), 3)
     for name in "abc":
         scheduler.assign(name, 0)

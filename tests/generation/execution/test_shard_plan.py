@@ -68,7 +68,7 @@ def test_a_limit_leaves_no_split_empty_if_it_can():
 
 
 def test_taking_all_objects_from_train_is_refused():
-    with pytest.raises(UsageError, match=r"splits\.test asks for 5 of 5 objects"):
+    with pytest.raises(UsageError, match=r"splits\.test takes 5 of 5 objects"):
         split_items(items(5), SplitConfig(test=5), None)
 
 

@@ -114,8 +114,8 @@ def test_of_a_damaged_shard_another_parts_is_taken_and_one_that_nobody_has_is_na
 def test_merge_leaves_with_75_while_shards_are_missing(capsys, parts, tmp_path):
     code, line = failure(capsys, "merge", *parts[:2], "--out", tmp_path / "set")
     assert (code, "3 shards" in line) == (75, True)
-    code, told, _ = outcome(capsys, "merge", *parts, "--out", tmp_path / "set")
-    assert (code, "3 shards merged" in told) == (0, True)
+    code, result, _ = outcome(capsys, "merge", *parts, "--out", tmp_path / "set")
+    assert (code, "3 shards merged" in result) == (0, True)
     assert "nothing to do" in outcome(capsys, "merge", *parts, "--out", tmp_path / "set")[1]
 
 

@@ -102,8 +102,8 @@ def test_what_cannot_be_fitted_again_is_said_and_the_rest_is_mended(capsys, tmp_
     code, line = failure(capsys, "repair", out, "--data-root", tmp_path / "nowhere")
     assert (code, "nowhere" in line) == (75, True)
     assert len(load_manifest(out).missing(out)) == 1
-    code, told, _ = outcome(capsys, "repair", out, "--data-root", images)
-    assert (code, "1 fitted again" in told) == (0, True)
+    code, result, _ = outcome(capsys, "repair", out, "--data-root", images)
+    assert (code, "1 fitted again" in result) == (0, True)
     assert kept(out) == before
 
 
