@@ -155,3 +155,16 @@ def test_a_script_without_a_main_guard_is_refused(tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
     assert "if __name__ == '__main__'" in done.stderr.splitlines()[-1]
     assert done.stderr.count("Traceback") == 1
+
+
+def test_a_finished_set_is_recognised_without_torch(whole):
+    script = (
+        "import sys\n"
+        "from inr_factory.generation.execution.fit_dataset import fit_dataset\n"
+        "from inr_factory.generation.recipe import check_recipe\n"
+        f"recipe = check_recipe({tiny().model_dump(mode='json')!r}, 'test')\n"
+        f"report = fit_dataset(recipe, {str(whole)!r}, backend='local')\n"
+        "print(report.made, report.missing, 'torch' in sys.modules, 'h5py' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout == "0 0 False False\n"
