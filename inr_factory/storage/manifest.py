@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -197,6 +198,12 @@ class Manifest(Record):
         lines = [json.dumps(entry.model_dump(mode="json"), ensure_ascii=True) for entry in self.shards]
         shards = ",\n    ".join(lines)
         return f"{head}[\n    {shards}\n  ]\n}}\n" if lines else f"{head}[]\n}}\n"
+
+
+def median_psnr(entries: Iterable[ShardEntry]) -> float | None:
+    """Median of the shards' median PSNRs, in dB; None without shards."""
+    medians = [entry.psnr.median for entry in entries if entry.psnr]
+    return round(median(medians), 2) if medians else None
 
 
 def shard_path(split: str, view: int, block: int) -> str:

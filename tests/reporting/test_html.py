@@ -332,9 +332,11 @@ def test_large_images_are_made_smaller_by_means():
 
 
 def test_without_the_source_inrs_are_shown_alone(digits, capsys, monkeypatch):
-    from inr_factory.cli.commands import report as verb
 
-    monkeypatch.setattr(verb, "source_if_any", lambda *_: (None, "the images are gone"))
+    monkeypatch.setattr(
+        "inr_factory.generation.maintenance.dataset_source.open_dataset_source",
+        lambda *_: (None, "the images are gone"),
+    )
     text = report(digits)
     assert "Without the sources: the images are gone" in words(text)
     assert "without the sources" in capsys.readouterr().err
@@ -511,9 +513,10 @@ def test_shapes_are_shown_from_all_around_beside_their_sources(shapes):
 
 
 def test_shapes_without_their_sources_are_shown_alone(shapes, monkeypatch):
-    from inr_factory.cli.commands import report as verb
 
-    monkeypatch.setattr(verb, "source_if_any", lambda *_: (None, "no shapes here"))
+    monkeypatch.setattr(
+        "inr_factory.generation.maintenance.dataset_source.open_dataset_source", lambda *_: (None, "no shapes here")
+    )
     text = report(shapes)
     assert [len(pictures) for pictures in strips(text)] == [1] * 4
     assert "Without the sources: no shapes here" in words(text)

@@ -15,6 +15,7 @@ from support.command_line import failure, outcome
 
 from inr_factory.cli.main import run
 
+PROGRAM = [sys.executable, "-m", "inr_factory"]
 TINY = [
     "--limit", "24", "--backend", "local", "--workers", "1", "--set", "spec.hidden_dim=8", "--set", "fit.steps=40",
     "--set", "fit.floor_psnr=0", "--set", "shard_objects=10",
@@ -274,8 +275,7 @@ def test_a_run_is_drawn_and_predicts(capsys, digits, tmp_path):
 
 
 def test_the_program_itself_leaves_with_the_code(tmp_path):
-    program = Path(sys.executable).with_name("inr-factory")
-    result = subprocess.run([program, "status", tmp_path], capture_output=True, text=True, check=False)
+    result = subprocess.run([*PROGRAM, "status", tmp_path], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
@@ -314,11 +314,10 @@ def test_options_of_training_may_stand_in_a_file_and_those_on_the_command_line_c
 @pytest.mark.parametrize("backend", ["local", "ray"])
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_path, backend, blow):
-    program = Path(sys.executable).with_name("inr-factory")
     arguments = ["fit", "digits", "--backend", backend, "--workers", "2", "--out", "set", "--set", "shard_objects=10"]
     arguments += ["--set", "fit.target_psnr=null", "--set", "fit.steps=3000"]  # some seconds a shard
     run = subprocess.Popen(
-        [program, *arguments],
+        [*PROGRAM, *arguments],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,

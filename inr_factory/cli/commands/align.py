@@ -7,11 +7,11 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import ShardProgress
-from inr_factory.cli.shared_options import Folder, Json
+from inr_factory.cli.shared_options import DatasetFolder, Json
 
 
 def align(
-    dataset: Folder,
+    dataset: DatasetFolder,
     out: Annotated[Path, typer.Option(help="folder of the copy", show_default=False)],
     template: Annotated[
         str | None, typer.Option(help="NAME or NAME@VIEW of an object; else the first INR", show_default=False)
@@ -37,7 +37,7 @@ def align(
 
 
 def augment_report(
-    dataset: Folder,
+    dataset: DatasetFolder,
     count: Annotated[int, typer.Option(help="how many INRs are measured", min=2)] = 64,
     split: Annotated[str, typer.Option(help="train, val or test")] = "train",
     out: Annotated[

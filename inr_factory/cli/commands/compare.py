@@ -7,7 +7,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.known_names import PUBLISHED
-from inr_factory.cli.shared_options import Json, fetch_set
+from inr_factory.cli.shared_options import Json
 
 if TYPE_CHECKING:
     from inr_factory.reporting.weight_statistics import SetStatistics
@@ -67,13 +67,16 @@ def compare(
 
 def _portray(where: str, split: str, count: int) -> "SetStatistics":
     from inr_factory.reporting.weight_statistics import measure_set, published
+    from inr_factory.storage.fetch_dataset import fetch_dataset
 
-    return published(where) if where in PUBLISHED else measure_set(fetch_set(where), split, count)
+    return published(where) if where in PUBLISHED else measure_set(fetch_dataset(where), split, count)
 
 
 def _folder(*where: str) -> Path:
     """The folder of the first that is a set; this one where both are published."""
-    return next((fetch_set(each) for each in where if each not in PUBLISHED), Path())
+    from inr_factory.storage.fetch_dataset import fetch_dataset
+
+    return next((fetch_dataset(each) for each in where if each not in PUBLISHED), Path())
 
 
 def _cell(name: str, value: float) -> str:

@@ -7,14 +7,12 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import FitProgress
+from inr_factory.cli.shared_messages import log_edited_files, log_quarantine
 from inr_factory.cli.shared_options import (
     DataRoot,
     Json,
     Workers,
-    log_edited_files,
-    log_quarantine,
-    median_psnr,
-    open_place,
+    parse_location_option,
 )
 from inr_factory.errors import PartialError
 from inr_factory.reporting.number_format import format_count, format_duration, format_rate
@@ -33,8 +31,8 @@ def fit(
             help="folder or URL of the set; else inrs/RECIPE",
             show_default=False,
             parser=str,
-            callback=open_place,
-            metavar="PLACE",
+            callback=parse_location_option,
+            metavar="LOCATION",
         ),
     ] = None,
     data_root: DataRoot = None,
@@ -66,6 +64,7 @@ def fit(
         _print_estimate(recipe, out, arguments, as_json)
         return
     from inr_factory.generation.execution.fit_dataset import fit_dataset
+    from inr_factory.storage.manifest import median_psnr
 
     with FitProgress(Path(recipe).stem) as progress:
         report = fit_dataset(recipe, out, **arguments, on_progress=progress)

@@ -8,7 +8,7 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli.known_names import CONVENTIONS, FORMATS
 from inr_factory.cli.progress_bars import ShardProgress
-from inr_factory.cli.shared_options import DataRoot, Folder, Json
+from inr_factory.cli.shared_options import DataRoot, DatasetFolder, Json
 from inr_factory.reporting.number_format import format_count
 
 KNOWN = ", ".join(FORMATS)
@@ -16,7 +16,7 @@ CONVENTION = ", ".join(CONVENTIONS)
 
 
 def export(
-    dataset: Folder,
+    dataset: DatasetFolder,
     to: Annotated[str, typer.Option("--to", help=KNOWN, show_default=False, metavar="FORMAT")],
     out: Annotated[Path, typer.Option(help="folder of the export; must not exist yet", show_default=False)],
     views: Annotated[

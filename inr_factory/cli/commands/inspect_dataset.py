@@ -9,21 +9,19 @@ from inr_factory.cli import terminal
 from inr_factory.cli.commands.show_shapes import show_shapes
 from inr_factory.cli.commands.watch import watch_set
 from inr_factory.cli.progress_bars import ShardProgress
+from inr_factory.cli.shared_messages import log_quarantine
 from inr_factory.cli.shared_options import (
     DataRoot,
-    Folder,
+    DatasetFolder,
+    DatasetLocation,
     Json,
-    SetPlace,
-    log_quarantine,
-    median_psnr,
-    source_if_any,
 )
 from inr_factory.errors import IntegrityError, PartialError, UsageError
 from inr_factory.reporting.number_format import format_count
 
 
 def status(
-    dataset: SetPlace,
+    dataset: DatasetLocation,
     quarantine: Annotated[bool, typer.Option("--quarantine", help="list every object in quarantine")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nothing is missing")] = False,
     every: Annotated[float, typer.Option(help="seconds between two looks of --watch", min=0.1)] = 5.0,
@@ -31,7 +29,7 @@ def status(
 ) -> None:
     """Say what is in a set and what is missing. Exit code 75 while something is."""
     from inr_factory.generation.maintenance.integrity_check import median_quality
-    from inr_factory.storage.manifest import SPLITS
+    from inr_factory.storage.manifest import SPLITS, median_psnr
     from inr_factory.storage.manifest_file import load_manifest
 
     if watch:
@@ -82,7 +80,7 @@ def status(
 
 
 def verify(
-    dataset: SetPlace,
+    dataset: DatasetLocation,
     render: Annotated[bool, typer.Option("--render", help="render the INRs again and compare with the source")] = False,
     data_root: DataRoot = None,
     as_json: Json = False,
@@ -122,7 +120,7 @@ def verify(
 
 
 def show(
-    dataset: Folder,
+    dataset: DatasetFolder,
     picture: Annotated[
         Path | None, typer.Option("--out", help="PNG to write; else DATASET/preview.png", show_default=False)
     ] = None,
@@ -143,6 +141,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Draw INRs beside what they were fitted to into a PNG: images with the difference, shapes with distances."""
+    from inr_factory.generation.maintenance.dataset_source import open_dataset_source
     from inr_factory.reporting.image_gallery import choose_views, reconstruct
     from inr_factory.reporting.plots import draw_reconstructions
     from inr_factory.storage.manifest_file import load_manifest
@@ -156,7 +155,7 @@ def show(
         raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
     chosen = choose_views(dataset, manifest, count, split, objects or [])
     # Distances from other shapes of these names would be wrong in silence.
-    source, without = source_if_any(manifest, dataset, data_root, check=is_shapes)
+    source, without = open_dataset_source(manifest, dataset, data_root, check=is_shapes)
     if without:
         terminal.log_info(f"without the sources: {without}")
     if is_shapes:

@@ -18,7 +18,7 @@ from inr_factory.cli.commands.train import (
     plain_batches,
 )
 from inr_factory.cli.progress_bars import RunProgress
-from inr_factory.cli.shared_options import Config, Folder, Json
+from inr_factory.cli.shared_options import Config, DatasetFolder, Json
 from inr_factory.errors import UsageError, skip_without_extra
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ COLUMNS = {
 
 
 def pretrain(
-    dataset: Folder,
+    dataset: DatasetFolder,
     model: Annotated[
         str, typer.Option(help="parity, dws, mlp, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
     ] = "dws",

@@ -6,11 +6,12 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import ShardProgress
-from inr_factory.cli.shared_options import Folder, Json, SetPlace, log_edited_files
+from inr_factory.cli.shared_messages import log_edited_files
+from inr_factory.cli.shared_options import DatasetFolder, DatasetLocation, Json
 from inr_factory.reporting.number_format import format_count
 
 
-def card(dataset: SetPlace, as_json: Json = False) -> None:
+def card(dataset: DatasetLocation, as_json: Json = False) -> None:
     """Write README.md and croissant.json of a set, as a complete `fit` does. A file that you edited stays; the new version is written next to it."""
     from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card
     from inr_factory.storage.manifest_file import load_manifest
@@ -29,7 +30,7 @@ def card(dataset: SetPlace, as_json: Json = False) -> None:
 
 
 def push(
-    dataset: Folder,
+    dataset: DatasetFolder,
     repo: Annotated[str, typer.Argument(help="OWNER/NAME of the data set on the hub", show_default=False)],
     private: Annotated[bool, typer.Option("--private", help="if the repository is created, make it private")] = False,
     revision: Annotated[

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from inr_factory.cli import terminal
-from inr_factory.cli.shared_options import DataRoot, Folder, Json, source_if_any
+from inr_factory.cli.shared_options import DataRoot, DatasetFolder, Json
 
 
 def report(
-    dataset: Folder,
+    dataset: DatasetFolder,
     out: Annotated[
         Path | None, typer.Option("--out", help="file to write; else DATASET/report.html", show_default=False)
     ] = None,
@@ -21,12 +21,13 @@ def report(
     """Write one HTML file that shows what a set is: counts, cost, pictures, quality, layers, distances, a map. Opens offline."""
     import torch
 
+    from inr_factory.generation.maintenance.dataset_source import open_dataset_source
     from inr_factory.reporting.html import write_report
     from inr_factory.storage.manifest_file import load_manifest
 
     torch.set_num_threads(1)  # the same sums whatever the machine's cores, so the same bytes
     manifest = load_manifest(dataset)
-    source, without = source_if_any(manifest, dataset, data_root)
+    source, without = open_dataset_source(manifest, dataset, data_root)
     if without:
         terminal.log_info(f"without the sources: {without}")
     path = out or dataset / "report.html"

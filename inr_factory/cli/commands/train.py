@@ -11,7 +11,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import RunProgress
-from inr_factory.cli.shared_options import Config, Folder, Json, fetch_set_if_any
+from inr_factory.cli.shared_options import Config, DatasetFolder, Json, fetch_dataset_option
 from inr_factory.errors import UsageError, describe_fault, skip_without_extra
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ COLUMNS = {
 
 
 def train(
-    dataset: Folder,
+    dataset: DatasetFolder,
     model: Annotated[
         str, typer.Option(help="parity, dws, mlp, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
     ] = "dws",
@@ -210,7 +210,7 @@ def evaluate(
             help="another set of the same INRs; else the one it was trained on",
             show_default=False,
             parser=str,
-            callback=fetch_set_if_any,
+            callback=fetch_dataset_option,
             metavar="DATASET",
         ),
     ] = None,
@@ -252,7 +252,7 @@ def evaluate(
 
 def predict(
     run: Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")],
-    dataset: Folder,
+    dataset: DatasetFolder,
     split: Annotated[str, typer.Option(help="train, val or test")] = "test",
     views: Annotated[int | None, typer.Option(help="the first N views; else all", show_default=False)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
