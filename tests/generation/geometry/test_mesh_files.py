@@ -13,7 +13,6 @@ from inr_factory.generation.geometry.mesh_files import READERS, read_mesh
 from inr_factory.generation.signals import SignalError
 
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the real data are not at {DATASETS}")
-
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 2) for z in (0, 3)]
 QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
 TRIANGLES = [(a, b, c) for first, second, third, fourth in QUADS for a, b, c in ((first, second, third), (first, third, fourth))]  # fmt: skip
@@ -242,14 +241,6 @@ def test_damage_anywhere_raises_nothing_but_signal_errors(name):
             reasons.append(str(error))
     assert len(reasons) > 30, "the damage does damage"
     assert not any("\n" in reason for reason in reasons)
-
-
-def test_areas_and_rims():
-    box = read_mesh("x.off", off(), 12)
-    open_box = read_mesh("x.off", off("OFF\n8 5 0\n", QUADS[:5]), 12)
-
-    assert not open_box.is_watertight
-    assert box.areas.sum() > open_box.areas.sum()
 
 
 @needs_datasets

@@ -24,3 +24,11 @@ def tiny(request, tmp_path) -> tuple[str, Path]:
     for name, content in IDX_FILES.items():
         put(tmp_path / FOLDERS[request.param] / "raw" / name, content)
     return request.param, tmp_path
+
+
+@pytest.fixture
+def cache(tmp_path_factory, monkeypatch):
+    """A sample cache for one test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("INR_FACTORY_CACHE", str(folder))
+    return folder
