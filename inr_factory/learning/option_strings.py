@@ -1,5 +1,6 @@
 """Options: frozen settings that are written as `name:key=value,key=value` in recipes and on the command line."""
 
+import json
 import re
 import typing
 from collections.abc import Mapping
@@ -33,16 +34,15 @@ def parse_option(text: str, known: Mapping[str, type[OptionT]], what: str) -> Op
     Values are numbers, words, or true and false. `what` says in errors what kind of thing was asked for.
     Raises UsageError for an unknown name or key, with the nearest known one, and for a value that does not fit.
     """
-    name, colon, rest = (part.strip() for part in text.partition(":"))
+    name, colon, pairs = split_pairs(text)
     if name not in known:
         raise UsageError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
     option = known[name]
     keys = {field.name for field in fields(option)}
-    if colon and not rest:
+    if colon and not pairs:
         raise UsageError(f"{text!r} ends after the colon; write {_example(option)}")
     types, values = typing.get_type_hints(option), {}
-    for pair in rest.split(",") if rest else ():
-        key, equals, value = (part.strip() for part in pair.partition("="))
+    for key, equals, value in pairs:
         if key not in keys:
             near = did_you_mean(key, keys) if keys else "it has no keys"
             raise UsageError(f"{name} has no key {key!r}; {near}")
@@ -50,6 +50,33 @@ def parse_option(text: str, known: Mapping[str, type[OptionT]], what: str) -> Op
             raise UsageError(f"{name} takes each key once as key=value, got {text!r}; write {_example(option)}")
         values[key] = _read(value, types[key], f"{name}:{key}")
     return option(**values)
+
+
+def split_pairs(text: str) -> tuple[str, bool, list[tuple[str, bool, str]]]:
+    """The grammar `name:key=value,key=value`: the name, whether a colon follows, and (key, whether = follows, value) of
+    each pair, without surrounding spaces."""
+    name, colon, rest = (part.strip() for part in text.partition(":"))
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in rest.split(",")] if rest else []
+    return name, bool(colon), [(key, bool(equals), value) for key, equals, value in pairs]
+
+
+def parse_model(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and options of a model, `name` or `name:key=value,key=value`; values are numbers, true, false, null or words.
+
+    The encoder checks names and values. Raises UsageError for a pair without "=".
+    """
+    name, _, pairs = split_pairs(text)
+    options: dict[str, Any] = {}
+    for key, equals, value in pairs:
+        if not (key or equals):  # a trailing comma
+            continue
+        if not equals:
+            raise UsageError(f"--model takes name:key=value,key=value, got {text!r}")
+        try:
+            options[key] = json.loads(value.lower())
+        except json.JSONDecodeError:
+            options[key] = value
+    return name, options
 
 
 def check_number(option: Option, key: str, low: float, high: float) -> None:

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.profiler import ProfilerActivity, profile
 
-from inr_factory.cli.commands.train import parse_model
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import build_classifier
+from inr_factory.learning.option_strings import parse_model
 
 SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2)
 SHOWN, STEPS = 6, 5

@@ -21,8 +21,8 @@ from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import load_checkpoint
 from inr_factory.learning.models.contrastive import Contrastive
 from inr_factory.learning.training.probes import features_of, linear_accuracy
+from inr_factory.learning.training.run_config import BEST
 from inr_factory.learning.training.sweep import RESULT, make_run
-from inr_factory.learning.training.trainer import BEST
 from inr_factory.storage.manifest_file import load_manifest
 
 MODEL = "dws:set_layer=deepsets"

@@ -32,19 +32,8 @@ from inr_factory.generation.recipe import Recipe, load_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.cpu import num_cores
-from inr_factory.learning.training.sweep import (
-    Grid,
-    Row,
-    Sweep,
-    SweepRun,
-    Value,
-    command_of,
-    make_runs,
-    percent,
-    read_result,
-    rows_of,
-    runs_of,
-)
+from inr_factory.learning.training.sweep import Row, make_runs, percent, read_result, rows_of
+from inr_factory.learning.training.sweep_config import Grid, SweepConfig, SweepRun, Value, command_of, runs_of
 from inr_factory.reporting.plots import Series, draw_trade
 from inr_factory.storage.manifest import Manifest, ViewKey
 from inr_factory.storage.manifest_file import load_manifest
@@ -105,7 +94,7 @@ def study(
         for number, setting in enumerate(selected, 1):
             fit_dataset(setting.recipe, work / "sets" / setting.name, data_root=data_root, backend="local")
             print(f"set {number} of {len(selected)}: {setting.name}", flush=True)
-    sweep = Sweep(
+    sweep = SweepConfig(
         train={"model": model, **TRAIN},
         grid=[Grid(axes={"dataset": [str(work / "sets" / setting.name) for setting in selected], "seed": list(seeds)})],
     )
@@ -122,7 +111,7 @@ def study(
     )
 
 
-def make(sweep: Sweep, runs: Sequence[SweepRun]) -> None:
+def make(sweep: SweepConfig, runs: Sequence[SweepRun]) -> None:
     commands = [(command_of(sweep, run), run.folder.absolute()) for run in runs]
     with closing(make_runs(commands, num_cores())) as ended:
         for number, (index, fault) in enumerate(ended, 1):

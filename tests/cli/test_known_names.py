@@ -7,8 +7,8 @@ from inr_factory.interop.export import FORMATS
 from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.alignment.weight_matching import Match
 from inr_factory.learning.models.registry import ENCODERS
-from inr_factory.learning.training.contrastive import POSITIVES
 from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
+from inr_factory.learning.training.run_config import POSITIVES
 from inr_factory.learning.training.weight_perturbation import PERTURBATIONS
 from inr_factory.learning.transforms.compose import TRANSFORMS
 from inr_factory.reporting.weight_statistics import PUBLISHED

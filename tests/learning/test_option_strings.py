@@ -6,7 +6,14 @@ from typing import ClassVar, Literal
 import pytest
 
 from inr_factory.errors import UsageError
-from inr_factory.learning.option_strings import Option, check_integer, check_number, check_word, parse_option
+from inr_factory.learning.option_strings import (
+    Option,
+    check_integer,
+    check_number,
+    check_word,
+    parse_model,
+    parse_option,
+)
 
 
 @dataclass(frozen=True)
@@ -71,3 +78,22 @@ def test_what_cannot_be_read_is_refused_in_one_line(text, words):
 def test_a_constructor_refuses_values_of_another_type(wrong):
     with pytest.raises(UsageError):
         Bake(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dws", ("dws", {})),
+        ("dws:", ("dws", {})),
+        (" ng_t : num_layers=2 , dropout=0.5,", ("ng_t", {"num_layers": 2, "dropout": 0.5})),
+        ("parity:points=True", ("parity", {"points": True})),
+        ("dws:set_layer=deepsets", ("dws", {"set_layer": "deepsets"})),
+    ],
+)
+def test_a_model_has_options_of_json_values_or_words(text, expected):
+    assert parse_model(text) == expected
+
+
+def test_a_model_with_a_key_without_a_value_is_refused():
+    with pytest.raises(UsageError, match="--model takes name:key=value,key=value, got 'dws:hidden_dim'"):
+        parse_model("dws:hidden_dim")

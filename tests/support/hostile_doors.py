@@ -28,7 +28,7 @@ from inr_factory.generation.sources.hdf5_point_clouds import find_blocks, list_b
 from inr_factory.generation.sources.image_files import file_signal
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.models.checkpoint import build_from_checkpoint
-from inr_factory.learning.training.sweep import load_sweep, runs_of
+from inr_factory.learning.training.sweep_config import load_sweep, runs_of
 from inr_factory.storage.manifest import ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader

@@ -86,7 +86,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         )
         if label_noise is not None and not (isinstance(label_noise, tuple | list) and len(label_noise) == 2):
             raise UsageError(f"label_noise must be (share, seed), such as (0.2, 0), got {label_noise!r}")
-        location = dataset_location(path)
+        self.location = location = dataset_location(path)
         self.manifest = load_manifest(location)
         self.spec, self.classes = self.manifest.siren_spec, self.manifest.classes
         self.split, self.labels_per_class, self.label_noise = split, labels_per_class, label_noise

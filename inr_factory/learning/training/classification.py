@@ -1,14 +1,13 @@
-"""Training: fits a classifier to the batches it is handed, and measures it.
+"""Classification: trains a classifier on the batches that it is given, and evaluates it.
 
 Shape letters: N INRs, C classes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -19,75 +18,35 @@ from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.targets import smooth_labels
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
-from inr_factory.learning.training.metrics import calibration, calibration_error, confusion_matrix
-from inr_factory.learning.training.trainer import (
-    Loader,
-    OnStep,
-    RunConfig,
-    Trainer,
-    TrainReport,
-    check_finite,
-)
+from inr_factory.learning.training.metrics import EvaluationReport, calibration, calibration_error, confusion_matrix
+from inr_factory.learning.training.run_config import Loader, TrainConfig
+from inr_factory.learning.training.trainer import Trainer, check_finite
 from inr_factory.learning.training.weight_perturbation import parse_perturbation
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C), shares that sum to 1."""
 
 
-class TrainConfig(RunConfig):
-    """How to train a classifier: see RunConfig, whose defaults follow the neural graphs of Kofinas et al. (2024), with a
-    shorter warm-up than their 1,000 steps. Navon et al. (2023) trained DWS at learning_rate 5e-3 without warm-up or
-    clipping. `perturb` ("damp:sigma=0.2", "asam", "wat") takes gradients beside the weights, see perturbation.py;
-    `reweigh` ("mr") lets examples whose loss stays high count less, see reweighting.py.
+class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
+    """Trains a classifier in place; `fit` leaves it with the weights of the last epoch, best.pt has those of the best.
+
+    See Trainer for the files of a run and how it resumes.
+
+    Args:
+        model: Moved to the device of `config`.
+        loader: Training batches.
+        validation: Validation batches, the same in every epoch.
+        config: Settings of the run.
+        out: Folder of the run.
+        meta: Any JSON that identifies the run; a run resumes only under the same meta.
+        examples: All training examples unchanged, in the order of their rows; `config.reweigh` needs their losses.
+        ranks: Processes that train the model together, each with batches of its own; the first writes.
+
+    Raises:
+        UsageError: `config.reweigh` is set and `examples` are missing, or the device has an unknown name. `fit` raises
+            it for batches that it cannot learn from and for another run's folder.
+        ResourceError: The device is missing.
     """
-
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    perturb: str | None = None
-    reweigh: str | None = None
-
-    @field_validator("perturb")
-    @classmethod
-    def _known(cls, text: str | None) -> str | None:
-        """As it is written with all its values; UsageError for what is not known."""
-        return None if text is None else str(parse_perturbation(text))
-
-    @field_validator("reweigh")
-    @classmethod
-    def _known_reweighting(cls, text: str | None) -> str | None:
-        return None if text is None else str(parse_reweighting(text))
-
-
-def train(
-    model: Classifier,
-    loader: Loader,
-    validation: Batches,
-    config: TrainConfig,
-    out: Path,
-    meta: Mapping[str, Any],
-    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    examples: Batches | None = None,
-    ranks: Ranks | None = None,
-    on_step: OnStep | None = None,
-) -> TrainReport:
-    """Train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
-
-    Writes best.pt, last.pt, metrics.jsonl (one line an epoch; `seconds` are those of its training steps) and
-    tensorboard/ into the folder `out`. Where last.pt is there already, goes on from it and ends, on the CPU, with the
-    very weights of an uninterrupted run. `meta` is any JSON; a run goes on only under the same meta, so keep times
-    and host names out of it. `on_epoch` is given each record, `on_step` how far it is. `stop` is asked after each step; where it says True,
-    the run is saved there and PartialError raised. `examples` are all training examples as they are, in the order of
-    their rows: what `reweigh` takes losses of after each epoch. `ranks` are processes that train the model together, each
-    with batches of its own; the first writes.
-
-    Raises UsageError for batches it cannot learn from or another run's folder, FactoryError where the loss or the
-    gradient is no longer finite (last.pt is then the state before), ResourceError where the device is missing.
-    """
-    return _Training(model, loader, validation, config, out, meta, examples, ranks).fit(on_epoch, stop, on_step)
-
-
-class _Training(Trainer[Classifier, TrainConfig]):
-    """A classifier that learns from targets."""
 
     def __init__(
         self,
@@ -97,11 +56,11 @@ class _Training(Trainer[Classifier, TrainConfig]):
         config: TrainConfig,
         out: Path,
         meta: Mapping[str, Any],
-        examples: Batches | None,
-        ranks: Ranks | None,
+        examples: Batches | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if config.reweigh is not None and examples is None:
-            raise UsageError("reweigh takes the loss of each training example; hand them to train, as examples")
+            raise UsageError("reweigh needs the loss of each training example; pass them to the trainer as examples")
         self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
         model = model.to(choose_device(config.device))
         extra_parameters = [] if self.perturb is None else self.perturb.parameters_for(model)
@@ -111,9 +70,9 @@ class _Training(Trainer[Classifier, TrainConfig]):
 
     def check(self, inrs: INRBatch, targets: Tensor) -> None:
         check_batch(inrs, targets, self.model.num_classes)
-        at = self.progress
-        if len(at.seen) < 2:
-            at.seen = sorted({*at.seen, *targets.sum(0).nonzero().flatten().tolist()})
+        progress = self.progress
+        if len(progress.seen) < 2:
+            progress.seen = sorted({*progress.seen, *targets.sum(0).nonzero().flatten().tolist()})
 
     def on_epoch_end(self) -> None:
         seen = self.progress.seen
@@ -145,8 +104,8 @@ class _Training(Trainer[Classifier, TrainConfig]):
     def eval_model(self) -> Classifier:
         model: nn.Module = super().eval_model
         if self.perturb is not None:
-            draws = Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
-            model = self.perturb.read(model, self.extra_parameters, draws)
+            generator = Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
+            model = self.perturb.eval_model(model, self.extra_parameters, generator)
         assert isinstance(model, Classifier)
         return model
 
@@ -164,17 +123,24 @@ class _Training(Trainer[Classifier, TrainConfig]):
         return F.cross_entropy(logits.float(), targets)
 
     def validate(self) -> dict[str, float]:
-        figures = evaluate(self.eval_model, self.validation)
-        return {"val_accuracy": figures["accuracy"], "val_loss": figures["loss"]}
+        report = evaluate_model(self.eval_model, self.validation)
+        return {"val_accuracy": report.accuracy, "val_loss": report.loss}
 
 
 @torch.no_grad()
-def evaluate(model: Classifier, loader: Batches) -> dict[str, Any]:
-    """Figures of a model over all batches, in evaluation mode; plain numbers, ready for JSON.
+def evaluate_model(model: Classifier, batches: Batches, **context: Any) -> EvaluationReport:
+    """Evaluate a classifier over all batches, in evaluation mode.
 
-    accuracy and loss (mean cross-entropy), count, per_class_accuracy (C numbers, None for a class without INRs),
-    confusion (C rows of C counts, rows the true class, columns the predicted one), calibration (see
-    `metrics.calibration`) and calibration_error. The true class of soft targets is their largest. Raises UsageError for no batch, NaN weights, or targets that are not shares of C classes.
+    Args:
+        model: Stays as it is, also its training mode.
+        batches: INRs and targets (N, C); the true class of soft targets is their largest.
+        context: `classes`, `split` and `dataset` of the report.
+
+    Returns:
+        The metrics, see EvaluationReport.
+
+    Raises:
+        UsageError: There is no batch, a weight is NaN, or targets are not shares of C classes.
     """
     training, device = model.training, model.device
     confusion = torch.zeros(model.num_classes, model.num_classes, dtype=torch.int64, device=device)
@@ -182,7 +148,7 @@ def evaluate(model: Classifier, loader: Batches) -> dict[str, Any]:
     probabilities, labels = [], []
     model.eval()
     try:
-        for inrs, targets in loader:
+        for inrs, targets in batches:
             check_batch(inrs, targets, model.num_classes)
             targets = targets.to(device)
             logits = model(inrs.to(device))
@@ -196,15 +162,16 @@ def evaluate(model: Classifier, loader: Batches) -> dict[str, Any]:
     if count == 0:
         raise UsageError("there is nothing to evaluate on; the split is empty")
     bins = calibration(torch.cat(probabilities), torch.cat(labels))
-    return {
-        "accuracy": sum(correct) / count,
-        "loss": float(loss) / count,
-        "count": count,
-        "per_class_accuracy": [c / n if n else None for c, n in zip(correct, totals, strict=True)],
-        "confusion": confusion.tolist(),
-        "calibration": bins,
-        "calibration_error": calibration_error(bins),
-    }
+    return EvaluationReport(
+        accuracy=sum(correct) / count,
+        loss=float(loss) / count,
+        count=count,
+        per_class_accuracy=[c / n if n else None for c, n in zip(correct, totals, strict=True)],
+        confusion=confusion.tolist(),
+        calibration=bins,
+        calibration_error=calibration_error(bins),
+        **context,
+    )
 
 
 def check_batch(inrs: INRBatch, targets: Tensor, num_classes: int) -> None:

@@ -1,14 +1,13 @@
-"""Pre-training: an encoder learns without labels which INRs show the same object (SimCLR, Chen et al., ICML 2020).
+"""Contrastive pre-training: an encoder learns without labels which INRs show the same object (SimCLR, Chen et al. 2020).
 
 Shape letters: n objects of a batch, k views of each that the loader gives, c copies of each view, C classes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -17,70 +16,40 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.stable_hash import stable_seed
 from inr_factory.learning.models.contrastive import Contrastive, nt_xent
 from inr_factory.learning.training.probes import features_of, neighbour_accuracy
-from inr_factory.learning.training.trainer import Loader, OnStep, RunConfig, Trainer, TrainReport, check_finite
-
-Positives = Literal["augment", "views", "both"]
-POSITIVES: tuple[Positives, ...] = get_args(Positives)
+from inr_factory.learning.training.run_config import Loader, PretrainConfig
+from inr_factory.learning.training.trainer import Trainer, check_finite
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C)."""
 
 
 class Augmentation(Protocol):
-    """What a transform of weights can be called with; it draws for each INR by itself."""
+    """A transform of weights that draws for each INR independently."""
 
     def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch: ...
 
 
-class PretrainConfig(RunConfig):
-    """How to pre-train: see RunConfig. `positives` says which rows show one object: "augment", two augmentations of one
-    INR (Shamsian et al. 2024); "views", two independent fits; "both", two fits, each augmented. `temperature` divides
-    similarities. Every `probe_epochs` epochs, and after the last, val_accuracy is that of `neighbours` nearest ones.
+class ContrastiveTrainer(Trainer[Contrastive, PretrainConfig]):
+    """Pre-trains an encoder in place; `fit` leaves it with the weights of the last epoch, best.pt has those of the best.
+
+    See Trainer for the files of a run and how it resumes.
+
+    Args:
+        model: Moved to the device of `config`.
+        loader: INRs unchanged, n objects a batch, each once, or its `config.views_per_object` next to each other; their
+            targets are ignored.
+        known: Labelled batches of the training split: the neighbours of the monitor.
+        validation: Labelled batches whose classes the neighbours predict; val_accuracy is the share that is right.
+        transform: Applied to each copy independently, with randomness of (seed, step).
+        config: Settings of the run.
+        out: Folder of the run.
+        meta: Any JSON that identifies the run; a run resumes only under the same meta.
+
+    Raises:
+        UsageError: `transform` is missing although `config.positives` needs one. `fit` raises it for batches without
+            anything to learn, and where the encoder maps both rows of every object to the same features from the first
+            step on, as under symmetries that it is invariant to.
     """
-
-    epochs: int = Field(50, ge=1)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    positives: Positives = "both"
-    temperature: float = Field(0.2, gt=0, allow_inf_nan=False)
-    neighbours: int = Field(20, ge=1)
-    probe_epochs: int = Field(1, ge=1)
-
-    @property
-    def views_per_object(self) -> int:
-        """k: how many rows of each object the loader has to put next to each other."""
-        return 1 if self.positives == "augment" else 2
-
-
-def pretrain(
-    model: Contrastive,
-    loader: Loader,
-    known: Batches,
-    validation: Batches,
-    transform: Augmentation | None,
-    config: PretrainConfig,
-    out: Path,
-    meta: Mapping[str, Any],
-    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    on_step: OnStep | None = None,
-) -> TrainReport:
-    """Pre-train a model in place; it ends with the weights of the last epoch, best.pt has those of the best.
-
-    The loader gives INRs as they are, n objects a batch, each once, or its `views_per_object` next to each other; their
-    targets are not looked at. `transform` is applied here, to each copy by itself, with randomness of (seed, step).
-    Targets count in the monitor alone: the classes of `validation` as its nearest neighbours in `known` tell them.
-
-    Writes and goes on as `training.train` does. Raises UsageError for batches from which there is nothing to learn, and
-    where the encoder cannot tell the rows of an object apart from the first step on, as under symmetries that it is
-    invariant to.
-    """
-    if transform is None and config.positives != "views":
-        raise UsageError(f"positives={config.positives} needs an augmentation; name one, or take positives=views")
-    return _Pretraining(model, loader, known, validation, transform, config, out, meta).fit(on_epoch, stop, on_step)
-
-
-class _Pretraining(Trainer[Contrastive, PretrainConfig]):
-    """An encoder that learns from which rows show the same object."""
 
     def __init__(
         self,
@@ -93,6 +62,8 @@ class _Pretraining(Trainer[Contrastive, PretrainConfig]):
         out: Path,
         meta: Mapping[str, Any],
     ) -> None:
+        if transform is None and config.positives != "views":
+            raise UsageError(f"positives={config.positives} needs an augmentation; name one, or take positives=views")
         super().__init__(model, loader, config, out, meta)
         self.known, self.validation, self.transform = known, validation, transform
 
@@ -110,25 +81,25 @@ class _Pretraining(Trainer[Contrastive, PretrainConfig]):
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
             projections = self.model(rows).float()
         if self.progress.step == 0:
-            self._check_apart(projections)
+            self._check_distinct(projections)
         return nt_xent(projections, objects, self.config.temperature)
 
-    def _check_apart(self, projections: Tensor) -> None:
+    def _check_distinct(self, projections: Tensor) -> None:
         """Rows of an object stand next to each other, two by two."""
         unit = F.normalize(projections.detach().double(), dim=1)
         if bool(((unit[::2] * unit[1::2]).sum(1) > 1 - 1e-7).all()):
             raise UsageError(
-                "the two rows of each object are the same to this encoder, so that it has nothing to learn; its "
-                "augmentations are symmetries that it does not see: add others, such as noise or rotate2d"
+                "the two rows of each object have the same features, so that there is nothing to learn: the encoder is "
+                "invariant to all augmentations; add others, such as noise or rotate2d"
             )
 
     def validate(self) -> dict[str, float]:
-        """Nothing, in an epoch that is not to be probed."""
+        """Nothing, in an epoch without a probe."""
         done, config = self.progress.epoch + 1, self.config
         if done % config.probe_epochs and done < config.epochs:
             return {}
-        known, asked = features_of(self.eval_model, self.known), features_of(self.eval_model, self.validation)
-        return {"val_accuracy": neighbour_accuracy(*known, *asked, config.neighbours)}
+        known, queries = features_of(self.eval_model, self.known), features_of(self.eval_model, self.validation)
+        return {"val_accuracy": neighbour_accuracy(*known, *queries, config.neighbours)}
 
 
 def positives_of(

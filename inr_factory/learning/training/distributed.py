@@ -1,7 +1,7 @@
 """Ranks: processes that train one model together, as torchrun starts them; one process alone is rank 0 of 1.
 
-Gradients are averaged here rather than by DistributedDataParallel, so that they may come from anywhere: these models are
-small enough for all of them to be sent at once.
+Gradients are averaged explicitly rather than by DistributedDataParallel, since perturbations compute them outside of one
+backward pass. These models are small enough to send all gradients at once.
 """
 
 import os
@@ -28,11 +28,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-        """Gradients become their mean over all ranks, in place; the loss's mean is given. All ranks must call."""
+        """Average gradients over all ranks, in place, and return the mean loss. All ranks must call."""
         if self.size == 1:
             return loss
         loss = loss.detach().clone()
@@ -40,7 +40,7 @@ class Ranks:
         return loss
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Tensors become their mean over all ranks, in place. All ranks must call."""
+        """Average tensors over all ranks, in place. All ranks must call."""
         if self.size == 1 or not tensors:
             return
         bucket = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
@@ -50,26 +50,31 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def broadcast(self, value: ValueT) -> ValueT:
-        """The value of rank 0, a plain one, for all."""
+        """Return the plain value of rank 0 on all ranks."""
         if self.size == 1:
             return value
-        told: list[Any] = [value]
-        torch.distributed.broadcast_object_list(told, src=0)
-        return told[0]  # type: ignore[no-any-return]
+        values: list[Any] = [value]
+        torch.distributed.broadcast_object_list(values, src=0)
+        return values[0]  # type: ignore[no-any-return]
 
     def gather(self, value: ValueT) -> list[ValueT]:
-        """The plain values of all ranks, in their order."""
+        """Return the plain values of all ranks, in their order."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+
+def is_first_rank() -> bool:
+    """Whether this process is rank 0 of those that torchrun started, or alone."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 @contextmanager
 def join_process_group(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
-    """The ranks that torchrun started, by $RANK and $WORLD_SIZE, and this one's own device: GPU $LOCAL_RANK of its
-    machine for "cuda". Without them, one rank and the device as it is.
+    """Join the ranks that torchrun started, by $RANK and $WORLD_SIZE; yield them and the device of this one: GPU
+    $LOCAL_RANK of its machine for "cuda". Without them, one rank and the device unchanged.
 
     Raises UsageError for a GPU by number, which all ranks would share, ResourceError for fewer GPUs than ranks.
     """

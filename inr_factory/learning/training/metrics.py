@@ -1,10 +1,58 @@
-"""Metrics of classifiers: confusion and calibration.
+"""Classifier metrics: accuracy, confusion and calibration of predictions.
 
-Shape letters: N predictions, C classes.
+Shape letters: N INRs, C classes.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Metrics of a classifier over a number of INRs, as plain values.
+
+    Attributes:
+        accuracy: Share of INRs whose class is predicted, in [0, 1].
+        loss: Mean cross-entropy.
+        count: N, the number of INRs.
+        per_class_accuracy: C shares, None for a class without INRs.
+        confusion: C rows of C counts; rows are true classes, columns predicted ones.
+        calibration: (mean confidence, accuracy, count) of each bin of confidence that is not empty.
+        calibration_error: Expected calibration error, in [0, 1].
+        classes: Names of the classes; empty where only a model was evaluated.
+        split: The split that was evaluated, or empty.
+        dataset: Name of the data set, or empty.
+    """
+
+    accuracy: float
+    loss: float
+    count: int
+    per_class_accuracy: list[float | None]
+    confusion: list[list[int]]
+    calibration: list[tuple[float, float, int]]
+    calibration_error: float
+    classes: tuple[str, ...] = ()
+    split: str = ""
+    dataset: str = ""
+
+    def metrics(self) -> dict[str, Any]:
+        """The metrics by name, without classes, split and data set: what `--json` prints."""
+        context = ("classes", "split", "dataset")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in context}
+
+    def most_confused(self) -> list[Mapping[str, Any]]:
+        """Per class: name, count, accuracy, and the class it is most often mistaken for with that count, or None."""
+        rows: list[Mapping[str, Any]] = []
+        for number, (name, share) in enumerate(zip(self.classes, self.per_class_accuracy, strict=True)):
+            counts = self.confusion[number]
+            wrong = [(count, -other) for other, count in enumerate(counts) if other != number and count]
+            mistaken = (self.classes[-max(wrong)[1]], max(wrong)[0]) if wrong else None
+            rows.append({"class": name, "count": sum(counts), "accuracy": share, "mistaken_for": mistaken})
+        return rows
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -16,16 +64,16 @@ def calibration(probabilities: Tensor, labels: Tensor, num_bins: int = 10) -> li
     """(mean confidence, accuracy, count) of the predictions in each of num_bins equal bins of confidence, empty bins
     left out, of probabilities (N, C) and labels (N,). Guo et al., ICML 2017."""
     confidence, predicted = probabilities.max(dim=1)
-    right = (predicted == labels).double()
+    correct = (predicted == labels).double()
     bin_of = (confidence * num_bins).long().clamp(max=num_bins - 1)
     rows = []
     for number in sorted(set(bin_of.tolist())):
         inside = bin_of == number
-        rows.append((float(confidence[inside].double().mean()), float(right[inside].mean()), int(inside.sum())))
+        rows.append((float(confidence[inside].double().mean()), float(correct[inside].mean()), int(inside.sum())))
     return rows
 
 
 def calibration_error(bins: list[tuple[float, float, int]]) -> float:
     """Expected calibration error: the mean distance of confidence from accuracy over all predictions."""
     total = sum(count for _, _, count in bins)
-    return sum(count * abs(confidence - right) for confidence, right, count in bins) / total
+    return sum(count * abs(confidence - correct) for confidence, correct, count in bins) / total

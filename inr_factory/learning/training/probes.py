@@ -1,6 +1,6 @@
-"""Probes: how much of the classes features show, by their nearest neighbours and by a linear classifier.
+"""Probes: how well features separate classes, by nearest neighbours and by a linear classifier.
 
-Shape letters: N INRs that are known, M INRs that are asked for, F features.
+Shape letters: N INRs with known labels, M query INRs, F features.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 
-QUERIES = 1024  # compared at once
+CHUNK = 1024  # queries compared at once
 
 
 @torch.no_grad()
 def features_of(model: NormalizedEncoder, batches: Iterable[tuple[INRBatch, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Features (N, F) and labels (N,) of all batches, on the CPU, read in evaluation mode.
+    """Features (N, F) and labels (N,) of all batches, on the CPU, in evaluation mode.
 
     Raises UsageError where there is no batch.
     """
@@ -37,29 +37,29 @@ def features_of(model: NormalizedEncoder, batches: Iterable[tuple[INRBatch, Tens
 
 
 def neighbour_accuracy(
-    known_NF: Tensor, labels_N: Tensor, asked_MF: Tensor, truth_M: Tensor, neighbours: int = 20
+    known_NF: Tensor, labels_N: Tensor, queries_MF: Tensor, query_labels_M: Tensor, neighbours: int = 20
 ) -> float:
-    """Share of the asked whose class their nearest neighbours among the known give, by cosine similarity of features.
+    """Share of queries whose class their nearest known neighbours predict, by cosine similarity of features.
 
     Neighbours vote by exp(similarity / 0.07) (Wu et al., CVPR 2018). Features are centred on the mean of the known:
-    those of a ReLU are positive, so that without it all of them look alike. Fewer known than `neighbours`: all vote.
+    those of a ReLU are positive, so that without centring all of them are similar. Fewer known than `neighbours`: all vote.
     """
     middle = known_NF.mean(0)
-    known, asked = F.normalize(known_NF - middle, dim=1), F.normalize(asked_MF - middle, dim=1)
+    known, queries = F.normalize(known_NF - middle, dim=1), F.normalize(queries_MF - middle, dim=1)
     count = min(neighbours, len(known))
-    num_classes = int(torch.cat([labels_N, truth_M]).max()) + 1
-    right = 0
-    for part, truth in zip(torch.split(asked, QUERIES), torch.split(truth_M, QUERIES), strict=True):
+    num_classes = int(torch.cat([labels_N, query_labels_M]).max()) + 1
+    correct = 0
+    for part, truth in zip(torch.split(queries, CHUNK), torch.split(query_labels_M, CHUNK), strict=True):
         near = (part @ known.T).topk(count, dim=1)
         votes = torch.zeros(len(part), num_classes).scatter_add_(
             1, labels_N[near.indices], ((near.values - 1) / 0.07).exp()
         )
-        right += int((votes.argmax(1) == truth).sum())
-    return right / len(asked)
+        correct += int((votes.argmax(1) == truth).sum())
+    return correct / len(queries)
 
 
-def linear_accuracy(known_NF: Tensor, labels_N: Tensor, asked_MF: Tensor, truth_M: Tensor) -> float:
-    """Share of the asked that a linear classifier, fitted to the standardised features of the known, gets right.
+def linear_accuracy(known_NF: Tensor, labels_N: Tensor, queries_MF: Tensor, query_labels_M: Tensor) -> float:
+    """Share of queries that a linear classifier, fitted to the standardised known features, predicts correctly.
 
     Logistic regression by scikit-learn, L2 of strength 1; no randomness. Raises UsageError for a single class.
     """
@@ -71,14 +71,14 @@ def linear_accuracy(known_NF: Tensor, labels_N: Tensor, asked_MF: Tensor, truth_
         raise UsageError(f"a linear probe needs at least two classes, every label is {int(labels_N[0])}")
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     probe.fit(known_NF.double().numpy(), labels_N.numpy())
-    return float(probe.score(asked_MF.double().numpy(), truth_M.numpy()))
+    return float(probe.score(queries_MF.double().numpy(), query_labels_M.numpy()))
 
 
-def plane(features_NF: Tensor) -> NDArray[np.float64]:
-    """(N, 2): standardised features seen along their two principal components, the same in every run."""
+def project_to_plane(features_NF: Tensor) -> NDArray[np.float64]:
+    """(N, 2): standardised features projected onto their two principal components, the same in every run."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
     standard = StandardScaler().fit_transform(features_NF.double().numpy())
-    seen: NDArray[np.float64] = PCA(2, svd_solver="full").fit_transform(standard)
-    return seen
+    projected: NDArray[np.float64] = PCA(2, svd_solver="full").fit_transform(standard)
+    return projected

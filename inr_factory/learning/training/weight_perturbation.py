@@ -1,4 +1,4 @@
-"""Perturbation: gradients of a classifier taken beside its weights instead of at them, so that it generalises better.
+"""Perturbation: gradients of a classifier taken at perturbed weights, so that it generalises better.
 
 Shape letters: N INRs, C classes.
 """
@@ -21,19 +21,24 @@ Loss = Callable[[INRBatch, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Perturbation(Option):
-    """How gradients are taken. `backward` puts them into .grad, None before, and gives the loss that they are of, a
-    scalar. `own` are parameters that it learns besides the model's, as `parameters_for` began them."""
+    """How gradients are taken. `backward` puts them into .grad, None before, and returns the loss that they are of, a
+    scalar. `extra_parameters` are learned besides the model's; `parameters_for` initializes them."""
 
     def parameters_for(self, model: nn.Module) -> list[nn.Parameter]:
         return []
 
     def backward(
-        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+        self,
+        model: nn.Module,
+        loss: Loss,
+        inrs: INRBatch,
+        targets: Tensor,
+        extra_parameters: Sequence[nn.Parameter] = (),
     ) -> Tensor:
         raise NotImplementedError
 
-    def read(self, model: nn.Module, own: Sequence[nn.Parameter], generator: Generator) -> nn.Module:
-        """What is evaluated and kept: the model itself, or another made from it."""
+    def eval_model(self, model: nn.Module, extra_parameters: Sequence[nn.Parameter], generator: Generator) -> nn.Module:
+        """The model that is evaluated and saved: the model itself, or another made from it."""
         return model
 
 
@@ -54,14 +59,19 @@ class DAMP(Perturbation):
         check_integer(self, "parts", 1, 1024)
 
     def backward(
-        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+        self,
+        model: nn.Module,
+        loss: Loss,
+        inrs: INRBatch,
+        targets: Tensor,
+        extra_parameters: Sequence[nn.Parameter] = (),
     ) -> Tensor:
         count = len(inrs)
         parts = max(1, min(self.parts, count // 2))
         total = torch.zeros((), device=targets.device)
         for number in range(parts):
             rows = slice(count * number // parts, count * (number + 1) // parts)
-            with _moved(model, lambda weight: weight * (1 + self.sigma * torch.randn_like(weight))):
+            with _perturbed(model, lambda weight: weight * (1 + self.sigma * torch.randn_like(weight))):
                 share = loss(inrs.select(rows), targets[rows]) * (rows.stop - rows.start) / count
                 share.backward()  # type: ignore[no-untyped-call]
             total += share.detach()
@@ -82,18 +92,23 @@ class ASAM(Perturbation):
         check_number(self, "eta", 0, 1)
 
     def backward(
-        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+        self,
+        model: nn.Module,
+        loss: Loss,
+        inrs: INRBatch,
+        targets: Tensor,
+        extra_parameters: Sequence[nn.Parameter] = (),
     ) -> Tensor:
         weights = _matrices(model)
-        here = loss(inrs, targets)
-        slopes = torch.autograd.grad(here, weights)
+        value = loss(inrs, targets)
+        gradients = torch.autograd.grad(value, weights)
         with torch.no_grad():
             scales = [weight.abs() + self.eta for weight in weights]
-            norm = torch.stack([(T * g).square().sum() for T, g in zip(scales, slopes, strict=True)]).sum().sqrt()
-            steps = iter([self.rho / (norm + 1e-12) * T * T * g for T, g in zip(scales, slopes, strict=True)])
-        with _moved(model, lambda weight: weight + next(steps)):
+            norm = torch.stack([(T * g).square().sum() for T, g in zip(scales, gradients, strict=True)]).sum().sqrt()
+            steps = iter([self.rho / (norm + 1e-12) * T * T * g for T, g in zip(scales, gradients, strict=True)])
+        with _perturbed(model, lambda weight: weight + next(steps)):
             loss(inrs, targets).backward()  # type: ignore[no-untyped-call]
-        return here.detach()
+        return value.detach()
 
 
 @dataclass(frozen=True)
@@ -122,27 +137,32 @@ class WAT(Perturbation):
         return [nn.Parameter(torch.ones((), device=weight.device)) for weight in _matrices(model)]
 
     def backward(
-        self, model: nn.Module, loss: Loss, inrs: INRBatch, targets: Tensor, own: Sequence[nn.Parameter] = ()
+        self,
+        model: nn.Module,
+        loss: Loss,
+        inrs: INRBatch,
+        targets: Tensor,
+        extra_parameters: Sequence[nn.Parameter] = (),
     ) -> Tensor:
         weights = _matrices(model)
         factors = [self._factor(weight, None) for weight in weights]
-        moves = iter(p.detach() * factor for p, factor in zip(own, factors, strict=True))
-        with _moved(model, lambda weight: weight * next(moves)):
-            here = loss(inrs, targets)
-            here.backward()  # type: ignore[no-untyped-call]
-        for weight, p, factor in zip(weights, own, factors, strict=True):
+        scales = iter(p.detach() * factor for p, factor in zip(extra_parameters, factors, strict=True))
+        with _perturbed(model, lambda weight: weight * next(scales)):
+            value = loss(inrs, targets)
+            value.backward()  # type: ignore[no-untyped-call]
+        for weight, p, factor in zip(weights, extra_parameters, factors, strict=True):
             if weight.grad is not None:  # of the shadow weight, S = p T(W)
-                slope = weight.grad * factor
-                p.grad = (slope * weight.detach()).sum()
-                weight.grad = p.detach() * slope
-        return here.detach()
+                gradient = weight.grad * factor
+                p.grad = (gradient * weight.detach()).sum()
+                weight.grad = p.detach() * gradient
+        return value.detach()
 
-    def read(self, model: nn.Module, own: Sequence[nn.Parameter], generator: Generator) -> nn.Module:
+    def eval_model(self, model: nn.Module, extra_parameters: Sequence[nn.Parameter], generator: Generator) -> nn.Module:
         if self.evaluate == "plain":
             return model
         shadow = copy.deepcopy(model)
         with torch.no_grad():
-            for weight, p in zip(_matrices(shadow), own, strict=True):
+            for weight, p in zip(_matrices(shadow), extra_parameters, strict=True):
                 weight.mul_(p * self._factor(weight, generator))
         return shadow
 
@@ -169,8 +189,8 @@ def _matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 @contextmanager
-def _moved(model: nn.Module, move: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Meanwhile, its weight matrices are elsewhere."""
+def _perturbed(model: nn.Module, move: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Context in which the weight matrices are those that `move` returns; restored afterwards."""
     weights = _matrices(model)
     clean = [weight.detach().clone() for weight in weights]
     with torch.no_grad():

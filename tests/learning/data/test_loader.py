@@ -17,7 +17,8 @@ from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader, prefetch
 from inr_factory.learning.models.classifier import Classifier, build_classifier
-from inr_factory.learning.training.classification import TrainConfig, evaluate, train
+from inr_factory.learning.training.classification import ClassifierTrainer, evaluate_model
+from inr_factory.learning.training.run_config import TrainConfig
 from inr_factory.learning.transforms.compose import Compose, OneOf
 from inr_factory.learning.transforms.coordinate import Rotate2D, Scale
 from inr_factory.learning.transforms.noise import GaussianNoise
@@ -289,7 +290,7 @@ def test_a_training_run_that_was_stopped_ends_with_the_weights_of_one_that_was_n
         torch.manual_seed(0)
         model = build_classifier("mlp", SPEC, dataset.num_classes, hidden_dim=8, dropout=0.3)
         loader = INRLoader(dataset, 8, num_workers=num_workers, **AUGMENT)
-        train(model, loader, validation, config, out, meta, stop=stop)
+        ClassifierTrainer(model, loader, validation, config, out, meta).fit(stop=stop)
         return model
 
     whole = run(tmp_path / "whole", 0)
@@ -299,4 +300,4 @@ def test_a_training_run_that_was_stopped_ends_with_the_weights_of_one_that_was_n
 
     for expected, got in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(got, expected)
-    assert evaluate(whole, validation)["count"] == 3 * OBJECTS["val"]
+    assert evaluate_model(whole, validation).count == 3 * OBJECTS["val"]

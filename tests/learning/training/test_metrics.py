@@ -1,10 +1,10 @@
-"""Metrics of classifiers, against known values and scikit-learn."""
+"""Classifier metrics: against known values and scikit-learn."""
 
 import pytest
 import torch
-from sklearn import metrics as baseline
+from sklearn import metrics as sklearn_metrics
 
-from inr_factory.learning.training.metrics import calibration, calibration_error, confusion_matrix
+from inr_factory.learning.training.metrics import EvaluationReport, calibration, calibration_error, confusion_matrix
 
 
 def test_the_confusion_matrix_is_that_of_scikit_learn(generator):
@@ -12,12 +12,12 @@ def test_the_confusion_matrix_is_that_of_scikit_learn(generator):
 
     matrix = confusion_matrix(predicted, labels, num_classes=5)
 
-    assert matrix.tolist() == baseline.confusion_matrix(labels, predicted, labels=range(5)).tolist()
+    assert matrix.tolist() == sklearn_metrics.confusion_matrix(labels, predicted, labels=range(5)).tolist()
     assert matrix.tolist() != matrix.T.tolist(), "this example would not show rows and columns swapped"
     assert int(matrix[4].sum()) == 0, "a class that never came has a row too"
 
 
-def test_calibration_sets_confidence_beside_accuracy():
+def test_calibration_pairs_confidence_with_accuracy():
     probabilities = torch.tensor([[0.95, 0.05], [0.93, 0.07], [0.36, 0.64], [0.5, 0.5]])
     labels = torch.tensor([0, 1, 1, 0])
 
@@ -33,3 +33,15 @@ def test_perfect_confidence_lies_in_the_last_bin():
 
     assert bins == [(1.0, 1.0, 3)]
     assert calibration_error(bins) == 0
+
+
+def test_a_report_names_the_class_that_each_is_mistaken_for_most():
+    report = EvaluationReport(
+        0.5, 1.0, 8, [0.5, 1.0, None], [[2, 1, 1], [0, 4, 0], [0, 0, 0]], [], 0.0, classes=("a", "b", "c")
+    )
+
+    assert [row["mistaken_for"] for row in report.most_confused()] == [("b", 1), None, None]
+    assert [row["count"] for row in report.most_confused()] == [4, 4, 0]
+    assert list(report.metrics()) == [
+        "accuracy", "loss", "count", "per_class_accuracy", "confusion", "calibration", "calibration_error",
+    ]  # fmt: skip

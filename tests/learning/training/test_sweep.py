@@ -1,4 +1,4 @@
-"""Sweep: every point of the grid is run once, what is done stays, and the table says what the runs said."""
+"""Sweep: every point of the grid is run once, completed runs stay, and the table has their accuracies."""
 
 import csv
 import json
@@ -9,27 +9,18 @@ import time
 import pytest
 import yaml
 from support.paths import ROOT
-from support.small_sets import make_set
 from typer.main import get_command
 
-from inr_factory.cli.commands.train import parse_model
-from inr_factory.cli.main import program, run
+from inr_factory.cli.main import program
 from inr_factory.errors import UsageError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.models.registry import build_encoder
+from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.example_reweighting import parse_reweighting
-from inr_factory.learning.training.sweep import (
-    Row,
-    Sweep,
-    SweepRun,
-    command_of,
-    load_sweep,
-    make_runs,
-    rows_of,
-    runs_of,
-    write_tables,
-)
+from inr_factory.learning.training.sweep import Row, make_runs, rows_of, write_tables
+from inr_factory.learning.training.sweep import sweep as run_sweep
+from inr_factory.learning.training.sweep_config import SweepConfig, SweepRun, command_of, load_sweep, runs_of
 from inr_factory.learning.training.weight_perturbation import parse_perturbation
 from inr_factory.learning.transforms.compose import parse_transforms
 
@@ -61,7 +52,7 @@ def test_every_point_has_a_run_and_the_seeds_come_one_after_the_other(sweep, tmp
 
 
 def test_a_run_is_a_command_of_train(tmp_path):
-    sweep = Sweep(
+    sweep = SweepConfig(
         dataset=tmp_path, train={"epochs": 2, "canonical": False, "bf16": True}, grid={"augment": [["flip", "noise"]]}
     )
     run_ = SweepRun({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x", sweep.train)
@@ -93,26 +84,28 @@ def test_rows_are_means_over_seeds_beside_what_was_published(sweep, tmp_path):
     assert rows_of(sweep, runs[:0]) == []
 
 
-@pytest.mark.parametrize("backend", ["local", "ray"])
-def test_a_sweep_is_made_and_goes_on(backend, tmp_path, capsys):
-    make_set(tmp_path / "set", objects={"train": 14, "val": 5, "test": 6}, views=1)
-    train = {"epochs": 1, "batch_size": 4, "device": "cpu"}
-    small = {"model": ["mlp:hidden_dim=4", "mlp:hiden_dim=4"], "seed": [0]}
-    file = write(tmp_path / "grid.yaml", grid=small, train=train)
-    arguments = ["sweep", str(file), "--out", str(tmp_path / "out"), "--backend", backend, "--workers", "2", "--json"]
+def test_a_sweep_reports_what_failed_and_makes_only_what_is_missing(tmp_path):
+    file = write(tmp_path / "grid.yaml", grid={"model": ["mlp", "dws"], "seed": [0]})
+    made, notes = [], []
 
-    assert run(arguments) == 1  # one of the two cannot be
-    captured = capsys.readouterr()
-    assert "did you mean 'hidden_dim'?" in captured.err
-    told = json.loads(captured.out)
-    assert (told["runs"], len(told["rows"]), told["failed"]) == (2, 1, ["mlp_hiden_dim=4-0"])
-    assert (tmp_path / "out" / "table.png").read_bytes().startswith(b"\x89PNG")
+    def executor(jobs):
+        for index, (arguments, folder) in enumerate(jobs):
+            made.append(arguments)
+            if "mlp" in arguments:
+                result = {"test": {"accuracy": 0.25}, "best": {"val_accuracy": 0.5, "epoch": 3}}
+                folder.mkdir(parents=True)
+                (folder / "result.json").write_text(json.dumps(result))
+            yield index, "" if "mlp" in arguments else "it diverged"
 
-    write(file, grid=small | {"model": ["mlp:hidden_dim=4"]}, train=train)
-    before = (tmp_path / "out/runs/mlp_hidden_dim=4-0/last.pt").stat().st_mtime_ns
-    assert run(arguments) == 0
-    assert "1 runs, 0 of them open" in capsys.readouterr().err
-    assert (tmp_path / "out/runs/mlp_hidden_dim=4-0/last.pt").stat().st_mtime_ns == before
+    report = run_sweep(file, tmp_path / "out", executor=executor, log=notes.append)
+
+    assert (report.num_runs, [row.names for row in report.rows]) == (2, [("mlp",)])
+    assert [run_.folder.name for run_ in report.failed] == ["dws-0"]
+    assert notes[0].startswith("2 runs, 2 to do")
+    assert notes[1:] == ["1 of 2  mlp-0  test accuracy 25.00%", "2 of 2  dws-0  failed: it diverged"]
+    assert (tmp_path / "out" / "table.md").read_text().count("25.0") == 1
+    run_sweep(str(file), str(tmp_path / "out"), executor=executor)
+    assert ["dws" in arguments for arguments in made] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -136,13 +129,13 @@ def test_what_is_no_sweep_is_refused_in_one_line(content, words, tmp_path):
 
 def test_values_are_named_once(tmp_path):
     with pytest.raises(UsageError, match="each value once"):
-        runs_of(Sweep(dataset=tmp_path, grid={"seed": [0, 0]}), tmp_path)
+        runs_of(SweepConfig(dataset=tmp_path, grid={"seed": [0, 0]}), tmp_path)
 
 
 def test_several_grids_make_one_table_and_each_has_settings_of_its_own(tmp_path):
     grids = [{"dataset": ["a", "b"], "model": ["dws"], "seed": [0, 1]},
              {"model": ["ng_t"], "mixup": ["mixup"], "seed": [0], "train": {"epochs": 3}}]  # fmt: skip
-    sweep = Sweep(dataset="c", train={"epochs": 9, "lr": 1}, grid=grids)
+    sweep = SweepConfig(dataset="c", train={"epochs": 9, "lr": 1}, grid=grids)
 
     runs = runs_of(sweep, tmp_path)
 

@@ -145,8 +145,8 @@ def test_what_is_read_is_the_plain_model_or_one_draw_of_its_shadow(model, batch)
     own = WAT().parameters_for(model)
     generator = torch.Generator()
 
-    assert WAT().read(model, own, generator) is model
-    shadows = [WAT(evaluate="shadow").read(model, own, generator.manual_seed(7)) for _ in range(2)]
+    assert WAT().eval_model(model, own, generator) is model
+    shadows = [WAT(evaluate="shadow").eval_model(model, own, generator.manual_seed(7)) for _ in range(2)]
     assert shadows[0] is not model
     assert torch.equal(shadows[0][0].weight, shadows[1][0].weight)
     assert torch.equal(shadows[0][0].bias, model[0].bias)

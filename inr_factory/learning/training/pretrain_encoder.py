@@ -1,0 +1,207 @@
+"""Pre-training an encoder on a data set from end to end: what the command `pretrain` does.
+
+Shape letters: N INRs, F features.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from inr_factory.errors import UsageError
+from inr_factory.inr.device import choose_device
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.models.checkpoint import initialize_from
+from inr_factory.learning.models.contrastive import build_contrastive
+from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
+from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.option_strings import parse_model
+from inr_factory.learning.training.contrastive import ContrastiveTrainer
+from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy
+from inr_factory.learning.training.run_config import (
+    BEST,
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_MODEL,
+    DEFAULT_PROJECTION_DIM,
+    POSITIVES,
+    OnEpoch,
+    OnStep,
+    PretrainConfig,
+    TrainReport,
+    check_config,
+)
+from inr_factory.learning.training.train_classifier import log_incomplete, parse_augmentation
+from inr_factory.learning.training.trained_run import evaluation_loader, has_split, plain_batches, write_run_file
+from inr_factory.learning.transforms.canonical import Canonicalize
+from inr_factory.learning.transforms.compose import Compose, WeightTransform
+from inr_factory.storage.locations import Location
+
+DEFAULTS = PretrainConfig(positives="views")
+
+
+@dataclass(frozen=True)
+class PretrainReport:
+    """The outcome of pre-training.
+
+    Attributes:
+        train: The run's folder, and the records of its epochs.
+        split: The split on which features were probed: test, or val where there is no test.
+        pretrained: Accuracies in [0, 1] of the best epoch's features, by "neighbours" and "linear" probe.
+        untrained: The same of the initial encoder.
+        chance: Accuracy of guessing.
+        features: Features (N, F) of the probed INRs.
+        labels: Their labels (N,).
+        classes: Names of the classes.
+        dataset: Name of the data set.
+    """
+
+    train: TrainReport
+    split: str
+    pretrained: Mapping[str, float]
+    untrained: Mapping[str, float]
+    chance: float
+    features: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    dataset: str
+
+
+def pretrain(
+    dataset: str | Location,
+    model: str = DEFAULT_MODEL,
+    positives: str = DEFAULTS.positives,
+    augment: str | Sequence[str] | WeightTransform = (),
+    views: int | None = None,
+    canonical: bool = True,
+    epochs: int = DEFAULTS.epochs,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    temperature: float = DEFAULTS.temperature,
+    projection_dim: int = DEFAULT_PROJECTION_DIM,
+    learning_rate: float = DEFAULTS.learning_rate,
+    weight_decay: float = DEFAULTS.weight_decay,
+    schedule: str = DEFAULTS.schedule,
+    warmup_steps: int = DEFAULTS.warmup_steps,
+    neighbours: int = DEFAULTS.neighbours,
+    probe_epochs: int = DEFAULTS.probe_epochs,
+    bf16: bool = DEFAULTS.bf16,
+    compile: bool = DEFAULTS.compile,
+    seed: int = DEFAULTS.seed,
+    device: str = DEFAULTS.device,
+    out: str | Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+    log: Callable[[str], None] | None = None,
+) -> PretrainReport:
+    """Pre-train an encoder without labels, by which INRs show one object, or resume the run in `out`.
+
+    Labels of train and val are used to monitor it, and those of test in the end. `train(init=...)` continues from it.
+
+    Args:
+        dataset: Path or URL of a data set with the splits train and val.
+        model: See `train`.
+        positives: What shows one object: "augment" (one INR, augmented twice), "views" (two fits) or "both".
+        augment: Transforms of the weights, as "rotate2d" or "noise:scale=0.1"; needed but for "views".
+        views: Train on the first views of each object; by default on all.
+        canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
+        epochs: At least 1; an epoch has every object once.
+        batch_size: Objects of a batch, at least 2; each has two rows.
+        temperature: Of the contrastive loss, above 0.
+        projection_dim: Width of the projections that the loss compares, at least 2.
+        learning_rate: Above 0.
+        weight_decay: Of AdamW.
+        schedule: "constant" or "cosine", both after the warm-up.
+        warmup_steps: Steps over which the learning rate rises.
+        neighbours: Number of nearest neighbours that vote.
+        probe_epochs: Probe the features after each this many epochs.
+        bf16: Train in bfloat16 where that is safe.
+        compile: Pass the encoder to torch.compile.
+        seed: Of initial parameters, batches, augmentation and dropout.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        out: Folder of the run; by default runs/SET-pretrain-MODEL-SEED.
+        on_epoch: Called with the record of each epoch.
+        on_step: Called after each step.
+        log: Called with notes in one line.
+
+    Returns:
+        The records of the run, and what its features are worth.
+
+    Raises:
+        UsageError: An option, the data set or the folder does not suit.
+        FactoryError: Training diverged.
+        ResourceError: The device is missing or the disk is full.
+    """
+    log = log or (lambda line: None)
+    name, options = parse_model(model)
+    augmentation = parse_augmentation(augment)
+    if positives not in POSITIVES:
+        raise UsageError(f"--positives must be {', '.join(POSITIVES[:-1])} or {POSITIVES[-1]}, got {positives!r}")
+    if positives != "views" and not augmentation:
+        raise UsageError(
+            f"--positives {positives} needs --augment, as rotate2d or noise:scale=0.1; or take --positives views"
+        )
+    config = check_config(
+        PretrainConfig, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule,
+        warmup_steps=warmup_steps, positives=positives, temperature=temperature, neighbours=neighbours,
+        probe_epochs=probe_epochs, bf16=bf16, compile=compile, seed=seed, device=device,
+    )  # fmt: skip
+    training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
+    per_object = config.views_per_object
+    if per_object > len(training.chosen_views):
+        raise UsageError(
+            f"--positives {positives} needs two views of an object, the data set or --views has "
+            f"{len(training.chosen_views)}; fit more views, or take --positives augment"
+        )
+    log_incomplete(log, training, validation)
+    canonical = canonical and training.spec.activation == "sine"
+    transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
+    loader = INRLoader(
+        training, batch_size * per_object, seed=seed, views_per_object=per_object, grouped=per_object > 1,
+        device=choose_device(device),
+    )  # fmt: skip
+    if loader.sampler.num_left_out:
+        log(f"{loader.sampler.num_left_out} objects have a single view and are left out")
+    normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
+    encoder = build_contrastive(
+        name, training.spec, normalizer, seed=seed, canonical=canonical, projection_dim=projection_dim, **options
+    )
+    untrained = copy.deepcopy(encoder)
+    folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
+    meta: dict[str, Any] = {
+        "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
+        "augment": str(transform), "batch_size": batch_size,
+    }  # fmt: skip
+    parameters = sum(parameter.numel() for parameter in encoder.encoder.parameters())
+    log(f"{encoder.encoder.name}, {parameters:,} parameters, positives {positives}, on {training}; run in {folder}")
+    known = evaluation_loader(INRDataset(dataset, "train", views=1, check=False), device)
+    trainer = ContrastiveTrainer(
+        encoder, loader, known, evaluation_loader(validation, device), transform if transform.transforms else None,
+        config, folder, meta,
+    )  # fmt: skip
+    report = trainer.fit(on_epoch, on_step=on_step)
+    write_run_file(folder, training, meta)
+    initialize_from(encoder, folder / BEST)
+    split = "test" if has_split(training.manifest, "test") else "val"
+    queries = evaluation_loader(INRDataset(dataset, split, views=1), device)
+    probe = partial(_probe, known=known, queries=queries, neighbours=neighbours)
+    (features, labels), pretrained = probe(encoder.to(choose_device(device)))
+    _, initial = probe(untrained.to(choose_device(device)))
+    return PretrainReport(
+        train=report, split=split, pretrained=pretrained, untrained=initial, chance=1 / training.num_classes,
+        features=features, labels=labels, classes=tuple(training.classes), dataset=training.manifest.name,
+    )  # fmt: skip
+
+
+def _probe(
+    encoder: NormalizedEncoder, known: INRLoader, queries: INRLoader, neighbours: int
+) -> tuple[tuple[Tensor, Tensor], dict[str, float]]:
+    """Features and labels of the queries, and accuracies in [0, 1] on them, learned from one view of each known object."""
+    of_known, of_queries = features_of(encoder, known), features_of(encoder, queries)
+    return of_queries, {
+        "neighbours": neighbour_accuracy(*of_known, *of_queries, neighbours),
+        "linear": linear_accuracy(*of_known, *of_queries),
+    }

@@ -1,0 +1,190 @@
+"""Run configuration: settings, progress and report of a training run, and what it needs of a loader. Loads no torch."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from inr_factory.errors import UsageError, describe_fault
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from inr_factory.inr.batch import INRBatch
+
+BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
+RUN = "run.json"  # where the data set of a run lies, which may move, and the run's meta
+
+DEFAULT_MODEL = "dws"
+DEFAULT_BATCH_SIZE = 128
+DEFAULT_PROJECTION_DIM = 64
+
+Positives = Literal["augment", "views", "both"]
+POSITIVES: tuple[Positives, ...] = get_args(Positives)
+
+OnEpoch = Callable[[Mapping[str, float]], None]
+"""Called after each epoch with its record, a line of metrics.jsonl."""
+OnStep = Callable[[int, int, int, float], None]
+"""Called after each step with the epoch, the number of its steps that are done, the number of all, and the loss."""
+
+
+class Loader(Protocol):
+    """Batches that training can iterate over epoch by epoch and resume in mid-epoch.
+
+    `len` is the number of batches of an epoch. After `load_state_dict({"epoch": e, "position": p, ...})` the next
+    iteration gives batches p, p + 1, ... of epoch e; after `set_epoch(e)` all of them. The content of a batch depends
+    on its epoch and position alone; `rows` are the numbers of its examples.
+    """
+
+    def __iter__(self) -> "Iterator[tuple[INRBatch, Tensor]]": ...
+    def __len__(self) -> int: ...
+    def rows(self, epoch: int, position: int = 0) -> "Iterator[NDArray[np.int64]]": ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class RunConfig(BaseModel):
+    """Settings of every kind of run: AdamW with amsgrad, a warm-up, then a constant rate or a cosine to zero, gradients
+    clipped.
+
+    `early_stopping` ends the run after this number of epochs without a better validation accuracy; `save_steps` also
+    saves in mid-epoch. `ema` is the decay per step of a running average of the weights, which is then validated and
+    saved in best.pt. `bf16` runs forward passes of training in bfloat16 where that is safe (torch.autocast). `compile`
+    passes the encoder to torch.compile.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=100, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = Field(default=100, ge=0)
+    gradient_clip: float | None = Field(default=10.0, gt=0, allow_inf_nan=False)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    bf16: bool = False
+    compile: bool = False
+    early_stopping: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    device: str = "auto"
+    save_steps: int | None = Field(default=None, ge=1)
+    tensorboard: bool = True
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """The learning rate of one step, counted from 0, of a run of num_steps."""
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.schedule == "constant":
+            return self.learning_rate * warmup
+        share = min(1.0, max(0, step - self.warmup_steps) / max(1, num_steps - self.warmup_steps))
+        return self.learning_rate * warmup * (1 + math.cos(math.pi * share)) / 2
+
+
+class TrainConfig(RunConfig):
+    """Settings of training a classifier: see RunConfig, whose defaults follow the neural graphs of Kofinas et al. (2024),
+    with a shorter warm-up than their 1,000 steps. Navon et al. (2023) trained DWS at learning_rate 5e-3 without warm-up
+    or clipping. `perturb` ("damp:sigma=0.2", "asam", "wat") takes gradients at perturbed weights, see
+    weight_perturbation.py; `reweigh` ("mr") gives examples whose loss stays high less weight, see
+    example_reweighting.py. Both are stored with all their values.
+    """
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    perturb: str | None = None
+    reweigh: str | None = None
+
+    @field_validator("perturb")
+    @classmethod
+    def _known_perturbation(cls, text: str | None) -> str | None:
+        from inr_factory.learning.training.weight_perturbation import parse_perturbation  # torch
+
+        return None if text is None else str(parse_perturbation(text))
+
+    @field_validator("reweigh")
+    @classmethod
+    def _known_reweighting(cls, text: str | None) -> str | None:
+        from inr_factory.learning.training.example_reweighting import parse_reweighting  # torch
+
+        return None if text is None else str(parse_reweighting(text))
+
+
+class PretrainConfig(RunConfig):
+    """Settings of pre-training: see RunConfig. `positives` are the rows that show one object: "augment", two
+    augmentations of one INR (Shamsian et al. 2024); "views", two independent fits; "both", two fits, each augmented.
+    `temperature` divides similarities. Every `probe_epochs` epochs, and after the last, val_accuracy is that of
+    `neighbours` nearest neighbours.
+    """
+
+    epochs: int = Field(default=50, ge=1)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    positives: Positives = "both"
+    temperature: float = Field(default=0.2, gt=0, allow_inf_nan=False)
+    neighbours: int = Field(default=20, ge=1)
+    probe_epochs: int = Field(default=1, ge=1)
+
+    @property
+    def views_per_object(self) -> int:
+        """k: how many rows of each object the loader has to put next to each other."""
+        return 1 if self.positives == "augment" else 2
+
+
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+
+def check_config(kind: type[ConfigT], **settings: Any) -> ConfigT:
+    """Settings of a kind of run. UsageError names the option that does not fit, as on the command line."""
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option = str(fault["loc"][0]).replace("_", "-")
+        raise UsageError(describe_fault(f"--{option}", fault)) from None
+
+
+class TrainProgress(BaseModel):
+    """How far a run is: `position` batches into `epoch`, `step` in all; sums of this epoch; one record per epoch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: int = 0
+    position: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    rows: int = 0
+    seconds: float = 0.0
+    seen: list[int] = []  # classes of the targets so far, until there are two; the name is that of checkpoints
+    history: list[dict[str, int | float]] = []
+
+    @property
+    def best(self) -> dict[str, int | float] | None:
+        """The record with the highest validation accuracy; among equals the lowest loss, then the earliest."""
+        return best_record(self.history)
+
+    def finished(self, config: RunConfig) -> bool:
+        return self.epoch >= config.epochs or self.stalled(config)
+
+    def stalled(self, config: RunConfig) -> bool:
+        """Whether early stopping ends the run at this point."""
+        if config.early_stopping is None or self.best is None:
+            return False
+        return len(self.history) - 1 - self.history.index(self.best) >= config.early_stopping
+
+
+def best_record(history: list[dict[str, int | float]]) -> dict[str, int | float] | None:
+    """The record with the highest validation accuracy; among equals the lowest loss, then the earliest."""
+    validated = [record for record in history if "val_accuracy" in record]
+    return max(validated, key=lambda record: (record["val_accuracy"], -record.get("val_loss", 0.0)), default=None)
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """The outcome of a run: the record of its best epoch and of every epoch, as metrics.jsonl has them."""
+
+    out: Path
+    best: Mapping[str, float]
+    history: tuple[Mapping[str, float], ...]
+    stopped_early: bool

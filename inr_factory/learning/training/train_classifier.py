@@ -1,0 +1,196 @@
+"""Training a classifier on a data set from end to end: what the command `train` does."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from inr_factory.errors import UsageError
+from inr_factory.inr.device import choose_device
+from inr_factory.learning.alignment.mixup import parse_mixup
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader, Mixing
+from inr_factory.learning.models.checkpoint import initialize_from
+from inr_factory.learning.models.classifier import build_classifier
+from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.option_strings import parse_model
+from inr_factory.learning.training.classification import ClassifierTrainer
+from inr_factory.learning.training.distributed import join_process_group
+from inr_factory.learning.training.run_config import (
+    BEST,
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_MODEL,
+    OnEpoch,
+    OnStep,
+    TrainConfig,
+    check_config,
+)
+from inr_factory.learning.training.trained_run import (
+    TrainedRun,
+    checkpoint_of,
+    evaluation_loader,
+    plain_batches,
+    write_run_file,
+)
+from inr_factory.learning.transforms.canonical import Canonicalize
+from inr_factory.learning.transforms.compose import Compose, WeightTransform, parse_transforms
+from inr_factory.storage.locations import Location
+
+DEFAULTS = TrainConfig()
+
+
+def train(
+    dataset: str | Location | INRDataset,
+    model: str = DEFAULT_MODEL,
+    augment: str | Sequence[str] | WeightTransform = (),
+    mixup: str | Mixing | None = None,
+    views: int | None = None,
+    views_per_object: int | None = None,
+    init: str | Path | TrainedRun | None = None,
+    freeze: bool = False,
+    labels_per_class: int | None = None,
+    canonical: bool = True,
+    epochs: int = DEFAULTS.epochs,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    learning_rate: float = DEFAULTS.learning_rate,
+    weight_decay: float = DEFAULTS.weight_decay,
+    schedule: str = DEFAULTS.schedule,
+    warmup_steps: int = DEFAULTS.warmup_steps,
+    label_smoothing: float = DEFAULTS.label_smoothing,
+    perturb: str | None = DEFAULTS.perturb,
+    reweigh: str | None = DEFAULTS.reweigh,
+    label_noise: float = 0.0,
+    ema: float | None = DEFAULTS.ema,
+    bf16: bool = DEFAULTS.bf16,
+    compile: bool = DEFAULTS.compile,
+    early_stopping: int | None = DEFAULTS.early_stopping,
+    seed: int = DEFAULTS.seed,
+    device: str = DEFAULTS.device,
+    out: str | Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+    log: Callable[[str], None] | None = None,
+) -> TrainedRun:
+    """Train a classifier on the weights of a data set, or resume the run in `out`.
+
+    The epoch with the highest accuracy on the validation split counts. The same call resumes an interrupted run.
+
+    Args:
+        dataset: Path or URL of a data set with the splits train and val, or its open training split.
+        model: "parity", "dws", "mlp", "ng_gnn", "ng_t" or "scalegmn", with options as "ng_t:num_layers=2".
+        augment: Transforms of the weights, as "flip" or "noise:scale=0.3".
+        mixup: Mixing of INRs and their targets, as "mixup" or "mixup:alpha=0.2,match=signed".
+        views: Train on the first views of each object; by default on all.
+        views_per_object: Views of each object per epoch, drawn for each epoch; by default all.
+        init: Start with the encoder and normalizer of this run or checkpoint, as of `pretrain`.
+        freeze: Keep the encoder of `init` as it is: a linear probe.
+        labels_per_class: Train on this number of objects of each class, drawn by the seed.
+        canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
+        epochs: At least 1.
+        batch_size: At least 2.
+        learning_rate: Above 0.
+        weight_decay: Of AdamW.
+        schedule: "constant" or "cosine", both after the warm-up.
+        warmup_steps: Steps over which the learning rate rises.
+        label_smoothing: Share of each target that is spread over all classes, in [0, 1).
+        perturb: Take gradients at perturbed weights: "damp:sigma=0.2", "asam:rho=0.5" or "wat:sigma=0.2".
+        reweigh: Give examples whose loss stays high less weight: "mr:eta=0.01".
+        label_noise: Share of training objects that get a wrong label, in [0, 1].
+        ema: Decay of a running average of the weights, such as 0.999.
+        bf16: Train in bfloat16 where that is safe.
+        compile: Pass the encoder to torch.compile.
+        early_stopping: Stop after this number of epochs without a gain.
+        seed: Of initial parameters, batches, augmentation and dropout.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        out: Folder of the run; by default runs/SET-MODEL-SEED.
+        on_epoch: Called with the record of each epoch.
+        on_step: Called after each step.
+        log: Called with notes in one line: missing shards, and the run's size and folder.
+
+    Returns:
+        The run, which evaluates and predicts.
+
+    Raises:
+        UsageError: An option, the data set or the folder does not suit.
+        FactoryError: Training diverged.
+        ResourceError: The device is missing or the disk is full.
+    """
+    name, options = parse_model(model)
+    augmentation = parse_augmentation(augment)
+    mixing = parse_mixup(mixup) if isinstance(mixup, str) else mixup
+    config = check_config(
+        TrainConfig,
+        epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
+        warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
+        perturb=perturb, reweigh=reweigh, ema=ema, bf16=bf16, compile=compile,
+    )  # fmt: skip
+    if mixing is not None and config.reweigh is not None:
+        raise UsageError("--reweigh weighs examples by their own losses, --mixup mixes them; use one of the two")
+    if freeze and init is None:
+        raise UsageError("--freeze keeps an encoder as it is; name its run by --init")
+    noise = (label_noise, seed) if label_noise else None
+    if isinstance(dataset, INRDataset):
+        training = _check_training_split(dataset, views, labels_per_class, noise)
+    else:
+        training = INRDataset(
+            dataset, "train", views=views, labels_per_class=labels_per_class, label_seed=seed, label_noise=noise
+        )
+    validation = INRDataset(training.location, "val", views=1)
+    log_incomplete(log, training, validation)
+    canonical = canonical and training.spec.activation == "sine"
+    transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
+    with join_process_group(choose_device(device)) as (ranks, rank_device):
+        config = config.model_copy(update={"device": str(rank_device)})
+        loader = INRLoader(
+            training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
+            device=rank_device, views_per_object=views_per_object, rank=ranks.rank, world_size=ranks.size,
+        )  # fmt: skip
+        normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
+        classifier = build_classifier(
+            name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
+        )
+        folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
+        meta: dict[str, Any] = {
+            "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
+            "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
+            "views_per_object": views_per_object, **({"ranks": ranks.size} if ranks.size > 1 else {}),
+        }  # fmt: skip
+        if init is not None:
+            checkpoint = init.checkpoint if isinstance(init, TrainedRun) else checkpoint_of(Path(init))
+            meta |= {"init": initialize_from(classifier, checkpoint), "freeze": freeze}
+        if freeze:
+            classifier.freeze()
+        if log is not None and ranks.first:
+            parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
+            together = f" by {ranks.size} ranks" if ranks.size > 1 else ""
+            log(f"{classifier.encoder.name}, {parameters:,} parameters, on {training}; run in {folder}{together}")
+        examples = evaluation_loader(training, str(rank_device)) if config.reweigh is not None else None
+        trainer = ClassifierTrainer(
+            classifier, loader, evaluation_loader(validation, str(rank_device)), config, folder, meta, examples, ranks
+        )
+        trainer.fit(on_epoch, on_step=on_step)
+        if ranks.first:
+            write_run_file(folder, training, meta)
+    return TrainedRun(folder, folder / BEST)
+
+
+def log_incomplete(log: Callable[[str], None] | None, *datasets: INRDataset) -> None:
+    """Report shards that are missing."""
+    for part in datasets:
+        if part.incomplete and log is not None:
+            log(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
+
+
+def parse_augmentation(augment: str | Sequence[str] | WeightTransform) -> tuple[WeightTransform, ...]:
+    """Transforms as texts, one text or one transform, as a tuple of transforms."""
+    if isinstance(augment, str):
+        augment = [augment]
+    return parse_transforms(list(augment)).transforms if isinstance(augment, Sequence) else (augment,)
+
+
+def _check_training_split(dataset: INRDataset, views: Any, labels_per_class: Any, label_noise: Any) -> INRDataset:
+    if dataset.split != "train" or any(option is not None for option in (views, labels_per_class, label_noise)):
+        raise UsageError(
+            f"an open data set must be the split train, and is not narrowed further; got split {dataset.split}, views "
+            f"{views}, labels_per_class {labels_per_class}; open it with these options, or pass its path"
+        )
+    return dataset

@@ -1,0 +1,301 @@
+"""Trained runs: the folder of a trained classifier, from which it is evaluated and predicts.
+
+Shape letters: N INRs, C classes.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.errors import UsageError
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.device import choose_device
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.models.checkpoint import build_from_checkpoint
+from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.training.classification import evaluate_model
+from inr_factory.learning.training.metrics import EvaluationReport
+from inr_factory.learning.training.run_config import BEST, METRICS, RUN, best_record
+from inr_factory.learning.transforms.canonical import canonicalize
+from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.locations import Location
+from inr_factory.storage.manifest import Manifest
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """Predictions of a classifier for N INRs.
+
+    Attributes:
+        object_ids: N names of the INRs' objects.
+        views: Number of each INR's view, (N,) int64.
+        true_classes: N names of classes, as the data set labels the objects.
+        labels: Number of the predicted class, (N,) int64.
+        probabilities: Probabilities of the classes, (N, C) float32.
+        classes: C names of the classes that the classifier knows.
+    """
+
+    object_ids: tuple[str, ...]
+    views: NDArray[np.int64]
+    true_classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """One mapping per INR: object_id, view, class, predicted class and its probability, as text."""
+        for index, label in enumerate(self.labels.tolist()):
+            yield {
+                "object_id": self.object_ids[index],
+                "view": str(self.views[index]),
+                "class": self.true_classes[index],
+                "predicted": self.classes[label],
+                "probability": f"{self.probabilities[index, label]:.4f}",
+            }
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """The rows as CSV, which is also written to `path`, atomically, where one is given."""
+        table = io.StringIO()
+        writer = csv.DictWriter(table, ("object_id", "view", "class", "predicted", "probability"), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows())
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(Path(path), table.getvalue().encode())
+        return table.getvalue()
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run on disk: what `train` returns and `open_run` opens.
+
+    Attributes:
+        folder: The run's folder.
+        checkpoint: The checkpoint that is evaluated, best.pt of the folder unless another file was opened.
+    """
+
+    folder: Path
+    checkpoint: Path
+
+    @cached_property
+    def _facts(self) -> Mapping[str, Any]:
+        try:
+            facts = json.loads((self.folder / RUN).read_text())
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What identifies the run, as run.json has it: classes, data sets, augmentation; empty where there is none."""
+        return self._facts.get("meta", {})  # type: ignore[no-any-return]
+
+    @property
+    def dataset(self) -> str:
+        """Path or URL of the data set that the run was trained on. Raises UsageError where it is not recorded."""
+        if not isinstance(dataset := self._facts.get("dataset"), str):
+            raise UsageError(f"{self.folder} does not record the data set it was trained on; name it by --dataset")
+        return dataset
+
+    @cached_property
+    def history(self) -> tuple[Mapping[str, float], ...]:
+        """The record of every epoch, as metrics.jsonl has them."""
+        path = self.folder / METRICS
+        return tuple(json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else ()
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """The record of the best epoch, that of best.pt."""
+        best = best_record([dict(record) for record in self.history])
+        if best is None:
+            raise UsageError(f"{self.folder} has no {METRICS}; train again to restore it from last.pt")
+        return best
+
+    def model(self, device: str = "auto") -> Classifier:
+        """The classifier in evaluation mode, on the device."""
+        return build_from_checkpoint(self.checkpoint).to(choose_device(device))
+
+    def evaluate(
+        self,
+        dataset: str | Location | INRDataset | None = None,
+        split: str = "test",
+        views: int = 1,
+        device: str = "auto",
+    ) -> EvaluationReport:
+        """Evaluate the classifier on labelled INRs.
+
+        Args:
+            dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count; by
+                default the one it was trained on.
+            split: "train", "val" or "test".
+            views: The first views of each object.
+            device: "auto", "cpu", "cuda" or "cuda:N".
+
+        Returns:
+            Accuracy, loss, confusion and calibration.
+
+        Raises:
+            UsageError: The INRs have another spec, the split is empty, or the number of classes differs.
+        """
+        data = _opened(self.dataset if dataset is None else dataset, split, views)
+        context = {"classes": tuple(data.classes), "split": data.split, "dataset": data.manifest.name}
+        return evaluate_model(self.model(device), evaluation_loader(data, device), **context)
+
+    def predict(
+        self,
+        dataset: str | Location | INRDataset,
+        split: str = "test",
+        views: int | None = None,
+        device: str = "auto",
+    ) -> PredictionReport:
+        """Predict the class of each INR of a data set.
+
+        Args:
+            dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count.
+            split: "train", "val" or "test".
+            views: The first views of each object; by default all.
+            device: "auto", "cpu", "cuda" or "cuda:N".
+
+        Returns:
+            Predicted labels and probabilities, with the objects' names.
+
+        Raises:
+            UsageError: The INRs have another spec, the split is empty, or the number of classes differs.
+        """
+        model, data = self.model(device), _opened(dataset, split, views)
+        classes = tuple(self.meta.get("classes", data.classes))
+        if len(classes) != model.num_classes:
+            raise UsageError(
+                f"{self.checkpoint} predicts {model.num_classes} classes, {data.manifest.name} has {len(classes)}; "
+                "name the data set that it was trained on"
+            )
+        with torch.no_grad():
+            parts = [model(inrs).softmax(1).float().cpu() for inrs, _ in evaluation_loader(data, device)]
+        probabilities = torch.cat(parts)
+        return PredictionReport(
+            object_ids=tuple(data.object_ids.tolist()),
+            views=data.views,
+            true_classes=tuple(data.classes[label] for label in data.labels),
+            labels=probabilities.argmax(1).numpy(),
+            probabilities=probabilities.numpy(),
+            classes=classes,
+        )
+
+
+def open_run(run: str | Path) -> TrainedRun:
+    """Open the folder of a trained classifier, or one of its checkpoints.
+
+    Args:
+        run: Folder of a run, whose best.pt is taken, or a checkpoint.
+
+    Returns:
+        The run; its classifier is loaded by `model`, `evaluate` and `predict`.
+
+    Raises:
+        UsageError: There is no checkpoint.
+    """
+    checkpoint = checkpoint_of(Path(run))
+    return TrainedRun(checkpoint.parent, checkpoint)
+
+
+def evaluate(
+    run: str | Path | TrainedRun,
+    dataset: str | Location | INRDataset | None = None,
+    split: str = "test",
+    views: int = 1,
+    device: str = "auto",
+) -> EvaluationReport:
+    """Evaluate a trained classifier: what the command `evaluate` does.
+
+    Args:
+        run: Folder of a run, a checkpoint, or what `train` returned.
+        dataset: See TrainedRun.evaluate, as for the other arguments.
+        split: "train", "val" or "test".
+        views: The first views of each object.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        Accuracy, loss, confusion and calibration.
+
+    Raises:
+        UsageError: There is no checkpoint, or the data set does not suit it.
+    """
+    run = run if isinstance(run, TrainedRun) else open_run(run)
+    return run.evaluate(dataset, split, views, device)
+
+
+def predict(
+    run: str | Path | TrainedRun,
+    dataset: str | Location | INRDataset,
+    split: str = "test",
+    views: int | None = None,
+    device: str = "auto",
+) -> PredictionReport:
+    """Predict the class of each INR of a data set: what the command `predict` does.
+
+    Args:
+        run: Folder of a run, a checkpoint, or what `train` returned.
+        dataset: See TrainedRun.predict, as for the other arguments.
+        split: "train", "val" or "test".
+        views: The first views of each object; by default all.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        Predicted labels and probabilities, with the objects' names.
+
+    Raises:
+        UsageError: There is no checkpoint, or the data set does not suit it.
+    """
+    run = run if isinstance(run, TrainedRun) else open_run(run)
+    return run.predict(dataset, split, views, device)
+
+
+def checkpoint_of(run: Path) -> Path:
+    """The best checkpoint of a run's folder, or the file itself. Raises UsageError where there is none."""
+    checkpoint = run / BEST if run.is_dir() else run
+    if not checkpoint.is_file():
+        raise UsageError(
+            f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train or pretrain made"
+        )
+    return checkpoint
+
+
+def evaluation_loader(dataset: INRDataset, device: str) -> INRLoader:
+    """All rows in order, once."""
+    return INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False, device=choose_device(device))
+
+
+def plain_batches(dataset: INRDataset, canonical: bool) -> Iterator[INRBatch]:
+    """All INRs in order, once, without augmentation: what a normalizer is fitted to."""
+    for inrs, _ in evaluation_loader(dataset, "cpu"):
+        yield canonicalize(inrs) if canonical else inrs
+
+
+def has_split(manifest: Manifest, split: str) -> bool:
+    """Whether a data set has fitted INRs in this split."""
+    return any(entry.split == split and entry.rows for entry in manifest.shards)
+
+
+def write_run_file(folder: Path, dataset: INRDataset, meta: Mapping[str, Any]) -> None:
+    """Record in run.json where the data set of a run is, and the run's meta."""
+    location = dataset.location.absolute() if isinstance(dataset.location, Path) else dataset.location
+    write_atomically(folder / RUN, json.dumps({"dataset": str(location), "meta": meta}, indent=2).encode())
+
+
+def _opened(dataset: str | Location | INRDataset, split: str, views: int | None) -> INRDataset:
+    return dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views)

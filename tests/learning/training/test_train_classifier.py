@@ -1,0 +1,139 @@
+"""`train`, `evaluate` and `predict` as functions: they do what the commands do, and refuse wrong arguments in one line."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.small_sets import make_set
+
+from inr_factory.errors import UsageError
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.models.checkpoint import load_checkpoint
+from inr_factory.learning.training.run_config import BEST, LAST
+from inr_factory.learning.training.train_classifier import train
+from inr_factory.learning.training.trained_run import TrainedRun, evaluate, open_run, predict
+
+OPTIONS: dict[str, Any] = {"model": "parity:hidden_dim=4", "batch_size": 4, "epochs": 2, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("train") / "set"
+    make_set(root, objects={"train": 14, "val": 5, "test": 6})
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    return train(dataset, out=tmp_path_factory.mktemp("runs") / "run", augment="noise:scale=0.1", **OPTIONS)
+
+
+def test_a_run_reports_its_epochs_and_evaluates_its_best(trained: TrainedRun, dataset: Path, tmp_path: Path) -> None:
+    assert [record["epoch"] for record in trained.history] == [0, 1]
+    assert trained.best["val_accuracy"] == max(record["val_accuracy"] for record in trained.history)
+    assert trained.dataset == str(dataset.absolute())
+    report = trained.evaluate()
+    assert (report.count, report.split, len(report.classes)) == (6, "test", 3)
+    assert trained.evaluate(split="val").accuracy == trained.best["val_accuracy"]
+    assert evaluate(trained.folder) == report == evaluate(trained.folder / BEST, dataset) == evaluate(trained)
+    assert trained.evaluate(INRDataset(dataset, "test", views=2)).count == 12
+
+
+def test_predictions_name_objects_classes_and_probabilities(trained: TrainedRun, dataset: Path, tmp_path: Path) -> None:
+    report = trained.predict(dataset)
+    data = INRDataset(dataset, "test")
+
+    assert report.object_ids == tuple(data.object_ids)
+    assert report.probabilities.shape == (len(data), 3) == (18, 3)
+    np.testing.assert_allclose(report.probabilities.sum(1), 1, rtol=1e-5)
+    assert np.array_equal(report.labels, report.probabilities.argmax(1))
+    first = predict(open_run(trained.folder), dataset, views=1)
+    share = np.mean([row["class"] == row["predicted"] for row in first.rows()])
+    assert share == pytest.approx(trained.evaluate().accuracy)
+    text = report.to_csv(tmp_path / "new" / "p.csv")
+    assert (tmp_path / "new" / "p.csv").read_text() == text
+    assert list(csv.DictReader(io.StringIO(text))) == list(report.rows())
+
+
+def test_the_same_call_resumes_a_run(dataset: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    train(dataset, out=tmp_path, **OPTIONS, log=notes.append)
+    before = (tmp_path / LAST).read_bytes()
+    assert train(dataset, out=tmp_path, **OPTIONS).history == open_run(tmp_path).history
+    assert (tmp_path / LAST).read_bytes() == before
+    records: list[Any] = []
+    longer = train(dataset, out=tmp_path, **{**OPTIONS, "epochs": 3}, on_epoch=records.append)
+    assert (len(longer.history), [record["epoch"] for record in records]) == (3, [2])
+    assert len(notes) == 1
+    assert notes[0].startswith("parity, ")
+
+
+@pytest.mark.parametrize("name", ["forward", "parity"])
+def test_a_run_under_the_former_name_of_its_encoder_resumes(name: str, dataset: Path, tmp_path: Path) -> None:
+    train(dataset, out=tmp_path, **OPTIONS)
+    for file in (BEST, LAST):
+        saved = torch.load(tmp_path / file, weights_only=True)
+        saved["classifier"]["encoder"] = "forward"
+        torch.save(saved, tmp_path / file)
+
+    longer = train(dataset, out=tmp_path, **{**OPTIONS, "model": f"{name}:hidden_dim=4", "epochs": 3})
+
+    assert len(longer.history) == 3
+    assert longer.evaluate().count == 6
+    assert load_checkpoint(tmp_path / LAST)["classifier"]["encoder"] == "parity"
+
+
+def test_the_default_folder_has_the_name_of_the_model_as_it_was_typed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = json.loads((dataset / "manifest.json").read_text())["name"]
+
+    run = train(dataset, **{**OPTIONS, "model": "forward:hidden_dim=4", "epochs": 1, "seed": 3})
+
+    assert run.folder == Path("runs") / f"{name}-forward-3"
+
+
+def test_an_open_data_set_is_trained_on_as_it_is(dataset: Path, tmp_path: Path) -> None:
+    run = train(INRDataset(dataset, views=1, classes=[0, 1]), out=tmp_path, **OPTIONS)
+
+    assert run.meta["train"]["rows"] == sum(label < 2 for label in INRDataset(dataset, views=1).labels)
+    for data, options in ((INRDataset(dataset, "val"), {}), (INRDataset(dataset), {"views": 1})):
+        with pytest.raises(UsageError, match="an open data set must be the split train"):
+            train(data, out=tmp_path / "x", **OPTIONS, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "--epochs: input should be greater than or equal to 1, got 0"),
+        ({"schedule": "cosin"}, "--schedule: unknown value 'cosin'; did you mean 'cosine'"),
+        ({"model": "parity:hiden_dim=4"}, "did you mean 'hidden_dim'"),
+        ({"model": "parity:hidden_dim"}, "--model takes name:key=value,key=value"),
+        ({"freeze": True}, "name its run by --init"),
+        ({"mixup": "mixup", "reweigh": "mr"}, "use one of the two"),
+        ({"device": "tpu"}, "device must be auto"),
+        ({"augment": ["permut"]}, "did you mean 'permute'"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(options: dict, message: str, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        train(dataset, out=tmp_path / "run", **{**OPTIONS, **options})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_run_is_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no checkpoint"):
+        open_run(tmp_path)
+    (tmp_path / BEST).write_bytes((train(dataset, out=tmp_path / "a", **OPTIONS).folder / BEST).read_bytes())
+    with pytest.raises(UsageError, match="does not record the data set"):
+        open_run(tmp_path).evaluate()
+    with pytest.raises(UsageError, match=r"has no metrics\.jsonl"):
+        _ = open_run(tmp_path).best
+    assert len(open_run(tmp_path).predict(dataset)) == 18
