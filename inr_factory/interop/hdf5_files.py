@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, one_line
-from inr_factory.storage.shards import own_data, plain_offset
+from inr_factory.storage.hdf5_layout import contiguous_offset, stored_dataset
 
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -22,13 +22,13 @@ def read_hdf5(path: Path, text: tuple[str, ...] = (), skip: tuple[str, ...] = ()
     try:
         with h5py.File(path, "r", locking=False) as file:
             for name in file:
-                data = own_data(file, name)
+                data = stored_dataset(file, name)
                 if name in skip:
                     continue
                 if name in text:
                     content[name] = _one_string(name, data)
                 else:
-                    plain_offset(name, data, size)
+                    contiguous_offset(name, data, size)
                     content[name] = np.asarray(data[()])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise IntegrityError(f"{path.name} is not an HDF5 file as expected: {one_line(error)}") from None

@@ -120,6 +120,6 @@ def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
             shard = ShardReader(folder, entry, check=False)
             kinds = {name: shard.column(name).dtype.kind for name in shard.column_names}
     except FileNotFoundError:
-        raise IntegrityError(f"{entry.path} is recorded but not there; inr-factory fit makes it again") from None
+        raise IntegrityError(f"{entry.path} is recorded but missing; inr-factory fit makes it again") from None
     first = [name for name in ("weights", "label", "object_id", "view") if name in kinds]
     return {name: kinds[name] for name in [*first, *sorted(set(kinds) - set(first))]}

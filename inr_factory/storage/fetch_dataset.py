@@ -8,6 +8,7 @@ from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, fetch_file, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN
 from inr_factory.storage.manifest_file import load_manifest
+from inr_factory.storage.shard_files import fetch_shards
 
 HUB = "hf://"
 
@@ -52,8 +53,6 @@ def fetch_dataset(dataset: str | os.PathLike[str] | RemoteLocation) -> Path:
     location = dataset_location(dataset)
     if isinstance(location, Path):
         return location
-    from inr_factory.storage.shards import fetch_shards  # h5py and torch, which a folder does not need
-
     manifest = load_manifest(location)
     folder = fetch_shards(location, manifest.shards)
     write_atomically(folder / MANIFEST, manifest.to_json().encode())  # a run may have recorded more meanwhile

@@ -8,9 +8,8 @@ of `SirenSpec.parameter_shapes`; what else a row has, and what the numbers mean,
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
-from inr_factory.storage.locations import Location, RemoteLocation, copy_folder, fetch_file, local_folder
+from inr_factory.storage.hdf5_layout import put_attribute, read_layout
+from inr_factory.storage.locations import Location, local_folder
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
     SPLITS,
@@ -31,6 +31,7 @@ from inr_factory.storage.manifest import (
     file_size,
     shard_path,
 )
+from inr_factory.storage.shard_files import check_shard_file
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -78,11 +79,22 @@ def write_shard(
     quarantine: Sequence[Quarantined],
     attributes: Mapping[str, str],
 ) -> ShardEntry:
-    """Write the shard of key (split, view, block) into the set in folder root; the entry for its manifest.
+    """Write one shard of a set. The file appears complete or not at all; the same input gives the same bytes.
 
-    The file is built in memory and appears whole or not at all. The same input gives the same bytes. `columns` are
-    (N,) or (N, D) arrays without the checksum; `attributes` are further facts (fingerprint, engine, ...).
-    Raises ResourceError where the disk is full.
+    Args:
+        root: the set's folder.
+        key: split, view and number of the block of objects.
+        spec: of all its INRs.
+        columns: (N,) or (N, D) arrays of equal length, without the checksums.
+        quarantine: objects of the block that have no row.
+        attributes: further facts, such as fingerprint and engine.
+
+    Returns:
+        The entry for the manifest.
+
+    Raises:
+        ResourceError: where the disk is full.
+        ValueError: for whole numbers that do not fit into their column.
     """
     split, view, block = key
     typed = typed_columns(columns)
@@ -107,18 +119,18 @@ def write_shard(
 
 
 def typed_columns(columns: Columns) -> dict[str, NDArray[Any]]:
-    """Columns with the types that they have on disk, and their checksums."""
+    """Return columns of the types that they have on disk, and their checksums."""
     typed = {name: _on_disk(name, column) for name, column in columns.items()}
     return typed | {"checksum": row_checksums(typed)}
 
 
 def _image(columns: Columns, attributes: Mapping[str, str | int]) -> bytes:
-    """The bytes of a shard, a function of what is in it alone."""
+    """The bytes of a shard, which depend on its content alone."""
     with h5py.File.in_memory(libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=4096) as file:
         for name in sorted(columns):
             file.create_dataset(name, data=columns[name])
         for name in sorted(attributes):
-            _put_attribute(file, name, attributes[name])
+            put_attribute(file, name, attributes[name])
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
@@ -127,7 +139,7 @@ def _image(columns: Columns, attributes: Mapping[str, str | int]) -> bytes:
 def _entry(
     key: tuple[str, int, int], columns: Columns, quarantine: Sequence[Quarantined], size: int, sha256: str
 ) -> ShardEntry:
-    """What is not known of an imported INR (PSNR NaN, steps -1) is left out of the summaries."""
+    """Summaries leave out what is unknown of imported INRs: a PSNR of NaN, -1 steps."""
     split, view, block = key
     psnr, steps = np.asarray(columns["psnr"], dtype=np.float64), columns["steps"]
     rows, psnr, steps = psnr.size, psnr[~np.isnan(psnr)], steps[steps >= 0]
@@ -167,17 +179,28 @@ def _on_disk(name: str, column: NDArray[Any]) -> NDArray[Any]:
 
 
 class ShardReader:
-    """One shard, opened for reading; a context manager. Columns are memory maps, read only.
+    """One shard. Its columns are read-only memory maps, which close with their last user.
 
-    Given the manifest's entry, the file must be what was recorded: its size always, its sha256 with
-    `check=True`. Raises IntegrityError, naming the file, for one that is truncated, edited, of another format, or
-    that has what a shard never has: filters, chunks, links, external or virtual storage, claims beyond its size.
+    Args:
+        root: the set's folder.
+        entry: the shard's record in the manifest.
+        check: compare the sha256 of the file with the record. Its size is always compared.
+
+    Attributes:
+        key: split, view and number of the block.
+        spec: of all its INRs.
+        attributes: the file's attributes, such as fingerprint and engine.
+        quarantine: objects without a row.
+
+    Raises:
+        IntegrityError: naming the file, for one that is truncated, edited or of another format, or that has what
+            shards never have: filters, chunks, links, external or virtual storage, claims beyond its size.
     """
 
     def __init__(self, root: Path, entry: ShardEntry, check: bool = True) -> None:
         self.path = root / entry.path
         self.entry: ShardEntry | None = entry
-        check_file(root, entry, content=check)
+        check_shard_file(root, entry, content=check)
         self._open()
         if self.key != (entry.split, entry.view, entry.block):
             raise IntegrityError(f"{entry.path} is split, view and block {self.key}, the manifest says otherwise")
@@ -188,8 +211,11 @@ class ShardReader:
 
     @classmethod
     def unrecorded(cls, path: Path) -> "ShardReader":
-        """A shard that no manifest vouches for: rows and attributes must fit their checksums, and every byte of the
-        file must be as `write_shard` writes them."""
+        """Open a shard that no manifest records.
+
+        Rows and attributes must match their checksums, and every byte must be as `write_shard` writes it. Raises
+        IntegrityError where they do not.
+        """
         reader = cls.__new__(cls)
         reader.path, reader.entry = path, None
         check_inside(path.parent.parent, path)
@@ -197,17 +223,17 @@ class ShardReader:
         reader.check_rows()
         columns = {name: reader._typed(name) for name in reader.column_names}
         if _image(columns, reader.attributes) != path.read_bytes():
-            raise IntegrityError(f"{path.name} has bytes that no shard of this content has; remove it and fit again")
+            raise IntegrityError(f"{path.name} has other bytes than a shard of this content; remove it and fit again")
         return reader
 
     def _typed(self, name: str) -> NDArray[Any]:
-        """A column in memory, of the type that it was written with."""
+        """A column in memory, of the type with which it was written."""
         column = np.array(self.column(name))
         return column.astype(h5py.string_dtype("utf-8", column.dtype.itemsize)) if name == "object_id" else column
 
     def _open(self) -> None:
         try:
-            self._columns, self.attributes = _read_layout(self.path)
+            self._columns, self.attributes = read_layout(self.path)
             self.key = (self.attributes["split"], self.attributes["view"], self.attributes["block"])
             self.spec = SirenSpec.from_dict(json.loads(self.attributes["spec"]))
             self.quarantine = tuple(Quarantined(**row) for row in json.loads(self.attributes["quarantine"]))
@@ -237,20 +263,13 @@ class ShardReader:
     def __len__(self) -> int:
         return int(self._columns["weights"][1][0])
 
-    def __enter__(self) -> "ShardReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held open: memory maps close with their last user."""
-
     @property
     def column_names(self) -> tuple[str, ...]:
+        """Names of all columns, sorted."""
         return tuple(sorted(self._columns))
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column as a read-only memory map, (N,) or for weights (N, D)."""
+        """Map a column into memory, read-only: (N,), or (N, D) for weights."""
         dtype, shape, offset = self._columns[name]
         if offset is None or 0 in shape:
             return np.empty(shape, dtype)
@@ -258,38 +277,39 @@ class ShardReader:
 
     @property
     def object_ids(self) -> list[str]:
+        """The name of each row's object. Raises IntegrityError for names that are not UTF-8."""
         try:
             return [text.decode() for text in self.column("object_id")]
         except UnicodeDecodeError as error:
             raise IntegrityError(f"{self.path.name} has an object_id that is not UTF-8: {error}") from None
 
     def check_rows(self) -> None:
-        """Compare attributes and rows with their checksums; IntegrityError names the rows that differ."""
+        """Compare attributes and rows with their checksums. Raises IntegrityError that names the rows that differ."""
         if self.attributes.get("attributes_checksum") != _attributes_checksum(self.attributes):
             raise IntegrityError(
-                f"{self.path.name}: the checksum of its attributes does not fit; remove the file and fit again"
+                f"{self.path.name}: the checksum of its attributes is wrong; remove the file and fit again"
             )
         columns = {name: np.asarray(self.column(name)) for name in self.column_names}
         wrong = np.flatnonzero(row_checksums(columns) != columns["checksum"])
         if wrong.size:
             rows = ", ".join(map(str, wrong[:5])) + (", ..." if wrong.size > 5 else "")
             raise IntegrityError(
-                f"{self.path.name}: the checksum of row {rows} does not fit; remove the file and fit again"
+                f"{self.path.name}: the checksum of row {rows} is wrong; remove the file and fit again"
             )
 
     def describe(self) -> ShardEntry:
-        """The entry that a manifest should hold for this file."""
+        """Return the entry that a manifest should hold for this file."""
         image = self.path.read_bytes()
         return self.describe_as(len(image), hashlib.sha256(image).hexdigest())
 
     def describe_as(self, size: int, sha256: str) -> ShardEntry:
-        """The entry that a manifest should hold for this file of known size and sha256."""
+        """As `describe`, for a file of known size and sha256."""
         columns = {name: self.column(name) for name in ("psnr", "steps")}
         return _entry(self.key, columns, self.quarantine, size, sha256)
 
 
 def find_valid_shard(root: Location, key: tuple[str, int, int], spec: SirenSpec, fingerprint: str) -> ShardEntry | None:
-    """The entry of the shard (split, view, block) that lies in a set, if it is whole and that set's; None if not."""
+    """The entry of the shard (split, view, block) of a set, recorded or not; None unless it is complete and of this set."""
     path = shard_path(*key)
     if file_size(root / path) is None:
         return None
@@ -299,112 +319,5 @@ def find_valid_shard(root: Location, key: tuple[str, int, int], spec: SirenSpec,
             entry = shard.describe()
     except (IntegrityError, FileNotFoundError):
         return None
-    ours = shard.attributes.get("fingerprint") == fingerprint and shard.spec == spec
-    return entry if ours and entry.path == path else None
-
-
-def fetch_shards(root: Location, entries: Iterable[ShardEntry]) -> Path:
-    """A local folder that has these shards: root itself, or its copy, into which those are fetched that it lacks.
-
-    Raises IntegrityError for a shard that is not as recorded, or not there.
-    """
-    if isinstance(root, Path):
-        return root
-    folder = copy_folder(root)
-    for entry in entries:
-        try:
-            check_file(folder, entry, content=True)
-        except IntegrityError:
-            fetch_shard(root, entry, folder)
-            check_file(folder, entry, content=True)
-    return folder
-
-
-def fetch_shard(root: RemoteLocation, entry: ShardEntry, folder: Path) -> None:
-    """Copy a shard into a folder, whatever it holds; IntegrityError where it is not there."""
-    try:
-        fetch_file(root / entry.path, folder / entry.path)
-    except FileNotFoundError:
-        raise IntegrityError(f"{entry.path} is recorded but not there; inr-factory fit makes it again") from None
-
-
-def check_file(root: Path, entry: ShardEntry, content: bool) -> None:
-    """Compare a shard's size, and with `content` its sha256, with its entry; IntegrityError says how it differs."""
-    path = root / entry.path
-    check_inside(root, path)
-    size = file_size(path)
-    if size is None:
-        raise IntegrityError(f"{entry.path} is recorded but not there; inr-factory fit makes it again")
-    if size != entry.bytes:
-        raise IntegrityError(
-            f"{entry.path} has {size:,} bytes, the manifest says {entry.bytes:,}; inr-factory fit makes it again"
-        )
-    if content:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != entry.sha256:
-            raise IntegrityError(f"{entry.path} is not what was recorded (sha256 differs); remove it and fit again")
-
-
-def _read_layout(path: Path) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]], dict[str, Any]]:
-    """Type, shape and offset of each data set, and the attributes; ValueError for anything a shard never has."""
-    size = path.stat().st_size
-    columns: dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]] = {}
-    with h5py.File(path, "r", locking=False) as file:
-        for name in file:
-            data = own_data(file, name)
-            columns[name] = (np.dtype(data.dtype.str), tuple(map(int, data.shape)), plain_offset(name, data, size))
-        if len({shape[:1] for _, shape, _ in columns.values()}) > 1:
-            raise ValueError("its columns differ in length")
-        attributes = {name: _attribute(file, name) for name in file.attrs}
-    version = attributes.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"it has format version {version}, this program reads {FORMAT_VERSION}")
-    return columns, attributes
-
-
-def own_data(file: h5py.File, name: str) -> h5py.Dataset:
-    """A data set of the file itself; ValueError for a link to elsewhere, or a group."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is a link to elsewhere")
-    data = file[name]
-    if not isinstance(data, h5py.Dataset):
-        raise ValueError(f"{name} is not a data set")
-    return data
-
-
-def plain_offset(name: str, data: h5py.Dataset, size: int) -> int | None:
-    """Where the bytes of a data set begin in its file of so many bytes, None if it has none.
-
-    ValueError unless it is stored plainly, of numbers or text of fixed length, and no larger than the file.
-    """
-    layout = data.id.get_create_plist()
-    plain = layout.get_layout() == h5py.h5d.CONTIGUOUS and layout.get_nfilters() == 0
-    if not plain or layout.get_external_count() or data.is_virtual:
-        raise ValueError(f"{name} is not stored plainly (chunks, filters, external or virtual storage)")
-    if data.dtype.kind not in "iufS" or h5py.check_vlen_dtype(data.dtype) is not None:
-        raise ValueError(f"{name} has the type {data.dtype}")
-    offset: int | None = data.id.get_offset()
-    nbytes = data.dtype.itemsize * int(np.prod(data.shape, dtype=object))
-    if nbytes and (offset is None or offset + nbytes > size):
-        raise ValueError(f"{name} claims {nbytes:,} bytes, the file has {size:,}")
-    return offset
-
-
-def _put_attribute(file: h5py.File, name: str, value: str | int) -> None:
-    """Text goes in at fixed length, in HDF5's checksummed header: a flipped bit in the heap that holds text of
-    variable length can make HDF5 search for ever."""
-    if isinstance(value, int):
-        file.attrs[name] = value
-    else:
-        text = value.encode()
-        file.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(1, len(text))))
-
-
-def _attribute(file: h5py.File, name: str) -> str | int:
-    """The attribute, if it is of a kind that shards have; one of another kind is not touched."""
-    kind = file.attrs.get_id(name)
-    if kind.shape != () or kind.dtype.kind not in "iuS":
-        raise ValueError(f"attribute {name} is not one whole number or text of fixed length")
-    value = file.attrs[name]
-    return value.decode() if isinstance(value, bytes) else int(value)
+    belongs = shard.attributes.get("fingerprint") == fingerprint and shard.spec == spec
+    return entry if belongs and entry.path == path else None

@@ -47,17 +47,17 @@ def refusal(path):
 def test_what_was_written_is_read(tmp_path, entry):
     written = columns_of(5)
 
-    with ShardReader(tmp_path, entry) as shard:
-        assert len(shard) == 5
-        assert shard.column_names == tuple(sorted({*written, "checksum"}))
-        assert shard.object_ids == list(written.pop("object_id"))
-        for name, column in written.items():
-            assert shard.column(name).dtype == np.dtype({**COLUMN_TYPES, "height": "<i4", "scale": "<f8"}[name])
-            np.testing.assert_array_equal(shard.column(name), column)
-        assert shard.spec == SPEC
-        assert shard.quarantine == QUARANTINE
-        assert ATTRIBUTES.items() <= shard.attributes.items()
-        shard.check_rows()
+    shard = ShardReader(tmp_path, entry)
+    assert len(shard) == 5
+    assert shard.column_names == tuple(sorted({*written, "checksum"}))
+    assert shard.object_ids == list(written.pop("object_id"))
+    for name, column in written.items():
+        assert shard.column(name).dtype == np.dtype({**COLUMN_TYPES, "height": "<i4", "scale": "<f8"}[name])
+        np.testing.assert_array_equal(shard.column(name), column)
+    assert shard.spec == SPEC
+    assert shard.quarantine == QUARANTINE
+    assert ATTRIBUTES.items() <= shard.attributes.items()
+    shard.check_rows()
 
 
 def test_the_entry_says_what_the_shard_holds(entry, path):
@@ -224,14 +224,14 @@ def test_the_checksum_of_a_row_covers_every_column(path, name):
         column[3] = b"z" if name == "object_id" else column[3] + 1
         file[name][:] = column
 
-    assert "the checksum of row 3 does not fit" in refusal(path)
+    assert "the checksum of row 3 is wrong" in refusal(path)
 
 
 def test_a_checksum_names_the_rows_that_differ(path):
     with h5py.File(path, "r+") as file:
         file["label"][1:4] = 9
 
-    assert "row 1, 2, 3 does" in refusal(path)
+    assert "row 1, 2, 3 is" in refusal(path)
 
 
 def test_the_checksum_of_a_row_is_that_of_its_bytes():
@@ -250,7 +250,7 @@ def test_a_shard_of_other_rows_than_recorded_is_refused(tmp_path, entry):
 def test_a_shard_that_is_gone_is_refused(tmp_path, entry, path):
     path.unlink()
 
-    with pytest.raises(IntegrityError, match="is recorded but not there"):
+    with pytest.raises(IntegrityError, match="is recorded but missing"):
         ShardReader(tmp_path, entry)
     refusal(path)
 

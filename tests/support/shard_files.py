@@ -106,12 +106,12 @@ SPEC_FIELDS = SPEC.to_dict()
 
 
 NEVER_A_SHARD = {
-    "chunks": (lambda file: replace_column(file, "weights", chunks=(1, 4)), "weights is not stored plainly"),
-    "filter": (lambda file: replace_column(file, "label", compression="gzip"), "label is not stored plainly"),
-    "external storage": (external_storage, "label is not stored plainly"),
-    "virtual storage": (virtual_storage, "label is not stored plainly"),
-    "soft link": (soft_link, "label is a link to elsewhere"),
-    "external link": (external_link, "label is a link to elsewhere"),
+    "chunks": (lambda file: replace_column(file, "weights", chunks=(1, 4)), "weights is not contiguous"),
+    "filter": (lambda file: replace_column(file, "label", compression="gzip"), "label is not contiguous"),
+    "external storage": (external_storage, "label is not contiguous"),
+    "virtual storage": (virtual_storage, "label is not contiguous"),
+    "soft link": (soft_link, "label is a link to another file"),
+    "external link": (external_link, "label is a link to another file"),
     "variable length": (variable_length, "object_id has the type object"),
     "huge claim": (huge_claim, "weights claims .* bytes, the file has"),
     "group": (lambda file: file.create_group("more"), "more is not a data set"),

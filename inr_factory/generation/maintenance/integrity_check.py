@@ -38,7 +38,7 @@ def check_head(root: Location, manifest: Manifest) -> list[Fault]:
         faults, origin = [Fault(ORIGIN, str(error))], None
     field = None if origin is None else _altered(manifest, origin)
     if field is not None:
-        faults.append(Fault(MANIFEST, f"{MANIFEST} has another {field} than {ORIGIN}; inr-factory repair decides"))
+        faults.append(Fault(MANIFEST, f"{MANIFEST} says another {field} than {ORIGIN}; inr-factory repair decides"))
     if manifest.derived is None and "source" in manifest.recipe:
         try:
             fingerprint = check_recipe(manifest.recipe, origin=f"of {root}").fingerprint
@@ -74,14 +74,14 @@ def check_shard(root: Path, manifest: Manifest, entry: ShardEntry) -> None:
 
     Raises IntegrityError that names the shard.
     """
-    with ShardReader(root, entry, check=True) as shard:
-        shard.check_rows()
-        if not belongs(shard, manifest):
-            raise IntegrityError(f"{entry.path} is a shard of another set")
-        again = shard.describe_as(entry.bytes, entry.sha256).model_dump()
-        for name, recorded in entry.model_dump().items():
-            if again[name] != recorded:
-                raise IntegrityError(f"{entry.path}: the manifest has {name} {recorded}, the shard {again[name]}"[:400])
+    shard = ShardReader(root, entry, check=True)
+    shard.check_rows()
+    if not belongs(shard, manifest):
+        raise IntegrityError(f"{entry.path} is a shard of another set")
+    again = shard.describe_as(entry.bytes, entry.sha256).model_dump()
+    for name, recorded in entry.model_dump().items():
+        if again[name] != recorded:
+            raise IntegrityError(f"{entry.path}: the manifest has {name} {recorded}, the shard {again[name]}"[:400])
 
 
 def belongs(shard: ShardReader, manifest: Manifest) -> bool:

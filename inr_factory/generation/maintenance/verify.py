@@ -13,7 +13,7 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
-from inr_factory.storage.shards import fetch_shards
+from inr_factory.storage.shard_files import fetch_shards
 
 
 @dataclass(frozen=True)

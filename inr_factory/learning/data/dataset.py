@@ -25,7 +25,8 @@ from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
-from inr_factory.storage.shards import ShardReader, fetch_shards
+from inr_factory.storage.shard_files import fetch_shards
+from inr_factory.storage.shards import ShardReader
 
 
 class INRDataset(Dataset[tuple[Tensor, Tensor]]):

@@ -108,7 +108,7 @@ def test_only_shards_of_the_split_and_the_views_are_opened(root: Path) -> None:
 
     assert keys(INRDataset(root, "train", views=1)) == before
     for split, views in (("train", 2), ("val", 1)):
-        with pytest.raises(IntegrityError, match="is recorded but not there"):
+        with pytest.raises(IntegrityError, match="is recorded but missing"):
             INRDataset(root, split, views=views)
 
 
