@@ -65,7 +65,7 @@ def plan_from_arguments(
     """`plan_fit` of the arguments of `fit_dataset`; `how` are those of `FitSettings.checked`."""
     checked = FitSettings.checked(**how)
     resolved = load_recipe(recipe, settings, views=views, limit=limit, seed=seed)
-    return plan_fit(resolved, parse_location(out) if out is not None else Path("inrs") / resolved.name, checked, source)
+    return plan_fit(resolved, parse_location(Path("inrs") / resolved.name if out is None else out), checked, source)
 
 
 def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Source | None" = None) -> FitPlan:
@@ -87,10 +87,13 @@ def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Sour
             return FitPlan(recipe, out, settings, saved, saved, missing)
 
     from inr_factory.generation.execution.shard_plan import make_shard_plan
-    from inr_factory.generation.execution.worker import check_source
+    from inr_factory.generation.execution.source_check import check_given_source, check_source
     from inr_factory.generation.sources.registry import open_source
 
-    source = source or open_source(recipe.source, settings.data_root)
+    if source is not None:
+        check_given_source(source)
+    else:
+        source = open_source(recipe.source, settings.data_root)
     shards = make_shard_plan(recipe, source)
     if saved is None:
         manifest = describe_set(recipe, source, shards)
@@ -139,7 +142,7 @@ def load_saved_manifest(recipe: Recipe, out: Location) -> Manifest | None:
 
 def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan") -> Manifest:
     """The manifest of a set that has no shard yet."""
-    from inr_factory.generation.execution.worker import set_fingerprint
+    from inr_factory.generation.execution.source_check import set_fingerprint
 
     return Manifest(
         name=recipe.name,

@@ -48,7 +48,7 @@ class FitSettings:
         if backend == "ray" and str(device).startswith("cuda:"):
             raise UsageError(f"--device {device} names one GPU, which needs --backend local; got --backend ray")
         if workers is not None and (not isinstance(workers, int) or workers < 1):
-            raise UsageError(f"--workers must be at least 1, got {workers}")
+            raise UsageError(f"--workers must be at least 1, got {workers!r}")
         root = None if data_root is None else parse_location(data_root)
         return cls(root, backend, workers, address, str(device), _parse_part(shard))  # type: ignore[arg-type]
 

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from inr_factory.errors import IntegrityError
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
+from inr_factory.generation.execution.source_check import check_signal, check_source, set_fingerprint
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
@@ -101,22 +101,11 @@ def read_signals(
     for index in indices:
         object_id = source.items[index].object_id
         try:
-            signals.append((index, source.signal(index, view)))
-            keys.append(ViewKey(object_id, view))
+            signal = source.signal(index, view)
         except SignalError as error:
             failed.append(Quarantined(object_id=object_id, view=view, reason=str(error)))
+            continue
+        check_signal(signal, source, object_id)
+        signals.append((index, signal))
+        keys.append(ViewKey(object_id, view))
     return signals, keys, failed
-
-
-def set_fingerprint(recipe: Recipe, source_fingerprint: str) -> str:
-    """The fingerprint of recipe and source that a set's shards carry."""
-    return f"{recipe.fingerprint}-{source_fingerprint}"
-
-
-def check_source(source: Source, fingerprint: str, out: Location) -> None:
-    """Raise IntegrityError unless the source is the one that the set in `out` was begun with."""
-    if source.fingerprint != fingerprint:
-        raise IntegrityError(
-            f"{out} was begun with other {source.name} data (fingerprint {fingerprint}, now {source.fingerprint}); "
-            "put the same data back, or fit into another --out"
-        )

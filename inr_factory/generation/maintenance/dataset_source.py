@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from inr_factory.errors import FactoryError
-from inr_factory.generation.execution.worker import check_source
+from inr_factory.generation.execution.source_check import check_source
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.execution.worker import check_source
+from inr_factory.generation.execution.source_check import check_source
 from inr_factory.generation.maintenance.integrity_check import Fault, check_manifest, check_remote, check_shards
 from inr_factory.generation.maintenance.render_check import RenderReport, render_shards
 from inr_factory.generation.recipe import check_recipe
