@@ -53,7 +53,7 @@ def on_cpu(kernel, monkeypatch):
 
 
 # spec, signal: grey and RGB images, clouds; one to three hidden layers; widths that fill their padding and that do not;
-# all tile sizes, whole and broken; as many coordinates and values as there may be.
+# all tile sizes, complete and partial; as many coordinates and values as there may be.
 CASES = [
     (SirenSpec(2, 1, hidden_dim=8, output_bias=0.5), smooth(pixel_grid(9, 7))),
     (SirenSpec(2, 1, hidden_dim=32, output_bias=0.5), smooth(pixel_grid(8, 8))),
@@ -73,8 +73,8 @@ def end_of(engine, spec, signal, **settings):
     return fitted.inrs.flatten()[0], float(fitted.psnr[0]), int(fitted.steps[0])
 
 
-def relative(ours, other):
-    return float((ours - other).norm() / other.norm())
+def relative(fused, other):
+    return float((fused - other).norm() / other.norm())
 
 
 @has_triton
@@ -130,9 +130,9 @@ def test_batches_take_the_points_that_the_reference_takes(batch_points, on_cpu):
     spec, signal = CASES[0]
     reference, _, _ = end_of("reference", spec, signal, steps=20, batch_points=batch_points)
     fused, _, _ = end_of("fused", spec, signal, steps=20, batch_points=batch_points)
-    whole, _, _ = end_of("fused", spec, signal, steps=20)
+    complete, _, _ = end_of("fused", spec, signal, steps=20)
     assert relative(fused, reference) < 1e-4
-    assert torch.equal(fused, whole) == (batch_points >= 63)
+    assert torch.equal(fused, complete) == (batch_points >= 63)
 
 
 @has_triton
@@ -197,7 +197,7 @@ def test_an_inr_is_bit_identical_alone_together_in_any_order_and_chunk(
 @has_triton
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, in the interpreter
 @pytest.mark.parametrize(("spoil", "batch_points"), [(float("nan"), None), (float("inf"), None), (1e30, 10)])
-def test_a_fit_that_diverges_ends_at_once_and_touches_nobody(spoil, batch_points, on_cpu):
+def test_a_fit_that_diverges_ends_at_once_and_changes_no_other(spoil, batch_points, on_cpu):
     signals = [smooth(pixel_grid(5, 5), shift=number) for number in range(3)]
     keys = [ViewKey(f"object {number}", 0) for number in range(3)]
     config = FitConfig(
@@ -222,14 +222,14 @@ def test_a_fit_that_diverges_ends_at_once_and_touches_nobody(spoil, batch_points
 
 @has_triton
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_learning_rate_that_diverges_is_told_as_it_is(on_cpu):
+def test_a_learning_rate_that_diverges_is_the_reason_of_the_failure(on_cpu):
     config = FitConfig(engine="fused", learning_rate=1e30, steps=20, attempts=1)
     fitted = fit_views(SINE, [ViewKey("a", 0)], [smooth(pixel_grid(5, 5))], config, run_seed=0)
     assert "diverged in its only attempt" in fitted.failures[0].reason
 
 
 @has_triton
-def test_a_fit_below_the_floor_is_tried_again_from_the_start_of_its_next_attempt(on_cpu):
+def test_a_fit_below_the_floor_is_repeated_from_the_initial_values_of_its_next_attempt(on_cpu):
     signals = [smooth(pixel_grid(5, 5), shift=number) for number in range(4)]
     keys = [ViewKey(f"object {number}", 0) for number in range(4)]
     config = FitConfig(engine="fused", learning_rate=3e-3, steps=5, target_psnr=None, floor_psnr=-99)
@@ -306,13 +306,13 @@ COMPILED = [
 @pytest.mark.parametrize(
     ("spec", "batches"), [*((spec, False) for spec in COMPILED), (COMPILED[1], True), (COMPILED[-1], True)], ids=str
 )
-def test_the_kernel_compiles_for_an_h100_within_what_its_layout_says(spec, batches, tmp_path, monkeypatch):
+def test_the_kernel_compiles_for_an_h100_within_the_limits_of_its_layout(spec, batches, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     compiled = ahead_of_time(spec, batches=batches)
     (tmp_path / "cubin").write_bytes(compiled.asm["cubin"])
     tool = Path(importlib.util.find_spec("triton").origin).parent / "backends/nvidia/bin/cuobjdump"
-    told = subprocess.run([tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True)
-    registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", told.stdout).groups())
+    usage = subprocess.run([tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True)
+    registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout).groups())
     print(f"{spec}: {registers} registers, {stack} bytes of stack, {compiled.metadata.shared} of shared memory")
     layout = fused_cuda.layout_of(spec)
     assert registers <= layout.registers

@@ -112,18 +112,18 @@ def _text_tables(elements: list[Element], body: bytes) -> dict[str, dict[str, Pr
         columns: list[list[float]] = [[] for _ in element.properties]
         lengths: list[list[int]] = [[] for _ in element.properties]
         for number, row in enumerate(rows):
-            words, at = row.split(), 0
+            words, position = row.split(), 0
             try:
                 for column, sizes, prop in zip(columns, lengths, element.properties, strict=True):
                     size = 1
                     if prop.length is not None:
-                        size = int(words[at])
-                        at += 1
+                        size = int(words[position])
+                        position += 1
                         sizes.append(size)
-                    if size < 0 or at + size > len(words):
+                    if size < 0 or position + size > len(words):
                         raise ValueError
-                    column.extend(map(float, words[at : at + size]))
-                    at += size
+                    column.extend(map(float, words[position : position + size]))
+                    position += size
             except (ValueError, IndexError):
                 raise SignalError(f"{element.name} {number} is {row.strip()[:40]!r}, not as its header says") from None
         tables[element.name] = {
@@ -134,17 +134,17 @@ def _text_tables(elements: list[Element], body: bytes) -> dict[str, dict[str, Pr
 
 
 def _binary_tables(elements: list[Element], body: bytes, order: str) -> dict[str, dict[str, PropertyValues]]:
-    tables, at = dict[str, dict[str, PropertyValues]](), 0
+    tables, offset = dict[str, dict[str, PropertyValues]](), 0
     for element in elements:
-        table, at = _even_rows(element, body, at, order) or _uneven_rows(element, body, at, order)
+        table, offset = _even_rows(element, body, offset, order) or _uneven_rows(element, body, offset, order)
         tables[element.name] = table
     return tables
 
 
-def _even_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict[str, PropertyValues], int] | None:
+def _even_rows(element: Element, body: bytes, offset: int, order: str) -> tuple[dict[str, PropertyValues], int] | None:
     """Rows that are all of one size, where every list is as long as that of the first row; None where they are not."""
     fields: list[tuple[Any, ...]] = []
-    first = at
+    first = offset
     for number, prop in enumerate(element.properties):
         size = 1
         if prop.length is not None:
@@ -160,11 +160,11 @@ def _even_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict
         fields.append((f"{number}", kind, (size,)))
         first += size * kind.itemsize
     rows = np.dtype(fields)
-    if element.count * rows.itemsize > len(body) - at:
+    if element.count * rows.itemsize > len(body) - offset:
         return None
     if rows.itemsize == 0 or element.count == 0:
-        return _no_rows(element), at
-    table = np.frombuffer(body, rows, element.count, at)
+        return _no_rows(element), offset
+    table = np.frombuffer(body, rows, element.count, offset)
     columns: dict[str, PropertyValues] = {}
     for number, prop in enumerate(element.properties):
         values = table[f"{number}"]
@@ -175,7 +175,7 @@ def _even_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict
             if (sizes != values.shape[1]).any():
                 return None
             columns[prop.name] = (sizes, values.reshape(-1))
-    return columns, at + element.count * rows.itemsize
+    return columns, offset + element.count * rows.itemsize
 
 
 def _no_rows(element: Element) -> dict[str, PropertyValues]:
@@ -183,7 +183,7 @@ def _no_rows(element: Element) -> dict[str, PropertyValues]:
     return {prop.name: (no_sizes, none) if prop.length else none for prop in element.properties}
 
 
-def _uneven_rows(element: Element, body: bytes, at: int, order: str) -> tuple[dict[str, PropertyValues], int]:
+def _uneven_rows(element: Element, body: bytes, offset: int, order: str) -> tuple[dict[str, PropertyValues], int]:
     """Rows read one by one, for lists of different lengths."""
     values: list[list[NDArray[Any]]] = [[] for _ in element.properties]
     for row in range(element.count):
@@ -192,20 +192,20 @@ def _uneven_rows(element: Element, body: bytes, at: int, order: str) -> tuple[di
             try:
                 if prop.length is not None:
                     length = np.dtype(order + prop.length)
-                    size = int(np.frombuffer(body, length, 1, at)[0])
-                    at += length.itemsize
+                    size = int(np.frombuffer(body, length, 1, offset)[0])
+                    offset += length.itemsize
                 kind = np.dtype(order + prop.dtype)
-                if size < 0 or at + size * kind.itemsize > len(body):
+                if size < 0 or offset + size * kind.itemsize > len(body):
                     raise ValueError
-                column.append(np.frombuffer(body, kind, size, at))
-                at += size * kind.itemsize
+                column.append(np.frombuffer(body, kind, size, offset))
+                offset += size * kind.itemsize
             except ValueError:
                 raise SignalError(f"it breaks off in {element.name} {row} of {element.count}") from None
     table: dict[str, PropertyValues] = {}
     for column, prop in zip(values, element.properties, strict=True):
         joined = np.concatenate(column) if column else np.empty(0)
         table[prop.name] = (np.array([len(part) for part in column], np.int64), joined) if prop.length else joined
-    return table, at
+    return table, offset
 
 
 def ply_content(mesh: Mesh) -> bytes:

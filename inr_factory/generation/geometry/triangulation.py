@@ -87,12 +87,12 @@ def _ears(vertices: Floats, polygon: Indices) -> Indices:
     start = 0
     while len(left) > 3:
         for step in range(len(left)):
-            at = (start + step) % len(left)
-            ear = left[at - 1], left[at], left[(at + 1) % len(left)]
+            tip = (start + step) % len(left)
+            ear = left[tip - 1], left[tip], left[(tip + 1) % len(left)]
             if _is_ear(flat, ear, left):
                 cut.append(ear)
-                del left[at]
-                start = max(0, at - 1)
+                del left[tip]
+                start = max(0, tip - 1)
                 break
         else:
             break

@@ -158,7 +158,7 @@ def test_objects_may_have_points_of_their_own(quick):
     assert fitted.psnr.min() > 20
 
 
-def test_a_fit_below_the_floor_is_tried_again_from_other_starts_then_given_up(quick):
+def test_a_fit_below_the_floor_is_repeated_from_other_initial_values_and_then_fails(quick):
     noise = torch.rand(400, 1, generator=torch.Generator().manual_seed(0))
     signals = [*waves(2, side=20), Signal(pixel_grid(20, 20), noise)]
     config = quick.model_copy(update={"floor_psnr": 20.0})
@@ -204,7 +204,7 @@ def test_a_fit_that_diverges_is_given_up_and_its_neighbours_stay_as_they_are(spo
     assert torch.equal(fitted.inrs.flatten(), healthy.inrs.flatten()[[0, 2, 3]])
 
 
-def test_a_learning_rate_that_diverges_is_told_as_it_is(quick):
+def test_a_learning_rate_that_diverges_is_the_reason_of_the_failure(quick):
     config = quick.model_copy(update={"learning_rate": 1e30, "attempts": 1})
     fitted = fit_views(SPEC, keys(2), waves(2), config, run_seed=0)
     assert len(fitted.failures) == 2
@@ -253,7 +253,7 @@ def cloud(field, count=120, seed=0):
     return Signal(coords, targets, field=field)
 
 
-def test_points_taken_in_turn_are_all_taken_once_around_and_hang_on_the_seed_alone():
+def test_steps_use_every_point_once_per_epoch_in_an_order_that_depends_on_the_seed_only():
     signal = cloud("sdf")
     mixed = shuffle_points(signal, 5)
     assert sorted(mixed.targets.flatten().tolist()) == sorted(signal.targets.flatten().tolist())
@@ -311,12 +311,12 @@ def test_a_target_may_be_an_error_in_the_unit_of_the_distances(engine):
 
 
 def test_the_engine_that_fits_nothing_gives_the_start_values():
-    told = []
+    tallies = []
     config = QUICK.model_copy(update={"engine": "none"})
 
-    fitted = fit_views(SPEC, keys(3), waves(3), config, run_seed=5, on_progress=told.append)
+    fitted = fit_views(SPEC, keys(3), waves(3), config, run_seed=5, on_progress=tallies.append)
 
     assert fitted.keys == tuple(keys(3))
     assert torch.equal(fitted.inrs.flatten(), initialize(SPEC, [key.seed(5) for key in keys(3)]).flatten())
     assert fitted.steps.tolist() == [0, 0, 0]
-    assert told == [Tally(3, 3)]
+    assert tallies == [Tally(3, 3)]

@@ -1,4 +1,4 @@
-"""Fused engine: the reference's results, from compiled code, whatever is fitted beside an INR."""
+"""Fused engine: the reference's results, from compiled code, whatever is fitted with an INR."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -51,8 +51,8 @@ def weights_of(engine, spec, signal, **settings):
     return fitted.inrs.flatten()[0], float(fitted.psnr[0])
 
 
-def relative(ours, other):
-    return float((ours - other).norm() / other.norm())
+def relative(fused, other):
+    return float((fused - other).norm() / other.norm())
 
 
 @built
@@ -97,14 +97,14 @@ def test_batches_take_the_points_that_the_reference_takes(batch_points):
     spec, signal = CASES[0]
     reference, _ = weights_of("reference", spec, signal, steps=20, batch_points=batch_points)
     fused, _ = weights_of("fused", spec, signal, steps=20, batch_points=batch_points)
-    whole, _ = weights_of("fused", spec, signal, steps=20)
+    complete, _ = weights_of("fused", spec, signal, steps=20)
     assert relative(fused, reference) < 1e-4
-    assert torch.equal(fused, whole) == (batch_points >= 63)
+    assert torch.equal(fused, complete) == (batch_points >= 63)
 
 
 @built
 @pytest.mark.parametrize("target_psnr", [14.0, 18.0, 24.0])
-def test_batches_stop_once_around_where_the_reference_stops(target_psnr):
+def test_batches_stop_after_an_epoch_where_the_reference_stops(target_psnr):
     spec, signal = CASES[0]
     ends = {}
     for engine in ("reference", "fused"):
@@ -170,7 +170,7 @@ def test_a_grid_is_fitted_as_its_points_are():
     assert relative(as_grid, as_points) < 1e-5
 
 
-def test_a_grid_is_seen_only_where_there_is_one():
+def test_only_product_grids_are_recognised():
     assert grid_shape(pixel_grid(5, 8)) == (5, 8)
     assert grid_shape(pixel_grid(1, 8)) == grid_shape(pixel_grid(8, 1)) == (0, 0)
     assert grid_shape(pixel_grid(5, 8)[:-1]) == (0, 0)
@@ -242,7 +242,7 @@ def test_a_fit_stops_before_the_first_update_that_it_does_not_need():
 
 @built
 @pytest.mark.parametrize("spoil", [float("nan"), float("inf"), 1e30])
-def test_a_fit_that_diverges_ends_at_once_and_touches_nobody(spoil):
+def test_a_fit_that_diverges_ends_at_once_and_changes_no_other(spoil):
     signals = [smooth(pixel_grid(6, 6), shift=number) for number in range(3)]
     keys = [ViewKey(f"object {number}", 0) for number in range(3)]
     config = FitConfig(engine="fused", learning_rate=3e-3, steps=50, floor_psnr=-99, attempts=2)
@@ -287,18 +287,18 @@ def test_range_reduction_loses_nothing(name):
     fraction = (np.arange(-255, 256, 2, dtype=np.float32) / 512)[
         None
     ]  # never a half, where rounding could go both ways
-    whole = np.array([0, 1, -1, 2, 7, -10, 999, -1000, 4096, 10_000, -10_001], dtype=np.float32)[:, None]
-    z = whole + fraction
-    assert np.array_equal(z.astype(np.float64), whole.astype(np.float64) + fraction.astype(np.float64))
+    integers = np.array([0, 1, -1, 2, 7, -10, 999, -1000, 4096, 10_000, -10_001], dtype=np.float32)[:, None]
+    z = integers + fraction
+    assert np.array_equal(z.astype(np.float64), integers.astype(np.float64) + fraction.astype(np.float64))
 
     sine, cosine = (part.reshape(z.shape) for part in sincospi(z.reshape(-1), name))
 
-    sign = np.where(whole % 2 == 0, 1, -1)
+    sign = np.where(integers % 2 == 0, 1, -1)
     assert np.array_equal(sine * sign, np.broadcast_to(sine[0], z.shape))
     assert np.array_equal(cosine * sign, np.broadcast_to(cosine[0], z.shape))
-    at_whole = sincospi(np.resize(whole.reshape(-1), 16), name)
-    assert (at_whole[0] == 0).all()
-    assert (abs(at_whole[1]) == 1).all()
+    at_integers = sincospi(np.resize(integers.reshape(-1), 16), name)
+    assert (at_integers[0] == 0).all()
+    assert (abs(at_integers[1]) == 1).all()
 
 
 @built
@@ -340,7 +340,7 @@ def test_what_the_fused_engine_cannot_fit_is_refused_or_left_to_the_reference(sp
     assert engine_name(FitConfig(), device, spec) == "reference"
 
 
-def test_falling_back_is_told_once(caplog, monkeypatch):
+def test_the_fallback_is_logged_once(caplog, monkeypatch):
     engines._log_slow_engine.cache_clear()
     monkeypatch.setattr(fused_cpu, "obstacle", lambda spec: "there is no compiler")
     with caplog.at_level(logging.WARNING):
@@ -354,7 +354,7 @@ def test_falling_back_is_told_once(caplog, monkeypatch):
 
 @pytest.fixture
 def fresh_library():
-    """The library is looked for anew in the test, and after it."""
+    """The library is loaded again in the test and after it."""
     fused_cpu._library.cache_clear()
     yield
     fused_cpu._library.cache_clear()

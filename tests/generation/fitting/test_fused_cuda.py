@@ -58,7 +58,7 @@ def test_auto_takes_the_fused_engine_on_a_gpu_that_has_what_it_needs(gpu):
     ],
     ids=str,
 )
-def test_what_a_machine_lacks_is_told_and_left_to_the_reference(lacks, reason, gpu, caplog):
+def test_a_machine_that_lacks_something_logs_it_and_falls_back_to_the_reference(lacks, reason, gpu, caplog):
     gpu(**lacks)
     engines._log_slow_engine.cache_clear()
     assert engine_name(FitConfig(), "cuda", SINE) == engine_name(FitConfig(), "cuda", SINE) == "reference"
@@ -69,7 +69,7 @@ def test_what_a_machine_lacks_is_told_and_left_to_the_reference(lacks, reason, g
 
 
 @pytest.mark.parametrize(("spec", "reason"), UNSUPPORTED, ids=lambda part: str(part))
-def test_what_the_kernel_cannot_hold_is_refused_or_left_to_the_reference(spec, reason, gpu):
+def test_specs_beyond_the_kernel_are_refused_or_fall_back_to_the_reference(spec, reason, gpu):
     gpu()
     with pytest.raises(UsageError, match=reason):
         engine_name(FitConfig(engine="fused"), "cuda", spec)

@@ -23,7 +23,7 @@ def test_sprint_warms_up_and_falls_and_adam_stays():
     assert adam_settings(FitConfig(steps=7)).rates.tolist() == [5e-4] * 7
 
 
-def test_sprint_has_its_own_pace_unless_told_otherwise():
+def test_sprint_has_its_own_default_steps_and_rate():
     assert (FitConfig(optimizer="sprint").steps, FitConfig(optimizer="sprint").learning_rate) == (80, 8e-3)
     assert FitConfig(optimizer="sprint", steps=60).steps == 60
     assert (FitConfig().steps, FitConfig().learning_rate) == (1000, 5e-4)

@@ -40,13 +40,13 @@ def fit(spec, count=2, **settings):
 )
 def test_engines_agree_under_a_scope(spec):
     stds = tuple(0.05 + 0.1 * layer for layer in range(spec.num_hidden + 1))
-    ours, theirs = (
+    fused, reference = (
         fit(spec, engine=engine, scope=0.05, scope_std=stds).inrs.flatten() for engine in ("fused", "reference")
     )
     plain = fit(spec, engine="fused").inrs.flatten()
 
-    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
-    assert float((ours - plain).abs().max()) > 0.02
+    torch.testing.assert_close(fused, reference, atol=2e-3, rtol=0)
+    assert float((fused - plain).abs().max()) > 0.02
 
 
 @pytest.mark.parametrize("engine", [pytest.param("fused", marks=needs_library), "reference"])

@@ -37,7 +37,7 @@ def signal(field, clamp=0.1):
 
 
 @pytest.mark.parametrize(("field", "sign"), [("sdf", 1.0), ("occupancy", -1.0)])
-def test_a_perfect_inr_is_found_perfect_and_a_larger_one_is_not(field, sign):
+def test_a_perfect_inr_measures_as_perfect_and_a_larger_one_does_not(field, sign):
     quality = measure_quality(octahedra([SIZE, SIZE + 0.1], sign), [signal(field)] * 2)
 
     assert quality["iou"][0] == 1

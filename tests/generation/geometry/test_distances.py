@@ -62,11 +62,11 @@ def test_shapes_a_known_way_apart(name):
 def test_they_agree_with_the_nearest_of_many_points(name):
     one, other, _, _ = PAIRS[name]
 
-    there, back = mean_distances(one, other, COUNT, rng())
+    forth, back = mean_distances(one, other, COUNT, rng())
 
     dense = [draw_on_surface(mesh, 200_000, rng(1)) for mesh in (one, other)]
     sparse = [points[:COUNT] for points in dense]
-    assert there == pytest.approx(cKDTree(dense[1]).query(sparse[0])[0].mean(), abs=3e-3)
+    assert forth == pytest.approx(cKDTree(dense[1]).query(sparse[0])[0].mean(), abs=3e-3)
     assert back == pytest.approx(cKDTree(dense[0]).query(sparse[1])[0].mean(), abs=3e-3)
 
 
@@ -75,30 +75,30 @@ def test_they_agree_with_trimesh():
 
     one, other = torus(0.2), box(0.3, 0.1, 0)
 
-    there, _ = mean_distances(one, other, 2000, rng())
+    forth, _ = mean_distances(one, other, 2000, rng())
 
     points = draw_on_surface(one, 2000, rng())
     _, expected, _ = trimesh.proximity.closest_point_naive(trimesh.Trimesh(other.vertices, other.faces), points)
-    assert there == pytest.approx(expected.mean(), rel=1e-9)
+    assert forth == pytest.approx(expected.mean(), rel=1e-9)
 
 
-def test_a_part_is_near_to_the_whole_but_the_whole_not_to_the_part():
-    whole = box(0, 0, 0)
-    part = Mesh(whole.vertices, whole.faces[:2])
+def test_a_part_is_near_to_the_shape_but_the_shape_is_not_near_to_the_part():
+    complete = box(0, 0, 0)
+    part = Mesh(complete.vertices, complete.faces[:2])
 
-    there, back = mean_distances(part, whole, COUNT, rng())
+    forth, back = mean_distances(part, complete, COUNT, rng())
 
-    assert there == pytest.approx(0, abs=1e-9)
+    assert forth == pytest.approx(0, abs=1e-9)
     assert back > 0.2
 
 
-def test_clouds_are_asked_at_their_own_points():
+def test_distances_of_clouds_are_taken_at_their_points():
     cloud = sphere(0.6).vertices
 
-    there, back = mean_distances(sphere(0.5), cloud, COUNT, rng())
+    forth, back = mean_distances(sphere(0.5), cloud, COUNT, rng())
 
     assert back == pytest.approx(0.1, abs=1e-3)
-    assert there == pytest.approx(cKDTree(cloud).query(draw_on_surface(sphere(0.5), COUNT, rng()))[0].mean(), rel=0.02)
+    assert forth == pytest.approx(cKDTree(cloud).query(draw_on_surface(sphere(0.5), COUNT, rng()))[0].mean(), rel=0.02)
     assert mean_distances(cloud, cloud, 10, rng()) == (0, 0)
 
 
@@ -110,7 +110,7 @@ def test_what_has_no_surface_is_at_no_distance():
 
 
 def test_triangles_without_area_are_passed_over():
-    whole = box(0, 0, 0)
-    more = Mesh(np.concatenate([whole.vertices, [[5.0, 5, 5]]]), np.concatenate([whole.faces, [[8, 8, 8]]]))
+    complete = box(0, 0, 0)
+    more = Mesh(np.concatenate([complete.vertices, [[5.0, 5, 5]]]), np.concatenate([complete.faces, [[8, 8, 8]]]))
 
-    assert mean_distances(sphere(0.5), more, 100, rng()) == mean_distances(sphere(0.5), whole, 100, rng())
+    assert mean_distances(sphere(0.5), more, 100, rng()) == mean_distances(sphere(0.5), complete, 100, rng())

@@ -226,11 +226,11 @@ def test_too_many_triangles_are_refused():
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["plain.off", "plain.obj", "ascii.ply", "mixed little.ply", "binary.stl", "text.STL", "box.glb"])  # fmt: skip
 def test_damage_anywhere_raises_nothing_but_signal_errors(name):
-    whole = np.frombuffer(BOXES[name], np.uint8)
+    intact = np.frombuffer(BOXES[name], np.uint8)
     draw = np.random.default_rng(2)
     reasons = []
     for trial in range(150):
-        bad = whole[: draw.integers(1, len(whole))].copy() if trial % 2 else whole.copy()
+        bad = intact[: draw.integers(1, len(intact))].copy() if trial % 2 else intact.copy()
         places = draw.integers(0, len(bad), 3)
         bad[places] = draw.integers(0, 256, 3)
         try:

@@ -30,5 +30,5 @@ def test_each_object_is_another_and_always_the_same(kind):
     assert one.vertices.shape != other.vertices.shape or not np.allclose(one.vertices, other.vertices)
 
 
-def test_there_are_at_least_ten_kinds():
+def test_primitives_have_at_least_ten_kinds():
     assert len(KINDS) >= 10

@@ -154,8 +154,8 @@ def test_a_point_is_a_ball_that_hides_what_is_behind_it():
 
     assert covered(ball).sum() == pytest.approx(np.pi * (0.6 / 1.5 * SIDE / 2) ** 2, rel=0.15)
     assert np.array_equal(shade_points(np.concatenate([far, near]), ALONG_Y, SIDE, reach=1.5, radius=0.6), ball)
-    beside = np.concatenate([far + np.array([0.2, 0, 0]), near])
-    assert covered(shade_points(beside, ALONG_Y, SIDE, reach=1.5, radius=0.6)).sum() > covered(ball).sum()
+    side_by_side = np.concatenate([far + np.array([0.2, 0, 0]), near])
+    assert covered(shade_points(side_by_side, ALONG_Y, SIDE, reach=1.5, radius=0.6)).sum() > covered(ball).sum()
     monochrome = shade_points(near, ALONG_Y, SIDE, reach=1.5, radius=0.6, light=(-1, 0, 0.2))[..., 0]
     assert monochrome[SIDE // 2, SIDE // 2 - 6] > monochrome[SIDE // 2, SIDE // 2 + 5]
 

@@ -28,7 +28,7 @@ def octahedron(sign=1.0, level=0.0):
 
 
 @pytest.mark.parametrize(("field", "inr"), [("sdf", octahedron()), ("occupancy", octahedron(-1.0))])
-def test_the_surface_is_where_the_field_says_and_faces_outward(field, inr):
+def test_the_surface_is_the_level_of_the_field_and_faces_outward(field, inr):
     vertices, faces = extract_surface(inr, 41, field=field)
 
     assert vertices.dtype == torch.float32

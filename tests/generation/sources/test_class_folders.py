@@ -1,4 +1,4 @@
-"""Class folders: each usual layout is told from the others, and what is none says so."""
+"""Class folders: every usual layout is recognised, and other layouts are refused."""
 
 import pytest
 

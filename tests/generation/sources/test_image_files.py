@@ -247,13 +247,13 @@ def test_a_broken_file_is_a_signal_error_with_a_short_reason(content, reason, tm
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_damage_anywhere_raises_nothing_but_signal_errors(kind, tmp_path):
-    whole = np.frombuffer(encoded(kind), np.uint8)
+    intact = np.frombuffer(encoded(kind), np.uint8)
     path = put(tmp_path / "a" / "x.png", b"")
     source = folder(tmp_path)
     draw = np.random.default_rng(2)
     failed = 0
     for trial in range(200):
-        bad = whole[: draw.integers(1, len(whole))].copy() if trial % 2 else whole.copy()
+        bad = intact[: draw.integers(1, len(intact))].copy() if trial % 2 else intact.copy()
         bad[draw.integers(0, min(len(bad), 200), 3)] = draw.integers(0, 256, 3)
         path.write_bytes(bad.tobytes())
         try:
@@ -292,7 +292,7 @@ def test_pixels_are_counted_in_the_header_before_anything_is_decoded(side, setti
 
     with pytest.raises(SignalError, match=reason):
         only(path, **settings)
-    assert limit == Image.MAX_IMAGE_PIXELS, "Pillow's limit belongs to the whole process"
+    assert limit == Image.MAX_IMAGE_PIXELS, "Pillow's limit belongs to the process"
 
 
 def test_too_many_points_are_refused_with_what_to_do(tmp_path):

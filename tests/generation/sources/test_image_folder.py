@@ -141,7 +141,7 @@ def test_two_names_that_would_be_written_alike_are_refused(tmp_path):
         folder(tmp_path)
 
 
-def test_a_folders_fingerprint_follows_names_and_sizes_and_not_settings_or_place(tmp_path):
+def test_a_fingerprint_depends_on_names_and_sizes_and_not_on_settings_or_location(tmp_path):
     here = folder(tree(tmp_path / "here", "cat/1.png", "dog/1.png"))
     there = folder(tree(tmp_path / "there", "dog/1.png", "cat/1.png"), size=8, mode="grey")
     renamed = folder(tree(tmp_path / "renamed", "cat/1.png", "dog/2.png"))

@@ -33,28 +33,28 @@ def test_an_entry_comes_back_bit_by_bit(cache):
     assert facts == FACTS
 
 
-def test_what_is_not_there_is_none(cache, tmp_path):
+def test_a_missing_entry_is_none(cache, tmp_path):
     assert cache.load(cache_key(b"other content", {"points": 4})) is None
     assert cache.load(cache_key(b"content", {"points": 5})) is None
     assert SampleCache(tmp_path / "elsewhere").load(KEY) is None
     assert SampleCache(None).load(KEY) is None
 
 
-def test_an_entry_that_was_cut_or_edited_anywhere_is_not_believed(cache):
+def test_an_entry_that_was_cut_or_edited_anywhere_is_ignored(cache):
     path = entry(cache)
-    whole = path.read_bytes()
+    intact = path.read_bytes()
 
-    for size in range(0, len(whole), 7):
-        path.write_bytes(whole[:size])
+    for size in range(0, len(intact), 7):
+        path.write_bytes(intact[:size])
         assert cache.load(KEY) is None, size
-    for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for place in range(len(intact)):
+        path.write_bytes(intact[:place] + bytes([intact[place] ^ 1]) + intact[place + 1 :])
         assert cache.load(KEY) is None, place
-    path.write_bytes(whole)
+    path.write_bytes(intact)
     assert cache.load(KEY) is not None
 
 
-def test_an_entry_under_another_name_is_not_believed(cache):
+def test_an_entry_under_another_name_is_ignored(cache):
     other = cache_key(b"other", {})
     path = cache.folder / "shapes" / other[:2] / f"{other}.samples"
     path.parent.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_reason_to_fail(tmp_path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_the_cache_lies_where_the_variable_says_else_in_the_data_root(tmp_path, monkeypatch):
+def test_the_variable_names_the_cache_folder_else_it_is_in_the_data_root(tmp_path, monkeypatch):
     monkeypatch.delenv("INR_FACTORY_CACHE", raising=False)
     assert SampleCache.near(tmp_path).folder == tmp_path / ".inr_factory_cache"
     assert SampleCache.near(tmp_path / "nowhere").folder is None, "nothing is made where no data are"
@@ -86,12 +86,12 @@ def test_the_cache_lies_where_the_variable_says_else_in_the_data_root(tmp_path, 
 def test_what_a_killed_writer_left_is_swept_and_nothing_else(cache, monkeypatch):
     path = entry(cache)
     left = path.with_name(f".{path.name}.{atomic_files._host()}-999999999.0123abcd.tmp")
-    ours = path.with_name(f".{path.name}.{atomic_files._host()}-{os.getpid()}.0123abcd.tmp")
-    for file in (left, ours):
+    running = path.with_name(f".{path.name}.{atomic_files._host()}-{os.getpid()}.0123abcd.tmp")
+    for file in (left, running):
         file.write_bytes(b"half")
 
     assert cache.sweep() == 1
     assert not left.exists()
-    assert ours.exists()
+    assert running.exists()
     assert cache.load(KEY) is not None
     assert SampleCache(None).sweep() == SampleCache(cache.folder / "nowhere").sweep() == 0

@@ -29,17 +29,17 @@ def test_a_file_that_vanished_or_is_too_large_is_a_signal_error(tmp_path):
 
 def count_computed(monkeypatch):
     computed = []
-    whole = shapes.mesh_samples
+    original = shapes.mesh_samples
 
     def counting(*arguments):
         computed.append(arguments)
-        return whole(*arguments)
+        return original(*arguments)
 
     monkeypatch.setattr(shapes, "mesh_samples", counting)
     return computed
 
 
-def test_ten_views_pay_once_and_processes_share(tmp_path, monkeypatch):
+def test_samples_of_ten_views_are_computed_once_and_shared_by_processes(tmp_path, monkeypatch):
     computed = count_computed(monkeypatch)
     source = source_of(tmp_path, box())
 
@@ -58,14 +58,14 @@ def test_a_cut_or_edited_entry_is_noticed_and_made_again(damage, tmp_path, cache
     source = source_of(tmp_path, box())
     before = source.signal(0)
     (entry,) = cache.rglob("*.samples")
-    whole = entry.read_bytes()
-    entry.write_bytes(damage(whole))
+    intact = entry.read_bytes()
+    entry.write_bytes(damage(intact))
 
     after = source.signal(0)
 
     assert len(computed) == 2
     assert same(before, after)
-    assert entry.read_bytes() == whole
+    assert entry.read_bytes() == intact
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_other_settings_and_other_content_are_computed(change, tmp_path, monkeyp
     assert len(computed) == 3
 
 
-def test_without_a_place_for_a_cache_all_works(tmp_path, monkeypatch):
+def test_collections_work_without_a_cache_folder(tmp_path, monkeypatch):
     (tmp_path / "in the way").write_text("")
     monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "in the way"))
     computed = count_computed(monkeypatch)
@@ -146,7 +146,7 @@ def test_modelnet_is_the_official_tree_and_says_how_to_get_it(collection, title,
         open_shapes(config, tmp_path)
 
 
-def test_a_fingerprint_follows_names_and_sizes_and_not_settings_or_place(tmp_path):
+def test_a_fingerprint_depends_on_names_and_sizes_and_not_on_settings_or_location(tmp_path):
     one, two = source_of(tmp_path / "one", box()), source_of(tmp_path / "two", box(), num_points=7)
     assert one.fingerprint == two.fingerprint
 

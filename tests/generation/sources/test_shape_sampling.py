@@ -60,7 +60,7 @@ def test_distances_are_those_of_the_solid(name, tmp_path):
 
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("name", ["sphere", "torus"])
-def test_signs_bear_with_holes_flips_and_doubles(name, inverted, tmp_path):
+def test_signs_tolerate_holes_flips_and_doubles(name, inverted, tmp_path):
     make, distance = SOLIDS[name]
     mesh = damaged(make())
     mesh = Mesh(mesh.vertices, np.ascontiguousarray(mesh.faces[:, ::-1])) if inverted else mesh
@@ -128,7 +128,7 @@ def test_vertices_that_no_face_has_do_not_count(tmp_path):
     assert source_of(tmp_path, stray).signal(0).facts["scale"] == pytest.approx(math.sqrt(0.75) / 0.9)
 
 
-def test_points_lie_in_the_shares_and_spreads_asked_for(tmp_path):
+def test_points_have_the_shares_and_spreads_of_the_recipe(tmp_path):
     source = source_of(tmp_path, sphere(), clamp=4, num_points=10_000, near=((0.5, 0.01), (0.2, 0.05)))
 
     away = source.signal(0).targets.abs()[:, 0]
@@ -151,7 +151,7 @@ def test_sampling_depends_on_the_objects_name_alone(tmp_path):
     assert not torch.equal(source.signal(1).coords, alone.coords)
 
 
-def test_views_are_sampled_anew_if_asked_and_are_measured_at_the_same_points(tmp_path):
+def test_views_resample_on_request_and_are_measured_at_the_same_points(tmp_path):
     source = source_of(tmp_path, box(), views_resample=True)
 
     one, again, other = source.signal(0, 0), source.signal(0, 0), source.signal(0, 1)
@@ -186,7 +186,7 @@ WITHOUT = {
 
 @pytest.mark.parametrize("field", ["sdf", "occupancy"])
 @pytest.mark.parametrize("name", WITHOUT)
-def test_a_shape_without_an_inside_says_so(name, field, tmp_path):
+def test_a_shape_without_an_inside_is_a_signal_error(name, field, tmp_path):
     mesh, reason = WITHOUT[name]
     source = source_of(tmp_path, mesh, field=field, num_points=4000, max_ambiguous=0.1)
 
@@ -204,7 +204,7 @@ def test_a_surface_without_an_inside_has_unsigned_distances(name, tmp_path):
     assert signal.targets[: len(signal.targets) // 2].mean() < 0.03
 
 
-def test_extremes_of_size_and_place_are_no_matter(tmp_path):
+def test_size_and_location_do_not_matter(tmp_path):
     for number, factor in enumerate((1e-12, 4.6e8, 1e100)):
         mesh = Mesh(box().vertices * factor, box().faces)
         signal = source_of(tmp_path / str(number), mesh).signal(0)
@@ -213,7 +213,7 @@ def test_extremes_of_size_and_place_are_no_matter(tmp_path):
 
 
 @needs_datasets
-def test_every_polygon_soup_gives_a_signal_or_a_sentence():
+def test_every_polygon_soup_gives_a_signal_or_a_reason():
     source = real("psb", num_points=4000)
     extreme = ("m0094", "m1784", "m1785")
     picked = [index for index, item in enumerate(source.items) if index % 6 == 0 or any(e in item.object_id for e in extreme)]  # fmt: skip

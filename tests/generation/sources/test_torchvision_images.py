@@ -111,7 +111,9 @@ def test_labels_that_do_not_fit_the_images_are_an_integrity_error(labels, reason
         ("cifar10", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
     ],
 )
-def test_a_set_that_is_neither_there_nor_to_be_had_says_what_to_put_where(collection, place, files, tmp_path, capsys):
+def test_a_set_that_is_missing_and_cannot_be_downloaded_names_the_files_and_their_folder(
+    collection, place, files, tmp_path, capsys
+):
     root = tmp_path / "data" / "sets"
 
     with pytest.raises(UsageError) as caught:
@@ -135,7 +137,7 @@ def archives(monkeypatch) -> dict[str, bytes]:
     return packed
 
 
-def test_packed_files_that_are_there_are_unpacked_without_a_network(archives, tmp_path):
+def test_existing_archives_are_unpacked_without_a_network(archives, tmp_path):
     raw = tmp_path / "FashionMNIST" / "raw"
     for name, content in archives.items():
         put(raw / name, content)
@@ -168,7 +170,7 @@ def test_a_download_fills_in_what_is_missing_and_replaces_nothing(archives, tmp_
 
 
 @pytest.mark.parametrize("failure", [TimeoutError("timed out"), KeyboardInterrupt(), None], ids=repr)
-def test_a_download_that_breaks_off_leaves_nothing_that_looks_whole(failure, archives, tmp_path, monkeypatch):
+def test_an_interrupted_download_leaves_nothing(failure, archives, tmp_path, monkeypatch):
     def download(url: str, path: Any, *_: Any) -> None:
         content = archives[Path(path).name]
         if "labels" in str(path):
