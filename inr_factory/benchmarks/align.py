@@ -12,9 +12,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 from inr_factory.benchmarks.fixtures import SPEC, fit_digits
-from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, one_thread, repeat
+from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, repeat
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.inr.threads import one_thread
 from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
 
@@ -30,7 +31,7 @@ def benchmark_align(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
     The distances say whether both find matches of the same worth: pairs of different objects, as MixUp has them.
     """
     with one_thread():
-        inrs = fit_digits(settings.batch_size, settings.say)
+        inrs = fit_digits(settings.batch_size, settings.on_step)
     size = len(inrs)
     partner = torch.randperm(size, generator=Generator().manual_seed(0))
     partners = inrs.select(partner)

@@ -33,7 +33,7 @@ LayerTensors = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 def benchmark_augment(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
     """Each transform of a batch on the CPU; the baseline is the gather of the batch from memory-mapped shards."""
     with scratch_folder(set_bytes(settings.rows)) as folder:
-        write_random_set(folder / "set", settings.rows, settings.say)
+        write_random_set(folder / "set", settings.rows, settings.on_step)
         dataset = INRDataset(folder / "set", check=False)
         table, _ = dataset.gather(np.arange(settings.rows))
         size = settings.batch_size

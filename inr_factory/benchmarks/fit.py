@@ -24,7 +24,6 @@ from inr_factory.benchmarks.harness import (
     Candidate,
     Measurement,
     measure,
-    one_thread,
     repeat,
 )
 from inr_factory.generation.fitting import fused_cpu
@@ -36,6 +35,7 @@ from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.inr.threads import one_thread
 from inr_factory.storage.manifest import ViewKey
 
 GREY = SirenSpec(2, 1, hidden_dim=32, num_hidden=2, output_bias=0.5)
@@ -110,7 +110,7 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
             Candidate("JAX, vmap and scan", repeat(lambda: scan(*arrays, STEPS).block_until_ready()), NUM_SLOTS * STEPS)
         )
     else:
-        settings.say("JAX is not installed here: measured without it")
+        settings.on_step("JAX is not installed here: measured without it")
     compiled = compiled_fit(spec)
     ways.append(
         Candidate(
@@ -118,7 +118,7 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
         )
     )
     if obstacle := fused_cpu.obstacle(spec):
-        settings.say(f"measured without the fused engine: {obstacle}")
+        settings.on_step(f"measured without the fused engine: {obstacle}")
     else:
         ways.append(engine("fused"))
     with one_thread(), torch.random.fork_rng(devices=[]):
@@ -142,12 +142,12 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
 
 def _runs(way: Candidate, settings: BenchmarkSettings) -> bool:
     """Whether it does; code is compiled here, before anything is measured."""
-    settings.say(f"trying {way.name}")
+    settings.on_step(f"trying {way.name}")
     try:
         next(iter(way.start()))
     except Exception as error:
         # A rival that cannot run here (torch.compile without a C++ compiler) is left out by name.
-        settings.say(f"measured without {way.name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        settings.on_step(f"measured without {way.name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
         return False
     return True
 

@@ -1,10 +1,9 @@
-"""Measure: the rates of several candidates, taken in turns, so that a noisy machine is unkind to all alike."""
+"""Harness: the rates of several candidates, interleaved, so that noise of the machine affects all alike."""
 
 import itertools
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -14,14 +13,15 @@ import torch
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.cpu import num_cores
+from inr_factory.inr.threads import one_thread
 
 ROUNDS = 9
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """What a benchmark is asked: rows of the set, INRs of a batch, seconds for each candidate, where progress goes,
-    and where images are, if not those that are built in.
+    """Rows of the set, INRs of a batch, seconds for each candidate, a callback for lines of progress, and the folder
+    of images, None for built-in ones.
 
     Raises UsageError for numbers that make no batch.
     """
@@ -29,7 +29,7 @@ class BenchmarkSettings:
     rows: int = 60_000
     batch_size: int = 512
     seconds: float = 2.0
-    say: Callable[[str], None] = print
+    on_step: Callable[[str], None] = lambda _: None
     data_root: Path | None = None
 
     def __post_init__(self) -> None:
@@ -43,10 +43,10 @@ class BenchmarkSettings:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to do the work: every step of the iterator that `start` gives handles so many `units`.
+    """One way to do the work: every step of the iterator that `start` returns handles `units` units.
 
-    It is started anew in every round and closed after it, so that its processes do not run in others' time.
-    The first `warm_up` steps of a round are not timed. `facts` are further numbers to be shown.
+    Each round starts it and closes it, so that its processes do not run in the time of others. The first `warm_up`
+    steps of a round are not timed. `facts` are further numbers to be shown.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Units per second, median of the rounds; `ratio` is the median of the rounds' rate over the baseline's rate
-    in the same round, ratio_low and ratio_high their quartiles."""
+    """Units per second, median of the rounds; `ratio` is the median over rounds of this rate divided by the baseline's,
+    ratio_low and ratio_high its quartiles."""
 
     name: str
     per_second: float
@@ -70,13 +70,13 @@ class Measurement:
 
     @property
     def cost(self) -> float:
-        """Time, in times of the baseline."""
+        """Time, as a multiple of the baseline's."""
         return 1 / self.ratio
 
 
 @dataclass(frozen=True)
 class BenchmarkTable:
-    """A table of one run; `setting` says with which INRs and batches, `unit` what is counted."""
+    """A table of one run; `setting` describes INRs and batches, `unit` is what is counted."""
 
     name: str
     baseline: str
@@ -86,7 +86,7 @@ class BenchmarkTable:
 
 
 def repeat(step: Callable[[], object]) -> Callable[[], Iterator[object]]:
-    """The start of a candidate whose steps are calls of a function."""
+    """The `start` of a candidate whose steps are calls of a function."""
     return lambda: (step() for _ in itertools.count())
 
 
@@ -95,19 +95,19 @@ def measure(candidates: Sequence[Candidate], settings: BenchmarkSettings) -> tup
     rates: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
     assert len(rates) == len(candidates), "two candidates have one name"
     expected = max(settings.seconds * len(candidates), ROUNDS)
-    settings.say(f"measuring {len(candidates)} candidates in {ROUNDS} rounds, at least {expected:.0f} s")
-    # What draws from torch's global generator, as published code does, leaves it as it was.
+    settings.on_step(f"measuring {len(candidates)} candidates in {ROUNDS} rounds, at least {expected:.0f} s")
+    # Published code draws from torch's global generator; it is restored.
     with one_thread(), torch.random.fork_rng(devices=[]):
         for number in range(ROUNDS):
             for candidate in candidates:
                 rates[candidate.name].append(_rate(candidate, settings.seconds / ROUNDS))
-            settings.say(f"round {number + 1} of {ROUNDS} done")
+            settings.on_step(f"round {number + 1} of {ROUNDS} done")
     baseline = rates[candidates[0].name]
-    return tuple(summarize(way.name, rates[way.name], baseline, way.facts) for way in candidates)
+    return tuple(summarize(each.name, rates[each.name], baseline, each.facts) for each in candidates)
 
 
 def _rate(candidate: Candidate, seconds: float) -> float:
-    """Units per second, over at least so many seconds and one step."""
+    """Units per second, over at least `seconds` and one step."""
     steps = iter(candidate.start())
     try:
         for _ in range(candidate.warm_up):
@@ -125,20 +125,9 @@ def _rate(candidate: Candidate, seconds: float) -> float:
 
 def summarize(name: str, rates: Sequence[float], baseline: Sequence[float], facts: Mapping[str, float]) -> Measurement:
     """Rates (R,) of a candidate, and those of the baseline in the same rounds, at least two."""
-    ratios = [ours / theirs for ours, theirs in zip(rates, baseline, strict=True)]
+    ratios = [rate / base for rate, base in zip(rates, baseline, strict=True)]
     low, middle, high = quantiles(ratios, n=4, method="inclusive")
     return Measurement(name, median(rates), middle, low, high, facts)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread, as numpy, h5py and scipy are; afterwards as it was."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def describe_machine() -> dict[str, str]:

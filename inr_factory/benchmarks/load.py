@@ -35,12 +35,12 @@ def benchmark_load(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
     num_files = min(MOST_FILES, settings.rows)
     need = set_bytes(settings.rows) + 4 * settings.rows * SPEC.num_parameters + num_files * FILE_BYTES
     with scratch_folder(need) as folder:
-        write_random_set(folder / "set", settings.rows, settings.say)
+        write_random_set(folder / "set", settings.rows, settings.on_step)
         maps = INRDataset(folder / "set", check=False)
         memory = INRDataset(folder / "set", check=False, in_memory=True)
         # Also what brings every file into the cache.
         table = maps.gather(np.arange(settings.rows))[0].numpy()
-        settings.say(f"writing the same rows as one HDF5 file, and {num_files:,} of them as .pth files")
+        settings.on_step(f"writing the same rows as one HDF5 file, and {num_files:,} of them as .pth files")
         write_table(folder / "rows.h5", table)
         paths = write_state_dicts(folder / "files", table[:num_files], SPEC)
         with h5py.File(folder / "rows.h5", "r") as file, opened_shards(folder / "set") as shards:

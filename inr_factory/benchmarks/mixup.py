@@ -6,8 +6,9 @@ import torch
 from torch import Generator
 
 from inr_factory.benchmarks.fixtures import SPEC, fit_digits, scratch_folder, set_bytes, write_random_set
-from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, one_thread, repeat
+from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, repeat
 from inr_factory.benchmarks.load import Batches
+from inr_factory.inr.threads import one_thread
 from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.data.dataset import INRDataset
 
@@ -15,10 +16,10 @@ from inr_factory.learning.data.dataset import INRDataset
 def benchmark_mixup(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
     """Each kind of MixUp of a batch of fitted INRs; the baseline is the gather from memory-mapped shards."""
     with scratch_folder(set_bytes(settings.rows)) as folder:
-        write_random_set(folder / "set", settings.rows, settings.say)
+        write_random_set(folder / "set", settings.rows, settings.on_step)
         dataset = INRDataset(folder / "set", check=False)
         with one_thread():
-            inrs = fit_digits(settings.batch_size, settings.say)
+            inrs = fit_digits(settings.batch_size, settings.on_step)
         size = len(inrs)
         targets = torch.nn.functional.one_hot(torch.arange(size) % 10, 10).float()
         generator = Generator().manual_seed(0)

@@ -38,7 +38,7 @@ def benchmark_pipeline(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
                     )
                     rates.setdefault(f"{name}, {backend}", []).append(rate)
                     starts.setdefault(f"{name}, {backend}", []).append(start)
-            settings.say(f"turn {turn + 1} of {TURNS} done")
+            settings.on_step(f"turn {turn + 1} of {TURNS} done")
     baseline = f"fit by sprint, {BACKENDS[0]}"
     rows = []
     for name, found in rates.items():

@@ -1,4 +1,4 @@
-"""Gallery: chooses stored INRs, renders them and puts them beside their sources."""
+"""Image gallery: chooses stored INRs and renders them with their sources."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ from inr_factory.storage.shards import ShardReader
 def choose_views(
     root: Path, manifest: Manifest, count: int, split: str | None, objects: Sequence[str]
 ) -> list[tuple[ShardEntry, int]]:
-    """(shard, row) of the INRs to show: all views of the objects named, else `count` spread evenly over the first view.
+    """(shard, row) of the INRs to show: all views of the named objects, otherwise `count` spread evenly over a view.
 
-    Raises UsageError for an empty set or split, a split that there is not, and for an object that the set does not have.
+    Raises UsageError for an empty set or split, an unknown split, and an object that the set does not have.
     """
     if split not in (None, *SPLITS):
         raise UsageError(f"unknown split {split!r}; {did_you_mean(split, SPLITS)}")
@@ -32,12 +32,12 @@ def choose_views(
         )
     if not objects:
         entries = [entry for entry in entries if entry.view == entries[0].view]
-        places = np.linspace(0, sum(entry.rows for entry in entries) - 1, count).round().astype(int)
+        numbers = np.linspace(0, sum(entry.rows for entry in entries) - 1, count).round().astype(int)
         ends = np.cumsum([entry.rows for entry in entries])
         return [
-            (entries[at], int(place - ends[at] + entries[at].rows))
-            for place in dict.fromkeys(places.tolist())
-            for at in [int(np.searchsorted(ends, place, side="right"))]
+            (entries[shard], int(number - ends[shard] + entries[shard].rows))
+            for number in dict.fromkeys(numbers.tolist())
+            for shard in [int(np.searchsorted(ends, number, side="right"))]
         ]
     ids = {entry: ShardReader(root, entry, check=False).object_ids for entry in entries}
     chosen = [(entry, rows.index(name)) for name in objects for entry, rows in ids.items() if name in rows]
@@ -50,9 +50,9 @@ def choose_views(
 def reconstruct(
     root: Path, manifest: Manifest, chosen: Sequence[tuple[ShardEntry, int]], source: Source | None
 ) -> list[Reconstruction]:
-    """The chosen INRs rendered on the pixel grid of their images, with their sources if `source` is at hand."""
+    """The chosen INRs rendered on the pixel grid of their images, with their sources if `source` is given."""
     index_of = {item.object_id: index for index, item in enumerate(source.items)} if source else {}
-    shown = []
+    reconstructions = []
     for entry, row in chosen:
         shard = ShardReader(root, entry, check=True)
         facts = {name: int(shard.column(name)[row]) for name in ("height", "width", "view", "label")}
@@ -63,8 +63,8 @@ def reconstruct(
         name = manifest.classes[facts["label"]]
         title = f"{object_id[-18:]}\n{name[:14]}, view {facts['view']}\n{shard.column('psnr')[row]:.1f} dB"
         original = _image(source, index_of.get(object_id), shape) if source else None
-        shown.append(Reconstruction(title, image, original))
-    return shown
+        reconstructions.append(Reconstruction(title, image, original))
+    return reconstructions
 
 
 def _image(source: Source, index: int | None, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:

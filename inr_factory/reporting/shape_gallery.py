@@ -1,6 +1,6 @@
-"""Shape gallery: the surfaces of stored INRs beside the shapes they were fitted to: pictures, distances, files.
+"""Shape gallery: the surfaces of stored INRs and the shapes they were fitted to: pictures, distances, files.
 
-V vertices, S points, H pixels along each side of a picture.
+Shape letters: V vertices, S points, H pixels along each side of a picture.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,12 +36,12 @@ ROWS = tuple(f"{what}\n{camera.name}" for camera in CAMERAS for what in COLORS)
 
 @dataclass(frozen=True)
 class ShapeComparison:
-    """The surface of a stored INR beside its source, both in the coordinates of the signal.
+    """The surface of a stored INR and its source, both in the coordinates of the signal.
 
-    original = coords * scale + center (3,). `source` is None where it is not at hand, `remark` says why.
-    `quality` has those of iou and distance_error that the shard keeps and that have a meaning for its field.
+    original = coords * scale + center (3,). `source` is None where it is not available; `remark` is the reason.
+    `quality` has iou and distance_error where the shard has them and they apply to its field.
     `to_source` and `to_inr` are mean distances from the INR's surface to the source's and back, in the units of the
-    object's own file; NaN where one of the two is not there.
+    object's own file; NaN where one of the two is missing.
     """
 
     object_id: str
@@ -64,7 +64,7 @@ class ShapeComparison:
 
     @property
     def title(self) -> str:
-        """What stands above its pictures."""
+        """The title of its pictures."""
         overlap = f", IoU {self.quality['iou']:.3f}" if "iou" in self.quality else ""
         error = [f"distance error {self.quality['distance_error']:.4f}"] if "distance_error" in self.quality else []
         name = self.object_id if len(self.object_id) <= 34 else f"…{self.object_id[-33:]}"
@@ -84,7 +84,7 @@ class ShapeComparison:
 
 
 def _reach(shape: Mesh | Floats) -> float:
-    """How far from the origin its triangles or points go; 0 where there are none."""
+    """The largest distance from the origin of its triangles or points; 0 where there are none."""
     points = shape.corners.reshape(-1, 3) if isinstance(shape, Mesh) else shape
     return float(np.linalg.norm(points, axis=1).max(initial=0.0))
 
@@ -104,7 +104,7 @@ def surfaces_and_sources(
 ) -> Iterator[ShapeComparison]:
     """The chosen INRs, one by one: their surfaces (marching cubes at `resolution`³) and what they were fitted to.
 
-    Raises UsageError where INRs have more than one value, which no surface is made of.
+    Raises UsageError where INRs have more than one value, which gives no surface.
     """
     if manifest.siren_spec.out_dim != 1:
         raise UsageError(f"only INRs of one value have a surface, those of {root} have {manifest.siren_spec.out_dim}")
@@ -141,18 +141,18 @@ def surfaces_and_sources(
 
 
 def field_of(shard: ShardReader) -> Field:
-    """What the INRs of a shard say. IntegrityError where it names no field that is known."""
+    """The field of a shard's INRs. IntegrityError for an unknown one."""
     name = shard.attributes.get("field", "values")
     for field in LEVELS:
         if field == name:
             return field
-    raise IntegrityError(f"{shard.path.name} has the field {name!r}, known: {', '.join(LEVELS)}")
+    raise IntegrityError(f"{shard.path.name} has the field {name!r}, expected one of {', '.join(LEVELS)}")
 
 
 def _original(
     source: Source, index: int | None, scale: float, center: Floats
 ) -> tuple[Mesh | Floats | None, str | None]:
-    """The shape in the coordinates of its signal, or why there is none."""
+    """The shape in the coordinates of its signal, or the reason why there is none."""
     if index is None:
         return None, f"{source.name} has no such object"
     if not isinstance(source, ShapeFiles | PrimitiveShapes):
@@ -169,7 +169,7 @@ def _original(
 def write_surface(shown: ShapeComparison, folder: Path, suffix: str) -> Path:
     """Write the surface of an INR, in the units of its object's own file, as FOLDER/OBJECT_viewN.SUFFIX."""
     content = mesh_content(shown.surface, shown.scale, shown.center, suffix)
-    # An object is called by a path; a set from elsewhere may call one "../.." or "/etc".
+    # Object ids are paths; a foreign set may have an object "../.." or "/etc".
     parts = [quote(part, safe=" +,@~") for part in shown.object_id.split("/") if part not in ("", ".", "..")]
     path = folder.joinpath(*parts[:-1], f"{parts[-1] if parts else 'object'}_view{shown.view}{suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)

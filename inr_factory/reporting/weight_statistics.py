@@ -1,11 +1,9 @@
-"""Comparison: how two sets of INRs differ as weights: the spread of each layer, distances between INRs, PSNR, spec.
+"""Weight statistics: the spread of each layer, distances between INRs, and PSNR of a set.
 
 Shape letters: N INRs, I inputs and O outputs of a layer.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,22 +18,22 @@ from inr_factory.storage.locations import Location
 
 @dataclass(frozen=True)
 class Spreads:
-    """One number a layer: the standard deviation over INRs of each of its weights (biases), root mean square over them.
+    """The standard deviation over INRs, root mean square over the weights (biases) of each layer.
 
-    That is what the `std` of a peer's statistics.pth gives, layer by layer.
+    The `std` of a statistics.pth gives the same, layer by layer.
     """
 
     weights: tuple[float, ...]
     biases: tuple[float, ...]
 
     def ratios(self, other: "Spreads") -> "Spreads":
-        """These over another's, layer by layer."""
+        """These divided by another's, layer by layer."""
         pairs = ((self.weights, other.weights), (self.biases, other.biases))
-        return Spreads(*(tuple(a / b for a, b in zip(mine, theirs, strict=True)) for mine, theirs in pairs))
+        return Spreads(*(tuple(a / b for a, b in zip(values, others, strict=True)) for values, others in pairs))
 
     def typical_factor(self, other: "Spreads") -> float | None:
-        """exp of the root mean square of the logarithms of all ratios: 1 for the same spreads, 1.2 for 20 % off; None
-        where one of the numbers is 0, as of biases that no fit has moved."""
+        """exp of the root mean square of the logarithms of all ratios: 1 for equal spreads, 1.2 for 20 % off; None where
+        a spread is 0, as of biases that no fit has changed."""
         if 0 in (*self.weights, *self.biases, *other.weights, *other.biases):
             return None
         ratios = self.ratios(other)
@@ -44,7 +42,7 @@ class Spreads:
 
 PUBLISHED_SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2, omega_0=30.0, output_bias=0.5, start="dwsnets")
 
-# Of the corpora that Navon et al. (2023) published, from the statistics that come with them.
+# From the statistics that come with the corpora of Navon et al. (2023).
 PUBLISHED = {
     "dwsnets_mnist": Spreads((0.0628, 0.0183, 0.1179), (0.0213, 0.0110, 0.0999)),
     "dwsnets_fashion_mnist": Spreads((0.0780, 0.0324, 0.1345), (0.0286, 0.0167, 0.0960)),
@@ -75,7 +73,7 @@ def measure_spreads(inrs: INRBatch) -> Spreads:
     return Spreads(tuple(map(spread, inrs.weights)), tuple(map(spread, inrs.biases)))
 
 
-def published(name: str) -> SetStatistics:
+def published_statistics(name: str) -> SetStatistics:
     """The statistics of a published corpus."""
     return SetStatistics(name, PUBLISHED_SPEC, None, PUBLISHED[name], PUBLISHED_DISTANCE, None, None)
 
@@ -117,25 +115,5 @@ def _view_pairs(objects: np.ndarray, views: np.ndarray, count: int) -> tuple[np.
 def _median_distance(data: INRDataset, rows: np.ndarray, partners: np.ndarray) -> float | None:  # type: ignore[type-arg]
     if not len(rows):
         return None
-    mine, theirs = (INRBatch.from_flat(data.spec, data.gather(index)[0]) for index in (rows, partners))
-    return float(relative_distance(mine, theirs).median())
-
-
-def spec_differences(one: SirenSpec, other: SirenSpec) -> dict[str, tuple[Any, Any]]:
-    """The fields of the specs that differ, with both values."""
-    mine, theirs = one.to_dict(), other.to_dict()
-    return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
-
-
-def table_rows(statistics: Mapping[str, SetStatistics]) -> list[tuple[str, list[float | None]]]:
-    """The table of a comparison: a line's name and its number for each set, None where it has none."""
-    layers = max(len(each.spreads.weights) for each in statistics.values())
-    lines: list[tuple[str, list[float | None]]] = []
-    for kind in ("weights", "biases"):
-        for layer in range(layers):
-            spreads = [getattr(each.spreads, kind) for each in statistics.values()]
-            lines.append((f"std of {kind} {layer}", [s[layer] if layer < len(s) else None for s in spreads]))
-    lines.append(("distance, different objects", [each.distance for each in statistics.values()]))
-    lines.append(("distance, views of one object", [each.view_distance for each in statistics.values()]))
-    lines.append(("median dB", [each.psnr for each in statistics.values()]))
-    return lines
+    first, second = (INRBatch.from_flat(data.spec, data.gather(index)[0]) for index in (rows, partners))
+    return float(relative_distance(first, second).median())

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from inr_factory.benchmarks import BENCHMARKS
-from inr_factory.benchmarks import fixtures as fixtures
+from inr_factory.benchmarks import fixtures
 from inr_factory.benchmarks.align import match_pair, mix_pair, permuted, stack, state_dicts
 from inr_factory.benchmarks.augment import PerItem, flip_item, permute_item
 from inr_factory.benchmarks.fit import Problem, peak_bytes, work_of_step
 from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_in_loop, has_jax, jax_fit
 from inr_factory.benchmarks.fixtures import fit_digits, scratch_folder, write_random_set
-from inr_factory.benchmarks.harness import BenchmarkSettings, Candidate, describe_machine, measure, one_thread, repeat
+from inr_factory.benchmarks.harness import BenchmarkSettings, Candidate, describe_machine, measure, repeat
 from inr_factory.benchmarks.load import (
     opened_shards,
     read_shards,
@@ -27,6 +26,7 @@ from inr_factory.benchmarks.load import (
     write_state_dicts,
     write_table,
 )
+from inr_factory.benchmarks.run_benchmark import BENCHMARKS
 from inr_factory.cli.main import run
 from inr_factory.errors import ResourceError, UsageError
 from inr_factory.generation.fitting.reference import fit_reference
@@ -35,6 +35,7 @@ from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.inr.threads import one_thread
 from inr_factory.learning.alignment.weight_matching import align, match_neurons, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.models.registry import ENCODERS
@@ -44,7 +45,7 @@ from inr_factory.learning.transforms.symmetries import PermuteNeurons
 from inr_factory.storage.shards import ShardReader
 
 SPEC = SirenSpec(2, 1, hidden_dim=8)
-PLAN = BenchmarkSettings(rows=60, batch_size=4, seconds=1e-3, say=lambda line: None)
+SETTINGS = BenchmarkSettings(rows=60, batch_size=4, seconds=1e-3, on_step=lambda line: None)
 CANDIDATES = {
     "fit": {
         "one INR at a time, PyTorch loop",
@@ -161,7 +162,7 @@ def test_the_temporary_set_is_removed_when_a_benchmark_fails(failure, quick, mon
     monkeypatch.setattr("inr_factory.benchmarks.load.measure", fail)
 
     with pytest.raises(failure):
-        BENCHMARKS["load"](PLAN)
+        BENCHMARKS["load"](SETTINGS)
 
     assert there
     assert not list(quick.iterdir())
@@ -181,7 +182,7 @@ def test_candidates_take_turns_and_are_closed_after_each(monkeypatch):
 
         return Candidate(name, start, units=1, warm_up=2)
 
-    measure([candidate("a"), candidate("b")], PLAN)
+    measure([candidate("a"), candidate("b")], SETTINGS)
 
     assert events == ["start a", "end a", "start b", "end b"] * 2
 
@@ -191,7 +192,7 @@ def test_ratios_are_those_of_the_same_round(monkeypatch):
     monkeypatch.setattr("inr_factory.benchmarks.harness.ROUNDS", 3)
     monkeypatch.setattr("inr_factory.benchmarks.harness._rate", lambda candidate, _: rates[candidate.name].pop())
 
-    slow, fast = measure([Candidate(name, repeat(list), units=1) for name in ("slow", "fast")], PLAN)
+    slow, fast = measure([Candidate(name, repeat(list), units=1) for name in ("slow", "fast")], SETTINGS)
 
     assert (slow.ratio, fast.ratio_low, fast.ratio, fast.ratio_high, fast.cost) == (1, 2, 2, 2, 0.5)
     assert fast.per_second == 20
@@ -207,7 +208,7 @@ def test_threads_and_the_global_generator_are_as_before(monkeypatch):
 
     with one_thread():
         torch.set_num_threads(1)
-    measure([Candidate("draws", repeat(step), units=1)], PLAN)
+    measure([Candidate("draws", repeat(step), units=1)], SETTINGS)
 
     assert set(threads) == {1}
     assert torch.get_num_threads() == before
@@ -394,11 +395,11 @@ def test_a_rival_that_cannot_run_is_left_out_by_name(quick, monkeypatch):
         return fit
 
     monkeypatch.setattr("inr_factory.benchmarks.fit.compiled_fit", broken)
-    said = []
+    lines = []
 
-    tables = BENCHMARKS["fit"](replace(PLAN, say=said.append))
+    tables = BENCHMARKS["fit"](replace(SETTINGS, on_step=lines.append))
 
-    assert "measured without torch.compile of the step: RuntimeError: no C++ compiler" in said
+    assert "measured without torch.compile of the step: RuntimeError: no C++ compiler" in lines
     assert not any("compile" in row.name for row in tables[0].candidates)
 
 
@@ -418,7 +419,7 @@ def test_the_peak_of_memory_is_that_of_the_step():
     assert 45_000_000 < large < 60_000_000
 
 
-def test_a_plan_says_what_is_wrong_with_it():
+def test_settings_that_make_no_batch_are_refused():
     with pytest.raises(UsageError, match="at least the 512"):
         BenchmarkSettings(rows=100)
 
@@ -428,6 +429,6 @@ def test_no_benchmark_writes_where_it_stands(quick, monkeypatch, tmp_path):
     here.mkdir()
     monkeypatch.chdir(here)
 
-    BENCHMARKS["mixup"](PLAN)
+    BENCHMARKS["mixup"](SETTINGS)
 
     assert not list(Path().iterdir())

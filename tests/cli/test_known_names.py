@@ -1,6 +1,6 @@
 """Known names: the choices that help and completion show are those that the modules behind them implement."""
 
-from inr_factory.benchmarks import BENCHMARKS
+from inr_factory.benchmarks.run_benchmark import BENCHMARKS
 from inr_factory.cli import completion, known_names
 from inr_factory.interop.conventions import CONVENTIONS
 from inr_factory.interop.export import FORMATS

@@ -7,7 +7,7 @@ import pytest
 from support.tiny_recipes import LOCAL, tiny
 
 from inr_factory.cli import main as cli
-from inr_factory.cli.commands.watch import look_at
+from inr_factory.cli.commands.watch import take_snapshot
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.manifest import MANIFEST, Quarantined
@@ -25,26 +25,26 @@ def first(manifest, count):
     return manifest.model_copy(update={"shards": manifest.shards[:count]})
 
 
-def test_rate_and_time_left_are_those_of_the_looks_there_were(whole):
-    looks = deque(maxlen=3)
+def test_rate_and_time_left_are_those_of_the_last_snapshots(whole):
+    snapshots = deque(maxlen=3)
     done = [sum(entry.rows for entry in whole.shards[:count]) for count in (0, 2, 10)]
-    begun = look_at(first(whole, 0), 10, looks, 100.0)
+    begun = take_snapshot(first(whole, 0), 10, snapshots, 100.0)
     assert (begun.done, begun.inrs, begun.missing, begun.shards) == (0, 48, 10, 10)
     assert (begun.inrs_per_second, begun.seconds_left) == (None, None)
-    later = look_at(first(whole, 2), 8, looks, 107.0)
+    later = take_snapshot(first(whole, 2), 8, snapshots, 107.0)
     assert later.inrs_per_second == pytest.approx(done[1] / 7, abs=1e-3)
     assert later.seconds_left == pytest.approx((48 - done[1]) / (done[1] / 7), rel=0.02)
     for now in (110.0, 113.0, 116.0):
-        silent = look_at(first(whole, 2), 8, looks, now)
+        silent = take_snapshot(first(whole, 2), 8, snapshots, now)
     assert silent.inrs_per_second is None
-    assert look_at(whole, 0, looks, 120.0).done == done[2] == 48
+    assert take_snapshot(whole, 0, snapshots, 120.0).done == done[2] == 48
 
 
 def test_what_is_in_quarantine_counts_as_done(whole):
     bad = Quarantined(object_id="x", view=0, reason="broken")
     entry = whole.shards[0].model_copy(update={"rows": whole.shards[0].rows - 1, "quarantine": (bad,)})
-    look = look_at(whole.with_entries([entry]), 0, deque(), 0.0)
-    assert (look.done, look.quarantined) == (48, 1)
+    snapshot = take_snapshot(whole.with_entries([entry]), 0, deque(), 0.0)
+    assert (snapshot.done, snapshot.quarantined) == (48, 1)
 
 
 def test_watching_a_set_that_is_being_made_ends_with_it(whole, tmp_path, capsys, monkeypatch):
@@ -72,8 +72,8 @@ def test_watching_a_whole_set_ends_at_once_and_json_is_an_object_a_look(whole, t
     out = tmp_path / "set"
     fit_dataset(tiny(), out, **LOCAL)
     assert cli.run(["status", str(out), "--watch", "--every", "999", "--json"]) == 0
-    look = json.loads(capsys.readouterr().out)
-    assert (look["done"], look["missing"], look["seconds_left"]) == (48, 0, None)
+    snapshot = json.loads(capsys.readouterr().out)
+    assert (snapshot["done"], snapshot["missing"], snapshot["seconds_left"]) == (48, 0, None)
 
 
 def test_watching_what_is_no_set_is_refused(tmp_path):

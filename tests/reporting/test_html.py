@@ -12,16 +12,17 @@ from support.small_sets import SPEC, make_set, psnr_of
 
 from inr_factory.cli.main import run
 from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.maintenance import dataset_source
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons
-from inr_factory.reporting import html as page
+from inr_factory.reporting.html import page
 from inr_factory.reporting.html import png_data_uri as png
 from inr_factory.reporting.html import run_summary as summary
 from inr_factory.reporting.html import svg_charts as charts
-from inr_factory.reporting.html import write_report
+from inr_factory.reporting.html.page import write_report
 from inr_factory.reporting.html.renderings import can_draw
 from inr_factory.reporting.html.sampling import Sample, draw_sample, read_rows, worst_and_ordinary
 from inr_factory.reporting.html.weight_analysis import (
@@ -237,10 +238,10 @@ def test_a_map_lays_classes_apart_that_are_apart():
     assert alike.between_classes < 0.1
     assert apart.between_classes > 0.9
     assert apart.shares[0] > 0.9
-    assert (apart.places[labels == 0, 0].max() < apart.places[labels == 1, 0].min()) or (
-        apart.places[labels == 1, 0].max() < apart.places[labels == 0, 0].min()
+    assert (apart.positions[labels == 0, 0].max() < apart.positions[labels == 1, 0].min()) or (
+        apart.positions[labels == 1, 0].max() < apart.positions[labels == 0, 0].min()
     )
-    distances = np.linalg.norm(apart.places[:, None] - apart.places[None], axis=2)
+    distances = np.linalg.norm(apart.positions[:, None] - apart.positions[None], axis=2)
     assert (
         distances.max()
         <= np.linalg.norm(
@@ -332,11 +333,7 @@ def test_large_images_are_made_smaller_by_means():
 
 
 def test_without_the_source_inrs_are_shown_alone(digits, capsys, monkeypatch):
-
-    monkeypatch.setattr(
-        "inr_factory.generation.maintenance.dataset_source.open_dataset_source",
-        lambda *_: (None, "the images are gone"),
-    )
+    monkeypatch.setattr(page, "open_dataset_source", lambda *_: (None, "the images are gone"))
     text = report(digits)
     assert "Without the sources: the images are gone" in words(text)
     assert "without the sources" in capsys.readouterr().err
@@ -345,16 +342,14 @@ def test_without_the_source_inrs_are_shown_alone(digits, capsys, monkeypatch):
 
 
 def test_other_data_of_the_same_name_are_no_sources(digits, tmp_path, monkeypatch):
-    from inr_factory.generation.sources import registry as sources
-
-    genuine = sources.open_source
+    genuine = dataset_source.open_source
 
     def other(*arguments):
         source = genuine(*arguments)
         object.__setattr__(source, "fingerprint", "f" * 16)
         return source
 
-    monkeypatch.setattr(sources, "open_source", other)
+    monkeypatch.setattr(dataset_source, "open_source", other)
     assert "was begun with other digits data" in words(report(digits))
 
 
@@ -513,10 +508,7 @@ def test_shapes_are_shown_from_all_around_beside_their_sources(shapes):
 
 
 def test_shapes_without_their_sources_are_shown_alone(shapes, monkeypatch):
-
-    monkeypatch.setattr(
-        "inr_factory.generation.maintenance.dataset_source.open_dataset_source", lambda *_: (None, "no shapes here")
-    )
+    monkeypatch.setattr(page, "open_dataset_source", lambda *_: (None, "no shapes here"))
     text = report(shapes)
     assert [len(pictures) for pictures in strips(text)] == [1] * 4
     assert "Without the sources: no shapes here" in words(text)

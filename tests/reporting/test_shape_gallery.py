@@ -365,7 +365,7 @@ def test_a_field_that_is_not_known_and_inrs_of_several_values_are_refused(octahe
     shard = ShardReader(root, manifest.shards[0])
     assert field_of(shard) == "sdf"
     shard.attributes["field"] = "density"
-    with pytest.raises(IntegrityError, match="field 'density', known: values, sdf"):
+    with pytest.raises(IntegrityError, match="field 'density', expected one of values, sdf"):
         field_of(shard)
 
     colored = manifest.model_copy(update={"spec": {**manifest.spec, "out_dim": 3}})

@@ -12,7 +12,8 @@ from support.small_sets import SPEC, make_set, weights_of
 from inr_factory.cli.main import run
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
-from inr_factory.reporting.weight_statistics import PUBLISHED, Spreads, measure_set, measure_spreads, spec_differences
+from inr_factory.reporting.comparison import spec_differences
+from inr_factory.reporting.weight_statistics import PUBLISHED, Spreads, measure_set, measure_spreads
 
 STATISTICS = DATASETS / "peer_inr_files/neural-graphs/mnist_statistics.pth"
 

@@ -1,4 +1,4 @@
-"""`benchmark`: how fast this program is here, side by side with the obvious rivals."""
+"""`benchmark`: speed on this machine, compared with the usual ways."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,7 +9,6 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Json
-from inr_factory.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from inr_factory.benchmarks.harness import BenchmarkTable
@@ -22,37 +21,27 @@ def benchmark(
     seconds: Annotated[float, typer.Option(help="how long each candidate is measured")] = 2.0,
     data_root: Annotated[
         Path | None,
-        typer.Option(help="fit and pipeline: take the Fashion-MNIST found here, not digits", show_default=False),
+        typer.Option(help="fit and pipeline: folder of Fashion-MNIST, in place of digits", show_default=False),
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="draw the result into this PNG", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure fitting, loading, augmentation, alignment, MixUp or training beside the ways in use elsewhere, in one run."""
-    from inr_factory.benchmarks import BENCHMARKS
-    from inr_factory.benchmarks.harness import BenchmarkSettings, describe_machine
+    """Measure fitting, loading, augmentation, alignment, MixUp or training steps next to the usual ways, in one run."""
+    from inr_factory.benchmarks.run_benchmark import benchmark as run_benchmark
 
-    if what not in BENCHMARKS:
-        raise UsageError(f"unknown benchmark {what!r}; {did_you_mean(what, BENCHMARKS)}")
-    machine = describe_machine()
-    tables = BENCHMARKS[what](BenchmarkSettings(rows, batch_size, seconds, terminal.log_info, data_root))
-    if picture is not None:
-        from inr_factory.reporting.plots import draw_bars
-
-        bars = {
-            f"{table.name} ({table.unit}/s)\n{table.setting}": {row.name: row.per_second for row in table.candidates}
-            for table in tables
-        }
-        draw_bars(bars, picture, f"inr-factory benchmark {what}")
-        terminal.log_info(f"picture in {picture}")
+    report = run_benchmark(
+        what, rows=rows, batch_size=batch_size, seconds=seconds, data_root=data_root, picture=picture,
+        on_step=terminal.log_info,
+    )  # fmt: skip
     if as_json:
-        terminal.print_json({"benchmark": what, "machine": machine, "tables": list(map(_json, tables))})
+        terminal.print_json({"benchmark": what, "machine": report.machine, "tables": list(map(_json, report.tables))})
         return
-    terminal.print_result(", ".join(f"{name} {fact}" for name, fact in machine.items()))
-    for table in tables:
+    terminal.print_result(", ".join(f"{name} {fact}" for name, fact in report.machine.items()))
+    for table in report.tables:
         terminal.print_result(f"\n{table.name}: {table.setting}\n")
         terminal.print_table(["", f"{table.unit}/s", "rate", "quartiles", "time", *_facts(table)], list(_lines(table)))
         terminal.print_result(
-            f"rate and time: as many times those of {table.baseline!r}, medians of rounds taken in turns"
+            f"rate and time: as multiples of those of {table.baseline!r}, medians of interleaved rounds"
         )
 
 
@@ -74,5 +63,5 @@ def _lines(table: "BenchmarkTable") -> Iterator[tuple[str, ...]]:
 
 
 def _short(number: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

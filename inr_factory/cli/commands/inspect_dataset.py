@@ -1,12 +1,12 @@
-"""`status`, `verify` and `show`: what is in a set, is it whole, and what do its INRs look like."""
+"""`status`, `verify` and `show`: contents, integrity and pictures of a set."""
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from inr_factory.cli import terminal
-from inr_factory.cli.commands.show_shapes import show_shapes
 from inr_factory.cli.commands.watch import watch_set
 from inr_factory.cli.progress_bars import ShardProgress
 from inr_factory.cli.shared_messages import log_quarantine
@@ -16,67 +16,66 @@ from inr_factory.cli.shared_options import (
     DatasetLocation,
     Json,
 )
-from inr_factory.errors import IntegrityError, PartialError, UsageError
+from inr_factory.errors import FactoryError, IntegrityError, PartialError
 from inr_factory.reporting.number_format import format_count
+
+if TYPE_CHECKING:
+    from inr_factory.reporting.show_dataset import ShapeMeasures
+
+SHAPE_COLUMNS = ("object", "class", "view", "dB", "IoU", "distance error", "INR to source", "source to INR", "chamfer")
+SHAPE_NOTE = """
+INR to source, source to INR: mean distance from one surface to the other; chamfer: the mean of both. In the units of
+each object's own file. distance error: of the values of the field, in the INR's coordinates, [-1, 1].
+"""
 
 
 def status(
     dataset: DatasetLocation,
     quarantine: Annotated[bool, typer.Option("--quarantine", help="list every object in quarantine")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nothing is missing")] = False,
-    every: Annotated[float, typer.Option(help="seconds between two looks of --watch", min=0.1)] = 5.0,
+    watch: Annotated[bool, typer.Option("--watch", help="repeat until nothing is missing")] = False,
+    every: Annotated[float, typer.Option(help="seconds between two checks of --watch", min=0.1)] = 5.0,
     as_json: Json = False,
 ) -> None:
-    """Say what is in a set and what is missing. Exit code 75 while something is."""
-    from inr_factory.generation.maintenance.integrity_check import median_quality
-    from inr_factory.storage.manifest import SPLITS, median_psnr
-    from inr_factory.storage.manifest_file import load_manifest
+    """Show what a set holds and what is missing. Exit code 75 while something is missing."""
+    from inr_factory.reporting.dataset_status import dataset_status
 
     if watch:
         watch_set(dataset, every, as_json)
         if as_json:
             return
-    manifest = load_manifest(dataset)
-    missing = set(manifest.missing(dataset))
-    rows: list[tuple[tuple[Any, ...], tuple[Any, ...], dict[str, float]]] = []
-    qualities: dict[str, None] = {}
-    for view in range(manifest.views):
-        for split in SPLITS:
-            if split not in manifest.splits:
-                continue
-            entries = [entry for entry in manifest.shards if (entry.split, entry.view) == (split, view)]
-            done = [entry for entry in entries if entry.path not in missing]
-            lowest = min((entry.psnr.min for entry in done if entry.psnr), default=None)
-            bad = sum(len(entry.quarantine) for entry in done)
-            blocks = manifest.splits[split].blocks
-            medians = median_quality(dataset, done)
-            qualities.update(dict.fromkeys(medians))
-            counts = (split, view, f"{len(done)} of {blocks}", sum(e.rows for e in done))
-            rows.append((counts, (median_psnr(done), lowest, bad), medians))
-    size = sum(entry.bytes for entry in manifest.shards)
+    report = dataset_status(dataset)
+    manifest, source = report.manifest, report.manifest.source
+    qualities = list(dict.fromkeys(name for part in report.parts for name in part.quality))
     columns = ["split", "view", "shards", "INRs", *[f"median {name}" for name in qualities], "median dB", "lowest dB"]
     columns += ["quarantined"]
-    table = [(*counts, *[medians.get(name) for name in qualities], *rest) for counts, rest, medians in rows]
+    rows = [
+        (
+            part.split, part.view, f"{part.shards} of {part.expected_shards}", part.inrs,
+            *[part.quality.get(name) for name in qualities],
+            None if part.median_psnr is None else round(part.median_psnr, 2), part.lowest_psnr, part.quarantined,
+        )
+        for part in report.parts
+    ]  # fmt: skip
     if as_json:
         terminal.print_json({
-            "name": manifest.name, "spec": str(manifest.siren_spec), "source": manifest.source.model_dump(),
-            "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": size,
-            "missing_shards": sorted(missing), "quarantine": [row.model_dump() for row in manifest.quarantine],
-            "parts": [dict(zip(columns, row, strict=True)) for row in table],
+            "name": manifest.name, "spec": str(manifest.siren_spec), "source": source.model_dump(),
+            "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": report.bytes,
+            "missing_shards": list(report.missing), "quarantine": [row.model_dump() for row in manifest.quarantine],
+            "parts": [dict(zip(columns, row, strict=True)) for row in rows],
         })  # fmt: skip
     else:
-        source = manifest.source
         terminal.print_result(
-            f"{manifest.name}: {manifest.rows:,} INRs, {manifest.siren_spec}, {size / 1e6:,.1f} MB in {dataset}"
+            f"{manifest.name}: {manifest.rows:,} INRs, {manifest.siren_spec}, {report.bytes / 1e6:,.1f} MB in {dataset}"
         )
         terminal.print_result(
             f"of {source.name} ({source.version}; licence: {source.licence}), {len(manifest.classes)} classes\n"
         )
-        shown = [[cell if cell is not None else "-" for cell in row] for row in table]
-        terminal.print_table(columns, shown)
+        terminal.print_table(columns, [["-" if cell is None else cell for cell in row] for row in rows])
     log_quarantine(list(manifest.quarantine), most=10**9 if quarantine else 5)
-    if missing:
-        raise PartialError(f"{len(missing):,} shards are missing; inr-factory fit with the set's recipe makes them")
+    if report.missing:
+        raise PartialError(
+            f"{len(report.missing):,} shards are missing; inr-factory fit with the set's recipe makes them"
+        )
 
 
 def verify(
@@ -122,7 +121,7 @@ def verify(
 def show(
     dataset: DatasetFolder,
     picture: Annotated[
-        Path | None, typer.Option("--out", help="PNG to write; else DATASET/preview.png", show_default=False)
+        Path | None, typer.Option("--out", help="PNG to write; default: DATASET/preview.png", show_default=False)
     ] = None,
     count: Annotated[int, typer.Option(help="how many INRs", min=1, max=60)] = 10,
     split: Annotated[str | None, typer.Option(help="train, val or test", show_default=False)] = None,
@@ -136,32 +135,48 @@ def show(
             "--mesh", help="folder for the surfaces of INRs of shapes, in their own units", show_default=False
         ),
     ] = None,
-    mesh_format: Annotated[Literal["ply", "glb"], typer.Option("--format", help="of those files")] = "ply",
+    mesh_format: Annotated[Literal["ply", "glb"], typer.Option("--format", help="format of those files")] = "ply",
     resolution: Annotated[int, typer.Option(help="points along each side, for surfaces", min=8, max=512)] = 128,
     as_json: Json = False,
 ) -> None:
-    """Draw INRs beside what they were fitted to into a PNG: images with the difference, shapes with distances."""
-    from inr_factory.generation.maintenance.dataset_source import open_dataset_source
-    from inr_factory.reporting.image_gallery import choose_views, reconstruct
-    from inr_factory.reporting.plots import draw_reconstructions
-    from inr_factory.storage.manifest_file import load_manifest
+    """Draw INRs and what they were fitted to into a PNG: images with the difference, shapes with distances."""
+    from inr_factory.reporting.show_dataset import show_dataset
 
-    manifest = load_manifest(dataset)
-    picture = picture or dataset / "preview.png"
-    is_shapes = manifest.siren_spec.in_dim == 3
-    if manifest.siren_spec.in_dim not in (2, 3):
-        raise UsageError(f"show draws images and shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
-    if meshes is not None and not is_shapes:
-        raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {manifest.siren_spec.in_dim} inputs")
-    chosen = choose_views(dataset, manifest, count, split, objects or [])
-    # Distances from other shapes of these names would be wrong in silence.
-    source, without = open_dataset_source(manifest, dataset, data_root, check=is_shapes)
-    if without:
-        terminal.log_info(f"without the sources: {without}")
-    if is_shapes:
-        show_shapes(dataset, manifest, chosen, source, picture, meshes, f".{mesh_format}", resolution, as_json)
-        return
-    shown = reconstruct(dataset, manifest, chosen, source)
-    draw_reconstructions(shown, picture, f"{manifest.name}: {manifest.siren_spec}")
-    result = {"picture": str(picture), "inrs": len(shown)}
-    terminal.print_json(result) if as_json else terminal.print_result(f"{picture}: {len(shown)} INRs")
+    report = show_dataset(
+        dataset, picture, count=count, split=split, objects=objects or [], data_root=data_root, mesh=meshes,
+        format=mesh_format, resolution=resolution, on_note=terminal.log_info,
+    )  # fmt: skip
+    result: dict[str, Any] = {"picture": str(report.picture), "inrs": report.inrs}
+    if report.shapes:
+        result["shapes"] = [_shape_fields(shape) for shape in report.shapes]
+    if as_json:
+        terminal.print_json(result)
+    else:
+        if report.shapes:
+            terminal.print_table(SHAPE_COLUMNS, [_shape_cells(shape) for shape in report.shapes])
+            terminal.print_result(SHAPE_NOTE)
+        terminal.print_result(f"{report.picture}: {report.inrs} INRs")
+        if meshes is not None:
+            written = sum(shape.has_surface for shape in report.shapes)
+            terminal.print_result(f"{meshes}: {format_count(written, 'surface')}")
+    empty = [f"{shape.object_id}, view {shape.view}" for shape in report.shapes if not shape.has_surface]
+    if meshes is not None and empty:
+        raise FactoryError(f"{len(empty)} of {report.inrs} INRs have no surface to write: {'; '.join(empty[:3])}")
+
+
+def _measures(shape: "ShapeMeasures") -> dict[str, float]:
+    names = ("psnr", "iou", "distance_error", "to_source", "to_inr", "chamfer")
+    return {name: getattr(shape, name) for name in names}
+
+
+def _shape_fields(shape: "ShapeMeasures") -> dict[str, Any]:
+    """A shape as JSON, which has no NaN."""
+    measures = {name: value if math.isfinite(value) else None for name, value in _measures(shape).items()}
+    mesh = str(shape.mesh) if shape.mesh else None
+    return {"object_id": shape.object_id, "class": shape.class_name, "view": shape.view, **measures, "mesh": mesh}
+
+
+def _shape_cells(shape: "ShapeMeasures") -> tuple[object, ...]:
+    psnr, *others = _measures(shape).values()
+    cells = [f"{value:.4g}" if math.isfinite(value) else "-" for value in others]
+    return (shape.object_id, shape.class_name, shape.view, f"{psnr:.2f}", *cells)

@@ -12,30 +12,20 @@ from inr_factory.cli.shared_options import DataRoot, DatasetFolder, Json
 def report(
     dataset: DatasetFolder,
     out: Annotated[
-        Path | None, typer.Option("--out", help="file to write; else DATASET/report.html", show_default=False)
+        Path | None, typer.Option("--out", help="file to write; default: DATASET/report.html", show_default=False)
     ] = None,
     data_root: DataRoot = None,
-    seed: Annotated[int, typer.Option(help="of the sample of INRs that is looked at", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="of the sample of INRs", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """Write one HTML file that shows what a set is: counts, cost, pictures, quality, layers, distances, a map. Opens offline."""
-    import torch
+    """Write one HTML file that shows a set: counts, cost, pictures, quality, layers, distances, a map. Opens offline."""
+    from inr_factory.reporting.html.page import report_dataset
 
-    from inr_factory.generation.maintenance.dataset_source import open_dataset_source
-    from inr_factory.reporting.html import write_report
-    from inr_factory.storage.manifest_file import load_manifest
-
-    torch.set_num_threads(1)  # the same sums whatever the machine's cores, so the same bytes
-    manifest = load_manifest(dataset)
-    source, without = open_dataset_source(manifest, dataset, data_root)
-    if without:
-        terminal.log_info(f"without the sources: {without}")
-    path = out or dataset / "report.html"
-    done = write_report(
-        dataset, manifest, source, path, without, seed, lambda step: terminal.log_info(f"report: {step}")
+    done = report_dataset(
+        dataset, out, data_root=data_root, seed=seed, on_step=lambda step: terminal.log_info(f"report: {step}")
     )
     if done.missing_shards:
-        terminal.log_info(f"{done.missing_shards:,} shards are missing; the report shows what is there")
+        terminal.log_info(f"{done.missing_shards:,} shards are missing; the report shows the others")
     if as_json:
         terminal.print_json({**vars(done), "path": str(done.path)})
     else:

@@ -1,4 +1,4 @@
-"""Pictures: INRs of images beside their sources, and INRs of shapes from all around, for the page.
+"""Renderings: INRs of images with their sources, and INRs of shapes from all around, for the page.
 
 Shape letters: H height, W width, O values of a pixel.
 """
@@ -34,7 +34,7 @@ FRAMES, FRAME_SIDE, ELEVATION = 24, 176, 18.0
 
 @dataclass(frozen=True)
 class RenderedINR:
-    """One INR with what it was fitted to. `pictures` are (what, data URI); `facts` (name, value) stand below."""
+    """One INR with what it was fitted to: `pictures` (what, data URI) and the `facts` (name, value) below them."""
 
     object_id: str
     class_name: str
@@ -43,21 +43,21 @@ class RenderedINR:
     pictures: tuple[tuple[str, str], ...]
 
 
-def can_draw(root: Path, manifest: Manifest, places: RowLocations) -> None:
-    """Raise UsageError where INRs are neither images of one or three values nor shapes of one, or do not say their size."""
+def can_draw(root: Path, manifest: Manifest, locations: RowLocations) -> None:
+    """Raise UsageError where INRs are neither images of one or three values nor shapes of one, or have no size."""
     spec = manifest.siren_spec
     if (spec.in_dim, spec.out_dim) not in ((2, 1), (2, 3), (3, 1)):
         raise UsageError(f"INRs of {spec.in_dim} inputs and {spec.out_dim} outputs are neither images nor surfaces")
-    if spec.in_dim == 2 and places:
-        missing = {"height", "width"} - set(ShardReader(root, places[0][0], check=False).column_names)
+    if spec.in_dim == 2 and locations:
+        missing = {"height", "width"} - set(ShardReader(root, locations[0][0], check=False).column_names)
         if missing:
             raise UsageError(f"the shards do not say the {' and '.join(sorted(missing))} of their images")
 
 
-def images(root: Path, manifest: Manifest, places: RowLocations, source: Source | None) -> list[RenderedINR]:
-    """INRs of images, the places' order kept."""
-    shown = []
-    for (entry, row), one in zip(places, reconstruct(root, manifest, places, source), strict=True):
+def images(root: Path, manifest: Manifest, locations: RowLocations, source: Source | None) -> list[RenderedINR]:
+    """INRs of images, in the order of the locations."""
+    rendered = []
+    for (entry, row), one in zip(locations, reconstruct(root, manifest, locations, source), strict=True):
         shard = ShardReader(root, entry, check=False)
         pictures = [("INR", image_uri(_smaller(one.inr)))]
         if one.source is not None:
@@ -65,8 +65,8 @@ def images(root: Path, manifest: Manifest, places: RowLocations, source: Source 
             pictures = [("source", image_uri(_smaller(one.source))), *pictures]
             pictures += [("difference", image_uri(_signed(_smaller(difference))))]
         facts = (("", f"{float(shard.column('psnr')[row]):.1f} dB"),)
-        shown.append(_rendered(shard, row, manifest, facts, tuple(pictures)))
-    return shown
+        rendered.append(_rendered(shard, row, manifest, facts, tuple(pictures)))
+    return rendered
 
 
 def _rendered(shard: ShardReader, row: int, manifest: Manifest, facts: Any, pictures: Any) -> RenderedINR:
@@ -77,7 +77,7 @@ def _rendered(shard: ShardReader, row: int, manifest: Manifest, facts: Any, pict
 
 
 def _smaller(image: Image) -> Image:
-    """(H, W, O) with at most MOST_PIXELS along each side: means of whole blocks of pixels."""
+    """(H, W, O) with at most MOST_PIXELS along each side: means of blocks of pixels."""
     factor = -(-max(image.shape[:2]) // MOST_PIXELS)
     if factor == 1:
         return image
@@ -102,9 +102,9 @@ def _signed(difference: Image) -> Image:
     return colored
 
 
-def shapes(root: Path, manifest: Manifest, places: RowLocations, source: Source | None) -> Iterator[RenderedINR]:
+def shapes(root: Path, manifest: Manifest, locations: RowLocations, source: Source | None) -> Iterator[RenderedINR]:
     """INRs of shapes as strips of FRAMES pictures from all around, one by one since each takes seconds."""
-    for one in surfaces_and_sources(root, manifest, places, source, RESOLUTION):
+    for one in surfaces_and_sources(root, manifest, locations, source, RESOLUTION):
         solids: dict[str, Mesh | NDArray[np.float64]] = {} if one.source is None else {"source": one.source}
         solids["INR"] = one.surface
         reach = 1.03 * max(map(_reach, solids.values())) or 1.0

@@ -1,49 +1,20 @@
-"""Summary: what a set is and how it was made, in words and numbers, as its record and its logs say."""
+"""Run summary: the runs that made a set, from its logs, and the settings of its recipe."""
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
+from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.run_log import LOG_FOLDER
 
 MOST_RUNS = 12
 
 
 @dataclass(frozen=True)
-class SplitSummary:
-    """One view of one split: shards that are there of those there should be, INRs, dB, what is in quarantine."""
-
-    split: str
-    view: int
-    shards: int
-    of: int
-    inrs: int
-    median_psnr: float | None
-    lowest_psnr: float | None
-    quarantined: int
-
-
-def parts(manifest: Manifest, present: Sequence[ShardEntry]) -> list[SplitSummary]:
-    found = []
-    for split in (split for split in SPLITS if split in manifest.splits):
-        for view in range(manifest.views):
-            entries = [entry for entry in present if (entry.split, entry.view) == (split, view)]
-            levels = [entry.psnr for entry in entries if entry.psnr]
-            middle = median(level.median for level in levels) if levels else None
-            lowest = min((level.min for level in levels), default=None)
-            bad = sum(len(entry.quarantine) for entry in entries)
-            of = manifest.splits[split].blocks
-            found.append(SplitSummary(split, view, len(entries), of, sum(e.rows for e in entries), middle, lowest, bad))
-    return found
-
-
-@dataclass(frozen=True)
 class RunSummary:
-    """One run of `fit` on the set by its log; `seconds` and `made` are None of one that did not come to its end."""
+    """One run of `fit` on the set by its log; `seconds` and `made` are None for a run that did not end."""
 
     began: str
     how: str
@@ -53,9 +24,8 @@ class RunSummary:
 
 
 def read_runs(root: Path) -> list[RunSummary]:
-    """The runs of which the set keeps logs, the first first. Logs are for people and may be cut short: what cannot be
-    read of them is left out."""
-    found = []
+    """The runs that have logs, in order. Logs may be cut short: what cannot be read is left out."""
+    runs = []
     for path in sorted((root / LOG_FOLDER).glob("*.log")):
         lines = list(_lines(path))
         starts = [line for line in lines if line.get("event") == "start"]
@@ -71,7 +41,7 @@ def read_runs(root: Path) -> list[RunSummary]:
         deaths = sum(line.get("event") == "death" for line in lines)
         how += [f"{deaths} workers died" if deaths else None]
         made, seconds = end.get("made"), end.get("seconds")
-        found.append(
+        runs.append(
             RunSummary(
                 str(start.get("time", ""))[:16].replace("T", " "),
                 ", ".join(str(each) for each in how if each),
@@ -80,7 +50,7 @@ def read_runs(root: Path) -> list[RunSummary]:
                 str(end.get("ending", "no end recorded")),
             )
         )
-    return found
+    return runs
 
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
@@ -94,20 +64,20 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def inrs_per_second(runs: Sequence[RunSummary], manifest: Manifest) -> float | None:
-    """INRs a second of wall clock over all runs, where their logs stand for every shard; else None."""
+    """INRs per second of wall clock over all runs; None where their logs do not cover every shard."""
     made = sum(run.made or 0 for run in runs)
     seconds = sum(run.seconds or 0.0 for run in runs)
-    whole = all(run.seconds is not None for run in runs)
-    return manifest.rows / seconds if whole and seconds > 0 and made == len(manifest.shards) else None
+    all_ended = all(run.seconds is not None for run in runs)
+    return manifest.rows / seconds if all_ended and seconds > 0 and made == len(manifest.shards) else None
 
 
 def settings(manifest: Manifest, section: str) -> list[tuple[str, str]]:
-    """The recipe's settings of "fit" or "source" that are not left open, but for bounds of what is read, as words."""
+    """The recipe's settings of "fit" or "source" that are not None, without limits of what is read, as text."""
     fields = manifest.recipe.get(section)
-    shown = {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else {}
+    given = {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else {}
     bounds = ("collection", "max_pixels", "max_points", "max_bytes", "max_faces")
     return [
         (name, json.dumps(value) if isinstance(value, list | dict) else str(value))
-        for name, value in shown.items()
+        for name, value in given.items()
         if name not in bounds
     ]

@@ -1,4 +1,4 @@
-"""Rows: which stored INRs the report looks at. Bounded and seeded, so that its time does not grow with the set.
+"""Sampling: the stored INRs that the report measures. Bounded and seeded, so its time does not grow with the set.
 
 Shape letters: N rows, D parameters of one INR.
 """
@@ -18,10 +18,10 @@ from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
 
 MOST_SHARDS = 400  # whose columns are read
-MOST_PAIRS = 400  # objects whose weights are read, of two views each
+MOST_PAIRS = 400  # objects whose weights are read, two views each
 MOST_NUMBERS = 2**24  # parameters in memory, 64 MB
 MOST_GROUPS = 16  # blocks of objects that they come from
-MOST_STEPS = 1000  # in search of an object that has not been shown
+MOST_STEPS = 1000  # of a search for an object that has not been chosen
 
 RowLocations = Sequence[tuple[ShardEntry, int]]
 
@@ -42,7 +42,7 @@ class Rows:
 
     @property
     def measure(self) -> str:
-        """What tells best how good an INR is: iou, for shapes that have one, else psnr."""
+        """The most telling measure: iou for shapes that have it, otherwise psnr."""
         return "iou" if "iou" in self.quality else "psnr"
 
     @property
@@ -54,7 +54,7 @@ class Rows:
 
 
 def read_rows(root: Path, entries: Sequence[ShardEntry], seed: int, most: int = MOST_SHARDS) -> Rows:
-    """The rows of at most so many shards: half of them those with the lowest PSNR, the others drawn by the seed."""
+    """The rows of at most `most` shards: half of them those with the lowest PSNR, the others drawn by the seed."""
     filled = [entry for entry in entries if entry.rows]
     if len(filled) > most:
         order = sorted(range(len(filled)), key=lambda at: (filled[at].psnr.min if filled[at].psnr else 0, at))  # type: ignore[union-attr]
@@ -79,35 +79,35 @@ def _joined(shards: Sequence[ShardReader], name: str, kind: type) -> NDArray[Any
 
 
 def worst_and_ordinary(root: Path, rows: Rows, worst: int, ordinary: int) -> tuple[RowLocations, RowLocations]:
-    """The worst INRs, the worst first; and others from the 10th to the 90th percentile. No object comes twice."""
+    """The worst INRs, in order, and others from the 10th to the 90th percentile. No object is chosen twice."""
     order = np.lexsort((np.arange(len(rows)), np.nan_to_num(rows.measured, nan=-np.inf)))
     shards: dict[int, ShardReader] = {}
     seen: set[bytes] = set()
 
     def next_new(start: int) -> int | None:
-        """The first place in the order from `start` on whose object has not been seen."""
-        for place in range(start, min(start + MOST_STEPS, len(order))):
-            number = int(rows.shard[order[place]])
+        """The first rank from `start` on whose object has not been chosen."""
+        for rank in range(start, min(start + MOST_STEPS, len(order))):
+            number = int(rows.shard[order[rank]])
             if number not in shards:
                 shards[number] = ShardReader(root, rows.entries[number], check=False)
-            name = bytes(shards[number].column("object_id")[rows.row[order[place]]])
+            name = bytes(shards[number].column("object_id")[rows.row[order[rank]]])
             if name not in seen:
                 seen.add(name)
-                return place
+                return rank
         return None
 
     first, middle = list[int](), list[int]()
-    while len(first) < worst and (place := next_new(first[-1] + 1 if first else 0)) is not None:
-        first.append(place)
+    while len(first) < worst and (rank := next_new(first[-1] + 1 if first else 0)) is not None:
+        first.append(rank)
     for share in np.linspace(0.1, 0.9, ordinary):
-        if (place := next_new(int(share * len(order)))) is not None:
-            middle.append(place)
+        if (rank := next_new(int(share * len(order)))) is not None:
+            middle.append(rank)
     return rows.locations(order[np.array(first, int)]), rows.locations(order[np.array(sorted(middle), int)])
 
 
 @dataclass(frozen=True)
 class Sample:
-    """INRs of different objects, with their labels (N,); `other` is another view of the first of them, if there is one.
+    """INRs of different objects with their labels (N,); `other` has another view of the first of them, if there is one.
 
     `views` are the two views' numbers.
     """
@@ -150,15 +150,15 @@ def draw_sample(root: Path, manifest: Manifest, entries: Sequence[ShardEntry], s
 def _draw_block(
     root: Path, pair: Sequence[ShardEntry | None], most: int, random: np.random.Generator
 ) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]:
-    """Weights (K, D) and labels (K,) of objects of a block, K at most `most`, those with weights in a second view
-    beside these first."""
+    """Weights (K, D) and labels (K,) of at most `most` objects of a block; those with a second view come first, with
+    its weights."""
     assert pair[0] is not None
     first = ShardReader(root, pair[0], check=False)
     names = np.asarray(first.column("object_id"))
     chosen = np.sort(random.permutation(len(names))[:most])
     second = ShardReader(root, pair[1], check=False) if len(pair) > 1 and pair[1] is not None else None
-    places = {name: at for at, name in enumerate(np.asarray(second.column("object_id")))} if second else {}
-    both = np.array([names[at] in places for at in chosen], bool)
+    second_row = {name: row for row, name in enumerate(np.asarray(second.column("object_id")))} if second else {}
+    both = np.array([names[row] in second_row for row in chosen], bool)
 
     def read(shard: ShardReader, rows: Any) -> NDArray[Any]:
         return np.array(shard.column("weights")[rows])
@@ -166,8 +166,8 @@ def _draw_block(
     parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]] = []
     labels = np.asarray(first.column("label"))
     if second is not None and both.any():
-        here = chosen[both]
-        parts.append((read(first, here), labels[here], read(second, [places[names[at]] for at in here])))
+        paired = chosen[both]
+        parts.append((read(first, paired), labels[paired], read(second, [second_row[names[row]] for row in paired])))
     if not both.all():
         parts.append((read(first, chosen[~both]), labels[chosen[~both]], None))
     return parts

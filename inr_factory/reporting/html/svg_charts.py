@@ -1,4 +1,4 @@
-"""Charts: histograms, points and spreads as inline SVG, coloured by the page's style. What they name is escaped.
+"""SVG charts: histograms, points and spreads, coloured by the page's style. Names are escaped.
 
 Shape letters: N values or points.
 """
@@ -19,12 +19,12 @@ MOST_COLORS = 20
 
 
 def digits(value: float, significant: int = 3) -> str:
-    """A number as people read it: three significant digits, never in powers of ten unless it is tiny or huge."""
+    """A number with three significant digits, in powers of ten only if it is tiny or huge."""
     if value == 0 or not np.isfinite(value):
         return "0" if value == 0 else "–"
     if 1e-4 <= abs(value) < 10**significant:
-        places = max(0, significant - 1 - int(np.floor(np.log10(abs(value)))))
-        return f"{value:.{places}f}"
+        decimals = max(0, significant - 1 - int(np.floor(np.log10(abs(value)))))
+        return f"{value:.{decimals}f}"
     return f"{value:,.0f}" if 1 <= abs(value) < 1e9 else f"{value:.{significant - 1}e}"
 
 
@@ -50,7 +50,7 @@ def _steps(counts: NDArray[np.integer], left: float, right: float, bottom: float
 
 
 def nice_range(values: Floats) -> tuple[float, float]:
-    """Where an axis begins and ends that shows all values but for a tail of half a percent below and above."""
+    """Begin and end of an axis that shows all values but a tail of half a percent at each end."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return 0.0, 1.0
@@ -82,14 +82,14 @@ def histogram(
     width, height = size
     low, high = span
     bins = int(np.clip(2 * np.sqrt(max(map(len, groups.values()))), 10, width // 8))
-    left, right, bottom, room = 6, width - 6, height - 18, height - 18 - 6
+    left, right, bottom, tallest = 6, width - 6, height - 18, height - 18 - 6
     body = []
     counted = {
         name: np.histogram(np.clip(values[np.isfinite(values)], low, high), bins, (low, high))[0]
         for name, values in groups.items()
     }
     for at, (name, counts) in enumerate(counted.items()):
-        body.append(f'<path class="bars g{at}" d="{_steps(counts, left, right, bottom, room, int(counts.max()))}"/>')
+        body.append(f'<path class="bars g{at}" d="{_steps(counts, left, right, bottom, tallest, int(counts.max()))}"/>')
         middle = groups[name][np.isfinite(groups[name])]
         if len(middle):
             x = left + (right - left) * float(np.clip((np.median(middle) - low) / (high - low), 0, 1))
@@ -107,20 +107,22 @@ def histogram(
 
 
 def color_classes(labels: NDArray[np.integer], names: Sequence[str]) -> list[tuple[int, str, str]]:
-    """(label, name, CSS class) of the classes that are there, the most frequent MOST_COLORS in colours of their own."""
+    """(label, name, CSS class) of the present classes; the most frequent MOST_COLORS have distinct colours."""
     present, counts = np.unique(labels, return_counts=True)
     order = present[np.lexsort((present, -counts))]
-    own = sorted(order[:MOST_COLORS].tolist())
-    named = [(label, names[label], f"k{at}") for at, label in enumerate(own)]
+    colored = sorted(order[:MOST_COLORS].tolist())
+    named = [(label, names[label], f"k{index}") for index, label in enumerate(colored)]
     return named + [(int(label), names[label], "k-rest") for label in sorted(order[MOST_COLORS:].tolist())]
 
 
-def scatter(places: Floats, labels: NDArray[np.integer], colors: Sequence[tuple[int, str, str]], label: str) -> Markup:
+def scatter(
+    positions: Floats, labels: NDArray[np.integer], colors: Sequence[tuple[int, str, str]], label: str
+) -> Markup:
     """Points (N, 2) in the colours of their classes, one path a class; axes are equally scaled."""
     side, margin = 320, 10
-    low, high = places.min(axis=0), places.max(axis=0)
+    low, high = positions.min(axis=0), positions.max(axis=0)
     scale = (side - 2 * margin) / max(float((high - low).max()), 1e-12)
-    at = (places - (low + high) / 2) * scale * np.array([1, -1]) + side / 2
+    at = (positions - (low + high) / 2) * scale * np.array([1, -1]) + side / 2
     body = []
     for number, name, kind in reversed(colors):
         points = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in at[labels == number])
@@ -133,7 +135,7 @@ def scatter(places: Floats, labels: NDArray[np.integer], colors: Sequence[tuple[
 
 def spreads(rows: Sequence[tuple[str, float, Mapping[str, float]]], label: str) -> Markup:
     """A line for each tensor on one logarithmic axis: a dot for this set, diamonds for published corpora."""
-    values = [value for _, own, others in rows for value in (own, *others.values()) if value > 0]
+    values = [value for _, spread, others in rows for value in (spread, *others.values()) if value > 0]
     if not values:
         return Markup()
     low, high = np.log10(min(values)) - 0.08, np.log10(max(values)) + 0.08
@@ -150,11 +152,11 @@ def spreads(rows: Sequence[tuple[str, float, Mapping[str, float]]], label: str) 
             if low <= np.log10(tick) <= high:
                 body.append(f'<path class="grid" d="M{x(tick):.1f} 4V{height - 20}"/>')
                 body.append(_text(x(tick), height - 6, f"{tick:g}"))
-    for at, (name, own, others) in enumerate(rows):
-        y = 4 + line * (at + 0.5)
+    for index, (name, spread, others) in enumerate(rows):
+        y = 4 + line * (index + 0.5)
         body.append(_text(left - 12, y + 3.5, name, "end", "name"))
         for number, other in enumerate(others.values()):
             body.append(f'<path class="diamond p{number}" d="M{x(other):.1f} {y - 5.5:.1f}l5.5 5.5-5.5 5.5-5.5-5.5z"/>')
-        if own > 0:
-            body.append(f'<circle class="own" cx="{x(own):.1f}" cy="{y:.1f}" r="4.5"/>')
+        if spread > 0:
+            body.append(f'<circle class="own" cx="{x(spread):.1f}" cy="{y:.1f}" r="4.5"/>')
     return _svg(width, height, label, "".join(body))

@@ -1,4 +1,4 @@
-"""Weights: what the report measures on a sample of INRs: layers, distances, and a map of them.
+"""Weight analysis: statistics of layers, distances and a map of a sample of INRs.
 
 Shape letters: N INRs, D parameters of one INR.
 """
@@ -19,14 +19,13 @@ from inr_factory.reporting.weight_statistics import PUBLISHED, PUBLISHED_SPEC, m
 
 Floats = NDArray[np.float64]
 
-# How the report calls the published corpora of Navon et al. (2023).
+# Names in the report of the published corpora of Navon et al. (2023).
 CORPORA = {"Fashion-MNIST": "dwsnets_fashion_mnist", "MNIST": "dwsnets_mnist"}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Mean and spread over the INRs of a sample of one tensor, see comparison.Spreads; `published` are the spreads of known
-    corpora."""
+    """Mean and spread of one tensor over a sample, see weight_statistics.Spreads; `published`: spreads of corpora."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,14 +35,14 @@ class Layer:
 
 
 def layer_statistics(inrs: INRBatch) -> list[Layer]:
-    """Weights and biases of each layer, the published spreads beside them where the INRs are of the same shape."""
+    """Weights and biases of each layer, with the published spreads where the INRs have the same shape."""
     comparable = inrs.spec.layer_shapes == PUBLISHED_SPEC.layer_shapes
     known = {corpus: PUBLISHED[name] for corpus, name in CORPORA.items()} if comparable else {}
-    own = measure_spreads(inrs)
+    measured = measure_spreads(inrs)
     layers = []
     for number, pair in enumerate(zip(inrs.weights, inrs.biases, strict=True)):
         for what, tensor in zip(("weights", "biases"), pair, strict=True):
-            spread, *others = (getattr(spreads, what)[number] for spreads in (own, *known.values()))
+            spread, *others = (getattr(spreads, what)[number] for spreads in (measured, *known.values()))
             published = dict(zip(known, others, strict=True))
             shape, mean = tuple(tensor.shape[1:]), float(tensor.double().mean())
             layers.append(Layer(f"layer {number + 1}, {what}", shape, mean, spread, published))
@@ -60,7 +59,7 @@ class Distances:
 
 
 def best_match(inrs: INRBatch) -> Match:
-    """The matching that knows most symmetries of INRs of this kind."""
+    """The matching with the most symmetries of INRs of this kind."""
     return "phase" if inrs.spec.activation == "sine" else "permutation"
 
 
@@ -70,7 +69,7 @@ def view_distances(sample: Sample) -> list[Distances]:
         return []
     other = sample.other
     first = sample.inrs.select(slice(0, len(other)))
-    shuffled = other.select(torch.arange(len(other)).roll(1))  # every INR beside another object's
+    shuffled = other.select(torch.arange(len(other)).roll(1))  # every INR paired with another object's
 
     def between(form: Any) -> tuple[Floats, Floats]:
         same, different = (relative_distance(*form(first, second)).double().numpy() for second in (other, shuffled))
@@ -85,11 +84,13 @@ def view_distances(sample: Sample) -> list[Distances]:
 
 @dataclass(frozen=True)
 class WeightMap:
-    """INRs in one form on their first two principal axes, places (N, 2); the axes' shares of the variance, and what
-    share of the variance of all weights lies between the means of classes."""
+    """INRs in one form on their first two principal axes.
+
+    `positions` (N, 2), the axes' shares of the variance, and the share of the variance between the means of classes.
+    """
 
     name: str
-    places: Floats
+    positions: Floats
     shares: tuple[float, float]
     between_classes: float
 
@@ -107,20 +108,20 @@ def weight_maps(sample: Sample) -> list[WeightMap]:
 
 
 def principal_axes(name: str, weights: Floats, labels: NDArray[np.int64]) -> WeightMap:
-    """The map of weights (N, D), by the N x N products, since D may be a million. Axes point to where INRs reach farther."""
+    """The map of weights (N, D), by the N x N products, since D may be a million. Each axis's farthest INR is positive."""
     centred = weights - weights.mean(axis=0)
     total = float((centred**2).sum())
     values, vectors = np.linalg.eigh(centred @ centred.T)
     largest = values[::-1][:2].clip(min=0)
-    places = vectors[:, ::-1][:, :2] * np.sqrt(largest)
-    extreme = np.abs(places).argmax(axis=0)
-    places = places * np.where(places[extreme, [0, 1]] < 0, -1, 1)
+    positions = vectors[:, ::-1][:, :2] * np.sqrt(largest)
+    extreme = np.abs(positions).argmax(axis=0)
+    positions = positions * np.where(positions[extreme, [0, 1]] < 0, -1, 1)
     means = {label: centred[labels == label].mean(axis=0) for label in np.unique(labels)}
     between = sum(float((mean**2).sum()) * int((labels == label).sum()) for label, mean in means.items())
     shares = largest / total if total else largest * 0
-    return WeightMap(name, places, (float(shares[0]), float(shares[1])), between / total if total else 0.0)
+    return WeightMap(name, positions, (float(shares[0]), float(shares[1])), between / total if total else 0.0)
 
 
 def chance_between(labels: NDArray[np.int64]) -> float:
-    """The share of variance that lies between classes where these mean nothing: (classes - 1) / (N - 1)."""
+    """The share of variance between classes of random labels: (classes - 1) / (N - 1)."""
     return (len(np.unique(labels)) - 1) / max(1, len(labels) - 1)

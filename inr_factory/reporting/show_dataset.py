@@ -1,0 +1,140 @@
+"""Show: a PNG of stored INRs next to what they were fitted to, with distances and surfaces for shapes."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from inr_factory.errors import UsageError
+from inr_factory.generation.maintenance.dataset_source import open_dataset_source
+from inr_factory.generation.signals import Source
+from inr_factory.reporting.image_gallery import choose_views, reconstruct
+from inr_factory.reporting.plots import draw_columns, draw_reconstructions
+from inr_factory.reporting.shape_gallery import ROWS, surfaces_and_sources, write_surface
+from inr_factory.storage.fetch_dataset import fetch_dataset
+from inr_factory.storage.locations import Location, RemoteLocation, parse_location
+from inr_factory.storage.manifest import Manifest, ShardEntry
+from inr_factory.storage.manifest_file import load_manifest
+
+OnNote = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ShapeMeasures:
+    """How far one INR's surface is from its source: NaN where a measure is unknown.
+
+    Distances are in the units of the object's own file; `mesh` is the file of the surface, where one was written.
+    """
+
+    object_id: str
+    class_name: str
+    view: int
+    psnr: float
+    iou: float
+    distance_error: float
+    to_source: float
+    to_inr: float
+    chamfer: float
+    has_surface: bool
+    mesh: Path | None
+
+
+@dataclass(frozen=True)
+class ShowReport:
+    """The picture that was written, the number of INRs in it, and for shapes their measures."""
+
+    picture: Path
+    inrs: int
+    shapes: tuple[ShapeMeasures, ...] = ()
+
+
+def show_dataset(
+    dataset: str | Path | RemoteLocation,
+    out: str | Path | None = None,
+    *,
+    count: int = 10,
+    split: str | None = None,
+    objects: Sequence[str] = (),
+    data_root: str | Location | None = None,
+    mesh: str | Path | None = None,
+    format: Literal["ply", "glb"] = "ply",
+    resolution: int = 128,
+    on_note: OnNote = lambda _: None,
+) -> ShowReport:
+    """Draw INRs of a data set next to what they were fitted to: images with the difference, shapes with distances.
+
+    Args:
+        dataset: folder or URL of the set.
+        out: PNG to write; None writes preview.png into the set.
+        count: number of INRs, spread evenly over the first view; 1 to 60.
+        split: train, val or test; None draws from all.
+        objects: object ids; all views of these are drawn instead of `count` INRs.
+        data_root: folder or URL of the source's files.
+        mesh: folder for the surfaces of INRs of shapes, in the units of their objects; None writes none.
+        format: of those files.
+        resolution: points along each side of the grid on which surfaces are extracted, 8 to 512.
+        on_note: called with remarks, such as a source that is not available.
+
+    Returns:
+        The picture, and the measures of each shape.
+
+    Raises:
+        UsageError: for an unknown split or object, an empty set, or INRs that are neither images nor shapes.
+        IntegrityError: for a shard that is not as recorded.
+    """
+    root = fetch_dataset(dataset)
+    manifest = load_manifest(root)
+    picture = root / "preview.png" if out is None else Path(out)
+    inputs = manifest.siren_spec.in_dim
+    if inputs not in (2, 3):
+        raise UsageError(f"show draws images and shapes, {dataset} has INRs of {inputs} inputs")
+    if mesh is not None and inputs != 3:
+        raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {inputs} inputs")
+    if not 1 <= count <= 60 or not 8 <= resolution <= 512:
+        raise UsageError(f"--count must be from 1 to 60 and --resolution from 8 to 512, got {count} and {resolution}")
+    chosen = choose_views(root, manifest, count, split, objects)
+    # Distances from other shapes of the same names would be wrong without a warning.
+    sources = None if data_root is None else parse_location(data_root)
+    source, obstacle = open_dataset_source(manifest, root, sources, check=inputs == 3)
+    if obstacle:
+        on_note(f"without the sources: {obstacle}")
+    if inputs == 3:
+        folder = None if mesh is None else Path(mesh)
+        return _show_shapes(root, manifest, chosen, source, picture, folder, f".{format}", resolution, on_note)
+    images = reconstruct(root, manifest, chosen, source)
+    draw_reconstructions(images, picture, f"{manifest.name}: {manifest.siren_spec}")
+    return ShowReport(picture, len(images))
+
+
+def _show_shapes(
+    root: Path,
+    manifest: Manifest,
+    chosen: Sequence[tuple[ShardEntry, int]],
+    source: Source | None,
+    picture: Path,
+    folder: Path | None,
+    suffix: str,
+    resolution: int,
+    on_note: OnNote,
+) -> ShowReport:
+    columns, shapes = [], []
+    for shape in surfaces_and_sources(root, manifest, chosen, source, resolution):
+        name = f"{shape.object_id}, view {shape.view}"
+        has_surface = len(shape.surface.faces) > 0
+        if shape.remark:
+            on_note(f"without the source of {name}: {shape.remark}")
+        if not has_surface:
+            on_note(f"no surface: the INR of {name} crosses its level nowhere")
+        path = write_surface(shape, folder, suffix) if folder is not None and has_surface else None
+        iou, error = (shape.quality.get(measure, math.nan) for measure in ("iou", "distance_error"))
+        columns.append((shape.title, shape.pictures))
+        shapes.append(
+            ShapeMeasures(
+                shape.object_id, shape.class_name, shape.view, shape.psnr, iou, error, shape.to_source, shape.to_inr,
+                shape.chamfer, has_surface, path,
+            )
+        )  # fmt: skip
+    rows = [row for row in ROWS if any(row in pictures for _, pictures in columns)]
+    draw_columns(columns, rows, picture, f"{manifest.name}: {manifest.siren_spec}", inches=1.8)
+    return ShowReport(picture, len(shapes), tuple(shapes))
