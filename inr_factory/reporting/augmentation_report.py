@@ -190,6 +190,7 @@ def augment_report(
         mixings=tuple(_mixings(data, rows, inrs, coords)),
         recoveries=tuple(measure_recovery(kind, inrs) for kind in kinds),
     )
+    report.folder.mkdir(parents=True, exist_ok=True)
     _draw(report, data.manifest.name, inrs(coords), size)
     write_atomically(report.folder / "report.md", report.to_markdown().encode())
     write_atomically(report.folder / "report.json", json.dumps(report.to_fields(), indent=2).encode())

@@ -16,6 +16,7 @@ from inr_factory.learning.transforms.coordinate import Rotate2D
 from inr_factory.learning.transforms.intensity import Contrast
 from inr_factory.learning.transforms.noise import GaussianNoise
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
+from inr_factory.reporting import augmentation_report
 from inr_factory.reporting.augmentation_report import (
     HIDDEN_BY,
     AugmentReport,
@@ -96,20 +97,21 @@ def test_recovery_tells_a_match_that_cannot_undo_what_hid_the_copy(inrs, monkeyp
     assert measure_recovery("permutation", inrs).share == 0
 
 
-def test_a_set_of_images_gets_tables_and_pictures(tmp_path):
+def test_a_set_of_images_gets_tables_and_pictures(tmp_path, monkeypatch):
     root, out = tmp_path / "set", tmp_path / "report"
-    fit_dataset(tiny(), root, **LOCAL)
+    fit_dataset(tiny(limit=6, splits={"val": 0, "test": 0}), root, **LOCAL)
+    drawn = {}
+    monkeypatch.setattr(augmentation_report, "draw_grid", lambda rows, path, heading: drawn.update({path.name: rows}))
 
     report = augment_report(root, count=4, out=str(out))
 
     assert report.folder == out
-    assert {path.name for path in out.iterdir()} == {
-        "report.md",
-        "report.json",
-        "augmentations.png",
-        "mixing-different-objects.png",
-        "mixing-two-views-of-one-object.png",
-    }
+    assert {path.name for path in out.iterdir()} == {"report.md", "report.json"}
+    pictures = {name: [label for label, _ in rows] for name, rows in drawn.items()}
+    assert pictures["augmentations.png"] == ["as fitted", *(t.name.replace(":", "\n") for t in report.transforms)]
+    for pairs in ("different-objects", "two-views-of-one-object"):
+        assert [label for label in pictures[f"mixing-{pairs}.png"] if label][1] == "permute\nlam 1 ... 0"
+    assert all(images.shape[1:] == (8, 8, 1) for rows in drawn.values() for _, images in rows)
     assert (out / "report.md").read_text() == report.to_markdown()
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_fields()))
     assert len(report.mixings) == 10

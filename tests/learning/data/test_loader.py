@@ -70,18 +70,6 @@ def test_evaluation_goes_through_all_rows_in_order_every_time(dataset: INRDatase
     assert same(first, second)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("start", [0, 3])
-def test_the_stream_is_the_same_for_any_number_of_workers(workers: int, start: int, dataset: INRDataset) -> None:
-    streams = []
-    for count in (0, workers):
-        loader = INRLoader(dataset, 8, num_workers=count, **AUGMENT)
-        loader.load_state_dict({"epoch": 1, "position": start})
-        streams.append(stream(loader))
-    assert len(streams[0]) == 5 - start
-    assert same(*streams)
-
-
 def test_augmentation_repeats_for_seed_epoch_and_position_and_differs_otherwise(dataset: INRDataset) -> None:
     def augmented(epoch: int, **settings: Any) -> list[Batch]:
         loader = INRLoader(dataset, 42, **AUGMENT, **settings)
@@ -146,11 +134,10 @@ def test_iterations_begin_at_the_first_batch_and_epochs_follow_each_other(datase
         loader.load_state_dict({"epoch": 0, "position": 6})
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_it_draws_nothing_from_the_global_generators(workers: int, dataset: INRDataset) -> None:
+def test_it_draws_nothing_from_the_global_generators(dataset: INRDataset) -> None:
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
 
-    list(INRLoader(dataset, 8, num_workers=workers, **AUGMENT))
+    list(INRLoader(dataset, 8, **AUGMENT))
 
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
@@ -278,25 +265,24 @@ def stop_after(steps: int) -> Callable[[], bool]:
     return lambda: next(asked) >= steps
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 def test_a_training_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
-    workers: int, dataset: INRDataset, tmp_path: Path
+    dataset: INRDataset, tmp_path: Path
 ) -> None:
     config = TrainConfig(epochs=2, warmup_steps=2, device="cpu", tensorboard=False)
     validation = INRLoader(INRDataset(dataset.root, "val"), 8, shuffle=False)
     meta = {"dataset": dataset.describe()}
 
-    def run(out: Path, num_workers: int, stop: Callable[[], bool] | None = None) -> Classifier:
+    def run(out: Path, stop: Callable[[], bool] | None = None) -> Classifier:
         torch.manual_seed(0)
         model = build_classifier("mlp", SPEC, dataset.num_classes, hidden_dim=8, dropout=0.3)
-        loader = INRLoader(dataset, 8, num_workers=num_workers, **AUGMENT)
+        loader = INRLoader(dataset, 8, **AUGMENT)
         ClassifierTrainer(model, loader, validation, config, out, meta).fit(stop=stop)
         return model
 
-    whole = run(tmp_path / "whole", 0)
+    whole = run(tmp_path / "whole")
     with pytest.raises(PartialError):
-        run(tmp_path / "parts", workers, stop_after(3))
-    resumed = run(tmp_path / "parts", workers)
+        run(tmp_path / "parts", stop_after(3))
+    resumed = run(tmp_path / "parts")
 
     for expected, got in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(got, expected)
