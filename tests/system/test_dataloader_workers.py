@@ -16,7 +16,8 @@ from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.classifier import Classifier, build_classifier
-from inr_factory.learning.training.classification import ClassifierTrainer
+from inr_factory.learning.training.classification import ClassifierTrainer, evaluate_model
+from inr_factory.learning.training.run_config import TrainConfig
 from inr_factory.learning.transforms.compose import parse_transform
 
 AUGMENT: dict[str, Any] = {"transform": parse_transform("permute+noise:scale=0.3"), "mixup": MixUp()}
