@@ -1,9 +1,11 @@
-"""YAML files that people write: recipes, sweeps, options of a run. Plain values, each key once, of bounded size."""
+"""YAML 1.2 files that people write: recipes, sweeps, options of a run. Plain values, no key twice, of bounded size."""
 
+import io
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from inr_factory.errors import UsageError, one_line
 
@@ -12,8 +14,16 @@ MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1_000_000, 100_000, 100
 
 
 def load_yaml(path: Path, what: str) -> Any:
-    """The plain values of a YAML file, `what` it is called in messages. UsageError for one that is no YAML, has a key
-    twice, asks for Python objects, or unfolds to more than anyone writes by hand."""
+    """Read the plain values of a YAML file.
+
+    Args:
+        path: the file.
+        what: its name in messages.
+
+    Raises:
+        UsageError: for a file that is no YAML, has a key twice, names Python objects, or expands to more values than
+            anyone writes by hand.
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{what} has more than {MAX_BYTES:,} bytes; is it the right file?")
@@ -24,48 +34,43 @@ def load_yaml(path: Path, what: str) -> Any:
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """As `load_yaml`, for text that comes from `origin`."""
+    """As `load_yaml`, for text from `origin`."""
     try:
-        fields = yaml.load(text, _EachKeyOnce)
-        _unfolded(fields, {})
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is a date to YAML
-        raise UsageError(f"{origin} is not YAML: {one_line(error)}") from None
+        fields = YAML(typ="safe", pure=True).load(text)
+        _count_values(fields, {})
+    except (YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is a date to YAML
+        raise UsageError(f"{origin} is not YAML: {_reason(error)}") from None
     except RecursionError:
         raise UsageError(f"{origin} is nested too deeply, or within itself") from None
     return fields
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML forbids a key that stands twice in one mapping; PyYAML keeps the last."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._checked: set[int] = set()
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        if id(node) not in self._checked:  # afterwards it holds what it was merged with, too
-            self._checked.add(id(node))
-            keys: set[tuple[str, str]] = set()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    continue
-                if (key.tag, key.value) in keys:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands twice; take one out", key.start_mark
-                    )
-                keys.add((key.tag, key.value))
-        super().flatten_mapping(node)
+def dump_yaml(fields: Any) -> str:
+    """Write plain values as YAML, keys in their order, one a line."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
+    text = io.StringIO()
+    yaml.dump(fields, text)
+    return text.getvalue()
 
 
-def _unfolded(value: Any, known: dict[int, int], depth: int = 0) -> int:
-    """How many values there are once every alias is written out; ValueError for more than MAX_VALUES."""
+def _reason(error: Exception) -> str:
+    """The fault and its position, without the quotations and hints that the parser adds."""
+    mark = getattr(error, "problem_mark", None)
+    if not isinstance(error, MarkedYAMLError) or mark is None or not error.problem:
+        return one_line(error)
+    return f"{error.problem.partition(' with value ')[0]} in line {mark.line + 1}, column {mark.column + 1}"
+
+
+def _count_values(value: Any, counts: dict[int, int], depth: int = 0) -> int:
+    """The number of values after every alias is expanded. Raises ValueError for more than MAX_VALUES."""
     if depth > MAX_DEPTH:
         raise RecursionError
     if not isinstance(value, dict | list):
         return 1
-    if id(value) not in known:
+    if id(value) not in counts:
         inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_unfolded(each, known, depth + 1) for each in inner)
-        if known[id(value)] > MAX_VALUES:
+        counts[id(value)] = 1 + sum(_count_values(each, counts, depth + 1) for each in inner)
+        if counts[id(value)] > MAX_VALUES:
             raise ValueError(f"its aliases stand for more than {MAX_VALUES:,} values")
-    return known[id(value)]
+    return counts[id(value)]

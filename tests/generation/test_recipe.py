@@ -158,9 +158,9 @@ def test_an_unknown_recipe_names_the_nearest(folder, name, message):
         (b"source: {collection: digits}\nfit: {1: 2}", "fit.1: keys should be strings"),
         (
             b"fit: {steps: 1}\nviews: 2\nfit: {steps: 2}",
-            r"the key 'fit' stands twice; take one out in .* line 3, column 1",
+            r'found duplicate key "fit" in line 3, column 1',
         ),
-        (b"fit: {steps: 1, steps: 1}", "the key 'steps' stands twice"),
+        (b"fit: {steps: 1, steps: 1}", 'found duplicate key "steps"'),
     ],
 )
 def test_a_file_that_is_no_recipe_is_told_in_one_line(folder, content, message):

@@ -14,15 +14,12 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the built-in recipes, or print one with all its defaults, ready to edit."""
-    import yaml
-
     from inr_factory.generation.recipe import builtin_recipes, load_recipe
+    from inr_factory.storage.yaml_files import dump_yaml
 
     if name is not None:
         fields = load_recipe(name).model_dump(mode="json")
-        terminal.print_json(fields) if as_json else terminal.print_result(
-            yaml.safe_dump(fields, sort_keys=False).rstrip()
-        )
+        terminal.print_json(fields) if as_json else terminal.print_result(dump_yaml(fields).rstrip())
         return
     rows = []
     for known, path in builtin_recipes().items():
