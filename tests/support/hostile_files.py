@@ -1,7 +1,7 @@
-"""Hostile files: what a stranger's shard, block, checkpoint, image, mesh, cloud, recipe or manifest may try.
+"""Hostile files: what a foreign shard, block, checkpoint, image, mesh, cloud, recipe or manifest may try.
 
-Each case writes its files below a folder; SECRET stands for a file outside that nobody may open, and code that runs
-would write MARK beside it.
+Each case writes its files below a folder. SECRET is a file outside that no reader may open; code that runs would write
+MARK next to it.
 """
 
 import base64
@@ -30,9 +30,9 @@ SECRET, MARK = "secret", "mark"
 
 @dataclass(frozen=True)
 class Hostile:
-    """One file: which door it knocks at, how it is made (folder, outside), and whether it may be read after all."""
+    """One file: the kind of its reader, how it is made (folder, outside), and whether it may be read after all."""
 
-    door: str
+    reader: str
     name: str
     make: Callable[[Path, Path], None]
     harmless: bool = False
@@ -534,7 +534,7 @@ def recipes() -> Iterator[Hostile]:
 def manifests() -> Iterator[Hostile]:
     def altered(change: Callable[[dict], object]) -> Callable[[Path, Path], None]:  # type: ignore[type-arg]
         def make(folder: Path, beyond: Path) -> None:
-            from small_sets import make_set
+            from support.small_sets import make_set
 
             make_set(folder)
             fields = json.loads((folder / MANIFEST).read_text())

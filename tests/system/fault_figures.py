@@ -105,16 +105,16 @@ def _kill_programs(
 
 
 def _hostile(tally: Tally, folder: Path) -> None:
-    from hostile_doors import knock
-    from hostile_files import all_cases
+    from support.hostile_files import all_cases
+    from support.hostile_readers import read_watched
 
     slowest, largest = 0.0, 0
     for number, case in enumerate(all_cases()):
-        place = _new(folder, str(number))
-        outcome = knock(case, place / "inside", place / "outside")
-        tally.wrong += [f"{case.door}, {case.name}: {breach}" for breach in outcome.breaches]
+        new = _new(folder, str(number))
+        outcome = read_watched(case, new / "inside", new / "outside")
+        tally.wrong += [f"{case.reader}, {case.name}: {breach}" for breach in outcome.breaches]
         tally.counts["hostile files"] += 1
-        tally.counts["hostile files refused in one line"] += outcome.said is not None and not outcome.breaches
+        tally.counts["hostile files refused in one line"] += outcome.message is not None and not outcome.breaches
         slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.memory)
     print(f"hostile files: at most {slowest:.1f} s and {largest / 2**20:.0f} MiB each")
 

@@ -114,7 +114,7 @@ def test_the_command_line_says_that_such_a_set_is_made_in_python(textures, tmp_p
 
 
 def test_what_is_neither_image_nor_shape_is_not_drawn(tmp_path, capsys):
-    from small_sets import make_set
+    from support.small_sets import make_set
 
     from inr_factory.inr.spec import SirenSpec
 

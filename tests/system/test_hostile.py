@@ -10,8 +10,8 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.hostile_doors import knock
 from support.hostile_files import MARK, SECRET, Hostile, all_cases, content
+from support.hostile_readers import read_watched
 
 from inr_factory.generation.geometry.mesh_files import READERS as MESHES
 from inr_factory.generation.geometry.mesh_files import read_mesh
@@ -21,7 +21,7 @@ from inr_factory.generation.recipe import ImageSource
 from inr_factory.generation.signals import SignalError
 from inr_factory.generation.sources.image_files import file_signal
 
-# Loaded before the forks, which would each load them anew.
+# Loaded before the forks, which would each load them again.
 assert PIL.Image
 assert trimesh
 
@@ -30,13 +30,13 @@ CASES = all_cases()
 
 def test_there_are_two_hundred_of_them():
     assert len(CASES) >= 200
-    assert len({(case.door, case.name) for case in CASES}) == len(CASES)
+    assert len({(case.reader, case.name) for case in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.door}: {case.name}"[:60])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reader}: {case.name}"[:60])
 def test_a_hostile_file_is_refused_in_one_line(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = knock(case, tmp_path / "inside", tmp_path / "outside")
+    outcome = read_watched(case, tmp_path / "inside", tmp_path / "outside")
     assert outcome.breaches == ()
 
 
@@ -51,13 +51,13 @@ MAGIC = [b"", b"OFF\n", b"v 0 0 0\nf ", b"ply\nformat ascii 1.0\nelement vertex 
     rest=st.binary(max_size=200),
 )
 def test_bytes_of_any_kind_are_read_or_refused_in_one_line(suffix, begin, rest):
-    said = refusal(suffix, begin + rest)
-    assert said is None or 0 < len(said) < 500
-    assert "\n" not in (said or "")
+    message = refusal(suffix, begin + rest)
+    assert message is None or 0 < len(message) < 500
+    assert "\n" not in (message or "")
 
 
 def refusal(suffix, content):
-    """What the reader of such files says against the content; None where it reads it."""
+    """The message with which the reader of such files refuses the content; None where it reads it."""
     read = {**dict.fromkeys(CLOUDS, read_points), **dict.fromkeys(MESHES, read_mesh)}.get(suffix)
     try:
         if read is not None:
@@ -90,7 +90,7 @@ WATCHED = {
 
 @pytest.mark.parametrize("breach", sorted(WATCHED))
 def test_the_watch_sees_each_breach(tmp_path, monkeypatch, breach):
-    monkeypatch.setitem(knock.__globals__["DOORS"], "image", WATCHED[breach])
+    monkeypatch.setitem(read_watched.__globals__["READERS"], "image", WATCHED[breach])
     case = Hostile("image", "watched", content("a.png", b"x"))
-    outcome = knock(case, tmp_path / "inside", tmp_path / "outside", seconds=10 if breach == "MiB" else 2)
-    assert any(breach in seen for seen in outcome.breaches), outcome.breaches
+    outcome = read_watched(case, tmp_path / "inside", tmp_path / "outside", seconds=10 if breach == "MiB" else 2)
+    assert any(breach in line for line in outcome.breaches), outcome.breaches

@@ -1,7 +1,7 @@
-"""Hostile doors: knocks with a hostile file at the reader that it is meant for, in a process of its own, and watches.
+"""Hostile readers: read a hostile file in a process of its own and watch the process.
 
-What is watched: how long it takes, how much memory it takes, whether a file outside is opened (by inotify, so that C
-libraries are seen, too), whether code ran, and what is said.
+Watched are the time, the memory, whether a file outside is opened (by inotify, which sees C libraries, too), whether
+code ran, and the message.
 """
 
 import ctypes
@@ -40,16 +40,16 @@ IN_OPEN, IN_ACCESS = 0x20, 0x1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a knock: `said` is the line of a refusal, None where the file was read; `breaches` should be none."""
+    """What reading gave: `message` of the refusal, None where the file was read; `breaches` should be empty."""
 
-    said: str | None
+    message: str | None
     seconds: float
     memory: int
     breaches: tuple[str, ...]
 
 
 def _shard(folder: Path) -> None:
-    """As a run would adopt it, then as a stranger's manifest vouches for it; the second decides where both refuse."""
+    """Read it as a run recovers it, then as a foreign manifest records it; the second decides where both refuse."""
     path = folder / SHARD
     try:
         ShardReader.unrecorded(path)
@@ -93,7 +93,7 @@ def _recipe(folder: Path) -> None:
     load_saved_manifest(recipe, folder / "set")
 
 
-DOORS: dict[str, Callable[[Path], object]] = {
+READERS: dict[str, Callable[[Path], object]] = {
     "shard": _shard,
     "block": _block,
     "checkpoint": lambda folder: build_from_checkpoint(folder / "best.pt"),
@@ -110,49 +110,49 @@ def _only(folder: Path) -> Path:
     return next(folder.iterdir())
 
 
-def knock(case: Hostile, folder: Path, outside: Path, seconds: float = SECONDS) -> Outcome:
-    """Make the file in folder, then read it in a forked process: killed after so many seconds, 4 GiB at most."""
+def read_watched(case: Hostile, folder: Path, outside: Path, seconds: float = SECONDS) -> Outcome:
+    """Make the file in folder, then read it in a forked process with 4 GiB, killed after `seconds`."""
     folder.mkdir()
     outside.mkdir()
     (outside / SECRET).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(9000))
     case.make(folder, outside)
     watch = _watch(outside)
-    ours, theirs = os.pipe()
+    read_end, write_end = os.pipe()
     began = time.monotonic()
     pid = os.fork()
     if not pid:
-        _child(DOORS[case.door], folder, theirs)
-    os.close(theirs)
+        _child(READERS[case.reader], folder, write_end)
+    os.close(write_end)
     breaches, text = [], b""
-    while select.select([ours], [], [], max(0.0, began + seconds - time.monotonic()))[0]:
-        part = os.read(ours, 65536)
+    while select.select([read_end], [], [], max(0.0, began + seconds - time.monotonic()))[0]:
+        part = os.read(read_end, 65536)
         text += part
         if not part:
             break
     else:
         breaches.append(f"not done after {seconds} s")
         os.kill(pid, signal.SIGKILL)
-    took = time.monotonic() - began
-    os.close(ours)
+    elapsed = time.monotonic() - began
+    os.close(read_end)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    found = json.loads(text) if text and code == 0 else {"said": None, "memory": 0, "kind": f"died with {code}"}
-    if found["kind"] not in ("read", "refused"):
-        breaches.append(f"{found['kind']}: {found['said']}"[:300])
-    if found["kind"] == "read" and not case.harmless:
+    result = json.loads(text) if text and code == 0 else {"message": None, "memory": 0, "kind": f"died with {code}"}
+    if result["kind"] not in ("read", "refused"):
+        breaches.append(f"{result['kind']}: {result['message']}"[:300])
+    if result["kind"] == "read" and not case.harmless:
         breaches.append("it was read")
-    if found["said"] is not None and ("\n" in found["said"] or not 0 < len(found["said"]) < 1000):
-        breaches.append(f"not one line: {found['said'][:200]!r}")
-    if found["memory"] > MEMORY:
-        breaches.append(f"{found['memory'] / 2**20:.0f} MiB")
+    if result["message"] is not None and ("\n" in result["message"] or not 0 < len(result["message"]) < 1000):
+        breaches.append(f"not one line: {result['message'][:200]!r}")
+    if result["memory"] > MEMORY:
+        breaches.append(f"{result['memory'] / 2**20:.0f} MiB")
     if _opened(watch):
         breaches.append("a file outside was opened")
     if (outside / MARK).exists() or (folder / MARK).exists() or Path(MARK).exists():
         breaches.append("code ran")
     os.close(watch)
-    return Outcome(found["said"], took, found["memory"], tuple(breaches))
+    return Outcome(result["message"], elapsed, result["memory"], tuple(breaches))
 
 
-def _child(door: Callable[[Path], object], folder: Path, pipe: int) -> None:
+def _child(reader: Callable[[Path], object], folder: Path, pipe: int) -> None:
     code = 1
     try:
         quiet = os.open(os.devnull, os.O_RDWR)
@@ -161,22 +161,22 @@ def _child(door: Callable[[Path], object], folder: Path, pipe: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + 4 * MEMORY,) * 2)
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory counts from here
         before = _status("VmRSS")
-        said, kind = None, "read"
+        message, kind = None, "read"
         try:
-            door(folder)
+            reader(folder)
         except (FactoryError, SignalError) as error:
-            said, kind = str(error), "refused"
+            message, kind = str(error), "refused"
         except BaseException as error:
-            said, kind = str(error)[:500], f"{type(error).__name__}"
-        told = {"said": said and said[:2000], "kind": kind, "memory": max(0, _status("VmHWM") - before)}
-        os.write(pipe, json.dumps(told).encode())
+            message, kind = str(error)[:500], f"{type(error).__name__}"
+        result = {"message": message and message[:2000], "kind": kind, "memory": max(0, _status("VmHWM") - before)}
+        os.write(pipe, json.dumps(result).encode())
         code = 0
     finally:
         os._exit(code)
 
 
 def _status(name: str) -> int:
-    """Bytes of this process, as /proc has them."""
+    """Bytes of this process, from /proc."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
 
@@ -185,20 +185,20 @@ def _watch(folder: Path) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     watch = libc.inotify_init1(os.O_NONBLOCK)
     assert watch >= 0
-    for place in [folder, *folder.rglob("*")]:
-        assert libc.inotify_add_watch(watch, os.fsencode(place), IN_OPEN | IN_ACCESS) >= 0
+    for path in [folder, *folder.rglob("*")]:
+        assert libc.inotify_add_watch(watch, os.fsencode(path), IN_OPEN | IN_ACCESS) >= 0
     return int(watch)
 
 
 def _opened(watch: int) -> bool:
     """Whether a file in the folder was opened; opening the folder itself, as a listing does, does not count."""
     try:
-        events, at = os.read(watch, 65536), 0
+        events, offset = os.read(watch, 65536), 0
     except BlockingIOError:
         return False
-    while at < len(events):
-        _, mask, _, length = struct.unpack_from("iIII", events, at)
+    while offset < len(events):
+        _, mask, _, length = struct.unpack_from("iIII", events, offset)
         if not mask & 0x40000000:  # IN_ISDIR
             return True
-        at += 16 + length
+        offset += 16 + length
     return False
