@@ -1,6 +1,7 @@
 """Worker: reads the objects of one shard, fits them and writes the shard. What every backend runs."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import torch
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
 from inr_factory.generation.execution.source_check import check_signal, check_source, set_fingerprint
 from inr_factory.generation.fitting.engines import engine_name
-from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import Recipe
@@ -51,6 +52,10 @@ class Worker:
     def spec(self) -> SirenSpec:
         return self.recipe.spec.spec(self.source.in_dim, self.source.out_dim)
 
+    def fit(self, keys: Sequence[ViewKey], signals: Sequence[Signal], on_progress: OnProgress) -> FittedViews:
+        recipe = self.recipe
+        return fit_views(self.spec, keys, signals, recipe.fit, recipe.seed, self.device, on_progress)
+
     def make(self, task: ShardTask, on_progress: OnProgress | None = None) -> ShardEntry:
         """Fit one view of a block's objects and write the shard. Uses one thread: several workers give the speed."""
 
@@ -64,7 +69,7 @@ class Worker:
         indices = self.plan.blocks[task.split][task.block]
         signals, keys, failed = read_signals(source, indices, task.view)
         inputs = [signal for _, signal in signals]
-        fitted = fit_views(self.spec, keys, inputs, recipe.fit, recipe.seed, self.device, count_failed)
+        fitted = self.fit(keys, inputs, count_failed)
         by_id = {source.items[index].object_id: (source.items[index].label, signal) for index, signal in signals}
         rows = [by_id[key.object_id] for key in fitted.keys]
         facts = sorted({name for _, signal in signals for name in signal.facts})

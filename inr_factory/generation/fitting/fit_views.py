@@ -50,6 +50,31 @@ class FittedViews:
     status: NDArray[np.int8]
     failures: tuple[Quarantined, ...]
 
+    def select(self, keys: Sequence[ViewKey]) -> "FittedViews":
+        """The fits of these keys, in their order."""
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        rows = np.array([row_of[key] for key in keys if key in row_of], dtype=np.int64)
+        failure_of = {ViewKey(failure.object_id, failure.view): failure for failure in self.failures}
+        return FittedViews(
+            tuple(self.keys[row] for row in rows),
+            self.inrs.select(torch.from_numpy(rows)),
+            *(getattr(self, name)[rows] for name in ("seeds", "psnr", "loss", "steps", "status")),
+            tuple(failure_of[key] for key in keys if key in failure_of),
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence["FittedViews"]) -> "FittedViews":
+        """The fits of several calls with one spec, one after the other."""
+        return cls(
+            tuple(key for part in parts for key in part.keys),
+            INRBatch.cat([part.inrs for part in parts]),
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("seeds", "psnr", "loss", "steps", "status")
+            ),
+            tuple(failure for part in parts for failure in part.failures),
+        )
+
 
 def fit_views(
     spec: SirenSpec,

@@ -1,0 +1,378 @@
+"""Fit arrays: INRs of images, or of coordinates and values, that are in memory; kept, rendered and saved as a data set.
+
+Shape letters: N objects, V views, P points, I coordinates and O values of a point.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from inr_factory.errors import UsageError
+from inr_factory.generation.execution.fit_plan import plan_fit
+from inr_factory.generation.execution.run_settings import FitSettings
+from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.fitting.engines import engine_name
+from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
+from inr_factory.generation.fitting.tally import OnProgress
+from inr_factory.generation.recipe import Recipe, check_recipe
+from inr_factory.generation.signals import Item, Signal, pixel_grid
+from inr_factory.inr.arguments import as_tensor
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.cpu import num_cores
+from inr_factory.inr.device import choose_device
+from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.locations import Location, parse_location
+from inr_factory.storage.manifest import Manifest, Quarantined, ViewKey
+from inr_factory.storage.manifest_file import update_manifest
+
+# INRs that one thread fits at a time: enough to hide the calls, few enough that all threads end together.
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """N objects in memory as a Source: points (P, I), shared, or (N, P, I), and values (N, P, O).
+
+    `facts` are those of every object, as height and width of images; `peak` is the range of the values, for PSNR.
+    """
+
+    coords: Tensor
+    values: Tensor
+    peak: float
+    facts: dict[str, int]
+    labels: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ("object",)
+    name: str = "arrays"
+    version: str = "1"
+    licence: str = "unknown"
+
+    @property
+    def in_dim(self) -> int:
+        return self.coords.shape[-1]
+
+    @property
+    def out_dim(self) -> int:
+        return self.values.shape[-1]
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        labels = self.labels or (0,) * len(self.values)
+        return tuple(Item(f"{index:06d}", label, None) for index, label in enumerate(labels))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over points, values, labels and classes."""
+        facts = (tuple(self.coords.shape), tuple(self.values.shape), self.peak, self.labels, self.classes)
+        digest = hashlib.sha256(repr(facts).encode())
+        digest.update(self.coords.contiguous().numpy().data)
+        digest.update(self.values.contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def signal(self, index: int, view: int = 0) -> Signal:
+        coords = self.coords if self.coords.dim() == 2 else self.coords[index]
+        return Signal(coords, self.values[index], peak=self.peak, facts=self.facts)
+
+
+@dataclass(frozen=True)
+class FittedINRs:
+    """INRs fitted to arrays: view 0 of all objects, then view 1, and so on. Failed fits are in `failures` only.
+
+    Attributes:
+        inrs: The INRs as one INRBatch, on the CPU.
+        failures: Object, view and reason of every fit that failed.
+    """
+
+    inrs: INRBatch
+    failures: tuple[Quarantined, ...]
+    _fitted: FittedViews
+    _source: ArraySource
+    _recipe: Recipe
+    _device: str
+
+    @property
+    def psnr(self) -> NDArray[np.float32]:
+        """(M,): PSNR of each INR, in dB."""
+        return self._fitted.psnr
+
+    @property
+    def steps(self) -> NDArray[np.int32]:
+        """(M,): updates that made each INR."""
+        return self._fitted.steps
+
+    @property
+    def objects(self) -> NDArray[np.int64]:
+        """(M,): index of the object that each INR was fitted to."""
+        return np.array([int(key.object_id) for key in self._fitted.keys], dtype=np.int64)
+
+    @property
+    def views(self) -> NDArray[np.int64]:
+        """(M,): view of each INR, from 0."""
+        return np.array([key.view for key in self._fitted.keys], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.inrs)
+
+    def __getitem__(self, index: Any) -> INRBatch:
+        """The INRs at an index, a slice or an array of indices, as an INRBatch."""
+        return self.inrs[index]
+
+    def __iter__(self) -> Iterator[INRBatch]:
+        return iter(self.inrs)
+
+    def __call__(self, coords: ArrayLike | Tensor) -> Tensor:
+        """Values (M, P, O) at coords (P, I) or (M, P, I)."""
+        return self.inrs(coords)
+
+    def images(self, height: int, width: int) -> Tensor:
+        """The INRs rendered on a grid of pixels: (M, height, width, O)."""
+        return self.inrs.images(height, width)
+
+    def __repr__(self) -> str:
+        views, objects = self._recipe.views, len(self._source.values)
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        median = f", median {np.median(self.psnr):.1f} dB" if len(self) else ""
+        return f"FittedINRs({len(self)} INRs: {objects} objects x {views} views{median}{failed}; {self.inrs.spec})"
+
+    def save(
+        self,
+        out: str | Location,
+        labels: ArrayLike | Tensor | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        name: str = "arrays",
+        licence: str = "unknown",
+        val: int | float = 0.1,
+        test: int | float = 0.2,
+        shard_objects: int = 500,
+    ) -> Manifest:
+        """Write the INRs as a data set like any other: it can be verified, shown, trained on and published.
+
+        Args:
+            out: Folder or URL of the data set. A run that was interrupted is completed by the same call.
+            labels: (N,) integers, the class of each object; by default all objects have one class.
+            classes: Names of the classes; by default the labels as text, from 0 to the largest.
+            name: Name of the data set.
+            licence: Licence of the objects, for the dataset card.
+            val: Number of objects for validation, or their share if below 1.
+            test: Number of objects for testing, or their share if below 1.
+            shard_objects: Objects of one shard.
+
+        Returns:
+            The manifest of the data set.
+
+        Raises:
+            UsageError: Labels or classes do not match the objects, or `out` holds another data set.
+        """
+        numbers, names = check_labels(labels, classes, len(self._source.values))
+        source = replace(self._source, labels=numbers, classes=names, name=name, licence=licence)
+        fields = self._recipe.model_dump(mode="json")
+        fields |= {"name": name, "splits": {"val": val, "test": test}, "shard_objects": shard_objects}
+        plan = plan_fit(check_recipe(fields, "of save"), parse_location(out), FitSettings(backend="local"), source)
+        if plan.complete:
+            return plan.manifest
+        threads = torch.get_num_threads()
+        worker = _FittedWorker(plan.recipe, None, plan.out, self._device, source.fingerprint, source, self._fitted)
+        try:
+            entries = [worker.make(task) for task in plan.tasks]
+        finally:
+            torch.set_num_threads(threads)
+        manifest = update_manifest(plan.out, plan.manifest, entries)
+        keep_card_of_whole(plan.out, manifest, manifest.missing(plan.out))
+        return manifest
+
+
+@dataclass
+class _FittedWorker(Worker):
+    """A worker whose INRs are fitted already."""
+
+    fitted: FittedViews | None = None
+
+    def fit(self, keys: Sequence[ViewKey], signals: Sequence[Signal], on_progress: OnProgress) -> FittedViews:
+        assert self.fitted is not None
+        return self.fitted.select(keys)
+
+
+def fit(
+    images: ArrayLike | Tensor | None = None,
+    *,
+    coords: ArrayLike | Tensor | None = None,
+    values: ArrayLike | Tensor | None = None,
+    views: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    hidden_dim: int = 32,
+    num_hidden: int = 2,
+    omega_0: float = 30.0,
+    output_bias: float | None = None,
+    activation: str = "sine",
+    start: str = "siren",
+    optimizer: str = "adam",
+    learning_rate: float | None = None,
+    steps: int | None = None,
+    target_psnr: float | None = 40.0,
+    floor_psnr: float = 20.0,
+    attempts: int = 3,
+    batch_points: int | None = None,
+    engine: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FittedINRs:
+    """Fit one INR to each image, or to the values at given coordinates, several times from different initializations.
+
+    Give either `images`, or `coords` and `values`. All cores work; a GPU does where there is one.
+
+    Args:
+        images: (N, H, W) or (N, H, W, C), numpy or torch; uint8 from 0 to 255, or floats from 0 to 1.
+        coords: (P, I), the same for all objects, or (N, P, I); from -1 to 1.
+        values: (N, P, O), finite numbers; their range over all objects is the peak of PSNR.
+        views: Independent fits of each object.
+        seed: Seed of all initializations.
+        device: auto, cpu, cuda or cuda:N.
+        hidden_dim: Neurons of a hidden layer.
+        num_hidden: Hidden layers.
+        omega_0: Frequency factor of the sines (Sitzmann et al., NeurIPS 2020).
+        output_bias: Constant added to the output; by default the middle of the range of the values.
+        activation: sine or relu.
+        start: Initialization: siren, dwsnets or linear, see `SirenSpec`.
+        optimizer: adam, or sprint: Adam with betas 0.6 and 0.97, warm-up and square-root decay, and the last layer
+            started at its ridge least-squares solution.
+        learning_rate: By default 5e-4 for adam, 8e-3 at the peak of sprint.
+        steps: Most updates of an INR; by default 1,000 for adam, 80 for sprint.
+        target_psnr: Each INR stops at this PSNR, in dB; None makes all steps.
+        floor_psnr: A fit that ends below this PSNR, in dB, begins again from another initialization.
+        attempts: Fits of an INR before it counts as failed.
+        batch_points: Points of each step; None takes all.
+        engine: auto, reference or fused.
+        on_progress: Called as `on_progress(done, total)` while INRs are fitted.
+
+    Returns:
+        The fitted INRs, in the order view 0 of all objects, view 1 of all objects, and so on.
+
+    Raises:
+        UsageError: An argument has a wrong shape, type or range.
+        ResourceError: The device does not exist.
+
+    Warns:
+        UserWarning: Some fits failed; `failures` names them.
+    """
+    fields: dict[str, Any] = {
+        "name": "arrays", "source": {"collection": "own"}, "views": views, "seed": seed,
+        "spec": {"hidden_dim": hidden_dim, "num_hidden": num_hidden, "omega_0": omega_0, "activation": activation, "start": start},
+        "fit": {"optimizer": optimizer, "target_psnr": target_psnr, "floor_psnr": floor_psnr, "attempts": attempts,
+                "batch_points": batch_points, "engine": engine},
+    }  # fmt: skip
+    fields["fit"] |= {
+        key: value for key, value in (("learning_rate", learning_rate), ("steps", steps)) if value is not None
+    }
+    check_recipe(fields, "of fit")  # what is wrong with the settings is said before the arrays are read
+    if images is not None and (coords is not None or values is not None):
+        raise UsageError("fit takes images, or coords and values; got both")
+    source, middle = point_source(coords, values) if images is None else image_source(images)
+    fields["spec"]["output_bias"] = middle if output_bias is None else output_bias
+    recipe, kind = check_recipe(fields, "of fit"), str(choose_device(device))
+    spec = recipe.spec.spec(source.in_dim, source.out_dim)
+    keys = [ViewKey(item.object_id, view) for view in range(views) for item in source.items]
+    signals = [source.signal(index) for index in range(len(source.items))] * views
+    parallel = torch.device(kind).type == "cpu" and engine_name(recipe.fit, kind, spec) == "fused"
+    size = CHUNK if parallel else len(keys)
+    chunks = [slice(at, at + size) for at in range(0, len(keys), size)]
+
+    def fit_chunk(chunk: slice) -> FittedViews:
+        return fit_views(spec, keys[chunk], signals[chunk], recipe.fit, seed, kind)
+
+    with ThreadPoolExecutor(num_cores() if parallel else 1) as threads:
+        running = {threads.submit(fit_chunk, chunk): chunk for chunk in chunks}
+        done = 0
+        try:
+            for finished in as_completed(running):
+                done += len(keys[running[finished]])
+                finished.result()
+                if on_progress is not None:
+                    on_progress(done, len(keys))
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+    fitted = FittedViews.cat([future.result() for future in running])
+    if fitted.failures:
+        first = fitted.failures[0]
+        warnings.warn(
+            f"{len(fitted.failures)} of {len(keys)} INRs failed and are left out (object {first.object_id}, view {first.view}: "
+            f"{first.reason}); `failures` names all of them",
+            stacklevel=2,
+        )
+    return FittedINRs(fitted.inrs, fitted.failures, fitted, source, recipe, kind)
+
+
+def image_source(images: ArrayLike | Tensor) -> tuple[ArraySource, float]:
+    """Images (N, H, W) or (N, H, W, C) as a source, and the middle of their range; UsageError for other arrays."""
+    kind = str(images.dtype if hasattr(images, "dtype") else "float").removeprefix("torch.")
+    pixels = as_tensor(images, "images").detach().cpu()
+    shape = tuple(pixels.shape)
+    if len(shape) == 4 and shape[3] > 4 >= shape[1]:
+        raise UsageError(f"images must be (N, H, W, C), got {shape}; move the channels last")
+    if len(shape) not in (3, 4) or 0 in shape:
+        remedy = "; give one image as images[None]" if len(shape) == 2 else ""
+        raise UsageError(f"images must be (N, H, W) or (N, H, W, C), got {shape}{remedy}")
+    if kind != "uint8" and "float" not in kind:
+        raise UsageError(
+            f"images must be uint8 from 0 to 255, or floats from 0 to 1, got {kind}; divide by the largest"
+        )
+    pixels = pixels.float() / 255 if kind == "uint8" else pixels.float()
+    low, high = finite_range(pixels, "images")
+    if low < 0 or high > 1:
+        raise UsageError(f"float images must be from 0 to 1, got {low:g} to {high:g}; divide by the largest")
+    height, width = shape[1:3]
+    values = pixels.reshape(len(pixels), height * width, -1).contiguous()
+    return ArraySource(pixel_grid(height, width), values, 1.0, {"height": height, "width": width}), 0.5
+
+
+def point_source(coords: ArrayLike | Tensor | None, values: ArrayLike | Tensor | None) -> tuple[ArraySource, float]:
+    """Points (P, I) or (N, P, I) with values (N, P, O) as a source, and the middle of their range."""
+    if coords is None or values is None:
+        given = "neither" if coords is values else "coords alone" if values is None else "values alone"
+        raise UsageError(f"fit takes images, or coords and values; got {given}")
+    targets = as_tensor(values, "values", "N P O").detach().cpu().float().contiguous()
+    N, P, _ = targets.shape
+    points = as_tensor(coords, "coords", "P I", "N P I", N=N, P=P).detach().cpu().float().contiguous()
+    if 0 in targets.shape or 0 in points.shape:
+        raise UsageError(f"coords and values must not be empty, got {tuple(points.shape)} and {tuple(targets.shape)}")
+    first, last = finite_range(points, "coords")
+    if min(first, -last) < -1 - 1e-6:
+        raise UsageError(f"coords must lie in [-1, 1], got {first:g} to {last:g}; shift and divide them")
+    low, high = finite_range(targets, "values")
+    if low == high:
+        raise UsageError(f"values are all {low:g}; there is nothing to fit")
+    return ArraySource(points, targets, high - low, {}), (low + high) / 2
+
+
+def finite_range(tensor: Tensor, name: str) -> tuple[float, float]:
+    """The smallest and the largest value; UsageError where one is NaN or infinite."""
+    if not tensor.isfinite().all():
+        raise UsageError(f"{name} has values that are NaN or infinite")
+    return float(tensor.min()), float(tensor.max())
+
+
+def check_labels(
+    labels: ArrayLike | Tensor | None, classes: Sequence[str] | None, count: int
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Labels of `count` objects and names of the classes; UsageError where they do not match."""
+    if labels is None:
+        if classes is not None and len(classes) != 1:
+            raise UsageError(f"classes names {len(classes)} classes, but labels are missing; give labels ({count},)")
+        return (0,) * count, tuple(classes or ("object",))
+    numbers = as_tensor(labels, "labels", "N", N=count)
+    if not torch.equal(numbers, numbers.round()):
+        raise UsageError("labels must be whole numbers, the class of each object; got fractions")
+    low, high = int(numbers.min()), int(numbers.max())
+    names = tuple(map(str, range(high + 1) if classes is None else classes))
+    if low < 0 or high >= len(names):
+        raise UsageError(f"labels must be from 0 to {len(names) - 1}, for {len(names)} classes; got {low} to {high}")
+    return tuple(int(number) for number in numbers.tolist()), names
