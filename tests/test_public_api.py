@@ -95,7 +95,7 @@ def test_the_example_of_the_readme_runs(tmp_path, dataset, fitted):
 
 
 def test_a_saved_fit_is_the_set_that_a_source_of_the_same_arrays_makes(fitted, tmp_path):
-    from inr_factory.generation.fit_arrays import image_source
+    from inr_factory.generation.sources.memory import image_source
 
     fitted.save(tmp_path / "saved", name="mine", shard_objects=25)
     recipe = inr.Recipe.model_validate(

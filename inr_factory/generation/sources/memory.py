@@ -1,0 +1,128 @@
+"""Objects in memory as a source: images, or coordinates with values, and their labels.
+
+Shape letters: N objects, P points, I coordinates and O values of a point, H and W pixels, C channels.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from inr_factory.errors import UsageError
+from inr_factory.generation.signals import Item, Signal, pixel_grid
+from inr_factory.inr.arguments import as_tensor
+
+
+@dataclass(frozen=True)
+class MemorySource:
+    """N objects in memory as a Source: points (P, I), shared, or (N, P, I), and values (N, P, O).
+
+    `facts` are those of every object, as height and width of images; `peak` is the range of the values, for PSNR.
+    """
+
+    coords: Tensor
+    values: Tensor
+    peak: float
+    facts: dict[str, int]
+    labels: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ("object",)
+    name: str = "arrays"
+    version: str = "1"
+    licence: str = "unknown"
+
+    @property
+    def in_dim(self) -> int:
+        return self.coords.shape[-1]
+
+    @property
+    def out_dim(self) -> int:
+        return self.values.shape[-1]
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        labels = self.labels or (0,) * len(self.values)
+        return tuple(Item(f"{index:06d}", label, None) for index, label in enumerate(labels))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over points, values, labels and classes."""
+        facts = (tuple(self.coords.shape), tuple(self.values.shape), self.peak, self.labels, self.classes)
+        digest = hashlib.sha256(repr(facts).encode())
+        digest.update(self.coords.contiguous().numpy().data)
+        digest.update(self.values.contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def signal(self, index: int, view: int = 0) -> Signal:
+        coords = self.coords if self.coords.dim() == 2 else self.coords[index]
+        return Signal(coords, self.values[index], peak=self.peak, facts=self.facts)
+
+
+def image_source(images: ArrayLike | Tensor) -> tuple[MemorySource, float]:
+    """Images (N, H, W) or (N, H, W, C) as a source, and the middle of their range; UsageError for other arrays."""
+    kind = str(images.dtype if hasattr(images, "dtype") else "float").removeprefix("torch.")
+    pixels = as_tensor(images, "images").detach().cpu()
+    shape = tuple(pixels.shape)
+    if len(shape) == 4 and shape[3] > 4 >= shape[1]:
+        raise UsageError(f"images must be (N, H, W, C), got {shape}; move the channels last")
+    if len(shape) not in (3, 4) or 0 in shape:
+        remedy = "; give one image as images[None]" if len(shape) == 2 else ""
+        raise UsageError(f"images must be (N, H, W) or (N, H, W, C), got {shape}{remedy}")
+    if kind != "uint8" and "float" not in kind:
+        raise UsageError(
+            f"images must be uint8 from 0 to 255, or floats from 0 to 1, got {kind}; divide by the largest"
+        )
+    pixels = pixels.float() / 255 if kind == "uint8" else pixels.float()
+    low, high = finite_range(pixels, "images")
+    if low < 0 or high > 1:
+        raise UsageError(f"float images must be from 0 to 1, got {low:g} to {high:g}; divide by the largest")
+    height, width = shape[1:3]
+    values = pixels.reshape(len(pixels), height * width, -1).contiguous()
+    return MemorySource(pixel_grid(height, width), values, 1.0, {"height": height, "width": width}), 0.5
+
+
+def point_source(coords: ArrayLike | Tensor | None, values: ArrayLike | Tensor | None) -> tuple[MemorySource, float]:
+    """Points (P, I) or (N, P, I) with values (N, P, O) as a source, and the middle of their range."""
+    if coords is None or values is None:
+        given = "neither" if coords is values else "coords alone" if values is None else "values alone"
+        raise UsageError(f"fit takes images, or coords and values; got {given}")
+    targets = as_tensor(values, "values", "N P O").detach().cpu().float().contiguous()
+    N, P, _ = targets.shape
+    points = as_tensor(coords, "coords", "P I", "N P I", N=N, P=P).detach().cpu().float().contiguous()
+    if 0 in targets.shape or 0 in points.shape:
+        raise UsageError(f"coords and values must not be empty, got {tuple(points.shape)} and {tuple(targets.shape)}")
+    first, last = finite_range(points, "coords")
+    if min(first, -last) < -1 - 1e-6:
+        raise UsageError(f"coords must lie in [-1, 1], got {first:g} to {last:g}; shift and divide them")
+    low, high = finite_range(targets, "values")
+    if low == high:
+        raise UsageError(f"values are all {low:g}; there is nothing to fit")
+    return MemorySource(points, targets, high - low, {}), (low + high) / 2
+
+
+def finite_range(tensor: Tensor, name: str) -> tuple[float, float]:
+    """The smallest and the largest value; UsageError where one is NaN or infinite."""
+    if not tensor.isfinite().all():
+        raise UsageError(f"{name} has values that are NaN or infinite")
+    return float(tensor.min()), float(tensor.max())
+
+
+def check_labels(
+    labels: ArrayLike | Tensor | None, classes: Sequence[str] | None, count: int
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Labels of `count` objects and names of the classes; UsageError where they do not match."""
+    if labels is None:
+        if classes is not None and len(classes) != 1:
+            raise UsageError(f"classes names {len(classes)} classes, but labels are missing; give labels ({count},)")
+        return (0,) * count, tuple(classes or ("object",))
+    numbers = as_tensor(labels, "labels", "N", N=count)
+    if not torch.equal(numbers, numbers.round()):
+        raise UsageError("labels must be whole numbers, the class of each object; got fractions")
+    low, high = int(numbers.min()), int(numbers.max())
+    names = tuple(map(str, range(high + 1) if classes is None else classes))
+    if low < 0 or high >= len(names):
+        raise UsageError(f"labels must be from 0 to {len(names) - 1}, for {len(names)} classes; got {low} to {high}")
+    return tuple(int(number) for number in numbers.tolist()), names
