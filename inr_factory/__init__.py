@@ -1,3 +1,134 @@
-"""INR Factory: data sets of implicit neural representations (INRs), and networks that take their weights as input."""
+"""INR Factory: data sets of implicit neural representations (INRs), and networks that take their weights as input.
+
+    import inr_factory as inr
+
+has every public name; each loads its module at its first use, so that the import itself costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from inr_factory.cli.environment_check import check_environment as check_environment
+    from inr_factory.errors import FactoryError as FactoryError
+    from inr_factory.errors import IntegrityError as IntegrityError
+    from inr_factory.errors import PartialError as PartialError
+    from inr_factory.errors import ResourceError as ResourceError
+    from inr_factory.errors import UsageError as UsageError
+    from inr_factory.generation.execution.estimate import estimate as estimate
+    from inr_factory.generation.execution.fit_dataset import fit_dataset as fit_dataset
+    from inr_factory.generation.execution.run_settings import FitReport as FitReport
+    from inr_factory.generation.fit_arrays import FittedINRs as FittedINRs
+    from inr_factory.generation.fit_arrays import fit as fit
+    from inr_factory.generation.maintenance.merge import merge_datasets as merge_datasets
+    from inr_factory.generation.maintenance.repair import repair_dataset as repair_dataset
+    from inr_factory.generation.maintenance.verify import verify_dataset as verify_dataset
+    from inr_factory.generation.recipe import Recipe as Recipe
+    from inr_factory.generation.recipe import builtin_recipes as builtin_recipes
+    from inr_factory.generation.recipe import load_recipe as load_recipe
+    from inr_factory.generation.signals import Item as Item
+    from inr_factory.generation.signals import Signal as Signal
+    from inr_factory.generation.signals import SignalError as SignalError
+    from inr_factory.generation.signals import Source as Source
+    from inr_factory.inr.batch import INRBatch as INRBatch
+    from inr_factory.inr.metrics import psnr as psnr
+    from inr_factory.inr.pixel_grid import pixel_grid as pixel_grid
+    from inr_factory.inr.spec import SirenSpec as SirenSpec
+    from inr_factory.interop.export import export_dataset as export_dataset
+    from inr_factory.interop.hugging_face_hub import push_dataset as push_dataset
+    from inr_factory.interop.import_dataset import import_dataset as import_dataset
+    from inr_factory.learning.alignment.aligned_dataset import align_dataset as align_dataset
+    from inr_factory.learning.alignment.mixup import MixUp as MixUp
+    from inr_factory.learning.alignment.mixup import mix as mix
+    from inr_factory.learning.alignment.mixup import parse_mixup as parse_mixup
+    from inr_factory.learning.alignment.weight_matching import align as align
+    from inr_factory.learning.data.dataset import INRDataset as INRDataset
+    from inr_factory.learning.data.dataset import INRDataset as open  # noqa: F401
+    from inr_factory.learning.data.loader import INRLoader as INRLoader
+    from inr_factory.learning.models.classifier import build_classifier as build_classifier
+    from inr_factory.learning.transforms.canonical import Canonicalize as Canonicalize
+    from inr_factory.learning.transforms.canonical import canonicalize as canonicalize
+    from inr_factory.learning.transforms.compose import Compose as Compose
+    from inr_factory.learning.transforms.compose import OneOf as OneOf
+    from inr_factory.learning.transforms.compose import RandomApply as RandomApply
+    from inr_factory.learning.transforms.compose import parse_transform as parse_transform
+    from inr_factory.learning.transforms.coordinate import Reflect as Reflect
+    from inr_factory.learning.transforms.coordinate import Rotate2D as Rotate2D
+    from inr_factory.learning.transforms.coordinate import Rotate3D as Rotate3D
+    from inr_factory.learning.transforms.coordinate import Scale as Scale
+    from inr_factory.learning.transforms.coordinate import Translate as Translate
+    from inr_factory.learning.transforms.coordinate import reflect as reflect
+    from inr_factory.learning.transforms.coordinate import rotate2d as rotate2d
+    from inr_factory.learning.transforms.coordinate import rotate3d as rotate3d
+    from inr_factory.learning.transforms.coordinate import scale as scale
+    from inr_factory.learning.transforms.coordinate import translate as translate
+    from inr_factory.learning.transforms.intensity import Brightness as Brightness
+    from inr_factory.learning.transforms.intensity import Contrast as Contrast
+    from inr_factory.learning.transforms.intensity import Invert as Invert
+    from inr_factory.learning.transforms.intensity import MixChannels as MixChannels
+    from inr_factory.learning.transforms.intensity import brightness as brightness
+    from inr_factory.learning.transforms.intensity import contrast as contrast
+    from inr_factory.learning.transforms.intensity import invert as invert
+    from inr_factory.learning.transforms.noise import Dropout as Dropout
+    from inr_factory.learning.transforms.noise import GaussianNoise as GaussianNoise
+    from inr_factory.learning.transforms.noise import MultiplicativeNoise as MultiplicativeNoise
+    from inr_factory.learning.transforms.noise import QuantileDropout as QuantileDropout
+    from inr_factory.learning.transforms.symmetries import FlipSigns as FlipSigns
+    from inr_factory.learning.transforms.symmetries import PermuteNeurons as PermuteNeurons
+    from inr_factory.learning.transforms.symmetries import ScaleReLU as ScaleReLU
+    from inr_factory.learning.transforms.symmetries import ShiftPhases as ShiftPhases
+    from inr_factory.reporting.augmentation_report import augment_report as augment_report
+
+# The public names of each module; those in the block above are for type checkers. A test holds both to be the same.
+_PUBLIC = {
+    "cli.environment_check": "check_environment",
+    "errors": "FactoryError IntegrityError PartialError ResourceError UsageError",
+    "generation.execution.estimate": "estimate",
+    "generation.execution.fit_dataset": "fit_dataset",
+    "generation.execution.run_settings": "FitReport",
+    "generation.fit_arrays": "fit FittedINRs",
+    "generation.maintenance.merge": "merge_datasets",
+    "generation.maintenance.repair": "repair_dataset",
+    "generation.maintenance.verify": "verify_dataset",
+    "generation.recipe": "builtin_recipes load_recipe Recipe",
+    "generation.signals": "Item Signal SignalError Source",
+    "inr.batch": "INRBatch",
+    "inr.metrics": "psnr",
+    "inr.pixel_grid": "pixel_grid",
+    "inr.spec": "SirenSpec",
+    "interop.export": "export_dataset",
+    "interop.hugging_face_hub": "push_dataset",
+    "interop.import_dataset": "import_dataset",
+    "learning.alignment.aligned_dataset": "align_dataset",
+    "learning.alignment.mixup": "mix MixUp parse_mixup",
+    "learning.alignment.weight_matching": "align",
+    "learning.data.dataset": "INRDataset open",
+    "learning.data.loader": "INRLoader",
+    "learning.models.classifier": "build_classifier",
+    "learning.transforms.canonical": "canonicalize Canonicalize",
+    "learning.transforms.compose": "Compose OneOf parse_transform RandomApply",
+    "learning.transforms.coordinate": "reflect Reflect rotate2d Rotate2D rotate3d Rotate3D scale Scale translate Translate",
+    "learning.transforms.intensity": "brightness Brightness contrast Contrast invert Invert MixChannels",
+    "learning.transforms.noise": "Dropout GaussianNoise MultiplicativeNoise QuantileDropout",
+    "learning.transforms.symmetries": "FlipSigns PermuteNeurons ScaleReLU ShiftPhases",
+    "reporting.augmentation_report": "augment_report",
+}
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+_NAMES_THERE = {"open": "INRDataset"}  # where the public name is another
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        from inr_factory.errors import did_you_mean
+
+        raise AttributeError(f"module inr_factory has no {name!r}; {did_you_mean(name, _HOMES)}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"inr_factory.{_HOMES[name]}"), _NAMES_THERE.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*_HOMES, "__version__"})

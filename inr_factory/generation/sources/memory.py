@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.signals import Item, Signal, pixel_grid
+from inr_factory.generation.signals import Item, Signal
 from inr_factory.inr.arguments import as_tensor
+from inr_factory.inr.pixel_grid import pixel_grid
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class MemorySource:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over points, values, labels and classes."""
-        facts = (tuple(self.coords.shape), tuple(self.values.shape), self.peak, self.labels, self.classes)
+        labels = [item.label for item in self.items]
+        facts = (tuple(self.coords.shape), tuple(self.values.shape), self.peak, labels, self.classes)
         digest = hashlib.sha256(repr(facts).encode())
         digest.update(self.coords.contiguous().numpy().data)
         digest.update(self.values.contiguous().numpy().data)
