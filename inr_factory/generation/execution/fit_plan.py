@@ -84,6 +84,10 @@ def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Sour
         manifest = saved.with_views(max(saved.views, recipe.views))
         missing = frozenset(manifest.missing(out, size_of))
         if missing.isdisjoint(saved.with_views(recipe.views).shard_names()):
+            if source is not None:
+                from inr_factory.generation.execution.source_check import check_source
+
+                check_source(source, saved.source.fingerprint, out)
             return FitPlan(recipe, out, settings, saved, saved, missing)
 
     from inr_factory.generation.execution.shard_plan import make_shard_plan
