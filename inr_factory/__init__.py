@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from inr_factory.benchmarks.run_benchmark import benchmark as benchmark
     from inr_factory.cli.environment_check import check_environment as check_environment
     from inr_factory.errors import FactoryError as FactoryError
     from inr_factory.errors import IntegrityError as IntegrityError
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
     from inr_factory.learning.data.dataset import INRDataset as open  # noqa: F401
     from inr_factory.learning.data.loader import INRLoader as INRLoader
     from inr_factory.learning.models.classifier import build_classifier as build_classifier
+    from inr_factory.learning.training.pretrain_encoder import pretrain as pretrain
+    from inr_factory.learning.training.sweep import sweep as sweep
+    from inr_factory.learning.training.train_classifier import train as train
+    from inr_factory.learning.training.trained_run import TrainedRun as TrainedRun
+    from inr_factory.learning.training.trained_run import evaluate as evaluate
+    from inr_factory.learning.training.trained_run import open_run as open_run
+    from inr_factory.learning.training.trained_run import predict as predict
     from inr_factory.learning.transforms.canonical import Canonicalize as Canonicalize
     from inr_factory.learning.transforms.canonical import canonicalize as canonicalize
     from inr_factory.learning.transforms.compose import Compose as Compose
@@ -79,9 +87,14 @@ if TYPE_CHECKING:
     from inr_factory.learning.transforms.symmetries import ScaleReLU as ScaleReLU
     from inr_factory.learning.transforms.symmetries import ShiftPhases as ShiftPhases
     from inr_factory.reporting.augmentation_report import augment_report as augment_report
+    from inr_factory.reporting.comparison import compare_datasets as compare_datasets
+    from inr_factory.reporting.dataset_status import dataset_status as dataset_status
+    from inr_factory.reporting.html.page import report_dataset as report_dataset
+    from inr_factory.reporting.show_dataset import show_dataset as show_dataset
 
 # The public names of each module; those in the block above are for type checkers. A test holds both to be the same.
 _PUBLIC = {
+    "benchmarks.run_benchmark": "benchmark",
     "cli.environment_check": "check_environment",
     "errors": "FactoryError IntegrityError PartialError ResourceError UsageError",
     "generation.execution.estimate": "estimate",
@@ -106,6 +119,10 @@ _PUBLIC = {
     "learning.data.dataset": "INRDataset open",
     "learning.data.loader": "INRLoader",
     "learning.models.classifier": "build_classifier",
+    "learning.training.pretrain_encoder": "pretrain",
+    "learning.training.sweep": "sweep",
+    "learning.training.train_classifier": "train",
+    "learning.training.trained_run": "evaluate open_run predict TrainedRun",
     "learning.transforms.canonical": "canonicalize Canonicalize",
     "learning.transforms.compose": "Compose OneOf parse_transform RandomApply",
     "learning.transforms.coordinate": "reflect Reflect rotate2d Rotate2D rotate3d Rotate3D scale Scale translate Translate",
@@ -113,6 +130,10 @@ _PUBLIC = {
     "learning.transforms.noise": "Dropout GaussianNoise MultiplicativeNoise QuantileDropout",
     "learning.transforms.symmetries": "FlipSigns PermuteNeurons ScaleReLU ShiftPhases",
     "reporting.augmentation_report": "augment_report",
+    "reporting.comparison": "compare_datasets",
+    "reporting.dataset_status": "dataset_status",
+    "reporting.html.page": "report_dataset",
+    "reporting.show_dataset": "show_dataset",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 _NAMES_THERE = {"open": "INRDataset"}  # where the public name is another
