@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.data.dataset import INRDataset as INRDataset
     from inr_factory.learning.data.dataset import INRDataset as open  # noqa: F401
     from inr_factory.learning.data.loader import INRLoader as INRLoader
+    from inr_factory.learning.models.checkpoint import load_classifier as load_classifier
     from inr_factory.learning.models.classifier import build_classifier as build_classifier
     from inr_factory.learning.training.pretrain_encoder import pretrain as pretrain
     from inr_factory.learning.training.sweep import sweep as sweep
@@ -118,6 +119,7 @@ _PUBLIC = {
     "learning.alignment.weight_matching": "align",
     "learning.data.dataset": "INRDataset open",
     "learning.data.loader": "INRLoader",
+    "learning.models.checkpoint": "load_classifier",
     "learning.models.classifier": "build_classifier",
     "learning.training.pretrain_encoder": "pretrain",
     "learning.training.sweep": "sweep",

@@ -19,7 +19,8 @@ FLOORS = (
     ("inr",),
     ("storage",),
     ("generation", "learning"),
-    ("interop", "reporting", "benchmarks"),
+    ("interop", "reporting"),
+    ("benchmarks",),
     ("cli",),
     ("__main__", "__init__"),
 )

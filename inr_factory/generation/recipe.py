@@ -223,7 +223,11 @@ def recipe_folder() -> Path:
 
 
 def builtin_recipes() -> dict[str, Path]:
-    """Name -> file of each built-in recipe."""
+    """The built-in recipes.
+
+    Returns:
+        Name -> YAML file of each, by name.
+    """
     return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
 
 

@@ -27,7 +27,7 @@ from inr_factory.generation.signals import SignalError
 from inr_factory.generation.sources.hdf5_point_clouds import find_blocks, list_blocks, read_block_row
 from inr_factory.generation.sources.image_files import file_signal
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.models.checkpoint import build_from_checkpoint
+from inr_factory.learning.models.checkpoint import load_classifier
 from inr_factory.learning.training.sweep_config import load_sweep, runs_of
 from inr_factory.storage.manifest import ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
@@ -96,7 +96,7 @@ def _recipe(folder: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "shard": _shard,
     "block": _block,
-    "checkpoint": lambda folder: build_from_checkpoint(folder / "best.pt"),
+    "checkpoint": lambda folder: load_classifier(folder / "best.pt"),
     "image": _image,
     "mesh": lambda folder: read_mesh(_only(folder).name, _only(folder).read_bytes(), 1_000_000),
     "cloud": lambda folder: read_points(_only(folder).name, _only(folder).read_bytes(), 1_000_000),

@@ -80,12 +80,20 @@ def _at_most(count: int) -> Iterator[None]:
         handle.remove()
 
 
-def build_from_checkpoint(path: Path) -> Classifier:
+def load_classifier(path: str | Path) -> Classifier:
     """The classifier of a checkpoint with its weights and normalizer, in evaluation mode, on the CPU.
 
-    Raises as `load_checkpoint` does, UsageError for a checkpoint of pre-training, and IntegrityError where description
-    and state do not belong together.
+    Args:
+        path: A checkpoint of a training run, such as runs/NAME/best.pt.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        UsageError: There is no such file, or it is a checkpoint of pre-training.
+        IntegrityError: The file is damaged, or its description and its weights do not fit each other.
     """
+    path = Path(path)
     saved = load_checkpoint(path)
     if "contrastive" in saved:
         raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")

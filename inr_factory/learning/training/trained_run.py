@@ -21,7 +21,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.models.checkpoint import build_from_checkpoint
+from inr_factory.learning.models.checkpoint import load_classifier
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
@@ -128,7 +128,7 @@ class TrainedRun:
 
     def model(self, device: str = "auto") -> Classifier:
         """The classifier in evaluation mode, on the device."""
-        return build_from_checkpoint(self.checkpoint).to(choose_device(device))
+        return load_classifier(self.checkpoint).to(choose_device(device))
 
     def evaluate(
         self,

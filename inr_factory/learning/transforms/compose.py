@@ -111,10 +111,16 @@ def parse_transforms(texts: Iterable[str]) -> Compose:
 
 
 def parse_transform(text: str) -> WeightTransform:
-    """The transform that `name`, `name:key=value,key=value` or a combination of them describes; see the module.
+    """The transform that a text describes; `str()` of the result is such a text again.
 
-    `str()` of the result is such a text again. Raises UsageError in one line for an unknown name or key, with
-    the nearest known one, and for a value that does not fit.
+    Args:
+        text: `name`, `name:key=value,key=value`, or several joined by + (one after the other) or | (one of them).
+
+    Returns:
+        The transform.
+
+    Raises:
+        UsageError: An unknown name or key, with the nearest known one, or a value that does not fit.
     """
     tokens = re.findall(r"[()+|]|@[^()+|@]*|[^()+|@]+", text)
     tokens = [token.strip() for token in tokens if token.strip()]

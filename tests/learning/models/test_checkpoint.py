@@ -9,9 +9,9 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.checkpoint import (
-    build_from_checkpoint,
     initialize_from,
     load_checkpoint,
+    load_classifier,
     save_checkpoint,
 )
 from inr_factory.learning.models.classifier import build_classifier
@@ -34,7 +34,7 @@ def test_the_former_name_of_an_encoder_builds_the_same_one(points: bool, tmp_pat
     inrs = initialize(SPEC, range(3))
     expected = build_classifier("parity", SPEC, 3, seed=1, hidden_dim=4, points=points).eval()
 
-    loaded = build_from_checkpoint(former(tmp_path / "best.pt", points))
+    loaded = load_classifier(former(tmp_path / "best.pt", points))
 
     assert torch.equal(loaded(inrs), expected(inrs))
     assert loaded.describe()["encoder"] == "parity"

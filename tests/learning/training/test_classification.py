@@ -17,7 +17,7 @@ from inr_factory.errors import FactoryError, IntegrityError, PartialError, Resou
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.checkpoint import build_from_checkpoint, load_checkpoint
+from inr_factory.learning.models.checkpoint import load_checkpoint, load_classifier
 from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.training.classification import ClassifierTrainer, evaluate_model
@@ -197,7 +197,7 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch(tmp_path: Path) -> None:
 
     result = train(trained, spoiled, validation(), config, tmp_path, META)
 
-    best = build_from_checkpoint(tmp_path / BEST)
+    best = load_classifier(tmp_path / BEST)
     assert not best.training
     assert result.best["epoch"] < 7
     assert result.best["val_accuracy"] == max(record["val_accuracy"] for record in result.history)
@@ -211,7 +211,7 @@ def test_a_checkpoint_rebuilds_the_model_with_its_normalizer(tmp_path: Path) -> 
     train(trained, loader(), validation(), CONFIG, tmp_path, META)
     inrs, _ = toy(5)
 
-    again = build_from_checkpoint(tmp_path / LAST)
+    again = load_classifier(tmp_path / LAST)
 
     assert torch.equal(again(inrs), trained.eval()(inrs))
     assert again.normalizer.weight_std.tolist() == trained.normalizer.weight_std.tolist() != [1.0, 1.0, 1.0]
@@ -299,7 +299,7 @@ def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -
 
     train(trained, loader(), validation(), config, tmp_path, META, stop=note)
 
-    best = build_from_checkpoint(tmp_path / BEST)
+    best = load_classifier(tmp_path / BEST)
     average = weights[0]
     for later in [*weights[1:steps], trained.head.weight.detach()][: steps - 1]:
         average = 0.9 * average + 0.1 * later
@@ -336,7 +336,7 @@ def test_divergence_is_told_in_one_line_and_the_last_good_state_is_kept(factor: 
     assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, UsageError)
     assert load_checkpoint(tmp_path / LAST)["progress"]["epoch"] == 1
-    assert all(bool(p.isfinite().all()) for p in build_from_checkpoint(tmp_path / LAST).parameters())
+    assert all(bool(p.isfinite().all()) for p in load_classifier(tmp_path / LAST).parameters())
     assert len(lines(tmp_path)) == 1
 
 
@@ -430,7 +430,7 @@ def test_files_that_are_no_whole_checkpoint_are_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "newer.pt")
     torch.save(saved | {"model": {}}, tmp_path / "empty.pt")
     with pytest.raises(IntegrityError, match="not whole"):
-        build_from_checkpoint(tmp_path / "empty.pt")
+        load_classifier(tmp_path / "empty.pt")
 
 
 class Trap:

@@ -21,7 +21,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.models.checkpoint import build_from_checkpoint, initialize_from, load_checkpoint
+from inr_factory.learning.models.checkpoint import initialize_from, load_checkpoint, load_classifier
 from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.contrastive import Contrastive, build_contrastive, nt_xent
 from inr_factory.learning.models.normalizer import Normalizer
@@ -328,7 +328,7 @@ def test_another_encoder_is_refused_in_one_line(small: Path, tmp_path: Path) -> 
 def test_a_run_of_pretraining_is_no_classifier_and_its_folder_takes_none(small: Path, tmp_path: Path) -> None:
     go(encoder(), small, tmp_path)
     with pytest.raises(UsageError, match=r"no classifier yet; train one with --init"):
-        build_from_checkpoint(tmp_path / BEST)
+        load_classifier(tmp_path / BEST)
     config = TrainConfig(epochs=1, device="cpu", tensorboard=False)
     with pytest.raises(UsageError, match="a run of another kind than classifier"):
         ClassifierTrainer(classifier(), in_order(small, "train"), in_order(small, "val"), config, tmp_path, META).fit()
