@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from inr_factory.cli import terminal
+from inr_factory.cli import training_options as options
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, DatasetFolder, Json
 from inr_factory.errors import skip_without_extra
@@ -27,45 +28,41 @@ COLUMNS = {
 
 def pretrain(
     dataset: DatasetFolder,
-    model: Annotated[
-        str, typer.Option(help="parity, dws, mlp, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
-    ] = DEFAULT_MODEL,
+    model: options.Model = DEFAULT_MODEL,
     positives: Annotated[
-        str, typer.Option(help="what shows one object: augment (one INR, augmented twice), views (two fits) or both")
+        str,
+        typer.Option(help="positive pairs: augment (one INR, augmented twice), views (two fits of an object) or both"),
     ] = DEFAULTS.positives,
-    augment: Annotated[
-        list[str] | None,
-        typer.Option(help="transform of the weights, as rotate2d or noise:scale=0.1; repeatable", show_default=False),
-    ] = None,
-    views: Annotated[
-        int | None, typer.Option(help="learn from the first N views; else all", show_default=False)
-    ] = None,
-    canonical: Annotated[
-        bool, typer.Option(help="read INRs in their canonical form: signs and phases of neurons do not count")
-    ] = True,
-    epochs: Annotated[int, typer.Option(min=1, help="an epoch has every object once")] = DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(min=2, help="objects a batch; each has two rows")] = DEFAULT_BATCH_SIZE,
+    augment: options.Augment = None,
+    views: options.FirstViews = None,
+    canonical: options.Canonical = True,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the objects")] = DEFAULTS.epochs,
+    batch_size: Annotated[int, typer.Option(min=2, help="objects of a batch; each has two rows")] = DEFAULT_BATCH_SIZE,
     temperature: Annotated[float, typer.Option(help="of the contrastive loss")] = DEFAULTS.temperature,
-    projection_dim: Annotated[int, typer.Option(min=2, help="numbers that the loss compares")] = DEFAULT_PROJECTION_DIM,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = DEFAULTS.learning_rate,
-    weight_decay: Annotated[float, typer.Option()] = DEFAULTS.weight_decay,
-    schedule: Annotated[str, typer.Option(help="constant or cosine, both after the warm-up")] = DEFAULTS.schedule,
-    warmup_steps: Annotated[int, typer.Option(min=0)] = DEFAULTS.warmup_steps,
-    neighbours: Annotated[int, typer.Option(min=1, help="nearest ones that vote")] = DEFAULTS.neighbours,
+    projection_dim: Annotated[
+        int, typer.Option(min=2, help="width of the features that the loss compares")
+    ] = DEFAULT_PROJECTION_DIM,
+    learning_rate: options.LearningRate = DEFAULTS.learning_rate,
+    weight_decay: options.WeightDecay = DEFAULTS.weight_decay,
+    schedule: options.Schedule = DEFAULTS.schedule,
+    warmup_steps: options.WarmupSteps = DEFAULTS.warmup_steps,
+    neighbours: Annotated[
+        int, typer.Option(min=1, help="k of the nearest neighbours that classify val")
+    ] = DEFAULTS.neighbours,
     probe_epochs: Annotated[
-        int, typer.Option(min=1, help="ask the neighbours every so many epochs")
+        int, typer.Option(min=1, help="epochs between two classifications of val")
     ] = DEFAULTS.probe_epochs,
-    bf16: Annotated[bool, typer.Option("--bf16", help="train in bfloat16 where that is safe")] = DEFAULTS.bf16,
-    compiled: Annotated[bool, typer.Option("--compile", help="hand the encoder to torch.compile")] = DEFAULTS.compile,
-    seed: Annotated[int, typer.Option(min=0)] = DEFAULTS.seed,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = DEFAULTS.device,
+    bf16: options.Bf16 = DEFAULTS.bf16,
+    compiled: options.Compile = DEFAULTS.compile,
+    seed: options.Seed = DEFAULTS.seed,
+    device: options.Device = DEFAULTS.device,
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-pretrain-MODEL-SEED", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Pre-train an encoder by which INRs show one object, without labels. Run it again to resume.
+    """Pre-train an encoder without labels, on pairs of INRs of one object. Run it again to resume.
 
     Labels of train and val are used to monitor it, and those of test in the end. `train --init RUN` continues from it.
     """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inr_factory.cli import terminal
+from inr_factory.cli import training_options as options
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, DatasetFolder, Json, fetch_dataset_option
 from inr_factory.errors import skip_without_extra
@@ -25,68 +26,56 @@ COLUMNS = {
 
 def train(
     dataset: DatasetFolder,
-    model: Annotated[
-        str, typer.Option(help="parity, dws, mlp, ng_gnn, ng_t or scalegmn; options as ng_t:num_layers=2")
-    ] = DEFAULT_MODEL,
-    augment: Annotated[
-        list[str] | None,
-        typer.Option(help="transform of the weights, as flip or noise:scale=0.3; repeatable", show_default=False),
-    ] = None,
+    model: options.Model = DEFAULT_MODEL,
+    augment: options.Augment = None,
     mixup: Annotated[
-        str | None, typer.Option(help="mixing, as mixup or mixup:alpha=0.2,match=signed", show_default=False)
+        str | None, typer.Option(help="mixing, as in mixup or mixup:alpha=0.2,match=signed", show_default=False)
     ] = None,
-    views: Annotated[
-        int | None, typer.Option(help="learn from the first N views; else all", show_default=False)
-    ] = None,
+    views: options.FirstViews = None,
     views_per_object: Annotated[
-        int | None,
-        typer.Option(help="an epoch takes so many views of an object, drawn afresh; else all", show_default=False),
+        int | None, typer.Option(help="views of each object in an epoch, drawn at random; else all", show_default=False)
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option(
-            help="start with the encoder and normalizer of this run or checkpoint, as of pretrain", show_default=False
-        ),
+        typer.Option(help="start from the encoder and normalizer of this run or checkpoint", show_default=False),
     ] = None,
-    freeze: Annotated[bool, typer.Option("--freeze", help="leave the encoder as it is: a linear probe")] = False,
+    freeze: Annotated[bool, typer.Option("--freeze", help="do not train the encoder: a linear probe")] = False,
     labels_per_class: Annotated[
-        int | None, typer.Option(help="learn from N objects of each class, drawn by the seed", show_default=False)
+        int | None, typer.Option(help="train on N objects of each class, drawn by the seed", show_default=False)
     ] = None,
-    canonical: Annotated[
-        bool, typer.Option(help="read INRs in their canonical form: signs and phases of neurons do not count")
-    ] = True,
-    epochs: Annotated[int, typer.Option(min=1)] = DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(min=2)] = DEFAULT_BATCH_SIZE,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = DEFAULTS.learning_rate,
-    weight_decay: Annotated[float, typer.Option()] = DEFAULTS.weight_decay,
-    schedule: Annotated[str, typer.Option(help="constant or cosine, both after the warm-up")] = DEFAULTS.schedule,
-    warmup_steps: Annotated[int, typer.Option(min=0)] = DEFAULTS.warmup_steps,
-    label_smoothing: Annotated[float, typer.Option()] = DEFAULTS.label_smoothing,
+    canonical: options.Canonical = True,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = DEFAULTS.epochs,
+    batch_size: Annotated[int, typer.Option(min=2, help="INRs of a batch")] = DEFAULT_BATCH_SIZE,
+    learning_rate: options.LearningRate = DEFAULTS.learning_rate,
+    weight_decay: options.WeightDecay = DEFAULTS.weight_decay,
+    schedule: options.Schedule = DEFAULTS.schedule,
+    warmup_steps: options.WarmupSteps = DEFAULTS.warmup_steps,
+    label_smoothing: Annotated[
+        float, typer.Option(help="share of each target spread over all classes")
+    ] = DEFAULTS.label_smoothing,
     perturb: Annotated[
         str | None,
         typer.Option(
-            help="gradients beside the weights: damp:sigma=0.2, asam:rho=0.5 or wat:sigma=0.2", show_default=False
+            help="take gradients at perturbed weights: damp:sigma=0.2, asam:rho=0.5 or wat:sigma=0.2",
+            show_default=False,
         ),
     ] = DEFAULTS.perturb,
     reweigh: Annotated[
-        str | None,
-        typer.Option(help="let examples whose loss stays high count less: mr:eta=0.01", show_default=False),
+        str | None, typer.Option(help="give examples with a high loss less weight: mr:eta=0.01", show_default=False)
     ] = DEFAULTS.reweigh,
     label_noise: Annotated[
         float, typer.Option(help="give this share of the training objects a wrong label", min=0, max=1)
     ] = 0.0,
     ema: Annotated[
-        float | None, typer.Option(help="decay of a running average of the weights, as 0.999", show_default=False)
+        float | None, typer.Option(help="decay of a running average of the weights, as in 0.999", show_default=False)
     ] = DEFAULTS.ema,
-    bf16: Annotated[bool, typer.Option("--bf16", help="train in bfloat16 where that is safe")] = DEFAULTS.bf16,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="hand the classifier to torch.compile")
-    ] = DEFAULTS.compile,
+    bf16: options.Bf16 = DEFAULTS.bf16,
+    compiled: options.Compile = DEFAULTS.compile,
     early_stopping: Annotated[
-        int | None, typer.Option(help="stop after so many epochs without a gain", show_default=False)
+        int | None, typer.Option(help="stop after N epochs without a better accuracy on val", show_default=False)
     ] = DEFAULTS.early_stopping,
-    seed: Annotated[int, typer.Option(min=0)] = DEFAULTS.seed,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = DEFAULTS.device,
+    seed: options.Seed = DEFAULTS.seed,
+    device: options.Device = DEFAULTS.device,
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-MODEL-SEED", show_default=False)
@@ -136,7 +125,7 @@ def train(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")],
+    run: options.Run,
     dataset: Annotated[
         Path | None,
         typer.Option(
@@ -147,9 +136,9 @@ def evaluate(
             metavar="DATASET",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
-    views: Annotated[int, typer.Option(help="the first N views", min=1)] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    split: options.Split = "test",
+    views: Annotated[int, typer.Option(help="use the first N views", min=1)] = 1,
+    device: options.Device = "auto",
     picture: Annotated[
         Path | None, typer.Option(help="draw confusion and calibration into this PNG", show_default=False)
     ] = None,
@@ -178,11 +167,11 @@ def evaluate(
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")],
+    run: options.Run,
     dataset: DatasetFolder,
-    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
-    views: Annotated[int | None, typer.Option(help="the first N views; else all", show_default=False)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    split: options.Split = "test",
+    views: options.FirstViews = None,
+    device: options.Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="CSV to write; else the table goes to stdout", show_default=False)
     ] = None,
