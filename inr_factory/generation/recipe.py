@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -229,6 +229,22 @@ def builtin_recipes() -> dict[str, Path]:
         Name -> YAML file of each, by name.
     """
     return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
+
+
+class RecipeSummary(NamedTuple):
+    """A built-in recipe in one line: its name, its number of views, and the comment that its file begins with."""
+
+    name: str
+    views: int
+    about: str
+
+
+def summarize_recipes() -> list[RecipeSummary]:
+    """Summarise the built-in recipes, as `inr-factory recipes` does."""
+    return [
+        RecipeSummary(name, load_recipe(name).views, path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
+        for name, path in builtin_recipes().items()
+    ]
 
 
 def load_recipe(recipe: "str | Path | Recipe", settings: Sequence[str] = (), **values: Any) -> Recipe:

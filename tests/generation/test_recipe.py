@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from inr_factory.errors import UsageError
 from inr_factory.generation import recipe as module
-from inr_factory.generation.recipe import Recipe, builtin_recipes, check_recipe, load_recipe
+from inr_factory.generation.recipe import Recipe, builtin_recipes, check_recipe, load_recipe, summarize_recipes
 from inr_factory.storage.yaml_files import load_yaml
 
 MINIMAL = {"name": "tiny", "source": {"collection": "digits"}}
@@ -53,6 +53,15 @@ def refusal(fields, **changes):
 def test_the_recipes_that_are_built_in_load():
     for name in builtin_recipes():
         assert load_recipe(name).name == name
+
+
+def test_summaries_of_built_in_recipes_have_views_and_the_first_comment():
+    summaries = {summary.name: summary for summary in summarize_recipes()}
+
+    assert summaries.keys() == builtin_recipes().keys()
+    assert summaries["mnist_10view"].views == 10
+    assert summaries["mnist_1view"].about == "MNIST, one view an object."
+    assert all(len(summary.about) > 20 for summary in summaries.values())
 
 
 def test_built_in_recipes_are_the_yaml_files_of_their_folder(folder):

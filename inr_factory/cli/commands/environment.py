@@ -14,17 +14,14 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the built-in recipes, or print one with all its defaults, ready to edit."""
-    from inr_factory.generation.recipe import builtin_recipes, load_recipe
+    from inr_factory.generation.recipe import load_recipe, summarize_recipes
     from inr_factory.storage.yaml_files import dump_yaml
 
     if name is not None:
         fields = load_recipe(name).model_dump(mode="json")
         terminal.print_json(fields) if as_json else terminal.print_result(dump_yaml(fields).rstrip())
         return
-    rows = []
-    for known, path in builtin_recipes().items():
-        first = path.read_text(encoding="utf-8").splitlines()[0]
-        rows.append((known, f"{load_recipe(known).views}", first.lstrip("# ")))
+    rows = [(recipe.name, str(recipe.views), recipe.about) for recipe in summarize_recipes()]
     if as_json:
         terminal.print_json([dict(zip(("name", "views", "about"), row, strict=True)) for row in rows])
     else:
