@@ -29,11 +29,21 @@ OptionT = TypeVar("OptionT", bound=Option)
 
 
 def parse_option(text: str, known: Mapping[str, type[OptionT]], what: str) -> OptionT:
-    """The option that `name` or `name:key=value,key=value` describes; what is not given has its default.
+    """Read an option from text; settings that are not given have their defaults.
 
-    Values are numbers, words, or true and false. `what` says in errors what kind of thing was asked for.
-    Raises UsageError for an unknown name or key, with the nearest known one, and for a value that does not fit.
+    Args:
+        text: `name` or `name:key=value,key=value`. Values are numbers, words, or true and false.
+        known: The options by their names.
+        what: What errors call the kind of option.
+
+    Returns:
+        The option; `str()` of it is such a text again.
+
+    Raises:
+        UsageError: For an unknown name or key, with the nearest known one, and for a value that does not fit.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"a {what} is named by text, got {type(text).__name__}")
     name, colon, pairs = split_pairs(text)
     if name not in known:
         raise UsageError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")

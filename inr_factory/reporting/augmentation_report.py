@@ -211,7 +211,7 @@ def applicable_transforms(inrs: INRBatch) -> Iterator[RandomTransform]:
 @torch.no_grad()
 def measure_transform(transform: RandomTransform, inrs: INRBatch, coords: Tensor, seed: int = 0) -> TransformReport:
     """Apply a transform once and measure; a known change of coordinates or values is applied to the expected values, too."""
-    moved: INRBatch = transform(inrs, Generator().manual_seed(seed))
+    changed: INRBatch = transform(inrs, Generator().manual_seed(seed))
     expected = inrs(coords)
     if isinstance(transform, CoordinateTransform):
         matrix, offset = transform.draw(inrs, Generator().manual_seed(seed))
@@ -219,12 +219,12 @@ def measure_transform(transform: RandomTransform, inrs: INRBatch, coords: Tensor
     if isinstance(transform, IntensityTransform):
         matrix, offset = transform.draw(inrs, Generator().manual_seed(seed))
         expected = torch.einsum("nij,npj->npi", matrix, expected) + offset[:, None]
-    images = moved(coords)
+    images = changed(coords)
     return TransformReport(
         str(transform),
         median_psnr(images, expected),
-        tuple(_spread(new, old) for new, old in zip(moved.weights, inrs.weights, strict=True)),
-        tuple(_spread(new, old) for new, old in zip(moved.biases, inrs.biases, strict=True)),
+        tuple(_spread(new, old) for new, old in zip(changed.weights, inrs.weights, strict=True)),
+        tuple(_spread(new, old) for new, old in zip(changed.biases, inrs.biases, strict=True)),
         images,
     )
 

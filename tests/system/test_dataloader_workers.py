@@ -84,7 +84,7 @@ def test_a_stopped_run_resumes_with_workers(dataset: INRDataset, tmp_path: Path)
 
     for expected, got in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(got, expected)
-    assert evaluate_model(whole, validation)["count"] == 3 * OBJECTS["val"]
+    assert evaluate_model(whole, validation).count == 3 * OBJECTS["val"]
 
 
 def loaded_by(command: str) -> set[str]:

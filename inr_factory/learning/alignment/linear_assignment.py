@@ -17,7 +17,7 @@ LIBRARY = SOURCE.with_name("_linear_assignment.so")
 
 
 def supports(gain_NHH: Tensor) -> bool:
-    """Whether this room can solve these: float32, on any device."""
+    """Whether linear_assignment.c can solve these: float32, on any device."""
     return gain_NHH.dtype == torch.float32 and _library() is not None
 
 
@@ -29,17 +29,17 @@ def solve(gain_NHH: Tensor) -> Tensor:
     """
     library, gains = _library(), gain_NHH.detach().cpu().contiguous()
     assert library is not None
-    found = torch.empty(gains.shape[:2], dtype=torch.int64)
-    if library.solve_assignments(gains.data_ptr(), found.data_ptr(), len(gains), gains.shape[1]):
+    columns = torch.empty(gains.shape[:2], dtype=torch.int64)
+    if library.solve_assignments(gains.data_ptr(), columns.data_ptr(), len(gains), gains.shape[1]):
         raise MemoryError(f"no memory to match {gains.shape[1]} neurons")
-    return found
+    return columns
 
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    found = load_library(SOURCE, LIBRARY, "built_from")
-    if isinstance(found, str):
+    library = load_library(SOURCE, LIBRARY, "built_from")
+    if isinstance(library, str):
         return None
-    found.solve_assignments.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
-    found.solve_assignments.restype = ctypes.c_int
-    return found
+    library.solve_assignments.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    library.solve_assignments.restype = ctypes.c_int
+    return library

@@ -73,7 +73,7 @@ def align(inrs: INRBatch, reference: INRBatch, match: Match = "permutation", max
 def match_neurons(
     inrs: INRBatch, reference: INRBatch, match: Match = "permutation", max_sweeps: int = 50
 ) -> NeuronMatching:
-    """The symmetry that `align` applies; arguments and errors as there.
+    """The symmetry that `align` applies, with the same arguments and errors.
 
     Coordinate descent on the squared distance of all parameters: with the other layers held, one layer's best
     operations are a linear assignment, solved exactly. A first pass goes forward and matches each layer by what comes
@@ -93,9 +93,15 @@ def match_neurons(
 
 
 def relative_distance(inrs: INRBatch, fixed: INRBatch) -> Tensor:
-    """(N,): the distance of all parameters of each INR from its partner's, over the norm of the partner's.
+    """Measure how far INRs are from their references in weight space.
 
-    Independently started INRs lie about sqrt(2) apart.
+    Args:
+        inrs: N INRs.
+        fixed: N INRs of the same spec, or one for all.
+
+    Returns:
+        (N,): the distance of all parameters over the norm of the reference's. INRs that were initialised
+        independently are about sqrt(2) apart.
     """
     target = fixed.flatten()
     distance: Tensor = torch.linalg.vector_norm(inrs.flatten() - target, dim=1)

@@ -49,7 +49,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             chosen by the right one.
         labels_per_class: Keep so many objects of each class, with all of their views. Fewer are a subset of more.
         label_seed: What draws them, along with the objects' names.
-        check: Compare the sha256 of the shards once, here; else only their sizes.
+        check: Compare the sha256 of the shards once, in the constructor, and not only their sizes.
         in_memory: Copy the active rows into memory when the first is read.
 
     Attributes:

@@ -57,10 +57,10 @@ class INRLoader:
         mixup: How INRs are mixed: a MixUp, or text such as "mixup:match=phase".
         label_smoothing: Share of each target that is spread over all classes, in [0, 1].
         device: Where batches are made: "cpu", "cuda", "cuda:N", or "auto".
-        num_workers: Processes that read; they help where the disk is slow, else 0 is the fastest.
+        num_workers: Processes that read; they help where the disk is slow; otherwise 0 is fastest.
 
     Raises:
-        UsageError: For settings outside their ranges, text that cannot be parsed, or a device that is not there.
+        UsageError: For settings outside their ranges, text that cannot be parsed, or a device that torch does not see.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class INRLoader:
         return self.sampler.batches(epoch, position)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be the whole of this epoch."""
+        """Let the next iteration begin with the first batch of this epoch."""
         self._epoch, self._position, self._start = epoch, 0, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class INRLoader:
         if self.num_workers == 0:
             gathered = map(self.dataset.gather, rows)
         else:
-            # A generator of its own: a DataLoader draws from the global one, on which dropout depends.
+            # A separate generator, since a DataLoader draws from the global one, on which dropout depends.
             readers: DataLoader[Any] = DataLoader(
                 _Gathering(self.dataset),
                 batch_size=None,
@@ -177,7 +177,7 @@ class INRLoader:
 
 
 class _Gathering(Dataset[GatheredRows]):
-    """A data set whose items are whole batches, addressed by their rows."""
+    """A data set whose items are batches, addressed by their rows."""
 
     def __init__(self, dataset: INRDataset) -> None:
         self.dataset = dataset

@@ -77,10 +77,10 @@ def _row_signs(weight_NHI: Tensor) -> Tensor:
     sign = sums.sign()
     doubtful = (sums.abs() <= error).nonzero()[:, 0]
     if len(doubtful):
-        some = rows[doubtful]
-        exact = some.double().sum(dim=1).sign().to(sign.dtype)
-        first = (some != 0).to(torch.uint8).argmax(dim=1, keepdim=True)
-        sign[doubtful] = torch.where(exact == 0, some.gather(1, first)[:, 0].sign(), exact)
+        doubtful_rows = rows[doubtful]
+        exact = doubtful_rows.double().sum(dim=1).sign().to(sign.dtype)
+        first = (doubtful_rows != 0).to(torch.uint8).argmax(dim=1, keepdim=True)
+        sign[doubtful] = torch.where(exact == 0, doubtful_rows.gather(1, first)[:, 0].sign(), exact)
     return sign.view(count, hidden)
 
 
@@ -97,7 +97,7 @@ def _wrap(bias_NH: Tensor, period: float, edge: float) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Canonicalize(RandomTransform):
-    """`canonicalize` as a transform; it draws nothing."""
+    """Bring sine INRs to their canonical form, as `canonicalize` does. It draws nothing."""
 
     name: ClassVar[str] = "canonical"
 

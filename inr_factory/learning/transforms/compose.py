@@ -47,7 +47,11 @@ TRANSFORMS: Mapping[str, type[RandomTransform]] = {
 
 @dataclass(frozen=True)
 class Compose(RandomTransform):
-    """Several transforms, one after the other; none leave the INRs as they are."""
+    """Apply several transforms, one after the other.
+
+    Args:
+        transforms: Callables (inrs, generator) -> inrs; none leave the INRs as they are.
+    """
 
     name: ClassVar[str] = "compose"
     transforms: tuple[WeightTransform, ...]
@@ -66,7 +70,15 @@ class Compose(RandomTransform):
 
 @dataclass(frozen=True)
 class RandomApply(RandomTransform):
-    """Apply a transform to each INR with `probability`."""
+    """Apply a transform to random INRs.
+
+    Args:
+        transform: A callable (inrs, generator) -> inrs.
+        probability: How likely it is applied to each INR, in [0, 1].
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "random_apply"
     transform: WeightTransform
@@ -85,7 +97,14 @@ class RandomApply(RandomTransform):
 
 @dataclass(frozen=True)
 class OneOf(RandomTransform):
-    """Apply one of several transforms to each INR, each as likely as the others."""
+    """Apply one of several transforms to each INR, each equally likely.
+
+    Args:
+        transforms: Callables (inrs, generator) -> inrs, at least one.
+
+    Raises:
+        UsageError: For no transforms.
+    """
 
     name: ClassVar[str] = "one_of"
     transforms: tuple[WeightTransform, ...]
@@ -106,22 +125,25 @@ class OneOf(RandomTransform):
 
 
 def parse_transforms(texts: Iterable[str]) -> Compose:
-    """The transforms that a recipe's list, or a repeated command-line option, describes, one after the other."""
+    """Read several transforms, of a recipe's list or a repeated command-line option, as one after the other."""
     return Compose(tuple(parse_transform(text) for text in texts))
 
 
 def parse_transform(text: str) -> WeightTransform:
-    """The transform that a text describes; `str()` of the result is such a text again.
+    """Read a transform from text.
 
     Args:
-        text: `name`, `name:key=value,key=value`, or several joined by + (one after the other) or | (one of them).
+        text: `name`, or `name:key=value,key=value`. `flip@0.5` applies it to each INR with that probability;
+            `rotate2d|scale` is one of several; `permute+flip` one after the other; round brackets group.
 
     Returns:
-        The transform.
+        The transform; `str()` of it is such a text again.
 
     Raises:
-        UsageError: An unknown name or key, with the nearest known one, or a value that does not fit.
+        UsageError: For an unknown name or key, with the nearest known one, and for a value that does not fit.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"a transform is text such as 'permute+noise:scale=0.3', got {type(text).__name__}")
     tokens = re.findall(r"[()+|]|@[^()+|@]*|[^()+|@]+", text)
     tokens = [token.strip() for token in tokens if token.strip()]
     transform = _parse_joined(tokens, text)
@@ -157,7 +179,7 @@ def _parse_single(tokens: list[str], text: str) -> WeightTransform:
         try:
             probability = float(share)
         except ValueError:
-            raise UsageError(f"after @ stands a probability, got {share!r} in {text!r}") from None
+            raise UsageError(f"write a probability after @, got {share!r} in {text!r}") from None
         transform = RandomApply(transform, probability)
     return transform
 

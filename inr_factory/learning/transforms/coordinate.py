@@ -141,7 +141,14 @@ class CoordinateTransform(AffineTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Rotate2D(CoordinateTransform):
-    """Rotate 2-D INRs about the origin by an angle uniform in ± degrees."""
+    """Rotate INRs of 2 coordinates about the origin by a random angle, as `rotate2d` does.
+
+    Args:
+        degrees: The angle is uniform in ± degrees, 0 to 180.
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "rotate2d"
     degrees: float = 30.0
@@ -158,9 +165,14 @@ class Rotate2D(CoordinateTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Rotate3D(CoordinateTransform):
-    """Rotate 3-D INRs about the axis x, y or z by an angle uniform in ± degrees, or uniformly over all of SO(3).
+    """Rotate INRs of 3 coordinates about an axis, or uniformly over all of SO(3).
 
-    axis "any" means SO(3), from uniform unit quaternions (Shoemake 1992), and takes no other degrees than 180.
+    Args:
+        axis: "x", "y", "z", or "any" for SO(3), from uniform unit quaternions (Shoemake 1992).
+        degrees: The angle is uniform in ± degrees, 0 to 180; axis "any" takes 180 only.
+
+    Raises:
+        UsageError: For values outside their ranges.
     """
 
     name: ClassVar[str] = "rotate3d"
@@ -183,7 +195,14 @@ class Rotate3D(CoordinateTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Translate(CoordinateTransform):
-    """Move what an INR shows along each coordinate by an offset uniform in ± max_shift; an image is 2 wide and high."""
+    """Move what an INR shows along each coordinate by a random offset, as `translate` does.
+
+    Args:
+        max_shift: Offsets are uniform in ± max_shift, 0 to 100; an image is 2 wide and high.
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "translate"
     max_shift: float = 0.25
@@ -198,9 +217,17 @@ class Translate(CoordinateTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(CoordinateTransform):
-    """Multiply the coordinates by a factor uniform in [low, high], one for all axes or one an axis.
+    """Multiply the coordinates by a random factor: f'(x) = f(u x), which `scale(inrs, 1 / u)` does, too.
 
-    A factor u above 1 makes what the INR shows smaller, as `scale(inrs, 1 / u)` does.
+    A factor u above 1 makes what the INR shows smaller.
+
+    Args:
+        low: The smallest factor, 0.001 to 1000.
+        high: The largest factor, low to 1000; u is uniform in [low, high].
+        per_axis: Draw a factor for each coordinate instead of one for all.
+
+    Raises:
+        UsageError: For values outside their ranges.
     """
 
     name: ClassVar[str] = "scale"
@@ -221,7 +248,15 @@ class Scale(CoordinateTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Reflect(CoordinateTransform):
-    """Negate one coordinate with `probability`; axis x mirrors images left to right."""
+    """Negate one coordinate of random INRs, as `reflect` does.
+
+    Args:
+        axis: "x" mirrors images left to right, "y" top to bottom; "z" for INRs of 3 coordinates.
+        probability: How likely each INR is mirrored, in [0, 1].
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "reflect"
     axis: Literal["x", "y", "z"] = "x"

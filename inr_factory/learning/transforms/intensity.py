@@ -94,7 +94,16 @@ class IntensityTransform(AffineTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(IntensityTransform):
-    """Stretch values about `pivot`, the middle of their range, by a factor uniform in [low, high]."""
+    """Stretch values about a pivot by a random factor, as `contrast` does.
+
+    Args:
+        low: The smallest factor, 0 to 1000.
+        high: The largest factor, low to 1000; factors are uniform in [low, high].
+        pivot: The value that stays; 0.5 is the middle of an image's range.
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "contrast"
     low: float = 0.8
@@ -112,7 +121,14 @@ class Contrast(IntensityTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Brightness(IntensityTransform):
-    """Add an amount uniform in ± max_shift to all values."""
+    """Add a random offset to all values, as `brightness` does.
+
+    Args:
+        max_shift: The offset is uniform in ± max_shift, 0 to 1000.
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "brightness"
     max_shift: float = 0.1
@@ -126,7 +142,15 @@ class Brightness(IntensityTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Invert(IntensityTransform):
-    """Mirror values at `pivot`, the middle of their range, with `probability`: y becomes 2 pivot - y."""
+    """Mirror the values of random INRs at a pivot, as `invert` does: y becomes 2 pivot - y.
+
+    Args:
+        probability: How likely each INR is mirrored, in [0, 1].
+        pivot: The value that stays; 0.5 is the middle of an image's range.
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "invert"
     probability: float = 0.5
@@ -142,7 +166,14 @@ class Invert(IntensityTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class MixChannels(IntensityTransform):
-    """Replace the share `strength` of every colour channel by a random average of the three. Grey stays grey."""
+    """Replace a share of every colour channel by a random average of the three. Grey stays grey.
+
+    Args:
+        strength: The share, in [0, 1].
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "mix_channels"
     strength: float = 0.2

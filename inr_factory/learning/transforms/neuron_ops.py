@@ -128,7 +128,7 @@ def _prepare(inrs: INRBatch) -> tuple[ctypes.CDLL, Tensor, Tensor, _Shape]:
 
 
 def flat_view(inrs: INRBatch) -> Tensor:
-    """(N, D): a view where the tensors lie side by side, as those of a data set do, else a copy."""
+    """(N, D): a view where the tensors are adjacent in memory, as those of a data set are; otherwise a copy."""
     first, at = inrs.weights[0], 0
     step = first.stride(0) if len(inrs) > 1 else inrs.spec.num_parameters
     for part in (part for pair in zip(inrs.weights, inrs.biases, strict=True) for part in pair):
@@ -141,11 +141,11 @@ def flat_view(inrs: INRBatch) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    found = load_library(SOURCE, LIBRARY, "built_from")
-    if isinstance(found, str):
+    library = load_library(SOURCE, LIBRARY, "built_from")
+    if isinstance(library, str):
         return None
-    found.move_neurons.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 6]
-    found.move_neurons.restype = None
-    found.canonical_form.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 2, *[ctypes.c_double] * 2]
-    found.canonical_form.restype = None
-    return found
+    library.move_neurons.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 6]
+    library.move_neurons.restype = None
+    library.canonical_form.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 2, *[ctypes.c_double] * 2]
+    library.canonical_form.restype = None
+    return library

@@ -18,10 +18,15 @@ from inr_factory.learning.transforms.random_transform import RandomTransform
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(RandomTransform):
-    """Add normal noise of `scale` times the standard deviation of each layer's weights, and of its biases.
+    """Add normal noise in proportion to the standard deviation of each layer's weights, and of its biases.
 
-    The deviation is each INR's own, over one layer's weights or biases (Shamsian et al. 2024 use 0.32); that of
-    a single number is 0.
+    The deviation is that of each INR, over one layer's weights or biases; that of a single number is 0.
+
+    Args:
+        scale: Deviation of the noise over that of the parameters, 0 to 100 (Shamsian et al. 2024 use 0.32).
+
+    Raises:
+        UsageError: For values outside their ranges.
     """
 
     name: ClassVar[str] = "noise"
@@ -43,7 +48,14 @@ class GaussianNoise(RandomTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class MultiplicativeNoise(RandomTransform):
-    """Multiply every parameter by 1 + scale z, z standard normal (as DAMP, Trinh et al. 2024, with 0.1 to 0.25)."""
+    """Multiply every parameter by 1 + scale z, z standard normal (as DAMP, Trinh et al. 2024, with 0.1 to 0.25).
+
+    Args:
+        scale: 0 to 100.
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "multiplicative_noise"
     scale: float = 0.2
@@ -58,7 +70,14 @@ class MultiplicativeNoise(RandomTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(RandomTransform):
-    """Set every parameter to 0 with `probability`. What remains is not rescaled: an INR is no network in training."""
+    """Set random parameters to 0. The others are not rescaled: an INR is no network in training.
+
+    Args:
+        probability: How likely each parameter is set to 0, in [0, 1].
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "dropout"
     probability: float = 0.1
@@ -76,7 +95,12 @@ class Dropout(RandomTransform):
 class QuantileDropout(RandomTransform):
     """Set the smallest parameters to 0: all |theta| below the q-quantile, q uniform in [0, max_quantile] for each INR.
 
-    joint takes the quantile over all parameters of an INR, as Shamsian et al. (2024); else over each layer's.
+    Args:
+        max_quantile: In [0, 1].
+        joint: Take the quantile over all parameters of an INR, as Shamsian et al. (2024), instead of over each layer's.
+
+    Raises:
+        UsageError: For values outside their ranges.
     """
 
     name: ClassVar[str] = "quantile_dropout"

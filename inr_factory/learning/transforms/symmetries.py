@@ -46,7 +46,7 @@ def require_sine(operation: object, inrs: INRBatch) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class PermuteNeurons(RandomTransform):
-    """Put the neurons of every hidden layer in a random order, one uniform permutation an INR and layer."""
+    """Reorder the neurons of every hidden layer at random: a uniform permutation for each INR and layer. Exact."""
 
     name: ClassVar[str] = "permute"
 
@@ -57,7 +57,14 @@ class PermuteNeurons(RandomTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class FlipSigns(RandomTransform):
-    """Negate random hidden neurons, each with `probability`. Exact, since sin is odd: -sin(-z) = sin(z)."""
+    """Negate random hidden neurons of sine INRs. Exact, since sin is odd: -sin(-z) = sin(z).
+
+    Args:
+        probability: How likely each neuron is negated, in [0, 1].
+
+    Raises:
+        UsageError: For values outside their ranges.
+    """
 
     name: ClassVar[str] = "flip"
     probability: float = 0.5
@@ -75,10 +82,16 @@ class FlipSigns(RandomTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftPhases(RandomTransform):
-    """Shift the phase of every hidden neuron by k half turns, k uniform in -max_k..max_k ("SIREN bias").
+    """Shift the phase of every hidden neuron of sine INRs by k half turns, k uniform in -max_k..max_k ("SIREN bias").
 
-    Exact for sine INRs: b += k pi / omega_0, outgoing weights times (-1)^k. Published with k in -4..3, which
-    spreads the biases 13-fold and costs most of the accuracy (Shamsian et al. 2024); max_k = 1 does not.
+    Exact: b += k pi / omega_0, outgoing weights times (-1)^k. Published with k in -4..3, which spreads the biases 13-fold
+    and costs most of the accuracy (Shamsian et al. 2024); max_k = 1 does not.
+
+    Args:
+        max_k: The largest number of half turns, 1 to 64.
+
+    Raises:
+        UsageError: For values outside their ranges.
     """
 
     name: ClassVar[str] = "phase"
@@ -97,9 +110,15 @@ class ShiftPhases(RandomTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleReLU(RandomTransform):
-    """Multiply W_l and b_l of every hidden neuron by c and divide its outgoing weights by it, for ReLU INRs.
+    """Multiply W_l and b_l of every hidden neuron of ReLU INRs by c and divide its outgoing weights by it.
 
-    c is log-uniform in [1 / max_factor, max_factor]. Exact, since relu(c z) = c relu(z) for c > 0.
+    Exact, since relu(c z) = c relu(z) for c > 0.
+
+    Args:
+        max_factor: c is log-uniform in [1 / max_factor, max_factor]; 1 to 1000.
+
+    Raises:
+        UsageError: For values outside their ranges.
     """
 
     name: ClassVar[str] = "scale_relu"

@@ -148,7 +148,7 @@ def test_text_becomes_the_transform_it_describes():
         ("permute,flip", "unknown transform 'permute,flip'"),
         ("flip:probability=2", "flip: probability must be a number from 0 to 1, got 2.0"),
         ("flip@2", "probability must be a number from 0 to 1, got 2.0"),
-        ("flip@", "after @ stands a probability"),
+        ("flip@", "write a probability after @"),
         ("", "a transform is missing"),
         ("permute+", "a transform is missing"),
         ("|permute", "a transform is missing"),
