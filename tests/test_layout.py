@@ -29,6 +29,7 @@ FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package 
 
 HOMES = {
     "h5py": {
+        "storage.hdf5_layout",
         "storage.shards",
         "generation.sources.hdf5_point_clouds",
         "interop.hdf5_files",
