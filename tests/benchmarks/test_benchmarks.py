@@ -1,6 +1,5 @@
-"""Benchmarks: every candidate has a rate, rivals do what ours does, and nothing stays behind. Never how fast."""
+"""Benchmarks: every candidate has a rate, baselines compute the same, and nothing is left. Never how fast."""
 
-import json
 import tempfile
 from dataclasses import replace
 from itertools import count
@@ -10,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from support.small_benchmarks import SPEC, make_quick, run_and_check
 
-from inr_factory.benchmarks import fixtures
+from inr_factory.benchmarks import fit, fixtures
 from inr_factory.benchmarks.align import match_pair, mix_pair, permuted, stack, state_dicts
 from inr_factory.benchmarks.augment import PerItem, flip_item, permute_item
 from inr_factory.benchmarks.fit import Problem, peak_bytes, work_of_step
@@ -44,17 +44,8 @@ from inr_factory.learning.transforms.neuron_ops import change_layer
 from inr_factory.learning.transforms.symmetries import PermuteNeurons
 from inr_factory.storage.shards import ShardReader
 
-SPEC = SirenSpec(2, 1, hidden_dim=8)
 SETTINGS = BenchmarkSettings(rows=60, batch_size=4, seconds=1e-3, on_step=lambda line: None)
 CANDIDATES = {
-    "fit": {
-        "one INR at a time, PyTorch loop",
-        "ours, reference",
-        "torch.compile of the step",
-        "ours, sprint, 80 steps",
-        "1 process",
-    },
-    "pipeline": {"fit by sprint, local", "without fitting, local", "fit by sprint, ray", "without fitting, ray"},
     "load": {
         "array in RAM, X[rows]",
         "INRLoader, memory maps",
@@ -77,40 +68,14 @@ def scratch(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def quick(scratch, monkeypatch):
-    """Benchmarks of few rounds and 8 hidden neurons; code that torch.compile would make runs as it stands."""
-    monkeypatch.setattr("inr_factory.benchmarks.harness.ROUNDS", 2)
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    monkeypatch.setattr("inr_factory.benchmarks.fit.GREY", SPEC)
-    monkeypatch.setattr("inr_factory.benchmarks.fit.PROBLEMS", ((SPEC, 5), (SirenSpec(3, 1, 8), 20)))
-    monkeypatch.setattr("inr_factory.benchmarks.fit.NUM_IMAGES", 2)
-    monkeypatch.setattr("inr_factory.benchmarks.encoders.SPEC", SPEC)
-    monkeypatch.setattr("inr_factory.benchmarks.fit.TARGETS", (10.0,))
-    monkeypatch.setattr("inr_factory.benchmarks.pipeline.TURNS", 2)
-    monkeypatch.setattr("inr_factory.benchmarks.pipeline.SHARD_OBJECTS", 10)
-    monkeypatch.setattr("inr_factory.benchmarks.fixtures.FIT_STEPS", 3)
-    return scratch
+def quick(tmp_path, monkeypatch):
+    make_quick(monkeypatch, tmp_path)
+    return tmp_path
 
 
-@pytest.mark.parametrize("what", sorted(BENCHMARKS))
+@pytest.mark.parametrize("what", sorted(CANDIDATES))
 def test_a_benchmark_tells_the_rate_of_every_candidate_and_leaves_nothing_behind(what, quick, capsys):
-    arguments = ["benchmark", what, "--rows", "60", "--batch-size", "4", "--seconds", "0.001"]
-    picture = quick / "pictures" / "bars.png"
-
-    assert run([*arguments, "--json", "--picture", str(picture)]) == 0
-
-    result = json.loads(capsys.readouterr().out)
-    assert result["machine"]["cores"]
-    names = set()
-    for table in result["tables"]:
-        rows = {row["name"]: row for row in table["contenders"]}
-        names |= set(rows)
-        assert all(row["per_second"] > 0 for row in rows.values())
-        assert all(0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows.values())
-        assert rows[table["yardstick"]]["ratio"] == 1
-    assert names >= CANDIDATES[what]
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert not list(quick.glob("inr-factory-*"))
+    run_and_check(what, CANDIDATES[what], quick, capsys)
 
 
 def test_without_json_there_is_a_table_and_progress_is_on_stderr(quick, capsys):
@@ -232,7 +197,7 @@ def test_the_random_set_is_a_sound_set_of_its_size(scratch, monkeypatch):
     assert size < fixtures.set_bytes(60, SPEC) + 3 * 20_000
 
 
-def test_the_files_of_rivals_hold_the_same_weights(tmp_path):
+def test_the_files_of_baselines_hold_the_same_weights(tmp_path):
     table = initialize(SPEC, range(20)).flatten()
     rows = np.array([7, 3, 12])
 
@@ -387,7 +352,7 @@ def test_jax_fits_what_the_engines_fit(problem):
     torch.testing.assert_close(torch.from_numpy(theirs), trained(problem, 10), atol=1e-4, rtol=1e-4)
 
 
-def test_a_rival_that_cannot_run_is_left_out_by_name(quick, monkeypatch):
+def test_a_baseline_that_cannot_run_is_left_out_by_name(quick, monkeypatch):
     def broken(spec):
         def fit(*_):
             raise RuntimeError("no C++ compiler\nmore of it")
@@ -397,10 +362,10 @@ def test_a_rival_that_cannot_run_is_left_out_by_name(quick, monkeypatch):
     monkeypatch.setattr("inr_factory.benchmarks.fit.compiled_fit", broken)
     lines = []
 
-    tables = BENCHMARKS["fit"](replace(SETTINGS, on_step=lines.append))
+    table = fit._steps(Problem.make(SPEC, 5), replace(SETTINGS, on_step=lines.append))
 
     assert "measured without torch.compile of the step: RuntimeError: no C++ compiler" in lines
-    assert not any("compile" in row.name for row in tables[0].candidates)
+    assert not any("compile" in row.name for row in table.candidates)
 
 
 def test_a_step_is_counted_by_its_products_and_sines():
