@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 from inr_factory.cli import terminal
 
 if TYPE_CHECKING:
-    from inr_factory.storage.dataset_card import Card
+    from inr_factory.storage.dataset_card import CardReport
     from inr_factory.storage.manifest import Quarantined
 
 
-def log_edited_files(card: "Card") -> None:
+def log_edited_files(card: "CardReport") -> None:
     """Name the files of a dataset card that the user has edited."""
-    from inr_factory.storage.dataset_card import BESIDE
+    from inr_factory.storage.dataset_card import ALTERNATE_NAMES
 
     for name in card.edited:
-        terminal.log_info(f"{name} was edited and stays as it is; the new version is in {BESIDE[name]}")
+        terminal.log_info(f"{name} was edited and stays as it is; the new version is in {ALTERNATE_NAMES[name]}")
 
 
 def log_quarantine(rows: "Sequence[Quarantined]", most: int = 5) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError, needs_extra
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
-from inr_factory.storage.dataset_card import CROISSANT, README, keep_card
+from inr_factory.storage.dataset_card import CROISSANT, README, update_card
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
@@ -69,7 +69,7 @@ def push_dataset(
     if not sys.stderr.isatty():
         hub.utils.disable_progress_bars()
     check_complete(root, manifest, on_shard)
-    keep_card(root, manifest)
+    update_card(root, manifest)
     api = hub.HfApi(library_name="inr-factory")
     with _hub_errors(repo):
         url = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)

@@ -28,7 +28,7 @@ from inr_factory.interop.import_options import (
     stack_contents,
 )
 from inr_factory.interop.sidecar import SIDECAR, SavedShard, Sidecar, load_sidecar
-from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import ShardEntry, shard_path
 from inr_factory.storage.manifest_file import update_manifest
@@ -110,7 +110,7 @@ def import_dataset(
         report = ForeignImport(root, format_, options).make(out, on_shard)
     else:
         report = _restore(root, format_, out, sidecar, options, on_shard)
-    keep_card_of_whole(out, report.manifest)
+    update_card_if_complete(out, report.manifest)
     return report
 
 

@@ -1,4 +1,4 @@
-"""Croissant: what a set holds, as JSON-LD that machines read (Croissant 1.1, MLCommons): its shards and their columns."""
+"""Croissant file of a dataset card: shards and columns of a set as JSON-LD (Croissant 1.1, MLCommons)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -48,11 +48,12 @@ _KINDS = {"f": "sc:Float", "i": "sc:Integer", "u": "sc:Integer", "S": "sc:Text"}
 
 
 def describe(column: str) -> str:
+    """What a column of shards holds, in a few words."""
     return COLUMNS.get(column, f"a fact about the object: {column}")
 
 
 def filled_splits(manifest: Manifest) -> list[str]:
-    """The splits that have INRs, in their order."""
+    """Splits that have INRs, in the order of SPLITS."""
     return [split for split in SPLITS if any(entry.rows for entry in manifest.shards if entry.split == split)]
 
 
@@ -94,7 +95,7 @@ def _file_set(split: str) -> dict[str, Any]:
 
 
 def _classes(names: Sequence[str]) -> list[dict[str, Any]]:
-    """The names of the labels, as records of their own."""
+    """The names of the labels, one record each."""
     if not names:
         return []
     return [

@@ -1,4 +1,4 @@
-"""README: the text of a set's card: a YAML head that hubs read, and Markdown for people."""
+"""README of a dataset card: a YAML head that hubs read, and Markdown for people."""
 
 import json
 import re
@@ -16,34 +16,34 @@ SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 
 
 def licence_name(licence: str) -> str:
-    """What hubs call a licence: its own name where they know it, unknown where the source does not say, else other."""
+    """The name of a licence on hubs: "unknown" where the source names none, "other" where hubs do not know it."""
     plain = re.sub(r"\s+", "-", re.sub(r"\(.*\)", "", licence).strip().lower())
     if plain in KNOWN_LICENCES:
         return plain
     return "unknown" if not plain or plain.startswith(("unknown", "no-licence")) else "other"
 
 
-def _things(manifest: Manifest) -> str:
+def _object_kind(manifest: Manifest) -> str:
     return {2: "images", 3: "shapes"}.get(manifest.siren_spec.in_dim, "objects")
 
 
 def abstract(manifest: Manifest) -> str:
-    """What the set is, in two sentences without markup."""
+    """Describe the set in two sentences without markup."""
     objects = sum(split.objects for split in manifest.splits.values())
     return (
         f"{manifest.rows:,} implicit neural representations ({manifest.siren_spec}; {manifest.siren_spec.num_parameters:,} "
-        f"parameters each) of {objects:,} {_things(manifest)} of {manifest.source.name} ({manifest.source.version}), "
+        f"parameters each) of {objects:,} {_object_kind(manifest)} of {manifest.source.name} ({manifest.source.version}), "
         f"{manifest.views} independent fits of each. Licence of the source: {manifest.source.licence or 'unknown'}."
     )
 
 
-def readme(manifest: Manifest, columns: Mapping[str, str], mark: str) -> str:
-    """The text of README.md; `columns` are those of the shards, the mark stands in a comment at its end."""
-    return "\n".join([*_head(manifest), *_body(manifest, columns), f"<!-- {mark} -->\n"])
+def readme(manifest: Manifest, columns: Mapping[str, str], marker: str) -> str:
+    """The text of README.md, with the columns of the shards, and the marker in a comment at its end."""
+    return "\n".join([*_head(manifest), *_body(manifest, columns), f"<!-- {marker} -->\n"])
 
 
 def _head(manifest: Manifest) -> Iterator[str]:
-    """The YAML that hubs read; JSON's strings and lists are YAML's, too."""
+    """The YAML that hubs read. Strings and lists of JSON are YAML."""
     licence = licence_name(manifest.source.licence)
     yield "---"
     yield f"license: {licence}"
@@ -51,7 +51,7 @@ def _head(manifest: Manifest) -> Iterator[str]:
         yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', manifest.source.licence.lower()).strip('-') or 'other')}"
     yield f"pretty_name: {json.dumps(f'{manifest.name}: implicit neural representations')}"
     yield f"task_categories: {json.dumps(['image-classification' if manifest.siren_spec.in_dim == 2 else 'other'])}"
-    yield f"tags: {json.dumps(['implicit-neural-representations', 'weight-space-learning', 'siren', _things(manifest)])}"
+    yield f"tags: {json.dumps(['implicit-neural-representations', 'weight-space-learning', 'siren', _object_kind(manifest)])}"
     size = next((name for bound, name in SIZES if manifest.rows < bound), "n>10M")
     yield f"size_categories: {json.dumps([size])}"
     splits = filled_splits(manifest)
@@ -60,8 +60,8 @@ def _head(manifest: Manifest) -> Iterator[str]:
         views = {entry.view for entry in manifest.shards if entry.rows}
         yield from _config("default", splits, "*", default=True)
         for view in sorted(views) if len(views) > 1 else ():
-            here = [s for s in splits if any(e.rows for e in manifest.shards if (e.split, e.view) == (s, view))]
-            yield from _config(f"view{view:03d}", here, f"view{view:03d}-*", default=False)
+            filled = [s for s in splits if any(e.rows for e in manifest.shards if (e.split, e.view) == (s, view))]
+            yield from _config(f"view{view:03d}", filled, f"view{view:03d}-*", default=False)
     yield "---"
 
 
@@ -109,13 +109,15 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
         yield f"Derived from the set {manifest.derived.of}: {_line(manifest.derived.how)}.\n"
     yield "## Licence and terms\n"
     known = licence_name(source.licence) != "unknown"
-    told = f"The source, {_line(source.name)} ({_line(source.version)}), has the licence: {_line(source.licence)}."
+    known_terms = (
+        f"The source, {_line(source.name)} ({_line(source.version)}), has the licence: {_line(source.licence)}."
+    )
     unknown = f"The licence of the source, {_line(source.name)}, is not known ({_line(source.licence) or 'nothing recorded'}): find out before you share this set."
-    yield f"{told if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
+    yield f"{known_terms if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
 
 
 def _snippets(manifest: Manifest) -> str:
-    """Python that runs in the set's folder: a table of rows, and one INR rendered with numpy alone."""
+    """Python code that runs in the set's folder: a table of rows, and one INR evaluated with numpy alone."""
     splits = filled_splits(manifest)
     if not splits:
         return "There is no INR in it yet.\n"
@@ -161,5 +163,5 @@ weights, target = data[0]
 
 
 def _line(text: str) -> str:
-    """Text of a source on one line of Markdown, in which it starts no markup."""
+    """Text of a source, escaped for one line of Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", " ".join(text.split()))

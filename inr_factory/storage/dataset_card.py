@@ -1,10 +1,11 @@
-"""Card: README.md and croissant.json of a set, for people, for hubs and for programs that read either.
+"""Dataset card: README.md and croissant.json of a set, for people, for hubs and for programs that read either.
 
-Both are functions of the set's record alone. Each bears a mark: which record it describes, and a seal over its own text,
-by which one that a user has edited is known and left alone.
+Both depend on the set's manifest alone. Each holds a marker: a fingerprint of the manifest that it describes, and a
+self-checksum, by which a file that a user has edited is recognised and left as it is.
 """
 
 import errno
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,46 +15,70 @@ from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.card_croissant import croissant
 from inr_factory.storage.card_readme import abstract, readme
-from inr_factory.storage.locations import Location, local_folder
+from inr_factory.storage.fetch_dataset import dataset_location
+from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import Manifest, check_inside
+from inr_factory.storage.manifest_file import load_manifest
 
 README, CROISSANT = "README.md", "croissant.json"
-# What is written where a user has edited the file itself.
-BESIDE = {README: "README.inr-factory.md", CROISSANT: "croissant.inr-factory.json"}
-SEAL = re.compile(r"record=([0-9a-f]{16}) seal=([0-9a-f]{16})")
+# The name of the new version where a user has edited the file.
+ALTERNATE_NAMES = {README: "README.inr-factory.md", CROISSANT: "croissant.inr-factory.json"}
+MARKER = re.compile(r"record=([0-9a-f]{16}) seal=([0-9a-f]{16})")
 
 
 @dataclass(frozen=True)
-class Card:
-    """Names of the files written now, and of those that a user has edited, so that theirs stay and ours lie beside."""
+class CardReport:
+    """What `write_card` did.
+
+    Attributes:
+        written: names of the files that were written.
+        edited: names of the files that a user has edited. They stay; the new version has its alternate name.
+    """
 
     written: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
 
 
-NO_CARD = Card()
+NO_CARD = CardReport()
 
 
-def keep_card_of_whole(root: Location, manifest: Manifest, missing: Collection[str] | None = None) -> Card:
-    """`keep_card` of a set that has all its shards, where its folder can be written; else nothing is done.
+def write_card(dataset: str | os.PathLike[str] | RemoteLocation) -> CardReport:
+    """Write README.md and croissant.json of a set, as a complete `fit` does.
+
+    Args:
+        dataset: folder or URL of the set.
+
+    Returns:
+        The files written, none where the card is up to date, and the files that a user has edited, which stay.
+
+    Raises:
+        UsageError: for a folder without a set.
+        IntegrityError: where the manifest or a shard is damaged, or a file of the card is a link out of the set.
+    """
+    root = dataset_location(dataset)
+    return update_card(root, load_manifest(root))
+
+
+def update_card_if_complete(root: Location, manifest: Manifest, missing: Collection[str] | None = None) -> CardReport:
+    """Update the card of a set that has all its shards and whose folder can be written; else do nothing.
 
     `missing` are the paths of its missing shards, where the caller knows them.
     """
     if manifest.missing(root) if missing is None else missing:
         return NO_CARD
     try:
-        return keep_card(root, manifest)
+        return update_card(root, manifest)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # a finished set may lie where nobody may write
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # a complete set may be read-only
             return NO_CARD
         raise
 
 
-def keep_card(root: Location, manifest: Manifest) -> Card:
-    """Write the card of the set in folder root, unless one of this record is there already.
+def update_card(root: Location, manifest: Manifest) -> CardReport:
+    """Write the card of the set in folder root, unless it describes this manifest already.
 
-    croissant.json comes first and README.md last: a run that dies between leaves the old README.md, and the next one
-    writes both. Of a card that is there only README.md is read, so that a finished set is seen quickly. Raises
+    croissant.json is written first and README.md last: a run that dies between leaves the old README.md, and the next
+    run writes both. Of an existing card only README.md is read, which keeps runs on a complete set quick. Raises
     IntegrityError where a shard cannot be read or a file of the card is a link out of the set.
     """
     record = fingerprint(manifest.to_json())
@@ -61,27 +86,27 @@ def keep_card(root: Location, manifest: Manifest) -> Card:
         return NO_CARD
     columns = _columns(root, manifest)
     texts = {
-        CROISSANT: _sealed(
-            croissant(manifest, columns, abstract(manifest), f"{manifest.fingerprint}; {_mark(record)}{'0' * 16}")
+        CROISSANT: _with_checksum(
+            croissant(manifest, columns, abstract(manifest), f"{manifest.fingerprint}; {_marker(record)}{'0' * 16}")
         ),
-        README: _sealed(readme(manifest, columns, f"inr-factory card: {_mark(record)}{'0' * 16}")),
+        README: _with_checksum(readme(manifest, columns, f"inr-factory card: {_marker(record)}{'0' * 16}")),
     }
     written, edited = [], []
     for name, text in texts.items():
-        there = _read(root, name)
-        if there is not None and not _is_ours(there):
+        saved = _read(root, name)
+        if saved is not None and not _is_unedited(saved):
             edited.append(name)
-            name = BESIDE[name]
-            there = _read(root, name)
-        if there != text:
+            name = ALTERNATE_NAMES[name]
+            saved = _read(root, name)
+        if saved != text:
             write_atomically(root / name, text.encode())
             written.append(name)
-    return Card(tuple(written), tuple(edited))
+    return CardReport(tuple(written), tuple(edited))
 
 
 def _is_current(root: Location, record: str) -> bool:
-    names = [name for name in (README, BESIDE[README]) if _mark(record) in (_read(root, name) or "")]
-    return bool(names) and any((root / name).is_file() for name in (CROISSANT, BESIDE[CROISSANT]))
+    names = [name for name in (README, ALTERNATE_NAMES[README]) if _marker(record) in (_read(root, name) or "")]
+    return bool(names) and any((root / name).is_file() for name in (CROISSANT, ALTERNATE_NAMES[CROISSANT]))
 
 
 def _read(root: Location, name: str) -> str | None:
@@ -91,26 +116,26 @@ def _read(root: Location, name: str) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
-        return ""  # no text of ours
+        return ""  # a file of the user's
 
 
-def _mark(record: str) -> str:
+def _marker(record: str) -> str:
     return f"record={record} seal="
 
 
-def _sealed(text: str) -> str:
-    """The text with its seal, a digest of itself with zeros in its place, in its mark."""
-    empty = SEAL.sub(lambda found: f"{_mark(found[1])}{'0' * 16}", text)
-    return SEAL.sub(lambda found: f"{_mark(found[1])}{fingerprint(empty)}", text)
+def _with_checksum(text: str) -> str:
+    """The text with its self-checksum in the marker: the fingerprint of the text with zeros in its place."""
+    empty = MARKER.sub(lambda match: f"{_marker(match[1])}{'0' * 16}", text)
+    return MARKER.sub(lambda match: f"{_marker(match[1])}{fingerprint(empty)}", text)
 
 
-def _is_ours(text: str) -> bool:
-    return SEAL.search(text) is not None and _sealed(text) == text
+def _is_unedited(text: str) -> bool:
+    return MARKER.search(text) is not None and _with_checksum(text) == text
 
 
 def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
-    """The columns of the set's shards, weights first, and numpy's letter for their kind; of a shard that has rows."""
-    from inr_factory.storage.shards import ShardReader  # h5py, which a finished set does not need
+    """The columns of the set's shards, weights first, and numpy's letter for their kind."""
+    from inr_factory.storage.shards import ShardReader  # loads h5py, which a complete set does not need
 
     entry = next((entry for entry in manifest.shards if entry.rows), None)
     if entry is None:

@@ -1,4 +1,4 @@
-"""Card: README.md and croissant.json say what a set is, follow its record, and leave alone what a user wrote."""
+"""Dataset card: README.md and croissant.json say what a set is, follow its record, and leave alone what a user wrote."""
 
 import hashlib
 import json
@@ -14,14 +14,21 @@ import yaml
 from support.small_sets import CLASSES, SPEC, make_set
 
 from inr_factory.cli.main import run
-from inr_factory.errors import IntegrityError
+from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage import dataset_card as card_room
+from inr_factory.storage import dataset_card
 from inr_factory.storage.card_croissant import COLUMNS
 from inr_factory.storage.card_readme import licence_name
-from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card, keep_card_of_whole
+from inr_factory.storage.dataset_card import (
+    ALTERNATE_NAMES,
+    CROISSANT,
+    README,
+    update_card,
+    update_card_if_complete,
+    write_card,
+)
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest, replace_manifest
 
@@ -56,7 +63,7 @@ def card_of(root):
 
 
 def test_the_head_says_licence_size_and_where_each_split_lies(root):
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
     fields = head(root)
     assert fields["license"] == "cc0-1.0"
     assert fields["size_categories"] == ["n<1K"]
@@ -85,7 +92,7 @@ def test_a_licence_is_named_as_hubs_name_it_and_never_invented(licence, name):
 def test_licence_and_terms_of_the_source_are_carried_through(root, licence):
     manifest = load_manifest(root)
     source = manifest.source.model_copy(update={"licence": licence})
-    keep_card(root, manifest.model_copy(update={"source": source}))
+    update_card(root, manifest.model_copy(update={"source": source}))
     body = (root / README).read_text()
     assert licence in body.split("## Licence and terms")[1]
     assert ("is not known" in body) == licence.startswith("unknown")
@@ -99,7 +106,7 @@ def test_licence_and_terms_of_the_source_are_carried_through(root, licence):
 def test_croissant_is_valid_and_names_every_shard_with_its_sha256(root):
     mlcroissant = pytest.importorskip("mlcroissant")
     manifest = load_manifest(root)
-    keep_card(root, manifest)
+    update_card(root, manifest)
 
     read = mlcroissant.Dataset(str(root / CROISSANT))
 
@@ -117,7 +124,7 @@ def test_croissant_is_valid_and_names_every_shard_with_its_sha256(root):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_validator_sees_what_is_wrong(root):
     mlcroissant = pytest.importorskip("mlcroissant")
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
     fields = json.loads((root / CROISSANT).read_text())
     del fields["recordSet"][1]["field"][0]["dataType"]
     with pytest.raises(mlcroissant.ValidationError):
@@ -125,7 +132,7 @@ def test_the_validator_sees_what_is_wrong(root):
 
 
 def test_the_record_sets_have_the_columns_that_the_shards_have(root):
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
     sets = {each["@id"]: each for each in json.loads((root / CROISSANT).read_text())["recordSet"]}
     with h5py.File(next((root / "data").glob("val-*.h5"))) as shard:
         assert {field["name"] for field in sets["val"]["field"]} == set(shard)
@@ -141,7 +148,7 @@ def test_every_column_of_images_is_described(tmp_path):
 
 def test_text_of_a_stranger_starts_no_markup(tmp_path):
     make_set(tmp_path / "set", classes=("<script>alert(1)</script>", "a|b\n# c", "[x](y)"))
-    keep_card(tmp_path / "set", load_manifest(tmp_path / "set"))
+    update_card(tmp_path / "set", load_manifest(tmp_path / "set"))
     body = (tmp_path / "set" / README).read_text()
     assert "<script>" not in body
     assert "\n# c" not in body
@@ -151,7 +158,7 @@ def test_text_of_a_stranger_starts_no_markup(tmp_path):
 def test_a_set_without_inrs_has_a_card(tmp_path):
     everything = [(f"train-{n}", 0) for n in range(3)]
     make_set(tmp_path / "set", views=1, objects={"train": 3}, quarantine=everything)
-    keep_card(tmp_path / "set", load_manifest(tmp_path / "set"))
+    update_card(tmp_path / "set", load_manifest(tmp_path / "set"))
     assert "configs" not in head(tmp_path / "set")
     assert "There is no INR in it yet" in (tmp_path / "set" / README).read_text()
 
@@ -167,7 +174,7 @@ def test_an_unfinished_set_says_so(tmp_path):
 
 def test_load_dataset_finds_the_splits_and_views_of_the_folder(root, hugging_face_offline, tmp_path):
     datasets = pytest.importorskip("datasets")
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
 
     every = datasets.load_dataset(str(root), cache_dir=str(tmp_path / "cache"))
     one = datasets.load_dataset(str(root), "view001", cache_dir=str(tmp_path / "cache"))
@@ -182,7 +189,7 @@ def test_the_snippets_of_the_card_run(tmp_path, hugging_face_offline, spec):
     pytest.importorskip("datasets")
     root = tmp_path / "set"
     make_set(root, spec=spec)
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
     blocks = re.findall(r"```python\n(.*?)```", (root / README).read_text(), re.DOTALL)
     assert len(blocks) == 3
     check = "from inr_factory.inr.batch import INRBatch; from inr_factory.inr.spec import SirenSpec\nimport torch\n"
@@ -225,7 +232,7 @@ def test_a_part_of_a_set_has_no_card_until_the_last_part_is_there(tmp_path):
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_run_that_dies_while_it_writes_the_card_is_made_good(tmp_path, monkeypatch, deaths):
     fit_dataset(tiny(), tmp_path / "whole", **LOCAL)
-    out, write, left = tmp_path / "set", card_room.write_atomically, [deaths - 1]
+    out, write, left = tmp_path / "set", dataset_card.write_atomically, [deaths - 1]
 
     def dies(path, content):
         if left[0] == 0:
@@ -233,33 +240,33 @@ def test_a_run_that_dies_while_it_writes_the_card_is_made_good(tmp_path, monkeyp
         left[0] -= 1
         write(path, content)
 
-    monkeypatch.setattr(card_room, "write_atomically", dies)
+    monkeypatch.setattr(dataset_card, "write_atomically", dies)
     with pytest.raises(KeyboardInterrupt):
         fit_dataset(tiny(), out, **LOCAL)
-    monkeypatch.setattr(card_room, "write_atomically", write)
+    monkeypatch.setattr(dataset_card, "write_atomically", write)
     fit_dataset(tiny(), out, **LOCAL)
     assert card_of(out) == card_of(tmp_path / "whole")
 
 
 def test_a_card_that_is_there_is_seen_by_its_record_alone(root, monkeypatch):
-    keep_card(root, load_manifest(root))
-    monkeypatch.setattr(card_room, "_columns", lambda *_: pytest.fail("a shard was opened"))
-    assert keep_card(root, load_manifest(root)).written == ()
+    update_card(root, load_manifest(root))
+    monkeypatch.setattr(dataset_card, "_columns", lambda *_: pytest.fail("a shard was opened"))
+    assert update_card(root, load_manifest(root)).written == ()
 
 
 @pytest.mark.parametrize("name", [README, CROISSANT])
 def test_a_file_of_the_card_that_is_gone_is_written_again(root, name):
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
     before = card_of(root)
     (root / name).unlink()
-    assert keep_card(root, load_manifest(root)).written == (name,)
+    assert update_card(root, load_manifest(root)).written == (name,)
     assert card_of(root) == before
 
 
 def test_merge_and_align_leave_a_card(root, tmp_path):
     make_set(tmp_path / "part", unfitted=[("train", 1, 2)])
     assert run(["merge", str(tmp_path / "part"), str(root), "--out", str(tmp_path / "merged")]) == 0
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
     assert card_of(tmp_path / "merged") == card_of(root)
     assert run(["align", str(root), "--out", str(tmp_path / "aligned")]) == 0
     assert "align:match=signed" in (tmp_path / "aligned" / README).read_text()
@@ -269,16 +276,16 @@ def test_a_set_where_nobody_may_write_is_still_finished(root, monkeypatch):
     def refuse(path, content):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(card_room, "write_atomically", refuse)
-    assert keep_card_of_whole(root, load_manifest(root)).written == ()
+    monkeypatch.setattr(dataset_card, "write_atomically", refuse)
+    assert update_card_if_complete(root, load_manifest(root)).written == ()
 
 
 # --- what a user wrote stays ---
 
 
 @pytest.mark.parametrize("name", [README, CROISSANT])
-def test_an_edited_file_stays_and_ours_lies_beside(root, name, capsys):
-    keep_card(root, load_manifest(root))
+def test_an_edited_file_stays_and_the_new_version_has_another_name(root, name, capsys):
+    update_card(root, load_manifest(root))
     mine = (root / name).read_bytes().replace(b"small", b"SMALL")
     (root / name).write_bytes(mine)
     newer = load_manifest(root).model_copy(update={"software": {"inr-factory": "9"}})
@@ -288,13 +295,13 @@ def test_an_edited_file_stays_and_ours_lies_beside(root, name, capsys):
 
     assert (root / name).read_bytes() == mine
     assert f"{name} was edited and stays as it is" in capsys.readouterr().err
-    assert (root / BESIDE[name]).is_file()
-    assert keep_card(root, newer).written == (), "and once is enough"
+    assert (root / ALTERNATE_NAMES[name]).is_file()
+    assert update_card(root, newer).written == (), "and once is enough"
 
 
 def test_a_readme_of_a_users_own_stays(root):
     (root / README).write_text("mine")
-    assert keep_card(root, load_manifest(root)).edited == (README,)
+    assert update_card(root, load_manifest(root)).edited == (README,)
     assert (root / README).read_text() == "mine"
 
 
@@ -302,7 +309,7 @@ def test_a_card_that_is_a_link_out_of_the_set_is_not_followed(root, tmp_path):
     (tmp_path / "secret").write_text("a secret")
     (root / README).symlink_to(tmp_path / "secret")
     with pytest.raises(IntegrityError, match="link out"):
-        keep_card(root, load_manifest(root))
+        update_card(root, load_manifest(root))
 
 
 def test_the_verb_says_what_it_did(root, capsys):
@@ -313,6 +320,26 @@ def test_the_verb_says_what_it_did(root, capsys):
     assert run(["card", str(root / "data")]) == 2
 
 
+def test_write_card_takes_paths_and_urls(root):
+    assert write_card(str(root)).written == (CROISSANT, README)
+    assert write_card(root).written == write_card(f"file://{root}").written == ()
+    with pytest.raises(UsageError, match="no data set in"):
+        write_card(root / "data")
+
+
+OLD_CARD = "# A set\n<!-- inr-factory card: record=0123456789abcdef seal={} -->\n"
+
+
+def test_a_card_of_an_older_version_is_recognised_and_replaced(root):
+    """Its marker calls the self-checksum a seal; sets on disk and on hubs have such cards."""
+    seal = hashlib.sha256(OLD_CARD.format("0" * 16).encode()).hexdigest()[:16]
+    (root / README).write_text(OLD_CARD.format(seal))
+
+    report = write_card(root)
+
+    assert (report.written, report.edited) == ((CROISSANT, README), ())
+
+
 def test_a_damaged_manifest_gets_no_card(root):
     (root / MANIFEST).write_text("{")
     assert run(["card", str(root)]) == 4
@@ -320,7 +347,7 @@ def test_a_damaged_manifest_gets_no_card(root):
 
 
 def test_numbers_of_the_card_are_those_of_the_set(root):
-    keep_card(root, load_manifest(root))
+    update_card(root, load_manifest(root))
     rows = re.findall(
         r"^\| (train|val) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", (root / README).read_text(), re.MULTILINE
     )

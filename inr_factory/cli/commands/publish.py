@@ -13,10 +13,9 @@ from inr_factory.reporting.number_format import format_count
 
 def card(dataset: DatasetLocation, as_json: Json = False) -> None:
     """Write README.md and croissant.json of a set, as a complete `fit` does. A file that you edited stays; the new version is written next to it."""
-    from inr_factory.storage.dataset_card import BESIDE, CROISSANT, README, keep_card
-    from inr_factory.storage.manifest_file import load_manifest
+    from inr_factory.storage.dataset_card import ALTERNATE_NAMES, CROISSANT, README, write_card
 
-    done = keep_card(dataset, load_manifest(dataset))
+    done = write_card(dataset)
     log_edited_files(done)
     if as_json:
         terminal.print_json({
@@ -25,7 +24,7 @@ def card(dataset: DatasetLocation, as_json: Json = False) -> None:
     elif done.written:
         terminal.print_result(f"written: {', '.join(str(dataset / name) for name in done.written)}")
     else:
-        names = [name if (dataset / name).is_file() else BESIDE[name] for name in (README, CROISSANT)]
+        names = [name if (dataset / name).is_file() else ALTERNATE_NAMES[name] for name in (README, CROISSANT)]
         terminal.print_result(f"nothing to do: {' and '.join(names)} of {dataset} are of its present record")
 
 

@@ -10,7 +10,7 @@ from inr_factory.generation.execution.main_guard import exit_if_importing_main
 from inr_factory.generation.execution.run_settings import FitReport
 from inr_factory.generation.recipe import Recipe
 from inr_factory.storage.atomic_files import remove_stale_temporaries
-from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fit_dataset(
     )  # fmt: skip
     if plan.complete:
         remove_stale_temporaries(plan.out)
-        card = keep_card_of_whole(plan.out, plan.manifest, plan.missing)
+        card = update_card_if_complete(plan.out, plan.manifest, plan.missing)
         return FitReport(plan.recipe, plan.out, plan.manifest, 0, 0, 0, 0, monotonic() - started, card)
     from inr_factory.generation.execution.run_fit import run_fit
 

@@ -18,7 +18,7 @@ from inr_factory.generation.recipe import OwnSource
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
 from inr_factory.storage.atomic_files import remove_stale_temporaries
-from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.run_log import RunLog
 
@@ -62,7 +62,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
         log.note("end", ending=ending, made=len(recorder.made), seconds=round(monotonic() - started, 3))
     missing = recorder.manifest.missing(out)
     requested = set(recorder.manifest.with_views(recipe.views).shard_names())
-    card = keep_card_of_whole(out, recorder.manifest, missing)
+    card = update_card_if_complete(out, recorder.manifest, missing)
     return FitReport(
         recipe, out, recorder.manifest, len(recorder.made), num_recovered, len(requested.intersection(missing)),
         recorder.progress.inrs, monotonic() - started, card,

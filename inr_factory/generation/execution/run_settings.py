@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import Recipe
-from inr_factory.storage.dataset_card import NO_CARD, Card
+from inr_factory.storage.dataset_card import NO_CARD, CardReport
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry
 
@@ -86,7 +86,7 @@ class FitReport:
     missing: int
     inrs: int
     seconds: float
-    card: Card = NO_CARD
+    card: CardReport = NO_CARD
 
     @property
     def entries(self) -> list[ShardEntry]:

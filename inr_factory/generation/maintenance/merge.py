@@ -16,7 +16,7 @@ from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.maintenance.repair import require_folder
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.storage.atomic_files import remove_stale_temporaries, temporary_name, write_atomically
-from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest import MANIFEST, Manifest, ShardEntry, file_size
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shards import ShardReader
@@ -103,7 +103,7 @@ def merge_datasets(
             update_manifest(out, widest.head, unrecorded)
     merged = load_manifest(out)
     missing = merged.missing(out)
-    keep_card_of_whole(out, merged, missing)
+    update_card_if_complete(out, merged, missing)
     return MergeReport(merged, taken, present, len(missing), tuple(differing), tuple(faults))
 
 

@@ -14,7 +14,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.alignment.weight_matching import Match, align, check_match, relative_distance
 from inr_factory.storage.atomic_files import remove_stale_temporaries
-from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
@@ -86,7 +86,7 @@ def align_dataset(
         copy = update_manifest(out, copy, [written])
         if on_shard is not None:
             on_shard(written)
-    keep_card_of_whole(out, copy)
+    update_card_if_complete(out, copy)
     joined = torch.cat([torch.empty(2, 0), *distances], dim=1)
     before, after = joined.mean(dim=1).tolist() if joined.numel() else (0.0, 0.0)
     return AlignReport(copy, len(distances), before, after)
