@@ -27,7 +27,7 @@ from inr_factory.generation.sources.memory import MemorySource, check_labels, im
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
-from inr_factory.storage.dataset_card import keep_card_of_whole
+from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import Manifest, Quarantined, ViewKey
 from inr_factory.storage.manifest_file import update_manifest
@@ -140,7 +140,7 @@ class FittedINRs:
         finally:
             torch.set_num_threads(threads)
         manifest = update_manifest(plan.out, plan.manifest, entries)
-        keep_card_of_whole(plan.out, manifest, manifest.missing(plan.out))
+        update_card_if_complete(plan.out, manifest, manifest.missing(plan.out))
         return manifest
 
 
