@@ -57,7 +57,7 @@ DataRoot = Annotated[
         metavar="LOCATION",
     ),
 ]
-Workers = Annotated[int | None, typer.Option(help="how many; else one a GPU or core", show_default=False)]
+Workers = Annotated[int | None, typer.Option(help="number of workers; else one per GPU or core", show_default=False)]
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:

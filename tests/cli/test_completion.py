@@ -1,4 +1,4 @@
-"""Completion: what a shell is told may come next."""
+"""Completion: the words that a shell offers next."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from inr_factory.cli.main import run
 def offered(capsys, monkeypatch):
     """What bash is offered for the last word of a line."""
 
-    def ask(line):
+    def words_after(line):
         monkeypatch.setenv("_INR_FACTORY_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", line)
         monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
@@ -22,7 +22,7 @@ def offered(capsys, monkeypatch):
         assert left.value.code == 0
         return capsys.readouterr().out.split()
 
-    return ask
+    return words_after
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_completing_a_verb_loads_nothing_that_takes_time():
         "try: c.run([])\n"
         "except SystemExit: print({'torch', 'h5py', 'ray', 'yaml'} & sys.modules.keys())"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert told == ["status", "show", "sweep", "set()"]
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert printed == ["status", "show", "sweep", "set()"]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,6 @@ def test_the_script_for_the_shell_that_asks_is_shown(capsys, monkeypatch, shell,
     monkeypatch.setattr("shellingham.detect_shell", lambda *_: (shell, f"/bin/{shell}"))
     with pytest.raises(SystemExit):
         run(["--show-completion"])
-    told = capsys.readouterr().out
-    assert "_INR_FACTORY_COMPLETE" in told
-    assert sign in told
+    printed = capsys.readouterr().out
+    assert "_INR_FACTORY_COMPLETE" in printed
+    assert sign in printed

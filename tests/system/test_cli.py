@@ -1,8 +1,9 @@
-"""Command line: what each verb says and the exit code it leaves with."""
+"""Command line: output and exit code of each verb."""
 
 import contextlib
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,13 +32,11 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def copy(digits, tmp_path):
-    """The set again, free to be damaged."""
-    import shutil
-
+    """A copy of the set, free to be damaged."""
     return Path(shutil.copytree(digits, tmp_path / "copy"))
 
 
-def test_fit_says_what_it_made_and_then_that_nothing_is_to_do(capsys, tmp_path):
+def test_fit_prints_what_it_made_and_then_that_nothing_is_to_do(capsys, tmp_path):
     first = outcome(capsys, "fit", "digits", "--out", tmp_path / "set", *TINY)
     assert first[0] == 0
     assert "made 48 INRs in 8 shards" in first[1]
@@ -92,7 +91,7 @@ def test_status_of_a_set_with_a_missing_shard_is_partial(capsys, copy):
     assert "1 shards are missing" in line
 
 
-def test_verify_finds_a_whole_set_whole_and_renders_what_the_shards_say(capsys, digits):
+def test_verify_accepts_a_complete_set_and_renders_what_the_shards_record(capsys, digits):
     code, out, _ = outcome(capsys, "verify", digits, "--render")
     assert code == 0
     assert "8 of 8 shards are valid" in out
@@ -193,7 +192,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", sorted(BAD))
-def test_bad_input_is_told_in_one_line(capsys, what, tmp_path, monkeypatch):
+def test_bad_input_gets_one_line(capsys, what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("socket.socket.connect", lambda *_: (_ for _ in ()).throw(OSError("no network in tests")))
     arguments, code, words = BAD[what]
@@ -234,7 +233,7 @@ def test_an_interruption_leaves_exit_code_130(capsys, tmp_path, monkeypatch):
     assert "interrupted" in line
 
 
-def test_training_and_evaluating_say_the_same_accuracy(capsys, digits, tmp_path):
+def test_training_and_evaluating_print_the_same_accuracy(capsys, digits, tmp_path):
     arguments = ["train", digits, "--model", "mlp:hidden_dim=16", "--epochs", 2, "--batch-size", 8, "--device", "cpu"]
     code, out, _ = outcome(
         capsys, *arguments, "--augment", "flip", "--mixup", "mixup", "--out", tmp_path / "run", "--json"
@@ -259,22 +258,22 @@ def test_a_run_is_drawn_and_predicts(capsys, digits, tmp_path):
     accuracy = json.loads(out)["test"]["accuracy"]
     assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "test.png"))
 
-    assert outcome(capsys, "predict", run, digits, "--views", 1, "--out", tmp_path / "told" / "p.csv")[0] == 0
-    with open(tmp_path / "told" / "p.csv", newline="") as file:
+    assert outcome(capsys, "predict", run, digits, "--views", 1, "--out", tmp_path / "written" / "p.csv")[0] == 0
+    with open(tmp_path / "written" / "p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["object_id"] for row in rows}) == len(rows)
     assert sum(row["class"] == row["predicted"] for row in rows) / len(rows) == pytest.approx(accuracy)
     assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
     out = outcome(capsys, "predict", run, digits, "--views", 1)[1]
-    assert out == (tmp_path / "told" / "p.csv").read_text()
-    told = json.loads(outcome(capsys, "predict", run, digits, "--views", 1, "--json")[1])
-    assert told["predictions"] == rows
+    assert out == (tmp_path / "written" / "p.csv").read_text()
+    printed = json.loads(outcome(capsys, "predict", run, digits, "--views", 1, "--json")[1])
+    assert printed["predictions"] == rows
     assert outcome(capsys, "evaluate", run, "--picture", tmp_path / "own.png")[0] == 0
     assert (tmp_path / "own.png").exists()
     assert failure(capsys, "predict", tmp_path, digits)[0] == 2
 
 
-def test_the_program_itself_leaves_with_the_code(tmp_path):
+def test_the_program_exits_with_the_code(tmp_path):
     result = subprocess.run([*PROGRAM, "status", tmp_path], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -312,8 +311,8 @@ def test_options_of_training_may_stand_in_a_file_and_those_on_the_command_line_c
 
 
 @pytest.mark.parametrize("backend", ["local", "ray"])
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_path, backend, blow):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_path, backend, number):
     arguments = ["fit", "digits", "--backend", backend, "--workers", "2", "--out", "set", "--set", "shard_objects=10"]
     arguments += ["--set", "fit.target_psnr=null", "--set", "fit.steps=3000"]  # some seconds a shard
     run = subprocess.Popen(
@@ -330,7 +329,7 @@ def test_a_run_that_is_interrupted_leaves_with_130_and_no_process_behind(tmp_pat
         assert run.poll() is None, run.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    run.send_signal(blow)
+    run.send_signal(number)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert err.splitlines()[-1].startswith("inr-factory: interrupted")

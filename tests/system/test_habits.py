@@ -1,4 +1,4 @@
-"""Habits of the command line that all verbs share: JSON, silence, no questions, help with slips of the hand."""
+"""Habits that all verbs share: JSON, quiet, no questions, suggestions for misspelt words."""
 
 import ast
 import io
@@ -11,6 +11,7 @@ from support.paths import PACKAGE
 
 from inr_factory.cli import main as cli
 from inr_factory.cli.main import VERBS, program, run
+from inr_factory.learning.training import sweep as training_sweep
 
 SMALL = ["--backend", "local", "--workers", "1", "--set", "spec.hidden_dim=4", "--set", "fit.steps=5"]
 SMALL += ["--set", "fit.floor_psnr=0", "--set", "shard_objects=20"]
@@ -19,7 +20,7 @@ READER = ["--model", "mlp:hidden_dim=8", "--batch-size", "8", "--device", "cpu"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a small set of digits, a run on it, and a sweep that is to be made."""
+    """A folder with a small set of digits, a run on it, and the file of a sweep."""
     folder = tmp_path_factory.mktemp("habits")
     digits = folder / "digits"
     assert run(["fit", "digits", "--limit", "40", "--out", str(digits), *SMALL]) == 0
@@ -33,7 +34,7 @@ def place(tmp_path_factory):
     return folder
 
 
-# How each verb is called, in the folder above. A new verb is added here, so that what holds for all is tested of it.
+# The arguments of each verb, in the folder above. Add every new verb, so that the tests of all verbs cover it.
 CALLS = {
     "fit": ["digits", "--limit", "40", "--out", "digits", *SMALL],
     "status": ["digits"],
@@ -47,7 +48,7 @@ CALLS = {
     "pretrain": ["digits", *READER, "--epochs", "1", "--out", "pretrained"],
     "sweep": ["grid.yaml", "--backend", "local", "--workers", "1", "--out", "swept"],
     "align": ["digits", "--out", "aligned"],
-    "augment-report": ["digits", "--count", "4", "--out", "augmented"],
+    "augment-report": ["digits", "--count", "2", "--out", "augmented"],
     "export": ["digits", "--to", "safetensors", "--out", "exported"],
     "import": ["exported-before", "--from", "safetensors", "--out", "imported"],
     "compare": ["digits", "digits", "--out", "compared.png"],
@@ -61,7 +62,7 @@ CALLS = {
 
 @pytest.fixture
 def outcome(place, capfd, monkeypatch):
-    """Exit code, stdout and stderr of a command in the folder, where nobody can answer a question."""
+    """Exit code, stdout and stderr of a command in the folder, with an empty stdin."""
     from inr_factory.cli import environment_check
 
     monkeypatch.chdir(place)
@@ -78,14 +79,30 @@ def outcome(place, capfd, monkeypatch):
 
 
 def test_every_verb_is_called_here():
-    elsewhere = {"push"}  # it needs a hub: tests/test_hub.py
-    assert set(CALLS) | elsewhere == {verb.replace("_", "-") for verb in VERBS}, (
-        "add how the new verb is called to CALLS"
-    )
+    elsewhere = {"push"}  # it needs a hub: tests/interop/test_hugging_face_hub.py
+    verbs = {verb.replace("_", "-") for verb in VERBS}
+    assert set(CALLS) | elsewhere == verbs, "add the arguments of the new verb to CALLS"
+
+
+class FinishedRun:
+    """Stands in for the process of a run of a sweep; tests/system/test_sweep.py starts real ones."""
+
+    returncode = 0
+
+    def __init__(self, *_, **__):
+        pass
+
+    def communicate(self):
+        return json.dumps({"run": "run", "best": {"epoch": 0}, "epochs": 1, "test": {"accuracy": 0.5}}).encode(), b""
+
+    def terminate(self):
+        pass
 
 
 @pytest.mark.parametrize("verb", sorted(CALLS))
-def test_json_is_all_that_stdout_gets_and_quiet_leaves_stderr_empty(outcome, verb):
+def test_json_is_all_that_stdout_gets_and_quiet_leaves_stderr_empty(outcome, verb, monkeypatch):
+    if verb == "sweep":
+        monkeypatch.setattr(training_sweep.subprocess, "Popen", FinishedRun)
     code, out, err = outcome(verb, *CALLS[verb], "--json", "--quiet")
     assert code == 0
     assert isinstance(json.loads(out), dict | list)
@@ -93,13 +110,13 @@ def test_json_is_all_that_stdout_gets_and_quiet_leaves_stderr_empty(outcome, ver
 
 
 def test_without_quiet_there_is_progress(outcome):
-    """Without this the test above could not fail."""
+    """Shows that the test above can fail."""
     assert outcome("train", *CALLS["train"][:-1], "loud")[2] != ""
 
 
 def test_every_verb_takes_json_quiet_and_debug_and_stands_under_a_heading():
     for name, verb in typer.main.get_command(program()).commands.items():
-        assert "--json" in [written for option in verb.params for written in option.opts], name
+        assert "--json" in [name for option in verb.params for name in option.opts], name
         assert verb.rich_help_panel, f"{name} stands under no heading: see PANELS"
         assert verb.help, name
 
@@ -109,7 +126,7 @@ def test_quiet_and_debug_stand_before_or_after_the_verb(outcome, place):
         assert outcome(*arguments)[0] == 0, arguments
 
 
-def test_faults_are_told_in_silence_too(outcome, tmp_path, place):
+def test_quiet_still_reports_faults(outcome, tmp_path, place):
     import shutil
 
     broken = Path(shutil.copytree(place / "digits", tmp_path / "broken"))
@@ -121,7 +138,7 @@ def test_faults_are_told_in_silence_too(outcome, tmp_path, place):
 
 
 @pytest.mark.parametrize(("flags", "traced"), [(["--debug"], True), ([], False)])
-def test_tracebacks_are_for_those_who_ask(outcome, flags, traced):
+def test_debug_alone_prints_tracebacks(outcome, flags, traced):
     code, out, err = outcome("status", "nowhere", *flags)
     assert (code, out) == (2, "")
     assert ("Traceback" in err) is traced
@@ -134,7 +151,7 @@ def test_the_version_is_that_of_the_package(outcome):
     assert outcome("--version") == (0, f"inr-factory {metadata.version('inr-factory')}\n", "")
 
 
-SLIPS = {
+MISSPELT = {
     "a verb": (["verfy", "digits"], "'verify'"),
     "an option": (["fit", "digits", "--limt", "3"], "'--limit'"),
     "an option of all verbs": (["status", "digits", "--quite"], "'--quiet'"),
@@ -157,21 +174,20 @@ SLIPS = {
 }
 
 
-@pytest.mark.parametrize("what", sorted(SLIPS))
-def test_a_slip_is_told_what_was_meant(outcome, what):
-    arguments, meant = SLIPS[what]
+@pytest.mark.parametrize("what", sorted(MISSPELT))
+def test_a_misspelt_word_gets_a_suggestion(outcome, what):
+    arguments, meant = MISSPELT[what]
     code, out, err = outcome(*arguments)
     assert (code, out) == (2, "")
     assert meant in err.splitlines()[-1]
     assert "Traceback" not in err
 
 
-def test_nothing_ever_asks():
-    rooms = PACKAGE.rglob("*.py")
+def test_no_verb_asks_a_question():
     calls = [
-        (room.name, node.lineno)
-        for room in rooms
-        for node in ast.walk(ast.parse(room.read_text()))
+        (path.name, node.lineno)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("input", "prompt", "confirm", "getpass")
     ]
