@@ -338,8 +338,8 @@ def _explain(error: ValidationError) -> str:
     known_keys = recipe_keys()
     if where[:1] == ["source"] and len(where) > 1:
         collection = where.pop(1)  # by which pydantic names the section that it was
-        section = next(source for source in SOURCES if collection in _collections(source))
-        known_keys = [key for key in known_keys if not key.startswith("source.")] + recipe_keys(section, "source.")
+        source_section = next(source for source in SOURCES if collection in _collections(source))
+        known_keys = [key for key in known_keys if not key.startswith("source.")] + recipe_keys(source_section, "source.")
     key = ".".join(part for part in where if not part.startswith(("constrained", "function", "tuple")))
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         key += ".collection"
