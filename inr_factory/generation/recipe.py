@@ -168,8 +168,19 @@ class Recipe(Section):
     """The complete configuration of a data set; make one with `load_recipe`.
 
     Everything that decides the bits of a shard goes into the fingerprint. `name`, `views` and `quarantine_threshold` do
-    not, so that a set can get more views. `limit` is the number of objects in all, shared among the splits, or a
-    number for each split.
+    not, so that a set can get more views.
+
+    Attributes:
+        name: letters, digits, and _.- inside.
+        source: an `ImageSource`, `ShapeSource` or `OwnSource`, chosen by its `collection`.
+        views: independent fits of each object, 1 to 10,000.
+        limit: number of objects in all, shared among the splits, or a number for each split; None is all.
+        seed: of the initial weights, at least 0.
+        spec: the SIREN.
+        fit: how it is fitted.
+        splits: sizes of splits that the source does not have.
+        shard_objects: objects per shard, at least 1.
+        quarantine_threshold: share of quarantined INRs, in [0, 1], above which `fit` exits with 3.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
