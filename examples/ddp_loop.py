@@ -3,23 +3,23 @@
 import sys
 
 import torch
-from plain_loop import Reader, accuracy
+from plain_loop import AlongWeights, accuracy
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.transforms.canonical import Canonicalize
+import inr_factory as inr
 
 
 def main(path: str, epochs: int) -> None:
     distributed.init_process_group("gloo")  # "nccl", and a device for each rank, on GPUs
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     torch.manual_seed(0)
-    train, test = INRDataset(path, "train"), INRDataset(path, "test", views=1)
-    # Each rank gets batches of 32 of its own: disjoint, equally many, drawn anew each epoch from one seed for all.
-    loader = INRLoader(train, batch_size=32, transform=Canonicalize(), rank=rank, world_size=world_size, seed=0)
-    model = DistributedDataParallel(Reader(train.spec, train.num_classes))
+    train, test = inr.open(path, split="train"), inr.open(path, split="test", views=1)
+    # Each rank gets its own batches of 32. They are disjoint and equally many; one seed shuffles them for all ranks.
+    loader = inr.INRLoader(
+        train, batch_size=32, transform=inr.Canonicalize(), rank=rank, world_size=world_size, seed=0
+    )
+    model = DistributedDataParallel(AlongWeights(train.spec, train.num_classes))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for epoch in range(epochs):
         model.train()
@@ -32,8 +32,8 @@ def main(path: str, epochs: int) -> None:
             seen += len(inrs)
         distributed.all_reduce(seen)
         if rank == 0:
-            told = accuracy(model.module, test)
-            print(f"epoch {epoch + 1}: {seen:.0f} INRs by {world_size} ranks, test accuracy {told:.1%}", flush=True)
+            correct = accuracy(model.module, test)
+            print(f"epoch {epoch + 1}: {seen:.0f} INRs by {world_size} ranks, test accuracy {correct:.1%}", flush=True)
     distributed.destroy_process_group()
 
 

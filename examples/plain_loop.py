@@ -5,19 +5,13 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.alignment.mixup import MixUp
-from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.transforms.canonical import Canonicalize, canonicalize
-from inr_factory.learning.transforms.compose import Compose, GaussianNoise
+import inr_factory as inr
 
 
-class Reader(nn.Module):
-    """Sends features of width F through the INR, along its own weights, so that the order of neurons does not count."""
+class AlongWeights(nn.Module):
+    """Passes features of width F through the INR along its own weights, so that the order of neurons has no effect."""
 
-    def __init__(self, spec: SirenSpec, num_classes: int, width: int = 32) -> None:
+    def __init__(self, spec: inr.SirenSpec, num_classes: int, width: int = 32) -> None:
         super().__init__()
         self.spec = spec
         sizes = [spec.in_dim] + [width] * spec.num_hidden
@@ -28,7 +22,7 @@ class Reader(nn.Module):
 
     def forward(self, flat: Tensor) -> Tensor:
         """Weights (N, D) -> logits (N, C)."""
-        inrs = INRBatch.from_flat(self.spec, flat)
+        inrs = inr.INRBatch.from_flat(self.spec, flat)
         features = torch.eye(self.spec.in_dim).expand(len(flat), -1, -1)  # (N, I, F) of each layer's inputs
         for W, b, layer in zip(inrs.weights, inrs.biases, self.layers, strict=True):
             along = [W @ features, W.square() @ features, b[..., None]]
@@ -37,19 +31,19 @@ class Reader(nn.Module):
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, data: INRDataset) -> float:
+def accuracy(model: nn.Module, data: inr.INRDataset) -> float:
     model.eval()
-    batches = INRLoader(data, batch_size=512, shuffle=False)
-    right = sum((model(canonicalize(inrs).flatten()).argmax(1) == targets.argmax(1)).sum() for inrs, targets in batches)
-    return float(right) / len(data)
+    batches = inr.INRLoader(data, batch_size=512, shuffle=False, transform=inr.Canonicalize())
+    correct = sum((model(inrs.flatten()).argmax(1) == targets.argmax(1)).sum() for inrs, targets in batches)
+    return float(correct) / len(data)
 
 
 def main(path: str, epochs: int) -> None:
     torch.manual_seed(0)
-    train, test = INRDataset(path, "train"), INRDataset(path, "test", views=1)
-    transform = Compose((Canonicalize(), GaussianNoise(scale=0.1)))
-    loader = INRLoader(train, batch_size=64, transform=transform, mixup=MixUp(probability=0.5))
-    model = Reader(train.spec, train.num_classes)
+    train, test = inr.open(path, split="train"), inr.open(path, split="test", views=1)
+    transform = inr.parse_transform("canonical+noise:scale=0.1")
+    loader = inr.INRLoader(train, batch_size=64, transform=transform, mixup=inr.MixUp(probability=0.5))
+    model = AlongWeights(train.spec, train.num_classes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for epoch in range(epochs):
         model.train()

@@ -26,8 +26,8 @@ def digits(tmp_path_factory):
     return out
 
 
-def told(*command, folder):
-    """What a command says; its warnings are errors."""
+def output_of(*command, folder):
+    """The stdout of a Python command that succeeds."""
     environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [sys.executable, *map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -36,15 +36,15 @@ def told(*command, folder):
     return result.stdout
 
 
-def test_the_plain_loop_learns_what_the_set_has(digits, tmp_path):
-    lines = told("-W", "error", EXAMPLES / "plain_loop.py", digits, 2, folder=tmp_path).splitlines()
+def test_the_plain_loop_runs(digits, tmp_path):
+    lines = output_of("-W", "error", EXAMPLES / "plain_loop.py", digits, 2, folder=tmp_path).splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
     assert "nan" not in lines[-1]
 
 
 def test_two_ranks_share_an_epoch(digits, tmp_path):
     command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", EXAMPLES / "ddp_loop.py", digits, 1]
-    line = told(*command, folder=tmp_path)
+    line = output_of(*command, folder=tmp_path)
     rows = sum(entry.rows for entry in load_manifest(digits).shards if entry.split == "train")
     assert line.startswith(f"epoch 1: {rows // 64 * 64} INRs by 2 ranks")
 
@@ -69,31 +69,31 @@ def textures(monkeypatch):
     return Textures
 
 
-def own(**changes):
+def textures_recipe(**changes):
     fields = {"name": "textures", "source": {"collection": "own"}, "fit": {"steps": 5, "floor_psnr": 0}}
     return Recipe.model_validate(fields | {"spec": {"hidden_dim": 4}, "shard_objects": 5} | changes)
 
 
-def test_a_source_of_ones_own_is_thirty_lines_and_makes_a_set(tmp_path):
+def test_a_source_in_python_is_thirty_lines_and_makes_a_set(tmp_path):
     text = (EXAMPLES / "own_source.py").read_text()
     body = text.partition("class Textures")[2].partition("if __name__")[0]
     assert len(body.strip().splitlines()) <= 30
-    assert "120 INRs made, 0 in quarantine" in told(EXAMPLES / "own_source.py", "set", folder=tmp_path)
+    assert "120 INRs made, 0 in quarantine" in output_of(EXAMPLES / "own_source.py", "set", folder=tmp_path)
     assert load_manifest(tmp_path / "set").classes == ("rings", "stripes", "checks")
 
 
-def test_a_set_of_ones_own_goes_on_and_takes_more_views(textures, tmp_path):
-    first = fit_dataset(own(), tmp_path, **LOCAL, source=textures(4))
-    more = fit_dataset(own(views=2), tmp_path, **LOCAL, source=textures(4))
+def test_such_a_set_takes_more_views_and_refuses_other_content(textures, tmp_path):
+    first = fit_dataset(textures_recipe(), tmp_path, **LOCAL, source=textures(4))
+    more = fit_dataset(textures_recipe(views=2), tmp_path, **LOCAL, source=textures(4))
     assert (first.inrs, more.inrs, more.missing) == (12, 12, 0)
     with pytest.raises(IntegrityError, match="other textures data"):
-        fit_dataset(own(views=3), tmp_path, **LOCAL, source=textures(5))
+        fit_dataset(textures_recipe(views=3), tmp_path, **LOCAL, source=textures(5))
 
 
-def test_workers_of_their_own_get_the_source_too(textures, tmp_path):
+def test_spawned_workers_get_the_source_and_make_the_same_bytes(textures, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    fit_dataset(own(), one, **LOCAL, source=textures(4))
-    fit_dataset(own(), two, backend="local", workers=2, source=textures(4))
+    fit_dataset(textures_recipe(), one, **LOCAL, source=textures(4))
+    fit_dataset(textures_recipe(), two, backend="local", workers=2, source=textures(4))
     assert [entry.sha256 for entry in load_manifest(one).shards] == [e.sha256 for e in load_manifest(two).shards]
 
 
@@ -101,19 +101,19 @@ def test_a_source_and_a_recipe_that_names_another_are_refused(textures, tmp_path
     with pytest.raises(UsageError, match="this recipe's is digits"):
         fit_dataset(load_recipe("digits"), tmp_path, **LOCAL, source=textures(4))
     with pytest.raises(UsageError, match="fit_dataset"):
-        fit_dataset(own(), tmp_path, **LOCAL)
+        fit_dataset(textures_recipe(), tmp_path, **LOCAL)
 
 
-def test_the_command_line_says_that_such_a_set_is_made_in_python(textures, tmp_path, capsys):
+def test_the_command_line_refuses_what_needs_the_source(textures, tmp_path, capsys):
     out = tmp_path / "set"
-    fit_dataset(own(), out, **LOCAL, source=textures(4))
+    fit_dataset(textures_recipe(), out, **LOCAL, source=textures(4))
     assert run(["status", str(out)]) == 0
     assert run(["show", str(out), "--count", "2"]) == 0
     assert run(["verify", str(out), "--render"]) == 2
     assert "written in Python" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_what_is_neither_image_nor_shape_is_not_drawn(tmp_path, capsys):
+def test_inrs_of_one_input_are_not_drawn(tmp_path, capsys):
     from support.small_sets import make_set
 
     from inr_factory.inr.spec import SirenSpec
