@@ -16,9 +16,7 @@ def main(path: str, epochs: int) -> None:
     torch.manual_seed(0)
     train, test = inr.open(path, split="train"), inr.open(path, split="test", views=1)
     # Each rank gets its own batches of 32. They are disjoint and equally many; one seed shuffles them for all ranks.
-    loader = inr.INRLoader(
-        train, batch_size=32, transform=inr.Canonicalize(), rank=rank, world_size=world_size, seed=0
-    )
+    loader = inr.INRLoader(train, batch_size=32, transform=inr.Canonicalize(), rank=rank, world_size=world_size, seed=0)
     model = DistributedDataParallel(AlongWeights(train.spec, train.num_classes))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for epoch in range(epochs):

@@ -74,6 +74,12 @@ def test_every_verb_is_in_the_table_of_commands(verb):
     assert re.search(rf"`{verb.replace('_', '-')}\b", " ".join(rows)), f"add {verb} to docs/commands.md"
 
 
+def test_the_api_page_lists_all_public_names():
+    listed = re.findall(r"^::: inr_factory\.(\w+)$", PAGES["docs/api.md"].read_text(), flags=re.M)
+    assert len(listed) == len(set(listed))
+    assert {*listed, "open"} == {name for name in dir(inr_factory) if not name.startswith("_")}
+
+
 def test_the_readme_is_short():
     assert len(PAGES["README.md"].read_text().split()) <= 950
 

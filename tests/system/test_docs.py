@@ -54,6 +54,8 @@ def blocks_of(page):
     return [block for block in blocks if block.kind in ("sh", "python", "yaml")]
 
 
+# `open` is another name of INRDataset, as the page says.
+PUBLIC = [name for name in dir(inr_factory) if not name.startswith("_") and name != "open"]
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
@@ -177,5 +179,4 @@ def test_the_site_is_built_and_takes_nothing_from_elsewhere(site):
 
 def test_the_api_documents_all_public_names(site):
     text = (site / "api.html").read_text()
-    missing = [name for name in inr_factory.__all__ if not re.search(rf'id="inr_factory\.([\w.]+\.)?{name}"', text)]
-    assert [name for name in missing if not name.startswith("__")] == []
+    assert [name for name in PUBLIC if f'id="inr_factory.{name}"' not in text] == []
