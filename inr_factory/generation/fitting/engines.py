@@ -8,9 +8,9 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 
@@ -25,18 +25,8 @@ from inr_factory.inr.spec import SirenSpec
 _log = logging.getLogger(__name__)
 
 
-class FitEngine(Protocol):
-    """Fits requests that have the same number of points and reports the fits that finish."""
-
-    def __call__(
-        self,
-        spec: SirenSpec,
-        requests: Sequence[FitRequest],
-        initial: InitialValues,
-        config: FitConfig,
-        device: torch.device,
-        on_step: OnStep,
-    ) -> None: ...
+FitEngine = Callable[[SirenSpec, Sequence[FitRequest], InitialValues, FitConfig, torch.device, OnStep], None]
+"""Fits requests that have the same number of points and reports the fits that finish."""
 
 
 def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec) -> FitEngine:

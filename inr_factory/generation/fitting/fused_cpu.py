@@ -111,7 +111,7 @@ def run_steps(
     variant: str | None = None,
     scope: Scope | None = None,
 ) -> tuple[Tensor, float, int]:
-    """Steps of one INR from initial values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
+    """Fit one INR from initial values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
 
     `grid` is the `grid_shape` of the coords, or (0, 0) to treat them as points; `batch_points` is the number of points
     of each step, None for all; `scope` penalises the distance of the weights' standard deviations from its targets.

@@ -76,8 +76,8 @@ def _too_large(spec: SirenSpec) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of a program: hidden neurons with padding, points of a tile, warps, and the limits of registers a thread and
-    of bytes of shared memory (an H100 has 227 KB for all programs of a multiprocessor)."""
+    """Layout of a program: hidden neurons with padding, points of a tile, warps, and the limits of registers a thread
+    and of bytes of shared memory (an H100 has 227 KB for all programs of a multiprocessor)."""
 
     width: int
     tile: int
@@ -176,7 +176,7 @@ def run_steps(
     tf32: bool = False,
     layout: Layout | None = None,
 ) -> LaunchResult:
-    """Steps of many INRs from initial values flat (N, D), which become the weights, until their losses are at most stop (N,).
+    """Fit INRs from initial values flat (N, D), which become the weights, until their losses are at most stop (N,).
 
     coords (P, I), shared, or (N, P, I); targets (N, P, O). All on one device, contiguous.
     """

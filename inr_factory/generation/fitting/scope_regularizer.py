@@ -31,7 +31,7 @@ class Scope:
 
 
 def scope_of(spec: SirenSpec, config: FitConfig) -> Scope | None:
-    """The scope of a configuration, None without one. Raises UsageError for another number of layers than the spec's."""
+    """The scope of a configuration, None without one. Raises UsageError for another number of layers."""
     if not config.scope:
         return None
     layers = spec.num_hidden + 1

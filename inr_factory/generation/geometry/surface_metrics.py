@@ -14,8 +14,8 @@ from inr_factory.generation.signals import Field
 from inr_factory.inr.batch import INRBatch
 
 CHUNK = 65_536  # points evaluated at once
-# The value of an INR on the surface, by field; INRs of occupancies give logits. An unsigned distance does not cross zero:
-# a shell around the surface replaces it, at a distance at which the kink, which an INR smooths, tears no holes.
+# The value of an INR on the surface, by field; INRs of occupancies give logits. An unsigned distance does not cross
+# zero: a shell around the surface replaces it, so far off that the kink, which an INR smooths, tears no holes.
 LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": 0.02}
 
 

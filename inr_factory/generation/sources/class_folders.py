@@ -43,7 +43,8 @@ def find_class_files(root: Path, suffixes: Set[str], what: str) -> ClassFiles:
     if not paths:
         raise UsageError(
             f"no {what} in class folders below {readable(root)}: expected CLASS/FILE, SPLIT/CLASS/FILE or "
-            f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, and files that end in {' '.join(sorted(suffixes))}"
+            f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, and files that end in "
+            f"{' '.join(sorted(suffixes))}"
         )
     depth_of_class, depth_of_split = (1, 0) if _splits_on_top(root, paths) else (0, 1 if _splits_below(paths) else None)
     named = sorted((readable(os.path.join(*parts)), parts, path) for parts, path in paths.items())
@@ -78,8 +79,8 @@ def _splits_on_top(root: Path, files: Collection[tuple[str, ...]]) -> bool:
     if splits != tops:
         other = min(tops - splits)
         raise UsageError(
-            f"{readable(root)} has the split {readable(min(splits))} and the folder {readable(other)}, which is no split; "
-            f"move {readable(other)} away, or into a split"
+            f"{readable(root)} has the split {readable(min(splits))} and the folder {readable(other)}, which is no "
+            f"split; move {readable(other)} away, or into a split"
         )
     if loose:
         raise UsageError(

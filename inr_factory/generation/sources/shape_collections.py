@@ -204,8 +204,8 @@ def _modelnet(config: ShapeSource, root: Path) -> ShapeFiles:
     folder = next((candidate for candidate in candidates if candidate.is_dir()), None)
     if folder is None:
         raise UsageError(
-            f"no folder {readable(candidates[0])}: fetch https://modelnet.cs.princeton.edu/{title}.zip (academic use only) "
-            f"and unpack it into {readable(root)}, or let --data-root or $INR_FACTORY_DATA name the folder that has "
+            f"no folder {readable(candidates[0])}: fetch https://modelnet.cs.princeton.edu/{title}.zip (academic use "
+            f"only) and unpack it into {readable(root)}, or let --data-root or $INR_FACTORY_DATA name the folder that has "
             f"{title} in it"
         )
     files = find_class_files(folder, frozenset({".off"}), "meshes")

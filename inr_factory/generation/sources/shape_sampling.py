@@ -107,7 +107,7 @@ def cloud_samples(cloud: Floats, config: ShapeSource, object_id: str, view: int 
 
 
 def shape_signal(samples: ShapeSamples, config: ShapeSource) -> Signal:
-    """The signal of samples: the values of the field. Raises SignalError where the field needs an inside that is missing."""
+    """The signal of samples: the values of the field. Raises SignalError where its inside is missing."""
     arrays, field, clamp = samples.arrays, config.natural_field, config.clamp
     if field != "udf":
         _check_inside(samples, config)

@@ -1,4 +1,4 @@
-"""Official image sets: MNIST, Fashion-MNIST, CIFAR-10 as arrays, downloaded where missing. The only user of torchvision."""
+"""Official image sets: MNIST, Fashion-MNIST, CIFAR-10, downloaded where missing. The only user of torchvision."""
 
 import hashlib
 import http.client
@@ -157,8 +157,8 @@ def _download(official: Official, dataset: Any, root: Path) -> None:
                     (staging / file).replace(root / file)
     except (OSError, RuntimeError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
         raise UsageError(
-            f"{official.title}: no {readable(_missing(dataset, root)[0])}, and the download failed ({one_line(error)}); "
-            f"put {', '.join(Path(archive).name for archive in archives)} into "
+            f"{official.title}: no {readable(_missing(dataset, root)[0])}, and the download failed "
+            f"({one_line(error)}); put {', '.join(Path(archive).name for archive in archives)} into "
             f"{readable((root / archives[0]).parent)}, or let --data-root or $INR_FACTORY_DATA name the folder that "
             f"has {official.folder} in it"
         ) from None

@@ -1,4 +1,4 @@
-"""Fused engine on a GPU: which machines and specs it supports. Its kernel is tested in tests/system/test_triton_kernel.py."""
+"""Fused engine on a GPU: which machines and specs it supports. tests/system/test_triton_kernel.py tests its kernel."""
 
 from types import SimpleNamespace
 
