@@ -1,4 +1,4 @@
-"""Errors that a user can mend, each with the exit code that the command line gives it."""
+"""Errors that a user can fix, each with its exit code on the command line, and the wording of messages."""
 
 import difflib
 import errno
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-# What the system says when no more can be written: the disk, a quota, a limit of file sizes.
+# System errors for a full disk, an exhausted quota or a limit on file sizes.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FactoryError(Exception):
-    """A failure told in one line: what was expected, what came, what to do."""
+    """A failure, described in one line: what was expected, what came, and what to do."""
 
     exit_code = 1
 
 
 class UsageError(FactoryError, ValueError):
-    """The command, the recipe or the input does not say what is needed."""
+    """A command, an argument, a recipe or an input file is wrong or incomplete."""
 
     exit_code = 2
 
@@ -36,19 +36,19 @@ class MissingExtraWarning(UserWarning):
 
 
 class IntegrityError(FactoryError, ValueError):
-    """A file is not what its record says: truncated, edited, foreign or of another format."""
+    """A file differs from its record: it is truncated, edited, foreign or of another format."""
 
     exit_code = 4
 
 
 class ResourceError(FactoryError, OSError):
-    """The machine ran out of something: disk, memory, a GPU."""
+    """The machine lacks something: disk, memory or a GPU."""
 
     exit_code = 5
 
 
 class PartialError(FactoryError):
-    """Some of the work is done and kept; the same command goes on with the rest."""
+    """Part of the work is done and kept; the same command resumes it."""
 
     exit_code = 75
 
@@ -91,14 +91,14 @@ def skip_without_extra(what: str) -> Iterator[None]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What to say of an unknown word: the nearest known one, or all of them."""
+    """A hint for an unknown word: the nearest known one, or all of them."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 
 def one_line(error: BaseException) -> str:
-    """Somebody else's message as one line of moderate length."""
+    """The message of a library's error as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

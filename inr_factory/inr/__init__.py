@@ -1,1 +1,1 @@
-"""INRs: what one is (spec), a batch of them, their metrics. Knows nothing of data sets."""
+"""INRs: their architecture (spec), batches, rendering and metrics, without data sets."""

@@ -75,7 +75,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     """One array. ValueError where it takes more memory than the file has bytes, or needs a pickle."""
     info = archive.getinfo(f"{name}.npy")
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise ValueError(f"{name} is packed")
+        raise ValueError(f"{name} is compressed")
     with archive.open(info) as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{name} has another version of numpy's format")

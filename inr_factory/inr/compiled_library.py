@@ -1,4 +1,4 @@
-"""Compiled: finds the C code that was compiled when the program was installed."""
+"""Compiled library: loads the C code that was compiled when the program was installed."""
 
 import ctypes
 import hashlib
@@ -6,9 +6,15 @@ from pathlib import Path
 
 
 def load_library(source: Path, library: Path, built_from: str) -> ctypes.CDLL | str:
-    """The library that was compiled from a C source, or in one line why there is none.
+    """Load the library that was compiled from a C source.
 
-    `built_from` is the name of its function that gives the sha256 of the source it was compiled from.
+    Args:
+        source: the C source.
+        library: the compiled library.
+        built_from: name of its function that returns the sha256 of the source from which it was compiled.
+
+    Returns:
+        The library, or in one line why it cannot be used.
     """
     if not library.exists():
         return "its C code was not compiled when inr-factory was installed (it needs a C compiler)"
@@ -20,6 +26,6 @@ def load_library(source: Path, library: Path, built_from: str) -> ctypes.CDLL | 
     stamp.restype = ctypes.c_char_p
     if stamp().decode() != hashlib.sha256(source.read_bytes()).hexdigest():
         return (
-            f"{library.name} was compiled from another {source.name} than the one beside it; install inr-factory again"
+            f"{library.name} was compiled from another {source.name} than the installed one; install inr-factory again"
         )
     return functions

@@ -1,4 +1,4 @@
-"""The spec of a SIREN: all of an INR but its numbers. Without torch, so that a finished set is seen to be finished at once.
+"""The spec of INRs: their architecture. Loads no torch, which keeps runs on a complete set quick.
 
 Shape letters: I inputs and O outputs of a layer, D parameters of one INR.
 """
@@ -14,21 +14,32 @@ from inr_factory.errors import UsageError
 Start = Literal["siren", "dwsnets", "linear"]
 Activation = Literal["sine", "relu"]
 
-# Keeps a spec that a damaged or foreign file claims from being laid out in memory.
+# Larger claims of damaged or foreign files are refused before memory is allocated.
 MAX_DIM = 65_536
 
 
 @dataclass(frozen=True)
 class SirenSpec:
-    """All of an INR but its numbers: 2-32-32-1 is in_dim 2, hidden_dim 32, num_hidden 2, out_dim 1.
+    """The architecture of an INR: 2-32-32-1 has in_dim 2, hidden_dim 32, num_hidden 2 and out_dim 1.
 
     Hidden layers compute sin(omega_0 (W x + b)) (Sitzmann et al., NeurIPS 2020); the last layer is linear and
     `output_bias` is added to its result. `start` names the initialization, see
     `initialization_bounds`.
     `activation` "relu" describes ReLU INRs: hidden layers compute max(0, W x + b) and omega_0 is not used.
 
-    Raises UsageError for dimensions outside 1 .. MAX_DIM, an omega_0 that is not positive, numbers that are not
-    finite, or an unknown start or activation.
+    Args:
+        in_dim: coordinates of a point: 2 for images, 3 for shapes.
+        out_dim: values at a point: 1 for grey images and shapes, 3 for colour images.
+        hidden_dim: neurons of each hidden layer.
+        num_hidden: number of hidden layers.
+        omega_0: frequency of the sine, greater than 0.
+        output_bias: constant added to all values.
+        start: initialization: "siren", "dwsnets" or "linear".
+        activation: "sine" or "relu".
+
+    Raises:
+        UsageError: for dimensions outside 1 to MAX_DIM, an omega_0 that is not positive, numbers that are not finite,
+            or an unknown start or activation.
     """
 
     in_dim: int
@@ -72,18 +83,21 @@ class SirenSpec:
 
     @property
     def parameter_sizes(self) -> tuple[int, ...]:
+        """Number of parameters of each tensor, in the order of `parameter_shapes`."""
         return tuple(math.prod(shape) for _, shape in self.parameter_shapes)
 
     @property
     def num_parameters(self) -> int:
-        """D: how many numbers one INR has."""
+        """The number of parameters of one INR, D."""
         return sum(self.parameter_sizes)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, as manifests and shards store them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "SirenSpec":
+        """Make a spec of the fields that `to_dict` returns. Raises UsageError for unknown or missing fields."""
         unknown = set(fields) - set(cls.__dataclass_fields__)
         if unknown:
             raise UsageError(f"an INR's spec has no field {sorted(unknown)[0]!r}; install a newer inr-factory?")

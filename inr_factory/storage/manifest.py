@@ -1,8 +1,8 @@
-"""Manifest: the record of a data set: what it is, which shards it has, and what is in quarantine.
+"""Manifest: the record of a data set: its recipe, its shards, and its quarantine.
 
-Layout of a set: DATASET/manifest.json beside DATASET/data/*.h5. A shard is one view of one block of objects of
-one split; it is done when it is present and recorded here. DATASET/origin.json says again, with a checksum, all that
-the manifest says but for the shards: with it and the shards a lost manifest is made anew.
+A set is DATASET/manifest.json and DATASET/data/*.h5. A shard is one view of one block of objects of one split; it is
+complete when it is present and recorded here. DATASET/origin.json repeats the manifest without its shards, with a
+checksum: from it and the shards a lost manifest is rebuilt.
 """
 
 import json
@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 ORIGIN = "origin.json"
 SHARD_FOLDER = "data"
 SPLITS = ("train", "val", "test")
-# What no set has: its manifest would take a gigabyte to read, its shards minutes to list.
+# No set is larger: reading its manifest would take a gigabyte, listing its shards minutes.
 MAX_MANIFEST_BYTES, MAX_SHARDS = 32 * 2**20, 1_000_000
 
 
@@ -42,11 +42,13 @@ class ViewKey:
 
 
 class Record(BaseModel):
+    """A frozen record of known fields alone."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Quarantined(Record):
-    """An object without a row in its shard, and why. `psnr` is the best that its attempts reached, in dB."""
+    """An object without a row in its shard, and the reason. `psnr` is the best of its attempts, in dB."""
 
     object_id: str
     view: int
@@ -56,18 +58,20 @@ class Quarantined(Record):
     @field_validator("psnr")
     @classmethod
     def _finite(cls, psnr: float | None) -> float | None:
-        """What diverged has no PSNR, and JSON no NaN."""
+        """A fit that diverged has no PSNR, and JSON has no NaN."""
         return psnr if psnr is not None and math.isfinite(psnr) else None
 
 
 class PSNRSummary(Record):
+    """PSNR of the INRs of a shard, in dB."""
+
     mean: float
     median: float
     min: float
 
 
 class ShardEntry(Record):
-    """What the manifest knows of one shard; `path` is relative to the set, `bytes` and `sha256` are the file's."""
+    """The record of one shard: `path` is relative to the set, `bytes` and `sha256` are those of the file."""
 
     path: str
     split: str
@@ -105,21 +109,33 @@ class SourceRecord(Record):
 
 
 class SplitRecord(Record):
-    """How many objects a split has, and in how many blocks (shards a view) they lie."""
+    """The number of objects of a split, and of the blocks (shards of one view) that hold them."""
 
     objects: int = Field(ge=0)
     blocks: int = Field(ge=0)
 
 
 class Derived(Record):
-    """How a set was made from another: that one's fingerprint, and what was done."""
+    """The origin of a set that was made from another: the fingerprint of that set, and the operation."""
 
     of: str
     how: str
 
 
 class Manifest(Record):
-    """A data set's record. `recipe` is resolved: every default stands in it, and `views` is what was asked for."""
+    """The record of a data set.
+
+    Attributes:
+        spec: fields of the INRs' SirenSpec.
+        recipe: all settings, defaults included; `views` is the number requested.
+        fingerprint: 16 hex digits over everything that decides the content of the shards.
+        source: the collection of the objects.
+        classes: names of the labels 0, 1, ...
+        splits: objects and blocks of each split.
+        shards: complete shards, in the order of view, split and block.
+        software: versions that made the set.
+        derived: set and operation from which this one was made.
+    """
 
     format_version: int = FORMAT_VERSION
     name: str
@@ -135,41 +151,46 @@ class Manifest(Record):
 
     @property
     def siren_spec(self) -> SirenSpec:
+        """The architecture of all INRs."""
         return SirenSpec.from_dict(self.spec)
 
     @property
     def views(self) -> int:
+        """The number of views requested for each object."""
         return int(self.recipe["views"])
 
     @property
     def rows(self) -> int:
+        """The number of INRs in all recorded shards."""
         return sum(entry.rows for entry in self.shards)
 
     @property
     def quarantine(self) -> tuple[Quarantined, ...]:
+        """All objects in quarantine, shard by shard."""
         return tuple(row for entry in self.shards for row in entry.quarantine)
 
     @property
     def head(self) -> "Manifest":
-        """All but the shards."""
+        """The manifest without its shards."""
         return self.model_copy(update={"shards": ()})
 
     def with_views(self, views: int) -> "Manifest":
+        """The manifest with another number of requested views."""
         return self.model_copy(update={"recipe": {**self.recipe, "views": views}})
 
     def difference(self, other: "Manifest") -> str | None:
-        """The first field besides the shards in which another manifest differs, dotted; None if none does."""
-        mine, theirs = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")
-        return next((key for key in mine if mine[key] != theirs[key]), None)
+        """The first field besides the shards in which another manifest differs; None if none does."""
+        fields, other_fields = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")
+        return next((key for key in fields if fields[key] != other_fields[key]), None)
 
     def check_size(self) -> None:
-        """ValueError where the set claims more shards than a set can have, so that they are never listed."""
+        """Raise ValueError where the set claims more shards than a set can have, before they are listed."""
         count = self.views * sum(split.blocks for split in self.splits.values())
         if self.views < 1 or count > MAX_SHARDS:
             raise ValueError(f"it claims {self.views} views and {count} shards, at most {MAX_SHARDS:,} can be")
 
     def shard_names(self) -> Iterator[str]:
-        """The path of every shard that the set should have, complete or not."""
+        """Yield the path of every shard that the set should have, complete or not."""
         for view in range(self.views):
             for split in SPLITS:
                 if split in self.splits:
@@ -186,13 +207,13 @@ class Manifest(Record):
         return [path for path in self.shard_names() if path not in present]
 
     def with_entries(self, entries: Iterable[ShardEntry]) -> "Manifest":
-        """The manifest with these entries added or put in the place of those of the same path."""
+        """The manifest with these entries, which replace entries of the same path."""
         known = {entry.path: entry for entry in self.shards} | {entry.path: entry for entry in entries}
         order = sorted(known.values(), key=lambda e: (e.view, SPLITS.index(e.split), e.block))
         return self.model_copy(update={"shards": tuple(order)})
 
     def to_json(self) -> str:
-        """JSON, one line a shard, so that people and diff can read it."""
+        """JSON with one line for each shard, which people and diff can read."""
         fields = self.model_dump(mode="json", exclude={"shards"})
         head = json.dumps({**fields, "shards": []}, indent=2, ensure_ascii=True).removesuffix("[]\n}")
         lines = [json.dumps(entry.model_dump(mode="json"), ensure_ascii=True) for entry in self.shards]
@@ -207,11 +228,12 @@ def median_psnr(entries: Iterable[ShardEntry]) -> float | None:
 
 
 def shard_path(split: str, view: int, block: int) -> str:
+    """The path of a shard, relative to its set."""
     return f"{SHARD_FOLDER}/{split}-view{view:03d}-{block:05d}.h5"
 
 
 def check_inside(root: Location, path: Location) -> None:
-    """Raise IntegrityError for a file of a set that is a link out of it, by which a stranger's set would read yours."""
+    """Raise IntegrityError for a file that is a link out of its set: a foreign set could read the user's files by it."""
     if isinstance(path, RemoteLocation) or isinstance(root, RemoteLocation):
         return
     if (path.is_symlink() or path.parent.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
@@ -219,7 +241,7 @@ def check_inside(root: Location, path: Location) -> None:
 
 
 def file_sizes(root: Location) -> Callable[[str], int | None]:
-    """What gives the size of a shard by its path; of a store all are listed at once."""
+    """Return a function that gives the size of a shard by its path. A store is listed once."""
     if isinstance(root, RemoteLocation):
         sizes = (root / SHARD_FOLDER).sizes()
         return lambda path: sizes.get(path.removeprefix(f"{SHARD_FOLDER}/"))
@@ -227,6 +249,7 @@ def file_sizes(root: Location) -> Callable[[str], int | None]:
 
 
 def file_size(path: Location) -> int | None:
+    """The number of bytes of a file; None where there is none."""
     if isinstance(path, RemoteLocation):
         return path.size()
     try:

@@ -1,7 +1,7 @@
-"""Run log: a small file for each run on a set: when it began and how, what died, how it ended.
+"""Run log: one small file for each run on a set: when and how it started, which workers died, how it ended.
 
-DATASET/logs/TIME-HOST-PID.log, one JSON object a line. It is for people, and for runs to see one another; nothing in a
-set hangs on it, and it may be removed at any time.
+DATASET/logs/TIME-HOST-PID.log holds one JSON object a line. People read it, and runs find one another by it. Nothing in
+a set depends on it, and it may be removed at any time.
 """
 
 import contextlib
@@ -18,11 +18,17 @@ from inr_factory.storage.locations import Location, RemoteLocation
 
 LOG_FOLDER = "logs"
 BEAT_SECONDS = 10.0
-SILENT_SECONDS = 60.0  # a run that was not heard for so long is taken for dead
+SILENT_SECONDS = 60.0  # a run without a heartbeat for this time counts as dead
 
 
 class RunLog:
-    """The log of this run on the set in folder root. `facts` say how it runs, `part` which of its shards."""
+    """The log of this run on the set in folder root.
+
+    Args:
+        root: the set's folder, or its location in a store.
+        part: (i, n), the part of the shards that this run makes.
+        facts: how it runs: workers, device, versions.
+    """
 
     def __init__(self, root: Location, part: tuple[int, int], **facts: Any) -> None:
         now = datetime.now(UTC)
@@ -33,10 +39,10 @@ class RunLog:
         self.note("start", part=list(part), **facts)
 
     def note(self, event: str, **facts: Any) -> None:
-        """Add a line. Where that fails, on a full disk for instance, the run goes on: it tells of the disk itself."""
+        """Add a line. Where that fails, for instance on a full disk, the run continues and reports the disk itself."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts})
         with contextlib.suppress(OSError):
-            if isinstance(self.path, RemoteLocation):  # a store has no way to add to a file
+            if isinstance(self.path, RemoteLocation):  # stores cannot append to a file
                 self.lines.append(line)
                 self.path.write_bytes("".join(f"{each}\n" for each in self.lines).encode())
                 return
@@ -45,23 +51,23 @@ class RunLog:
                 file.write(line + "\n")
 
     def beat(self) -> None:
-        """Say, at most every ten seconds, that this run is still at work: the file's time of change says it."""
+        """Set the file's modification time, at most every ten seconds, as the heartbeat of this run."""
         if isinstance(self.path, Path) and monotonic() >= self.due:
             self.due = monotonic() + BEAT_SECONDS
             with contextlib.suppress(OSError):  # it may be removed
                 os.utime(self.path)
 
     def others(self) -> list[str]:
-        """Names HOST-PID of other runs that are at work on the same part of the set now, by their logs; of a store none."""
+        """Names HOST-PID of other runs on the same part of the set that are alive by their logs; none for stores."""
         if isinstance(self.path, RemoteLocation):
             return []
         with contextlib.suppress(OSError):
             os.utime(self.path)
             now = self.path.stat().st_mtime  # by the clock of the file system, which is the same for all
-            return [name for path in self.path.parent.glob("*.log") if (name := self._at_work(path, now))]
+            return [name for path in self.path.parent.glob("*.log") if (name := self._alive_run(path, now))]
         return []
 
-    def _at_work(self, path: Path, now: float) -> str | None:
+    def _alive_run(self, path: Path, now: float) -> str | None:
         name = re.fullmatch(r"[0-9T.]+Z-(\w+-\d{1,9})", path.stem)
         if path == self.path or name is None or writer_alive(name[1]) is False:
             return None

@@ -49,7 +49,7 @@ def dump_yaml(fields: Any) -> str:
     """Write plain values as YAML, keys in their order, one a line."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False  # type: ignore[assignment]  # ruamel's types know its first value, None, alone
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     text = io.StringIO()
     yaml.dump(fields, text)
     return text.getvalue()

@@ -87,7 +87,7 @@ def parts(**changes):
         (archive(**parts(weights=np.zeros((2, 3), np.float32))), r"its weights are float32 \(2, 3\)"),
         (archive(**parts(weights=np.zeros((2, SPEC.num_parameters)))), "its weights are float64"),
         (archive(**parts(weights=np.array([{}], dtype=object))), "is stored as object"),
-        (archive(compress=True, **parts()), "format is packed"),
+        (archive(compress=True, **parts()), "format is compressed"),
     ],
 )  # fmt: skip
 def test_what_is_damaged_or_something_else_is_refused_in_one_line(tmp_path, content, message):
