@@ -92,10 +92,10 @@ import sys
 sys.modules |= dict.fromkeys({EXTRAS["pyg"]})
 from inr_factory.errors import UsageError
 from inr_factory.interop.pyg import to_pyg
-from inr_factory.inr.batch import start_values
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 try:
-    to_pyg(start_values(SirenSpec(2, 1, hidden_dim=4), [0]))
+    to_pyg(initialize(SirenSpec(2, 1, hidden_dim=4), [0]))
 except UsageError as error:
     print(error)
 """

@@ -8,7 +8,7 @@ are folded into the features. With that, the linear equivariant maps between two
 - one axis in common: pool the source's other axis, a set layer along the common one, broadcast along the other;
 - both (an interior weight to itself): the mean of four Linears, on the entry, its row's, column's and total pool.
 
-Maps of equal widths are run side by side as one stack, and each pooled tensor is computed once a layer.
+Maps of equal widths run as one stack, and each pooled tensor is computed once a layer.
 
 Shape letters: N INRs, d hidden neurons, F features.
 """
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
 from inr_factory.learning.models.set_layers import (
     AttentionStack,
     DeepSetsStack,
@@ -48,7 +48,7 @@ class Space:
 
 
 def spaces_of(in_dim: int, out_dim: int, num_hidden: int) -> tuple[Space, ...]:
-    """The spaces W_0, b_0, W_1, b_1, ... in the order in which `_lift` gives their tensors."""
+    """The spaces W_0, b_0, W_1, b_1, ... in the order in which `_to_spaces` gives their tensors."""
     spaces = []
     for layer in range(num_hidden + 1):
         rows = (layer + 1,) if layer < num_hidden else ()
@@ -83,13 +83,13 @@ class Stacks(nn.Module):
         self.stacks = nn.ModuleList(make(len(group), *widths(group[0])) for group in self.groups)
 
     def forward(self, sources: Mapping[SpaceAxis, Tensor]) -> list[tuple[SpaceAxis, Tensor]]:
-        """What the maps give to their targets; a target may stand in the list more than once."""
+        """The maps' results for their targets; a target may be in the list more than once."""
         results: list[tuple[SpaceAxis, Tensor]] = []
         for group, stack in zip(self.groups, self.stacks, strict=True):
             mapped = stack(torch.stack([sources[m.source, m.axis] for m in group]))
-            runs = [(place, len(list(run))) for place, run in groupby(group, key=lambda m: (m.target, m.axis))]
-            parts = mapped.split([length for _, length in runs])
-            results += [(place, part.sum(0)) for (place, _), part in zip(runs, parts, strict=True)]
+            targets = [(target, len(list(same))) for target, same in groupby(group, key=lambda m: (m.target, m.axis))]
+            parts = mapped.split([length for _, length in targets])
+            results += [(target, part.sum(0)) for (target, _), part in zip(targets, parts, strict=True)]
         return results
 
 
@@ -134,11 +134,11 @@ class DWSLayer(nn.Module):
         """`reduced` are the tensors' `_reductions`, where they are known."""
         if reduced is None:
             reduced = [_reductions(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
-        sources = {(index, axis): values for index, own in enumerate(reduced) for axis, values in own.items()}
+        sources = {(index, axis): values for index, by_axis in enumerate(reduced) for axis, values in by_axis.items()}
         sums: dict[SpaceAxis, Tensor] = {}
         for maps in (self.set_maps, self.pool_maps, self.row_maps, self.total_maps):
-            for place, values in maps(sources):
-                sums[place] = sums[place] + values if place in sums else values
+            for target, values in maps(sources):
+                sums[target] = sums[target] + values if target in sums else values
 
         results = []
         for index, (space, x) in enumerate(zip(self.spaces, tensors, strict=True)):
@@ -193,11 +193,6 @@ class DWSEncoder(Encoder):
         batch_norm: bool = True,
         dropout: float = 0.0,
     ) -> None:
-        check_options(self.name, hidden_dim=hidden_dim, num_hidden=num_hidden, num_heads=num_heads, dropout=dropout)
-        if set_layer not in get_args(SetLayer):
-            raise UsageError(f"set_layer of dws must be {' or '.join(get_args(SetLayer))}, got {set_layer!r}")
-        if hidden_dim % num_heads:
-            raise UsageError(f"num_heads of dws must divide hidden_dim {hidden_dim}, got {num_heads}")
         super().__init__(
             spec,
             hidden_dim=hidden_dim,
@@ -207,6 +202,10 @@ class DWSEncoder(Encoder):
             batch_norm=batch_norm,
             dropout=dropout,
         )
+        if set_layer not in get_args(SetLayer):
+            raise UsageError(f"set_layer of dws must be {' or '.join(get_args(SetLayer))}, got {set_layer!r}")
+        if hidden_dim % num_heads:
+            raise UsageError(f"num_heads of dws must divide hidden_dim {hidden_dim}, got {num_heads}")
         self.spaces = spaces_of(spec.in_dim, spec.out_dim, spec.num_hidden)
         self.features = hidden_dim * sum(space.folded for space in self.spaces)
         make_set = partial(AttentionStack, num_heads=num_heads) if set_layer == "attention" else DeepSetsStack
@@ -222,7 +221,7 @@ class DWSEncoder(Encoder):
         check_any_width(self.name, self.spec, inrs)
         if self.training and len(self.norms):
             check_batch_norm(self.name, inrs)
-        tensors: list[Tensor] = self.layers[0](_lift(inrs))
+        tensors: list[Tensor] = self.layers[0](_to_spaces(inrs))
         for index, layer in enumerate(self.layers[1:]):
             tensors = self.norms[index](tensors) if len(self.norms) else tensors
             active = [self._activated(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
@@ -239,7 +238,7 @@ class DWSEncoder(Encoder):
         return x, {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=1)}
 
 
-def _lift(inrs: INRBatch) -> list[Tensor]:
+def _to_spaces(inrs: INRBatch) -> list[Tensor]:
     """The tensors of the spaces with one feature each, rows before columns, inputs and outputs folded."""
     last = inrs.spec.num_hidden
     tensors = []

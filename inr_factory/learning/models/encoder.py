@@ -3,6 +3,7 @@
 Shape letters: N INRs, F features.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -11,13 +12,17 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 
+LEAST = {"hidden_dim": 1, "edge_dim": 1, "num_hidden": 1, "num_layers": 1, "num_heads": 1, "num_probes": 0}
+"""The least values of options that encoders share."""
+
 
 class Encoder(nn.Module):
     """Maps INRs to features: forward(normalized INRs, the same INRs as fitted) -> (N, features).
 
     `features` is the width of the result, `options` all that besides the spec is needed to build it again: an
     encoder's constructor takes `(spec, **options)`. The normalized INRs are centred and scaled, or where `centred` is
-    False only scaled, which keeps the signs of neurons exact. Encoders that run the INRs use those as fitted.
+    False only scaled, which keeps the signs of neurons exact. Encoders that run the INRs use those as fitted. Raises
+    UsageError unless widths and numbers of layers, heads and probes are whole numbers and `dropout` is in [0, 1).
     """
 
     name: ClassVar[str]
@@ -26,6 +31,7 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: SirenSpec, **options: Any) -> None:
         super().__init__()
+        _check_options(self.name, options)
         self.spec = spec
         self.options = options
 
@@ -34,14 +40,13 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
 
-def check_options(name: str, **options: Any) -> None:
-    """Raise UsageError unless each width or number of layers is a whole number >= 1 and `dropout` is in [0, 1)."""
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         if option == "dropout":
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise UsageError(f"dropout of {name} must be at least 0 and below 1, got {value!r}")
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"{option} of {name} must be a whole number of at least 1, got {value!r}")
+        elif option in LEAST and (isinstance(value, bool) or not isinstance(value, int) or value < LEAST[option]):
+            raise UsageError(f"{option} of {name} must be a whole number of at least {LEAST[option]}, got {value!r}")
 
 
 def check_any_width(name: str, spec: SirenSpec, inrs: INRBatch) -> None:

@@ -1,11 +1,11 @@
-"""MLP: reads the flat weights. A sanity check, the yardstick for what symmetry is worth."""
+"""MLP: takes the flat weights. A sanity check, the baseline for the value of symmetry."""
 
 from torch import Tensor, nn
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_options
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm
 
 
 class MLPEncoder(Encoder):
@@ -28,7 +28,6 @@ class MLPEncoder(Encoder):
         batch_norm: bool = True,
         dropout: float = 0.0,
     ) -> None:
-        check_options(self.name, hidden_dim=hidden_dim, num_hidden=num_hidden, dropout=dropout)
         super().__init__(spec, hidden_dim=hidden_dim, num_hidden=num_hidden, batch_norm=batch_norm, dropout=dropout)
         self.features = hidden_dim
         layers: list[nn.Module] = [nn.Linear(spec.num_parameters, hidden_dim), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""Neural graphs: an INR as nodes and edges, and what graph encoders first know of them (Kofinas et al., ICLR 2024).
+"""Neural graphs: an INR as nodes and edges, and the first features of both (Kofinas et al., ICLR 2024).
 
 Every neuron is a node, inputs (layer 0) and outputs (layer L) as well; every weight is an edge. Block l of the edges
 are the weights from layer l to layer l + 1, laid out as they are in an INR, (N, O, I). Tensors of nodes are lists by
@@ -21,18 +21,12 @@ NUM_FREQUENCIES = 128
 
 
 def check_reach(name: str, num_layers: int, least: int, spec: SirenSpec) -> None:
-    """Raise UsageError where some weights would never be heard of at the output nodes, which are read."""
+    """Raise UsageError where messages of some weights would never arrive at the output nodes, which hold the result."""
     if num_layers < least:
         raise UsageError(
-            f"{name} hears of all weights of {spec} from num_layers {least} on, got {num_layers}; "
-            "with fewer it would not see the first ones"
+            f"{name} needs num_layers of at least {least} for messages of all weights of {spec} to arrive, got "
+            f"{num_layers}"
         )
-
-
-def check_probes(name: str, num_probes: int) -> None:
-    """Raise UsageError unless num_probes is a whole number >= 0."""
-    if isinstance(num_probes, bool) or not isinstance(num_probes, int) or num_probes < 0:
-        raise UsageError(f"num_probes of {name} must be a whole number of at least 0, got {num_probes!r}")
 
 
 class Fourier(nn.Module):
@@ -57,7 +51,7 @@ class Fourier(nn.Module):
 
 
 class Positions(nn.Module):
-    """A learned vector of its own for each input and each output, and one for the neurons of each hidden layer.
+    """One learned vector for each input and each output, and one for the neurons of each hidden layer.
 
     Called without arguments: one a layer, (in_dim, F), (1, F) for hidden layers, (out_dim, F).
     """
@@ -123,8 +117,8 @@ class EdgeEmbedding(nn.Module):
 
 
 def first_needed(layer: int, num_layers: int, num_blocks: int) -> int:
-    """The first layer of nodes that the output nodes, L = num_blocks, will hear of after this layer of message passing.
+    """The first layer of nodes whose messages reach the output nodes, L = num_blocks, after this layer of message passing.
 
-    A message goes one edge a layer; what comes too late is not computed.
+    A message goes one edge per layer; messages that would arrive too late are not computed.
     """
     return max(0, num_blocks - (num_layers - 1 - layer))

@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
-    check_probes,
     check_reach,
     first_needed,
 )
@@ -42,11 +41,12 @@ class Convolution(nn.Module):
 
         Of block l, forward[l] leads to the neurons after it and backward[l] to those before it, (N, O, I, F) both.
         """
-        to_own, to_other = self.pair.weight.chunk(2, dim=1)
-        own = [F.linear(x, to_own, self.pair.bias) for x in nodes]
-        other = [F.linear(x, to_other) for x in nodes]
+        to_target, to_source = self.pair.weight.chunk(2, dim=1)
+        targets = [F.linear(x, to_target, self.pair.bias) for x in nodes]
+        sources = [F.linear(x, to_source) for x in nodes]
         degrees = [
-            sum(nodes[at].shape[1] for at in (row - 1, row + 1) if 0 <= at < len(nodes)) for row in range(len(nodes))
+            sum(nodes[other].shape[1] for other in (row - 1, row + 1) if 0 <= other < len(nodes))
+            for row in range(len(nodes))
         ]
         total = sum(x.shape[1] * math.log(degree + 1) for x, degree in zip(nodes, degrees, strict=True))
         mean_log = total / sum(x.shape[1] for x in nodes)
@@ -54,10 +54,10 @@ class Convolution(nn.Module):
         for row in rows:
             sides = []
             if row > 0:
-                pairs = own[row].unsqueeze(2) + other[row - 1].unsqueeze(1)
+                pairs = targets[row].unsqueeze(2) + sources[row - 1].unsqueeze(1)
                 sides.append((self._messages(forward[row - 1], pairs), 2))
             if row + 1 < len(nodes):
-                pairs = own[row].unsqueeze(1) + other[row + 1].unsqueeze(2)
+                pairs = targets[row].unsqueeze(1) + sources[row + 1].unsqueeze(2)
                 sides.append((self._messages(backward[row], pairs), 1))
             aggregates = torch.cat(_aggregate(sides, degrees[row]), dim=-1)
             amplified = aggregates * (math.log(degrees[row] + 1) / mean_log)
@@ -94,17 +94,17 @@ class EdgeUpdate(nn.Module):
 
 
 class NGGNNEncoder(Encoder):
-    """PNA, num_layers deep, read at the output nodes: twice Linear, ReLU -> hidden_dim features.
+    """PNA, num_layers deep, with the output nodes as result: twice Linear, ReLU -> hidden_dim features.
 
     With a Linear to 10 classes behind it, 2-32-32-1 INRs and 64 probes it has the published 348,746 parameters
     (331,466 without probes). They fit INRs of any width.
 
-    Messages go along real edges, in both directions, each with features of its own. Between layers LayerNorm of each
-    node, SiLU, dropout; the published code normalises by mean and spread of the whole batch. What comes too late to
-    be heard of at the output nodes is not computed. Invariant to permutations of the neurons of each hidden layer.
+    Messages go along real edges, in both directions, each direction with its own features. Between layers LayerNorm of each
+    node, SiLU, dropout; the published code normalises by mean and spread over the batch. Messages
+    that would reach the output nodes too late are not computed. Invariant to permutations of the neurons of each hidden layer.
 
-    `num_probes` learned coordinates are run through every INR (see graph.Probes); 0 for none, published 64.
-    Raises UsageError for options out of range, so few layers that outputs do not hear of the first weights, and INRs
+    `num_probes` learned coordinates are run through every INR (see neural_graph.Probes); 0 for none, published 64.
+    Raises UsageError for options out of range, too few layers for messages of the first weights to reach the outputs, and INRs
     of other inputs, outputs or layers.
     """
 
@@ -119,10 +119,8 @@ class NGGNNEncoder(Encoder):
         num_probes: int = 0,
         dropout: float = 0.2,
     ) -> None:
-        check_options(self.name, hidden_dim=hidden_dim, num_layers=num_layers, dropout=dropout)
-        check_probes(self.name, num_probes)
-        check_reach(self.name, num_layers, spec.num_hidden + 1, spec)
         super().__init__(spec, hidden_dim=hidden_dim, num_layers=num_layers, num_probes=num_probes, dropout=dropout)
+        check_reach(self.name, num_layers, spec.num_hidden + 1, spec)
         self.features = hidden_dim
         self.nodes = NodeEmbedding(spec, hidden_dim, 3.0, num_probes)
         self.edges = EdgeEmbedding(hidden_dim, 3.0, directions=2)
@@ -142,15 +140,15 @@ class NGGNNEncoder(Encoder):
         final = len(self.convolutions) - 1
         for depth, convolution in enumerate(self.convolutions):
             rows = range(first_needed(depth, final + 1, len(forward)), len(nodes))
-            heard = convolution(nodes, forward, backward, rows)
+            messages = convolution(nodes, forward, backward, rows)
             if depth == final:
                 break
             norm, update = self.norms[depth], self.edge_updates[depth]
-            nodes[rows.start :] = [self.dropout(F.silu(norm(x))) for x in heard]
+            nodes[rows.start :] = [self.dropout(F.silu(norm(x))) for x in messages]
             following = first_needed(depth + 1, final + 1, len(forward))
-            for at in range(max(0, following - 1), len(forward)):
-                forward[at] = update(forward[at], nodes[at], nodes[at + 1], backward=False)
-                if at >= following:
-                    backward[at] = update(backward[at], nodes[at], nodes[at + 1], backward=True)
-        features: Tensor = self.readout(heard[-1].flatten(1))
+            for block in range(max(0, following - 1), len(forward)):
+                forward[block] = update(forward[block], nodes[block], nodes[block + 1], backward=False)
+                if block >= following:
+                    backward[block] = update(backward[block], nodes[block], nodes[block + 1], backward=True)
+        features: Tensor = self.readout(messages[-1].flatten(1))
         return features

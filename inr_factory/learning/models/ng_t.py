@@ -13,11 +13,10 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
-    check_probes,
     check_reach,
 )
 from inr_factory.learning.models.pair_attention import pair_logits, pair_values
@@ -46,10 +45,10 @@ class Attention(nn.Module):
         blank: Tensor,
         rows: Sequence[int],
     ) -> list[Tensor]:
-        """What the nodes of the layers `rows` hear, (N, R, F) each.
+        """The messages to the nodes of the layers `rows`, (N, R, F) each.
 
-        Block l is forward[l] (N, I, O, C), as the neurons before it see it, and backward[l] (N, O, I, C), as those
-        after it do, which see it blank where backward is None.
+        Block l is forward[l] (N, I, O, C), features of the edges for the neurons before it, and backward[l]
+        (N, O, I, C) for those after it, for which it is blank where backward is None.
         """
         last = len(nodes) - 1
         parts = [self.node(x).chunk(3, dim=-1) for x in nodes]
@@ -59,7 +58,7 @@ class Attention(nn.Module):
         keys = [self._heads(k + blank_key) for _, k, _ in parts]
         values = [self._heads(v * blank_scale + blank_shift) for _, _, v in parts]
 
-        heard = []
+        messages = []
         for row in rows:
             edges = [(row - 1, backward[row - 1])] if row > 0 and backward is not None else []
             edges += [(row + 1, forward[row])] if row < last else []
@@ -83,8 +82,8 @@ class Attention(nn.Module):
                 total = total + self._join(attention[-1].permute(0, 3, 1, 2) @ value)
             if row < last:
                 total = total + self._join(attention[len(edges)].squeeze(2).mT.unsqueeze(-1) * values[row])
-            heard.append(self.out(total))
-        return heard
+            messages.append(self.out(total))
+        return messages
 
     def _heads(self, x: Tensor) -> Tensor:
         """(N, V, D) -> (N, H, V, E)."""
@@ -96,7 +95,7 @@ class Attention(nn.Module):
 
 
 class NodeUpdate(nn.Module):
-    """LN(x + dropout(Lin heard)), then LN(x + MLP x)."""
+    """LN(x + dropout(Lin messages)), then LN(x + MLP x)."""
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
@@ -105,8 +104,8 @@ class NodeUpdate(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.mlp = feed_forward(dim, 2 * dim, dropout)
 
-    def forward(self, x: Tensor, heard: Tensor) -> Tensor:
-        x = self.norms[0](x + self.drop(self.mix(heard)))
+    def forward(self, x: Tensor, messages: Tensor) -> Tensor:
+        x = self.norms[0](x + self.drop(self.mix(messages)))
         updated: Tensor = self.norms[1](x + self.mlp(x))
         return updated
 
@@ -126,31 +125,31 @@ class EdgeUpdate(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.mlp = feed_forward(dim, 2 * dim, dropout)
 
-    def forward(self, own: Tensor, reverse: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """own (N, R, J, C), reverse (N, J, R, C), row (N, R, F), column (N, J, F) -> (N, R, J, C)."""
+    def forward(self, edges: Tensor, reverse: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """edges (N, R, J, C), reverse (N, J, R, C), row (N, R, F), column (N, J, F) -> (N, R, J, C)."""
         first, second = self.pair.weight.chunk(2, dim=1)
         nodes = self.row(row).unsqueeze(2) + self.column(column).unsqueeze(1)
-        hidden = F.linear(own, first, self.pair.bias).add_(F.linear(reverse, second).transpose(1, 2)).add_(nodes)
-        e = self.norms[0](own + self.join(hidden))
+        hidden = F.linear(edges, first, self.pair.bias).add_(F.linear(reverse, second).transpose(1, 2)).add_(nodes)
+        e = self.norms[0](edges + self.join(hidden))
         updated: Tensor = self.norms[1](e + self.mlp(e))
         return updated
 
 
 class NGTransformerEncoder(Encoder):
-    """Relational transformer, num_layers deep, read at the output nodes: Linear, ReLU -> 2 * hidden_dim features.
+    """Relational transformer, num_layers deep, with the output nodes as result: Linear, ReLU -> 2 * hidden_dim features.
 
     With a Linear to 10 classes behind it, 2-32-32-1 INRs and no probes it has the published 376,586 parameters; 64
     probes add 17,280. They fit INRs of any width.
 
     **Who attends to whom.** A neuron attends to the neurons of the layers before and after it, along real edges in
-    both directions, and to itself; an output neuron, which is read, to every neuron. Only real edges have features
-    that are updated (each direction its own; against its direction a weight starts as `blank`, the feature of weight
+    both directions, and to itself; an output neuron, which holds the result, to every neuron. Only real edges have features
+    that are updated (each direction separately; against its direction a weight starts as `blank`, the feature of weight
     0, as published). A neuron with itself, and an output with neurons it has no edge to, keeps `blank`. The
     published code attends and updates over all pairs, with or without an edge: 67 * 67 = 4,489 for 2-32-32-1, where
-    there are 1,120 edges in two directions here. What the output nodes do not hear of any more is left out: the
-    last layer computes them alone. Invariant to permutations of the neurons of each hidden layer.
+    there are 1,120 edges in two directions here. What no longer reaches the output nodes is left out: the last
+    layer computes them alone. Invariant to permutations of the neurons of each hidden layer.
 
-    `num_probes` learned coordinates are run through every INR (see graph.Probes); 0 for none, published 64.
+    `num_probes` learned coordinates are run through every INR (see neural_graph.Probes); 0 for none, published 64.
     Raises UsageError for options out of range, less than 2 layers, and INRs of other inputs, outputs or layers.
     """
 
@@ -167,18 +166,6 @@ class NGTransformerEncoder(Encoder):
         num_probes: int = 0,
         dropout: float = 0.2,
     ) -> None:
-        check_options(
-            self.name,
-            hidden_dim=hidden_dim,
-            edge_dim=edge_dim,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            dropout=dropout,
-        )
-        check_probes(self.name, num_probes)
-        check_reach(self.name, num_layers, 2, spec)
-        if 2 * hidden_dim % num_heads:
-            raise UsageError(f"num_heads of ng_t must divide 2 * hidden_dim, {2 * hidden_dim}, got {num_heads}")
         super().__init__(
             spec,
             hidden_dim=hidden_dim,
@@ -188,6 +175,9 @@ class NGTransformerEncoder(Encoder):
             num_probes=num_probes,
             dropout=dropout,
         )
+        check_reach(self.name, num_layers, 2, spec)
+        if 2 * hidden_dim % num_heads:
+            raise UsageError(f"num_heads of ng_t must divide 2 * hidden_dim, {2 * hidden_dim}, got {num_heads}")
         self.features = 2 * hidden_dim
         self.nodes = NodeEmbedding(spec, hidden_dim, 1.0, num_probes)
         self.edges = EdgeEmbedding(edge_dim, 1.0)
@@ -208,27 +198,27 @@ class NGTransformerEncoder(Encoder):
         final = len(self.attentions) - 1
         for depth, (attention, update) in enumerate(zip(self.attentions, self.node_updates, strict=True)):
             rows = range(len(nodes)) if depth < final else [len(nodes) - 1]
-            heard = attention(nodes, forward, backward, blank, rows)
-            nodes = [update(nodes[row], told) for row, told in zip(rows, heard, strict=True)]
+            messages = attention(nodes, forward, backward, blank, rows)
+            nodes = [update(nodes[row], message) for row, message in zip(rows, messages, strict=True)]
             if depth == final:
                 break
             reverse = [
                 blank.expand(e.transpose(1, 2).shape) if backward is None else backward[at]
                 for at, e in enumerate(forward)
             ]
-            forward, backward = self._update_edges(depth, nodes, forward, reverse, only_read=depth == final - 1)
+            forward, backward = self._update_edges(depth, nodes, forward, reverse, only_outputs=depth == final - 1)
         features: Tensor = self.readout(nodes[-1].flatten(1))
         return features
 
     def _update_edges(
-        self, depth: int, nodes: Sequence[Tensor], forward: list[Tensor], backward: list[Tensor], only_read: bool
+        self, depth: int, nodes: Sequence[Tensor], forward: list[Tensor], backward: list[Tensor], only_outputs: bool
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """New features of all edges, or where `only_read` of those alone that the output nodes see."""
+        """New features of all edges, or where `only_outputs` of those alone that lead to the output nodes."""
         update = self.edge_updates[depth]
         last = len(forward) - 1
-        blocks = range(last if only_read else 0, last + 1)
+        blocks = range(last if only_outputs else 0, last + 1)
         new_backward = {at: update(backward[at], forward[at], nodes[at + 1], nodes[at]) for at in blocks}
-        if only_read:
+        if only_outputs:
             return forward, [*backward[:last], new_backward[last]]
         new_forward = [update(forward[at], backward[at], nodes[at], nodes[at + 1]) for at in blocks]
         return new_forward, list(new_backward.values())

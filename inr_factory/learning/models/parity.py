@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width
 
 
 class ParityEncoder(Encoder):
@@ -47,11 +47,10 @@ class ParityEncoder(Encoder):
     centred = False  # a weight of 0 carries no message, and signs must stay exact
 
     def __init__(self, spec: SirenSpec, *, hidden_dim: int = 64, points: bool = False, dropout: float = 0.0) -> None:
-        check_options(self.name, hidden_dim=hidden_dim, dropout=dropout)
+        super().__init__(spec, hidden_dim=hidden_dim, points=points, dropout=dropout)
         sine = spec.activation == "sine"
         if not isinstance(points, bool) or (points and not sine):
             raise UsageError(f"points of {self.name} must be true or false, and false for {spec}; got {points!r}")
-        super().__init__(spec, hidden_dim=hidden_dim, points=points, dropout=dropout)
         self.features = hidden_dim * spec.out_dim
         first = 2 * torch.rand(hidden_dim, spec.in_dim) - 1 if points else None
         probe_mixes = (first, *[torch.eye(hidden_dim)] * (spec.num_hidden - 1))

@@ -2,7 +2,7 @@
 
 Negating a hidden neuron of a sine INR with its weights and bias leaves the function. Here a hidden node's features
 are odd: negated with their neuron; those of an edge are negated with either end; those of inputs and outputs stay.
-What is made of them is a product of odd and even maps, and what is read out is even.
+New features are products of odd and even maps, and the readout is even.
 
 Shape letters: N INRs, V neurons of a layer, O and I neurons after and before a block of edges, F features.
 """
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_options
+from inr_factory.learning.models.encoder import Encoder, check_any_width
 from inr_factory.learning.models.neural_graph import NUM_FREQUENCIES, Fourier, Positions
 
 
@@ -89,9 +89,9 @@ class NodeUpdate(nn.Module):
         self.end_norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, heard: Tensor, end: bool) -> Tensor:
+    def forward(self, x: Tensor, messages: Tensor, end: bool) -> Tensor:
         update, norm = (self.end, self.end_norm) if end else (self.hidden, self.hidden_norm)
-        updated: Tensor = norm(x + self.dropout(update(torch.cat([x, heard], dim=-1))))
+        updated: Tensor = norm(x + self.dropout(update(torch.cat([x, messages], dim=-1))))
         return updated
 
 
@@ -116,9 +116,9 @@ class ScaleGMNEncoder(Encoder):
     inputs and outputs one by one, Linear, ReLU -> 2 * hidden_dim features.
 
     After the bidirectional ScaleGMN for signs, in fewer parameters: its MLP on each message is left out (messages meet
-    in a sum, the update of edges has the gate), Fourier features replace linear ones, and what is read is the whole
-    graph. Invariant to permutations and signs of the neurons of each hidden layer; phases are left to the canonical
-    form. The weights it is given are scaled but not centred, since a mean would break the signs.
+    in a sum, the update of edges has the gate), Fourier features replace linear ones, and the readout takes all nodes.
+    Invariant to permutations and signs of the neurons of each hidden layer; phases are left to the canonical form. The
+    weights it is given are scaled but not centred, since a mean would break the signs.
 
     Raises UsageError for options out of range, INRs that are not sines, and INRs of other inputs, outputs or layers.
     """
@@ -127,10 +127,9 @@ class ScaleGMNEncoder(Encoder):
     centred = False
 
     def __init__(self, spec: SirenSpec, *, hidden_dim: int = 64, num_layers: int = 4, dropout: float = 0.2) -> None:
-        check_options(self.name, hidden_dim=hidden_dim, num_layers=num_layers, dropout=dropout)
-        if spec.activation != "sine":
-            raise UsageError(f"scalegmn knows the signs of sine INRs only, got {spec}; take ng_gnn, ng_t or dws")
         super().__init__(spec, hidden_dim=hidden_dim, num_layers=num_layers, dropout=dropout)
+        if spec.activation != "sine":
+            raise UsageError(f"scalegmn supports sine INRs only, got {spec}; take ng_gnn, ng_t or dws")
         self.features = 2 * hidden_dim
         self.positions = Positions(spec, hidden_dim)
         self.bias = OddFourier(hidden_dim)
@@ -141,8 +140,8 @@ class ScaleGMNEncoder(Encoder):
         self.node_updates = nn.ModuleList(NodeUpdate(hidden_dim, dropout) for _ in range(num_layers))
         self.edge_updates = nn.ModuleList(EdgeUpdate(hidden_dim) for _ in range(num_layers - 1))
         self.even = Even(hidden_dim, hidden_dim)
-        read = (spec.in_dim + spec.num_hidden + spec.out_dim) * hidden_dim
-        self.readout = nn.Sequential(nn.Linear(read, self.features), nn.ReLU())
+        width = (spec.in_dim + spec.num_hidden + spec.out_dim) * hidden_dim
+        self.readout = nn.Sequential(nn.Linear(width, self.features), nn.ReLU())
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width."""
@@ -155,10 +154,11 @@ class ScaleGMNEncoder(Encoder):
         ]
         edges = [self.weight(W) * scale for W, scale in zip(inrs.weights, self.blocks, strict=True)]
         last = len(edges)
-        for depth, (messages, update) in enumerate(zip(self.messages, self.node_updates, strict=True)):
-            heard = messages(nodes, edges)
+        for depth, (layer, update) in enumerate(zip(self.messages, self.node_updates, strict=True)):
+            received = layer(nodes, edges)
             nodes = [
-                update(x, told, end=row in (0, last)) for row, (x, told) in enumerate(zip(nodes, heard, strict=True))
+                update(x, messages, end=row in (0, last))
+                for row, (x, messages) in enumerate(zip(nodes, received, strict=True))
             ]
             if depth < len(self.edge_updates):
                 ends = pairwise(nodes)

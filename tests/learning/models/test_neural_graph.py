@@ -316,10 +316,10 @@ def test_the_normalizer_scales_without_a_mean_where_it_is_asked(spec: SirenSpec,
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ng_t", {"num_layers": 1}, "from num_layers 2 on, got 1"),
+        ("ng_t", {"num_layers": 1}, "needs num_layers of at least 2 .* got 1"),
         ("ng_t", {"num_heads": 3}, "must divide 2 \\* hidden_dim, 128, got 3"),
         ("ng_t", {"num_probes": -1}, "num_probes of ng_t must be a whole number of at least 0, got -1"),
-        ("ng_gnn", {"num_layers": 2}, "from num_layers 3 on, got 2"),
+        ("ng_gnn", {"num_layers": 2}, "needs num_layers of at least 3 .* got 2"),
         ("ng_gnn", {"num_probes": 2.5}, r"whole number of at least 0, got 2\.5"),
         ("scalegmn", {"hidden_dim": 0}, "hidden_dim of scalegmn must be a whole number"),
     ],
@@ -330,7 +330,7 @@ def test_options_out_of_range_are_refused(name: str, options: dict, message: str
 
 
 def test_scalegmn_reads_sine_inrs_alone() -> None:
-    with pytest.raises(UsageError, match="signs of sine INRs only, got 2-4-4-1, relu"):
+    with pytest.raises(UsageError, match="supports sine INRs only, got 2-4-4-1, relu"):
         build_encoder("scalegmn", SirenSpec(2, 1, hidden_dim=4, activation="relu", start="linear"))
 
 
