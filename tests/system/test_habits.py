@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from support.paths import PACKAGE
 
 from inr_factory.cli import main as cli
 from inr_factory.cli.main import VERBS, program, run
-from inr_factory.learning.training import sweep as training_sweep
 
 SMALL = ["--backend", "local", "--workers", "1", "--set", "spec.hidden_dim=4", "--set", "fit.steps=5"]
 SMALL += ["--set", "fit.floor_psnr=0", "--set", "shard_objects=20"]
@@ -84,7 +84,7 @@ def test_every_verb_is_called_here():
     assert set(CALLS) | elsewhere == verbs, "add the arguments of the new verb to CALLS"
 
 
-class FinishedRun:
+class FinishedRun(subprocess.Popen):
     """Stands in for the process of a run of a sweep; tests/system/test_sweep.py starts real ones."""
 
     returncode = 0
@@ -93,16 +93,20 @@ class FinishedRun:
         pass
 
     def communicate(self):
-        return json.dumps({"run": "run", "best": {"epoch": 0}, "epochs": 1, "test": {"accuracy": 0.5}}).encode(), b""
+        best, test = {"epoch": 0, "val_accuracy": 0.5}, {"accuracy": 0.5}
+        return json.dumps({"run": "run", "best": best, "epochs": 1, "test": test}).encode(), b""
 
     def terminate(self):
+        pass
+
+    def __del__(self):
         pass
 
 
 @pytest.mark.parametrize("verb", sorted(CALLS))
 def test_json_is_all_that_stdout_gets_and_quiet_leaves_stderr_empty(outcome, verb, monkeypatch):
     if verb == "sweep":
-        monkeypatch.setattr(training_sweep.subprocess, "Popen", FinishedRun)
+        monkeypatch.setattr("subprocess.Popen", FinishedRun)
     code, out, err = outcome(verb, *CALLS[verb], "--json", "--quiet")
     assert code == 0
     assert isinstance(json.loads(out), dict | list)
