@@ -16,7 +16,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FUSED = ("inr_factory/generation/fitting/fused.c", "inr_factory/generation/fitting/_fused.so")
-MOVES = ("inr_factory/learning/transforms/neuron_ops.c", "inr_factory/learning/transforms/_neuron_ops.so")
+NEURON_OPS = (
+    "inr_factory/learning/transforms/neuron_ops.c",
+    "inr_factory/learning/transforms/_neuron_ops.so",
+)
 ASSIGNMENTS = (
     "inr_factory/learning/alignment/linear_assignment.c",
     "inr_factory/learning/alignment/_linear_assignment.so",
@@ -43,7 +46,7 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
         root = Path(self.root)
         widths = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
         try:
-            for (source, library), variants in ((FUSED, widths), (MOVES, ONE), (ASSIGNMENTS, ONE)):
+            for (source, library), variants in ((FUSED, widths), (NEURON_OPS, ONE), (ASSIGNMENTS, ONE)):
                 compile_library(root / source, root / library, variants)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
@@ -55,7 +58,7 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["artifacts"] += [library for _, library in (FUSED, MOVES, ASSIGNMENTS)]
+        build_data["artifacts"] += [library for _, library in (FUSED, NEURON_OPS, ASSIGNMENTS)]
 
 
 def compile_library(source: Path, library: Path, variants: dict[str, str]) -> None:
@@ -64,7 +67,9 @@ def compile_library(source: Path, library: Path, variants: dict[str, str]) -> No
     Raises OSError without a compiler, CalledProcessError (with its stderr) if it fails.
     """
     compiler = find_compiler()
-    built_from = hashlib.sha256(source.read_bytes()).hexdigest()  # by which compiled.py knows a stale library
+    built_from = hashlib.sha256(
+        source.read_bytes()
+    ).hexdigest()  # by which compiled_library.py recognises a stale library
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         objects = []
         for name, flags in variants.items():

@@ -1,6 +1,6 @@
-/* Moves: hidden neurons of many INRs reordered, scaled and shifted in one pass, and their canonical form.
+/* Neuron operations: hidden neurons of many INRs reordered, scaled and shifted in one pass, and their canonical form.
 
-   hatch_build.py compiles this file. Symmetries and canonical.py have the same in torch, for other devices and types.
+   hatch_build.py compiles this file. neuron_ops.py and canonical.py have the same in torch, for other devices and types.
    Letters: N INRs, L hidden layers, H neurons of each, I inputs, O outputs. An INR is flat, as SirenSpec says:
    W_0 (H, I), b_0 (H), W_1 (H, H), b_1 (H), ..., W_L (O, H), b_L (O). */
 #include <math.h>
@@ -15,7 +15,7 @@
 #define CLONES
 #endif
 
-/* As struct _Shape of moves.py has it. */
+/* As _Shape of neuron_ops.py. */
 typedef struct {
     int64_t count, in_dim, out_dim, hidden, layers;
     int64_t stride; /* floats from one INR to the next of what comes in; what goes out is dense */
@@ -30,8 +30,8 @@ static inline __attribute__((always_inline)) size_t parameters(const shape *s) {
 
 /* Neuron i of a layer becomes the one that was at order[i]; its row and bias times incoming[i], plus shift[i] on the
    bias; its column in the next layer times outgoing[i]. Each (L, N, H), or NULL. */
-EXPORT CLONES void move_neurons(const shape *s, const float *from, float *restrict to, const int64_t *order,
-                                const float *incoming, const float *outgoing, const float *shift) {
+EXPORT CLONES void change_neurons(const shape *s, const float *from, float *restrict to, const int64_t *order,
+                                  const float *incoming, const float *outgoing, const float *shift) {
     const size_t H = s->hidden, all = parameters(s), layer_size = s->count * H;
     float ones[MOST_NEURONS];
     for (size_t i = 0; i < H; i++) ones[i] = 1;
@@ -41,11 +41,11 @@ EXPORT CLONES void move_neurons(const shape *s, const float *from, float *restri
         for (int64_t layer = 0; layer <= s->layers; layer++) {
             const int last = layer == s->layers;
             const size_t rows = last ? s->out_dim : H, columns = layer ? H : s->in_dim;
-            const size_t here = layer * layer_size + n * H, before = here - layer_size;
-            const int64_t *row_of = order && !last ? order + here : NULL;
-            const int64_t *column_of = order && layer ? order + before : NULL;
-            const float *left = incoming && !last ? incoming + here : ones;
-            const float *right = outgoing && layer ? outgoing + before : NULL;
+            const size_t current = layer * layer_size + n * H, previous = current - layer_size;
+            const int64_t *row_of = order && !last ? order + current : NULL;
+            const int64_t *column_of = order && layer ? order + previous : NULL;
+            const float *left = incoming && !last ? incoming + current : ones;
+            const float *right = outgoing && layer ? outgoing + previous : NULL;
             const float *bias = in + rows * columns;
             float *out_bias = out + rows * columns;
             size_t i = 0;
@@ -73,7 +73,7 @@ EXPORT CLONES void move_neurons(const shape *s, const float *from, float *restri
                 out_bias[i] = bias[source] * factor;
             }
             if (shift && !last)
-                for (size_t i = 0; i < rows; i++) out_bias[i] += shift[here + i];
+                for (size_t i = 0; i < rows; i++) out_bias[i] += shift[current + i];
             in = bias + rows, out = out_bias + rows;
         }
     }

@@ -103,7 +103,7 @@ def _change_neurons_in_c(inrs: INRBatch, order_LNH: Tensor | None, *factors: Ten
     given = [None if part is None else part.to(torch.float32).contiguous() for part in factors]
     orders = None if order_LNH is None else order_LNH.contiguous()
     addresses = [None if part is None else part.data_ptr() for part in (orders, *given)]
-    library.move_neurons(ctypes.byref(shape), rows.data_ptr(), flat.data_ptr(), *addresses)
+    library.change_neurons(ctypes.byref(shape), rows.data_ptr(), flat.data_ptr(), *addresses)
     return INRBatch.from_flat(inrs.spec, flat)
 
 
@@ -144,8 +144,8 @@ def _library() -> ctypes.CDLL | None:
     library = load_library(SOURCE, LIBRARY, "built_from")
     if isinstance(library, str):
         return None
-    library.move_neurons.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 6]
-    library.move_neurons.restype = None
+    library.change_neurons.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 6]
+    library.change_neurons.restype = None
     library.canonical_form.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 2, *[ctypes.c_double] * 2]
     library.canonical_form.restype = None
     return library
