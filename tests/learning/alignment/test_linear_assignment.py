@@ -45,11 +45,11 @@ def _gains_of_neurons(count):
 def test_it_is_an_optimum(kind, size):
     gains = KINDS[kind](size, torch.Generator().manual_seed(size))
 
-    found = linear_assignment.solve(gains)
+    columns = linear_assignment.solve(gains)
 
-    assert torch.equal(found.sort(dim=1).values, torch.arange(size).expand(len(gains), -1))
-    for gain, columns in zip(gains.double().numpy(), found.numpy(), strict=True):
-        assert total(gain, columns) == pytest.approx(best(gain), rel=1e-9, abs=1e-6 * np.abs(gain).max())
+    assert torch.equal(columns.sort(dim=1).values, torch.arange(size).expand(len(gains), -1))
+    for gain, assigned in zip(gains.double().numpy(), columns.numpy(), strict=True):
+        assert total(gain, assigned) == pytest.approx(best(gain), rel=1e-9, abs=1e-6 * np.abs(gain).max())
 
 
 @built

@@ -17,7 +17,7 @@ from inr_factory.learning.transforms.compose import Compose
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
 
 MATCHES = ["permutation", "signed", "phase"]
-MOVES = {
+HIDDEN_BY = {
     "permutation": PermuteNeurons(),
     "signed": Compose((PermuteNeurons(), FlipSigns())),
     "phase": Compose((PermuteNeurons(), FlipSigns(), ShiftPhases(max_k=4))),
@@ -32,7 +32,7 @@ def others(inrs):
 @pytest.mark.parametrize("match", MATCHES)
 def test_a_moved_copy_comes_back(match, inrs, generator):
     many = initialize(inrs.spec, range(40))
-    moved = MOVES[match](many, generator)
+    moved = HIDDEN_BY[match](many, generator)
     assert float(relative_distance(moved, many).min()) > 0.5
 
     aligned = align(moved, many, match)
@@ -41,8 +41,8 @@ def test_a_moved_copy_comes_back(match, inrs, generator):
 
 
 @pytest.mark.parametrize(("match", "beyond"), [("permutation", "signed"), ("signed", "phase")])
-def test_a_match_is_blind_to_moves_it_does_not_make(match, beyond, inrs, generator):
-    moved = MOVES[beyond](inrs, generator)
+def test_a_match_is_blind_to_operations_it_does_not_know(match, beyond, inrs, generator):
+    moved = HIDDEN_BY[beyond](inrs, generator)
 
     assert float(relative_distance(align(moved, inrs, match), inrs).min()) > 0.1
 
@@ -68,7 +68,7 @@ def test_a_wider_match_comes_nearer(inrs):
 
 
 @pytest.mark.parametrize("match", MATCHES)
-def test_the_moves_are_permutations_signs_and_whole_half_turns_that_give_the_result(match, inrs):
+def test_the_operations_are_permutations_signs_and_whole_half_turns_that_give_the_result(match, inrs):
     matching = match_neurons(others(inrs), inrs, match)
 
     identity = torch.arange(8).expand_as(matching.permutations)
@@ -86,12 +86,12 @@ def test_one_hidden_layer_is_matched_to_the_very_best(match):
     spec = SirenSpec(2, 1, hidden_dim=4, num_hidden=1, omega_0=7.0)
     moving, fixed = initialize(spec, range(6)), initialize(spec, range(50, 56))
 
-    found = relative_distance(align(moving, fixed, match), fixed)
+    reached = relative_distance(align(moving, fixed, match), fixed)
 
     best = torch.full((6,), torch.inf)
     for order in permutations(range(4)):
         best = torch.minimum(best, best_of_one_order(moving, fixed, order, match))
-    torch.testing.assert_close(found, best, atol=1e-6, rtol=0)
+    torch.testing.assert_close(reached, best, atol=1e-6, rtol=0)
 
 
 def best_of_one_order(moving, fixed, order, match):
@@ -186,9 +186,9 @@ def test_assignments_are_scipys_optimum(size, scale, generator):
     columns = solve_assignments(gain)
 
     assert torch.equal(columns.sort(dim=1).values, torch.arange(size).expand(20, size))
-    for matrix, found in zip(gain.double(), columns, strict=True):
+    for matrix, assigned in zip(gain.double(), columns, strict=True):
         rows, best = linear_sum_assignment(matrix.numpy(), maximize=True)
-        total, optimum = float(matrix[rows, found].sum()), float(matrix[rows, best].sum())
+        total, optimum = float(matrix[rows, assigned].sum()), float(matrix[rows, best].sum())
         assert total == pytest.approx(optimum, rel=1e-6, abs=1e-6 * scale)
 
 

@@ -1,4 +1,4 @@
-"""The data set: it holds the rows that were asked for, bit for bit, and refuses what it cannot vouch for."""
+"""The data set: it holds the requested rows, bit for bit, and refuses what it cannot vouch for."""
 
 import json
 import pickle

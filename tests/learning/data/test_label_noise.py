@@ -1,4 +1,4 @@
-"""Label noise: the share asked for is wrong, in all views of an object alike, and nothing else changes."""
+"""Label noise: the requested share is wrong, in all views of an object alike, and nothing else changes."""
 
 import numpy as np
 import pytest

@@ -103,8 +103,8 @@ def test_a_resumed_stream_is_the_rest_of_an_uninterrupted_one(
     def fresh() -> INRLoader:
         return INRLoader(dataset, 4, **AUGMENT, **order)
 
-    whole = fresh()
-    expected = [*stream(whole), *stream(whole)]
+    uninterrupted = fresh()
+    expected = [*stream(uninterrupted), *stream(uninterrupted)]
     stopped = fresh()
     taken = [(inrs.flatten(), targets) for _, (inrs, targets) in zip(range(position), stopped, strict=False)]
     resumed = fresh()
@@ -166,8 +166,8 @@ def test_partners_come_from_the_active_subset_alone(dataset: INRDataset) -> None
     assert ((targets > 0).sum(1) == 2).any(), "nothing was mixed"
     torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))
     assert {row.numpy().tobytes() for flat, _ in seen for row in flat} <= active
-    whole = torch.cat([targets for _, targets in stream(INRLoader(dataset, 8, mixup=MixUp()))])
-    assert whole[:, 1].any(), "this test could not fail"
+    all_classes = torch.cat([targets for _, targets in stream(INRLoader(dataset, 8, mixup=MixUp()))])
+    assert all_classes[:, 1].any(), "this test could not fail"
 
 
 def test_targets_are_smoothed_after_mixing(dataset: INRDataset) -> None:
@@ -181,11 +181,11 @@ def test_targets_are_smoothed_after_mixing(dataset: INRDataset) -> None:
 
 def test_ranks_together_go_through_the_whole_epoch(dataset: INRDataset) -> None:
     ranks = [stream(INRLoader(dataset, 7, rank=rank, world_size=3)) for rank in range(3)]
-    whole = stream(INRLoader(dataset, 21))
+    together = stream(INRLoader(dataset, 21))
 
     assert [len(batches) for batches in ranks] == [2, 2, 2]
     for step in range(2):
-        assert torch.equal(torch.cat([batches[step][0] for batches in ranks]), whole[step][0])
+        assert torch.equal(torch.cat([batches[step][0] for batches in ranks]), together[step][0])
 
 
 def test_grouped_batches_reshape_to_views_of_one_object(dataset: INRDataset) -> None:
@@ -261,8 +261,8 @@ def test_prefetching_changes_nothing_and_passes_errors_on(dataset: INRDataset) -
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    asked = iter(range(1, 10**6))
-    return lambda: next(asked) >= steps
+    calls = iter(range(1, 10**6))
+    return lambda: next(calls) >= steps
 
 
 def test_a_training_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
@@ -279,11 +279,11 @@ def test_a_training_run_that_was_stopped_ends_with_the_weights_of_one_that_was_n
         ClassifierTrainer(model, loader, validation, config, out, meta).fit(stop=stop)
         return model
 
-    whole = run(tmp_path / "whole")
+    uninterrupted = run(tmp_path / "uninterrupted")
     with pytest.raises(PartialError):
         run(tmp_path / "parts", stop_after(3))
     resumed = run(tmp_path / "parts")
 
-    for expected, got in zip(whole.parameters(), resumed.parameters(), strict=True):
+    for expected, got in zip(uninterrupted.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(got, expected)
-    assert evaluate_model(whole, validation).count == 3 * OBJECTS["val"]
+    assert evaluate_model(uninterrupted, validation).count == 3 * OBJECTS["val"]

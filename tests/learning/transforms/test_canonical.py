@@ -18,7 +18,11 @@ from inr_factory.learning.transforms.symmetries import (
     ShiftPhases,
 )
 
-MOVES = [FlipSigns(), ShiftPhases(), Compose((ShiftPhases(max_k=4), FlipSigns(), ShiftPhases(max_k=4), FlipSigns()))]
+OPERATIONS = [
+    FlipSigns(),
+    ShiftPhases(),
+    Compose((ShiftPhases(max_k=4), FlipSigns(), ShiftPhases(max_k=4), FlipSigns())),
+]
 
 
 def equal(first, second):
@@ -35,9 +39,9 @@ def test_the_canonical_form_is_the_same_function_in_other_weights(inrs, coords):
     torch.testing.assert_close(form(coords), inrs(coords), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("move", MOVES, ids=str)
-def test_exact_moves_of_signs_and_phases_have_one_canonical_form(move, inrs, generator):
-    moved = move(inrs, generator)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_exact_operations_of_signs_and_phases_have_one_canonical_form(operation, inrs, generator):
+    moved = operation(inrs, generator)
     assert float((moved.flatten() - inrs.flatten()).abs().max()) > 0.05
 
     torch.testing.assert_close(canonicalize(moved).flatten(), canonicalize(inrs).flatten(), atol=1e-6, rtol=0)
@@ -46,11 +50,11 @@ def test_exact_moves_of_signs_and_phases_have_one_canonical_form(move, inrs, gen
 def test_the_weights_come_back_bit_for_bit(inrs, generator):
     moved = FlipSigns()(ShiftPhases(max_k=4)(inrs, generator), generator)
 
-    for found, expected in zip(canonicalize(moved).weights, canonicalize(inrs).weights, strict=True):
-        assert torch.equal(found, expected)
+    for actual, expected in zip(canonicalize(moved).weights, canonicalize(inrs).weights, strict=True):
+        assert torch.equal(actual, expected)
 
 
-def test_inexact_moves_have_another_canonical_form(inrs):
+def test_inexact_operations_have_another_canonical_form(inrs):
     wrong = change_layer(inrs, 0, None, -torch.ones(5, 8), torch.ones(5, 8))
 
     assert float((canonicalize(wrong).flatten() - canonicalize(inrs).flatten()).abs().max()) > 1e-3

@@ -31,7 +31,7 @@ from inr_factory.learning.transforms.intensity import (
     invert,
 )
 
-COORDINATE_WARPS = [
+COORDINATE_TRANSFORMS = [
     Rotate2D(), Rotate2D(degrees=180), Rotate3D(), Rotate3D(axis="x", degrees=20), Rotate3D(axis="any"),
     Translate(), Scale(), Scale(low=0.5, high=0.9, per_axis=True), Reflect(probability=1), Reflect(axis="y", probability=1),
 ]  # fmt: skip
@@ -43,40 +43,40 @@ def seeded():
     return torch.Generator().manual_seed(3)
 
 
-def fits(warp, spec):
+def fits(transform, spec):
     needed = {"rotate2d": spec.in_dim == 2, "rotate3d": spec.in_dim == 3, "mix_channels": spec.out_dim == 3}
-    return needed.get(warp.name, True)
+    return needed.get(transform.name, True)
 
 
-def cases(warps):
-    """Each warp with a batch of every spec that it is made for."""
+def cases(transforms):
+    """Each transform with a batch of every spec that it is made for."""
     return pytest.mark.parametrize(
-        ("warp", "inrs"),
+        ("transform", "inrs"),
         [
-            pytest.param(warp, initialize(spec, range(5)), id=f"{warp} of {spec}")
-            for warp in warps
+            pytest.param(transform, initialize(spec, range(5)), id=f"{transform} of {spec}")
+            for transform in transforms
             for spec in SPECS
-            if fits(warp, spec)
+            if fits(transform, spec)
         ],
     )
 
 
-@cases(COORDINATE_WARPS)
-def test_a_coordinate_warp_gives_the_old_inr_at_the_drawn_coordinates(warp, inrs, coords):
+@cases(COORDINATE_TRANSFORMS)
+def test_a_coordinate_transform_gives_the_old_inr_at_the_drawn_coordinates(transform, inrs, coords):
     before = inrs.flatten()
 
-    matrix, offset = warp.draw(inrs, seeded())
-    moved = warp(inrs, seeded())
+    matrix, offset = transform.draw(inrs, seeded())
+    moved = transform(inrs, seeded())
 
-    there = torch.einsum("nij,pj->npi", matrix, coords) + offset[:, None]
-    torch.testing.assert_close(moved(coords), inrs(there), atol=ATOL, rtol=0)
+    drawn_coords = torch.einsum("nij,pj->npi", matrix, coords) + offset[:, None]
+    torch.testing.assert_close(moved(coords), inrs(drawn_coords), atol=ATOL, rtol=0)
     assert float((moved(coords) - inrs(coords)).abs().amax(dim=(1, 2)).min()) > 10 * ATOL, "an INR was left as it was"
     assert torch.equal(inrs.flatten(), before), "the input batch was changed in place"
 
 
-@cases(COORDINATE_WARPS)
-def test_a_coordinate_warp_is_undone_at_the_inverse_coordinates(warp, inrs, coords):
-    matrix, offset = warp.draw(inrs, seeded())
+@cases(COORDINATE_TRANSFORMS)
+def test_a_coordinate_transform_is_undone_at_the_inverse_coordinates(transform, inrs, coords):
+    matrix, offset = transform.draw(inrs, seeded())
     moved = change_coordinates(inrs, matrix, offset)
 
     back = torch.einsum("nij,npj->npi", torch.linalg.inv(matrix), coords - offset[:, None])
@@ -84,7 +84,7 @@ def test_a_coordinate_warp_is_undone_at_the_inverse_coordinates(warp, inrs, coor
     torch.testing.assert_close(moved(back), inrs(coords), atol=5 * ATOL, rtol=0)
 
 
-def test_a_warp_is_not_its_inverse(inrs, coords):
+def test_a_transform_is_not_its_inverse(inrs, coords):
     matrix, offset = Translate().draw(inrs, seeded())
 
     wrong = change_coordinates(inrs, matrix, -offset)
@@ -93,24 +93,24 @@ def test_a_warp_is_not_its_inverse(inrs, coords):
 
 
 @pytest.mark.parametrize(
-    "warp", [Rotate3D(axis="any"), Rotate3D(axis="x"), Rotate3D(axis="y"), Rotate3D(axis="z")], ids=str
+    "transform", [Rotate3D(axis="any"), Rotate3D(axis="x"), Rotate3D(axis="y"), Rotate3D(axis="z")], ids=str
 )
-def test_rotations_are_proper_and_keep_their_axis(warp, generator):
+def test_rotations_are_proper_and_keep_their_axis(transform, generator):
     inrs = initialize(SirenSpec(3, 1, hidden_dim=2), [1]).select(torch.zeros(4000, dtype=torch.long))
 
-    matrix, _ = warp.draw(inrs, generator)
+    matrix, _ = transform.draw(inrs, generator)
 
     identity = torch.eye(3).expand(4000, 3, 3)
     torch.testing.assert_close(matrix @ matrix.mT, identity, atol=1e-6, rtol=0)
     torch.testing.assert_close(torch.linalg.det(matrix), torch.ones(4000), atol=1e-5, rtol=0)
     trace = matrix.diagonal(dim1=1, dim2=2).sum(dim=1)
-    if warp.axis == "any":
+    if transform.axis == "any":
         # The trace of uniform rotations has mean 0 and mean square 1; of uniform angles about a random axis 1 and 3.
         assert abs(float(trace.mean())) < 0.06
         assert abs(float(trace.square().mean()) - 1) < 0.06
         torch.testing.assert_close(matrix.mean(dim=0), torch.zeros(3, 3), atol=0.05, rtol=0)
     else:
-        axis = "xyz".index(warp.axis)
+        axis = "xyz".index(transform.axis)
         torch.testing.assert_close(matrix[:, axis], identity[:, axis], atol=0, rtol=0)
         assert abs(float(trace.mean()) - 1) < 0.1
         assert abs(float(trace.square().mean()) - 3) < 0.2
@@ -133,7 +133,7 @@ def test_draws_stay_in_their_range_and_fill_it(inrs, generator):
 
 
 @pytest.mark.parametrize(
-    ("warp", "spec", "words"),
+    ("transform", "spec", "words"),
     [
         (Rotate2D(), SirenSpec(3, 1), "rotate2d turns INRs of 2 coordinates, got 3-32-32-1"),
         (Rotate3D(), SirenSpec(2, 1), "rotate3d turns INRs of 3 coordinates, got 2-32-32-1"),
@@ -141,9 +141,9 @@ def test_draws_stay_in_their_range_and_fill_it(inrs, generator):
         (MixChannels(), SirenSpec(2, 1), "needs INRs of 3 values"),
     ],
 )
-def test_inrs_of_other_dimensions_are_refused_in_one_line(warp, spec, words, generator):
+def test_inrs_of_other_dimensions_are_refused_in_one_line(transform, spec, words, generator):
     with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
-        warp(initialize(spec, [0]), generator)
+        transform(initialize(spec, [0]), generator)
     assert words in str(caught.value)
 
 
@@ -178,8 +178,8 @@ def pictures(inrs, size=6):
     return inrs(grid(size)).view(len(inrs), size, size, -1).numpy()
 
 
-def close(found, expected):
-    torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected.copy()), atol=ATOL, rtol=0)
+def close(changed, expected):
+    torch.testing.assert_close(torch.as_tensor(changed), torch.as_tensor(expected.copy()), atol=ATOL, rtol=0)
 
 
 PICTURES = initialize(SirenSpec(2, 1, hidden_dim=8, omega_0=7.0, output_bias=0.5), range(3))
@@ -210,9 +210,9 @@ def test_translate_moves_pictures_by_its_offset():
 
 
 def test_scale_enlarges_pictures():
-    inner, whole = PICTURES(grid(6) / 2), scale(PICTURES, 2)(grid(6))
+    inner, enlarged = PICTURES(grid(6) / 2), scale(PICTURES, 2)(grid(6))
 
-    torch.testing.assert_close(whole, inner, atol=ATOL, rtol=0)
+    torch.testing.assert_close(enlarged, inner, atol=ATOL, rtol=0)
     per_axis = scale(PICTURES, torch.tensor([2.0, 1.0]))(grid(6))
     torch.testing.assert_close(per_axis, PICTURES(grid(6) * torch.tensor([0.5, 1])), atol=ATOL, rtol=0)
 
@@ -231,7 +231,7 @@ def test_rotate3d_turns_shapes_by_the_right_hand_rule(axis, point, turned):
 def test_chosen_intensities_change_values_as_they_say():
     before = torch.from_numpy(pictures(PICTURES))
 
-    for found, expected in (
+    for changed, expected in (
         (brightness(PICTURES, offset=0.2), before + 0.2),
         (
             brightness(PICTURES, offset=np.array([0.1, 0.2, 0.3])),
@@ -241,7 +241,7 @@ def test_chosen_intensities_change_values_as_they_say():
         (contrast(PICTURES, factor=0.0, pivot=0.3), torch.full_like(before, 0.3)),
         (invert(PICTURES), 1 - before),
     ):
-        torch.testing.assert_close(torch.from_numpy(pictures(found)), expected, atol=ATOL, rtol=0)
+        torch.testing.assert_close(torch.from_numpy(pictures(changed)), expected, atol=ATOL, rtol=0)
 
 
 def test_random_transforms_are_the_chosen_ones_with_drawn_numbers(generator):

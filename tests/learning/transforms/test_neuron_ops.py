@@ -1,4 +1,4 @@
-"""Moves: the C code does what torch does, on INRs however they lie in memory, and can be done without."""
+"""Neuron operations: the C code does what torch does, on INRs however they lie in memory, and can be done without."""
 
 import pytest
 import torch
@@ -34,10 +34,10 @@ def spread(spec, count=6):
     return INRBatch.from_flat(spec, 2 * flat)
 
 
-def in_torch(monkeypatch, move):
+def in_torch(monkeypatch, operate):
     with monkeypatch.context() as patch:
         patch.setattr(neuron_ops, "supports", lambda inrs: False)
-        return move()
+        return operate()
 
 
 @built
@@ -46,21 +46,21 @@ def in_torch(monkeypatch, move):
 def test_transforms_are_those_of_torch(transform, spec, monkeypatch):
     inrs = spread(spec)
 
-    def move():
+    def operate():
         return transform(inrs, torch.Generator().manual_seed(3)).flatten()
 
     assert neuron_ops.supports(inrs)
-    torch.testing.assert_close(move(), in_torch(monkeypatch, move), atol=0, rtol=0)
+    torch.testing.assert_close(operate(), in_torch(monkeypatch, operate), atol=0, rtol=0)
 
 
 @built
 def test_relu_scaling_is_that_of_torch(monkeypatch):
     inrs = spread(SirenSpec(2, 1, hidden_dim=9, num_hidden=3, activation="relu", start="linear"))
 
-    def move():
+    def operate():
         return ScaleReLU()(inrs, torch.Generator().manual_seed(3)).flatten()
 
-    torch.testing.assert_close(move(), in_torch(monkeypatch, move), atol=0, rtol=0)
+    torch.testing.assert_close(operate(), in_torch(monkeypatch, operate), atol=0, rtol=0)
 
 
 @built
@@ -71,12 +71,12 @@ def test_canonical_forms_are_those_of_torch(spec, monkeypatch):
     inrs.weights[0][1, 1, :2] = torch.tensor([-0.25, 0.25])
     inrs.weights[0][1, 1, 2:] = 0
 
-    ours = canonicalize(inrs)
+    form = canonicalize(inrs)
 
     torch.testing.assert_close(
-        ours.flatten(), in_torch(monkeypatch, lambda: canonicalize(inrs).flatten()), atol=1e-7, rtol=0
+        form.flatten(), in_torch(monkeypatch, lambda: canonicalize(inrs).flatten()), atol=1e-7, rtol=0
     )
-    assert torch.equal(canonicalize(ours).flatten(), ours.flatten())
+    assert torch.equal(canonicalize(form).flatten(), form.flatten())
 
 
 @built
@@ -88,10 +88,10 @@ def test_alignments_are_applied_as_in_torch(spec, monkeypatch):
     signs = torch.randn(shape, generator=generator).sign()
     turns = torch.randint(-2, 3, shape, generator=generator).float()
 
-    def move():
+    def operate():
         return NeuronMatching(orders, signs, turns).apply(inrs).flatten()
 
-    torch.testing.assert_close(move(), in_torch(monkeypatch, move), atol=1e-6, rtol=0)
+    torch.testing.assert_close(operate(), in_torch(monkeypatch, operate), atol=1e-6, rtol=0)
 
 
 @built
@@ -110,10 +110,10 @@ def test_nan_stays_nan():
     inrs = spread(SPECS[0])
     inrs.weights[1][2, 3, 4] = float("nan")
 
-    found = canonicalize(inrs).flatten()
+    form = canonicalize(inrs).flatten()
 
-    assert torch.isnan(found[2]).any()
-    assert bool(torch.isfinite(found[[0, 1, 3, 4, 5]]).all())
+    assert torch.isnan(form[2]).any()
+    assert bool(torch.isfinite(form[[0, 1, 3, 4, 5]]).all())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
