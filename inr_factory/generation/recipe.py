@@ -350,7 +350,9 @@ def _explain(error: ValidationError) -> str:
     if where[:1] == ["source"] and len(where) > 1:
         collection = where.pop(1)  # by which pydantic names the section that it was
         source_section = next(source for source in SOURCES if collection in _collections(source))
-        known_keys = [key for key in known_keys if not key.startswith("source.")] + recipe_keys(source_section, "source.")
+        known_keys = [key for key in known_keys if not key.startswith("source.")] + recipe_keys(
+            source_section, "source."
+        )
     key = ".".join(part for part in where if not part.startswith(("constrained", "function", "tuple")))
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         key += ".collection"

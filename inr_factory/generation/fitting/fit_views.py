@@ -25,6 +25,8 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import Quarantined, ViewKey
 from inr_factory.storage.shards import STATUS
 
+COLUMNS = ("seeds", "psnr", "loss", "steps", "status")  # of FittedViews, one entry for each INR
+
 
 @dataclass(frozen=True)
 class FittedViews:
@@ -56,23 +58,20 @@ class FittedViews:
         rows = np.array([row_of[key] for key in keys if key in row_of], dtype=np.int64)
         failure_of = {ViewKey(failure.object_id, failure.view): failure for failure in self.failures}
         return FittedViews(
-            tuple(self.keys[row] for row in rows),
-            self.inrs.select(torch.from_numpy(rows)),
-            *(getattr(self, name)[rows] for name in ("seeds", "psnr", "loss", "steps", "status")),
-            tuple(failure_of[key] for key in keys if key in failure_of),
+            keys=tuple(self.keys[row] for row in rows),
+            inrs=self.inrs.select(torch.from_numpy(rows)),
+            failures=tuple(failure_of[key] for key in keys if key in failure_of),
+            **{name: getattr(self, name)[rows] for name in COLUMNS},
         )
 
     @classmethod
     def cat(cls, parts: Sequence["FittedViews"]) -> "FittedViews":
         """The fits of several calls with one spec, one after the other."""
         return cls(
-            tuple(key for part in parts for key in part.keys),
-            INRBatch.cat([part.inrs for part in parts]),
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("seeds", "psnr", "loss", "steps", "status")
-            ),
-            tuple(failure for part in parts for failure in part.failures),
+            keys=tuple(key for part in parts for key in part.keys),
+            inrs=INRBatch.cat([part.inrs for part in parts]),
+            failures=tuple(failure for part in parts for failure in part.failures),
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS},
         )
 
 
