@@ -1,13 +1,15 @@
 """Prose: links lead somewhere, the vocabulary is that of the field, and pages list the verbs and terms that exist."""
 
+import inspect
 import re
 
 import pytest
+import typer
 from support.pages import ALL_PAGES, PAGES
 from support.paths import ROOT
 
 import inr_factory
-from inr_factory.cli.main import VERBS
+from inr_factory.cli.main import VERBS, program
 from inr_factory.storage.yaml_files import load_yaml
 
 PRIVATE_WORDS = re.compile(
@@ -23,6 +25,15 @@ def prose(page):
     """The text of a page without code."""
     text = re.sub(r"^```.*?^```$", "", ALL_PAGES[page].read_text(encoding="utf-8"), flags=re.M | re.S)
     return re.sub(r"<!--.*?-->", "", text)
+
+
+def help_texts():
+    """(name, text) of all verbs and options."""
+    command = typer.main.get_command(program())
+    yield "inr-factory", command.help
+    for name, verb in command.commands.items():
+        yield name, verb.help or ""
+        yield from ((f"{name} {option.opts[0]}", getattr(option, "help", None) or "") for option in verb.params)
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)
@@ -42,6 +53,20 @@ def test_files_of_the_repository_that_pages_name_exist(page):
 @pytest.mark.parametrize("page", ALL_PAGES)
 def test_pages_have_no_private_words(page):
     assert [match[0] for match in PRIVATE_WORDS.finditer(re.sub(r"`[^`\n]*`", "", prose(page)))] == []
+
+
+def test_help_texts_have_no_private_words():
+    texts = list(help_texts())
+    assert len(texts) > len(VERBS)
+    assert [(name, match[0]) for name, text in texts if (match := PRIVATE_WORDS.search(text))] == []
+
+
+@pytest.mark.parametrize("name", [name for name in dir(inr_factory) if not name.startswith("_")])
+def test_public_docstrings_have_no_private_words(name):
+    value = getattr(inr_factory, name)
+    members = [member for key, member in vars(value).items() if key[0] != "_"] if inspect.isclass(value) else []
+    texts = [inspect.getdoc(member) or "" for member in (value, *members)]
+    assert [match[0] for text in texts for match in PRIVATE_WORDS.finditer(text)] == []
 
 
 def test_private_words_are_found():

@@ -37,7 +37,7 @@ def fit(
     ] = None,
     data_root: DataRoot = None,
     limit: Annotated[
-        int | None, typer.Option(help="at most so many objects, shared among the splits", show_default=False)
+        int | None, typer.Option(help="at most this number of objects, shared among the splits", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the initial weights", show_default=False)] = None,
     workers: Workers = None,

@@ -47,7 +47,7 @@ def fit_dataset(
         recipe: a built-in recipe (`inr-factory recipes`), a YAML file, or a `Recipe`.
         out: folder or URL of the set; default `inrs/NAME`.
         views: independent fits of each object, at least 1; default the recipe's.
-        limit: at most so many objects in all, shared among the splits; default the recipe's.
+        limit: at most this number of objects in all, shared among the splits; default the recipe's.
         seed: seed of the initial weights, at least 0; default the recipe's.
         workers: how many processes or actors; default one per GPU or core.
         backend: "ray", or "local" for this process and those it spawns.

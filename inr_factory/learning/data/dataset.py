@@ -47,7 +47,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         max_psnr: The highest PSNR in dB, inclusive.
         label_noise: (share, seed): that share of the objects, in [0, 1], gets a wrong label. What is chosen by class is
             chosen by the right one.
-        labels_per_class: Keep so many objects of each class, with all of their views. Fewer are a subset of more.
+        labels_per_class: Keep this number of objects of each class, with all of their views. Fewer are a subset of more.
         label_seed: What draws them, along with the objects' names.
         check: Compare the sha256 of the shards once, in the constructor, and not only their sizes.
         in_memory: Copy the active rows into memory when the first is read.

@@ -51,7 +51,7 @@ class INRLoader:
         seed: What all randomness comes from.
         rank: Number of this process, from 0.
         world_size: How many processes share the batches; their parts are disjoint.
-        views_per_object: Draw so many different views of each object for an epoch; None takes every row once.
+        views_per_object: Draw this number of views of each object for an epoch; None takes every row once.
         grouped: Put the views of an object next to each other in one batch.
         transform: What is done to each INR: a transform, or text such as "rotate2d|scale", see `parse_transform`.
         mixup: How INRs are mixed: a MixUp, or text such as "mixup:match=phase".
