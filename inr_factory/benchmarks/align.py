@@ -21,21 +21,21 @@ from inr_factory.learning.alignment.weight_matching import Match, align, relativ
 
 StateDict = Mapping[str, Tensor]
 AFTER = "distance after"
-# Pairs that the slow way does between two looks at the clock.
+# Pairs of one step of the slow way.
 PAIRS = 16
 
 
 def benchmark_align(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
     """Aligned MixUp of a batch of fitted INRs, one process and thread each; the baseline is the published way.
 
-    The distances say whether both find matches of the same worth: pairs of different objects, as MixUp has them.
+    The distances compare the quality of the matches on pairs of different objects, as MixUp has them.
     """
     with one_thread():
         inrs = fit_digits(settings.batch_size, settings.on_step)
     size = len(inrs)
     partner = torch.randperm(size, generator=Generator().manual_seed(0))
     partners = inrs.select(partner)
-    ours, theirs = state_dicts(inrs), state_dicts(partners)
+    states, partner_states = state_dicts(inrs), state_dicts(partners)
     targets = torch.nn.functional.one_hot(torch.arange(size) % 10, 10).float()
     generator = Generator().manual_seed(0)
 
@@ -43,7 +43,7 @@ def benchmark_align(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
 
     def each_pair() -> Iterator[object]:
         for at in itertools.cycle(range(0, size - few + 1, few)):
-            yield [mix_pair(a, b) for a, b in zip(ours[at : at + few], theirs[at : at + few], strict=True)]
+            yield [mix_pair(a, b) for a, b in zip(states[at : at + few], partner_states[at : at + few], strict=True)]
 
     def batched(match: Match) -> Candidate:
         mixup = MixUp(match=match)
@@ -53,7 +53,7 @@ def benchmark_align(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
         )
 
     with one_thread(), torch.random.fork_rng(devices=[]):
-        aligned = stack([permuted(b, match_pair(a, b)) for a, b in zip(ours, theirs, strict=True)], inrs.spec)
+        aligned = stack([permuted(b, match_pair(a, b)) for a, b in zip(states, partner_states, strict=True)], inrs.spec)
         after = {AFTER: float(relative_distance(aligned, inrs).mean())}
         pairs = Candidate("published way, pair by pair", each_pair, few, facts=after)
         measured = measure([pairs, *map(batched, get_args(Match))], settings)
@@ -74,20 +74,20 @@ def stack(states: Sequence[StateDict], spec: SirenSpec) -> INRBatch:
     return INRBatch.from_flat(spec, torch.stack([torch.cat([t.flatten() for t in state.values()]) for state in states]))
 
 
-def mix_pair(ours: StateDict, theirs: StateDict) -> dict[str, Tensor]:
+def mix_pair(state: StateDict, partner: StateDict) -> dict[str, Tensor]:
     """One item of a published aligned MixUp: match, permute, average."""
-    aligned = permuted(theirs, match_pair(ours, theirs))
+    aligned = permuted(partner, match_pair(state, partner))
     lam = torch.rand(1).item()
-    return {name: lam * ours[name] + (1 - lam) * aligned[name] for name in ours}
+    return {name: lam * state[name] + (1 - lam) * aligned[name] for name in state}
 
 
-def match_pair(ours: StateDict, theirs: StateDict, max_sweeps: int = 100) -> dict[int, Tensor]:
+def match_pair(state: StateDict, partner: StateDict, max_sweeps: int = 100) -> dict[int, Tensor]:
     """Weight matching as published (git re-basin; Shamsian et al. 2024): the order (H,) of each hidden layer.
 
     Coordinate descent over hidden layers in random order: the gain matrix of a layer sums the products of the
     rows, biases and columns that touch it, the others as they stand; until a sweep improves nothing.
     """
-    orders = {layer: torch.arange(len(ours[f"seq.{layer}.bias"])) for layer in range(len(ours) // 2 - 1)}
+    orders = {layer: torch.arange(len(state[f"seq.{layer}.bias"])) for layer in range(len(state) // 2 - 1)}
     for _ in range(max_sweeps):
         progress = False
         for number in torch.randperm(len(orders)):
@@ -95,14 +95,14 @@ def match_pair(ours: StateDict, theirs: StateDict, max_sweeps: int = 100) -> dic
             hidden = len(orders[layer])
             gain_HH = torch.zeros(hidden, hidden)
             for name, axis in _touching(layer):
-                rows = torch.moveaxis(ours[name], axis, 0).reshape(hidden, -1)
-                columns = torch.moveaxis(_permute(name, theirs[name], orders, axis), axis, 0).reshape(hidden, -1)
+                rows = torch.moveaxis(state[name], axis, 0).reshape(hidden, -1)
+                columns = torch.moveaxis(_permute(name, partner[name], orders, axis), axis, 0).reshape(hidden, -1)
                 gain_HH += rows @ columns.T
-            _, found = linear_sum_assignment(gain_HH.numpy(), maximize=True)
+            _, order = linear_sum_assignment(gain_HH.numpy(), maximize=True)
             before = torch.einsum("ij,ij->i", gain_HH, torch.eye(hidden)[orders[layer]]).sum()
-            after = torch.einsum("ij,ij->i", gain_HH, torch.eye(hidden)[found]).sum()
+            after = torch.einsum("ij,ij->i", gain_HH, torch.eye(hidden)[order]).sum()
             progress = progress or bool(after > before + 1e-12)
-            orders[layer] = torch.from_numpy(found)
+            orders[layer] = torch.from_numpy(order)
         if not progress:
             break
     return orders

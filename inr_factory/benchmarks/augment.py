@@ -1,4 +1,4 @@
-"""Augment: what transforms cost beside the gather of the batch they work on, and beside the per-item way."""
+"""Augment: the cost of transforms, compared with the gather of their batch and with the per-item way."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -61,7 +61,7 @@ def _transform(name: str, batch_size: int) -> Candidate:
 class PerItem(Dataset[LayerTensors]):
     """Permutation, sign flips and translation inside __getitem__, as published code has them.
 
-    The INRs are in memory already, which published code has not even.
+    The INRs are already in memory, which favours this way over published code.
     """
 
     def __init__(self, table_ND: Tensor, spec: SirenSpec = SPEC) -> None:

@@ -21,15 +21,15 @@ def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch
     """
     nodes = torch.cat(encoder.nodes(inrs, inrs if original is None else original), dim=1)
     widths = [inrs.spec.in_dim, *[outputs for outputs, _ in inrs.spec.layer_shapes]]
-    places = [slice(begin, end) for begin, end in pairwise(accumulate(widths, initial=0))]
+    slices = [slice(begin, end) for begin, end in pairwise(accumulate(widths, initial=0))]
     size = sum(widths)
     weights = nodes.new_zeros(len(inrs), size, size)
     edge = torch.zeros(size, size, dtype=torch.bool, device=nodes.device)
-    for (before, after), W in zip(pairwise(places), inrs.weights, strict=True):
+    for (before, after), W in zip(pairwise(slices), inrs.weights, strict=True):
         weights[:, before, after] = W.mT
         edge[before, after] = edge[after, before] = True
     attended = edge | torch.eye(size, dtype=torch.bool, device=nodes.device)
-    attended[places[-1]] = True
+    attended[slices[-1]] = True
     pairs = encoder.edges(weights)
     final = len(encoder.attentions) - 1
     for depth, (attention, update) in enumerate(zip(encoder.attentions, encoder.node_updates, strict=True)):
@@ -37,7 +37,7 @@ def dense_ng_t(encoder: NGTransformerEncoder, inrs: INRBatch, original: INRBatch
         if depth < final:
             updated = _update_pairs(cast(EdgeUpdate, encoder.edge_updates[depth]), nodes, pairs)
             pairs = torch.where(edge[:, :, None], updated, pairs)
-    features: Tensor = encoder.readout(nodes[:, places[-1]].flatten(1))
+    features: Tensor = encoder.readout(nodes[:, slices[-1]].flatten(1))
     return features
 
 
@@ -48,8 +48,8 @@ def _attend(attention: Attention, nodes: Tensor, pairs: Tensor, attended: Tensor
     query, key, value = q.unsqueeze(-2) + Q, k.unsqueeze(-3) + K, v.unsqueeze(-3) * A + B
     logits = attention.scale * torch.einsum("bhijd,bhijd->bhij", query, key)
     shares = logits.masked_fill(~attended, -torch.inf).softmax(dim=-1)
-    heard: Tensor = attention.out(torch.einsum("bhij,bhijd->bhid", shares, value).transpose(1, 2).flatten(2))
-    return heard
+    messages: Tensor = attention.out(torch.einsum("bhij,bhijd->bhid", shares, value).transpose(1, 2).flatten(2))
+    return messages
 
 
 def _update_pairs(update: EdgeUpdate, nodes: Tensor, pairs: Tensor) -> Tensor:

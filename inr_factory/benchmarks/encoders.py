@@ -1,4 +1,4 @@
-"""Read: training steps of every encoder, beside the relational transformer over all pairs of neurons."""
+"""Encoders: training steps of every encoder, compared with the relational transformer over all pairs of neurons."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from inr_factory.learning.models.ng_t import NGTransformerEncoder
 from inr_factory.learning.models.registry import ENCODERS
 
 SPEC = SirenSpec(2, 1, hidden_dim=32, num_hidden=2)
-BATCH = 64  # at most: over all pairs, a step of so many takes gigabytes
+BATCH = 64  # at most: over all pairs a larger step takes gigabytes
 CLASSES = 10
 DENSE = "ng_t over all pairs"
 
@@ -28,22 +28,22 @@ def benchmark_encoders(settings: BenchmarkSettings) -> tuple[BenchmarkTable, ...
     inrs = INRBatch.from_flat(SPEC, torch.randn(size, SPEC.num_parameters, generator=generator))
     targets = F.one_hot(torch.arange(size) % CLASSES, CLASSES).float()
 
-    def training(model: Classifier, read: Callable[[INRBatch], Tensor]) -> Callable[[], object]:
+    def training(model: Classifier, classify: Callable[[INRBatch], Tensor]) -> Callable[[], object]:
         optimizer = AdamW(model.parameters(), amsgrad=True)
 
         def step() -> None:
             optimizer.zero_grad()
-            F.cross_entropy(read(inrs), targets).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(classify(inrs), targets).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
         return step
 
     models = {name: build_classifier(name, SPEC, CLASSES) for name in ENCODERS}
-    rival = build_classifier("ng_t", SPEC, CLASSES)
-    encoder = rival.encoder
+    dense_classifier = build_classifier("ng_t", SPEC, CLASSES)
+    encoder = dense_classifier.encoder
     assert isinstance(encoder, NGTransformerEncoder)
-    # No warm-up: a step of seconds has none to speak of.
-    dense = training(rival, lambda inrs: rival.head(dense_ng_t(encoder, inrs)))
+    # No warm-up: a step takes seconds.
+    dense = training(dense_classifier, lambda inrs: dense_classifier.head(dense_ng_t(encoder, inrs)))
     candidates = [Candidate(DENSE, repeat(dense), size, warm_up=0)]
     candidates += [Candidate(name, repeat(training(model, model)), size) for name, model in models.items()]
     setting = f"training steps on batches of {size} random INRs {SPEC}, one thread"

@@ -1,4 +1,4 @@
-"""Fit: the fitting engines beside the ways in use elsewhere: INR-steps, INRs to a quality, one core and all of them.
+"""Fit: the fitting engines compared with the usual ways: INR-steps, INRs to a quality, one core and all cores.
 
 Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values.
 """
@@ -45,18 +45,18 @@ SHAPE = SirenSpec(3, 1, hidden_dim=64, num_hidden=3, omega_0=10.0)
 PROBLEMS: tuple[tuple[SirenSpec, int], ...] = ((GREY, 28), (RGB, 32), (SHAPE, 2048))
 Engine = Literal["reference", "fused"]
 
-NUM_SLOTS = 16  # INRs of a batch, where a way takes them in batches
-STEPS = 20  # between two looks at the clock
+NUM_SLOTS = 16  # INRs of a batch
+STEPS = 20  # of a timed call
 TARGETS = (35.0, 40.0)
-WORST = -1000.0  # dB: no fit is taken back
-NUM_IMAGES = 64  # images of which the share that reaches a target is told
+WORST = -1000.0  # dB: no fit is rejected
+NUM_IMAGES = 64  # images that are fitted to a target
 
 PER_INR = "one INR at a time, PyTorch loop"
 SHARE, MEMORY = "share of roofline", "peak MB"
 
 
 def benchmark_fit(settings: BenchmarkSettings) -> tuple[BenchmarkTable, ...]:
-    """INR-steps for several specs, INRs to 35 and 40 dB, and how the engine goes with cores."""
+    """INR-steps for several specs, INRs to 35 and 40 dB, and the engine on several cores."""
     steps = [_steps(Problem.make(spec, points), settings) for spec, points in PROBLEMS]
     images, name = _images(settings.data_root)
     return (*steps, *(_to_quality(images, name, target, settings) for target in TARGETS), _cores(settings))
@@ -64,7 +64,7 @@ def benchmark_fit(settings: BenchmarkSettings) -> tuple[BenchmarkTable, ...]:
 
 @dataclass(frozen=True)
 class Problem:
-    """NUM_SLOTS INRs to be fitted to smooth random targets on the same points: what they are does not change the rate."""
+    """NUM_SLOTS INRs to be fitted to smooth random targets on the same points: their content does not change the rate."""
 
     spec: SirenSpec
     coords: Tensor
@@ -97,11 +97,11 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
         named = f"ours, {name}" if name == "reference" else f"ours, {name} ({fused_cpu.variants()[0]})"
         return Candidate(named, repeat(lambda: fit_views(spec, keys, signals, config, run_seed=0)), NUM_SLOTS * STEPS)
 
-    places = itertools.cycle(range(NUM_SLOTS))
+    slots = itertools.cycle(range(NUM_SLOTS))
 
     def one() -> object:
-        at = next(places)
-        return fit_in_loop(spec, start[at], coords, targets[at], STEPS)
+        slot = next(slots)
+        return fit_in_loop(spec, start[slot], coords, targets[slot], STEPS)
 
     ways = [Candidate(PER_INR, repeat(one), STEPS), engine("reference")]
     if has_jax():
@@ -141,12 +141,12 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
 
 
 def _runs(way: Candidate, settings: BenchmarkSettings) -> bool:
-    """Whether it does; code is compiled here, before anything is measured."""
+    """Whether a candidate runs on this machine; this compiles its code, before anything is measured."""
     settings.on_step(f"trying {way.name}")
     try:
         next(iter(way.start()))
     except Exception as error:
-        # A rival that cannot run here (torch.compile without a C++ compiler) is left out by name.
+        # A baseline that cannot run (torch.compile without a C++ compiler) is left out and named.
         settings.on_step(f"measured without {way.name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
         return False
     return True
@@ -162,8 +162,8 @@ def work_of_step(spec: SirenSpec, points: int) -> tuple[float, int]:
 
 
 def least_seconds(spec: SirenSpec, points: int) -> float:
-    """What a step would take at the rates of this core, measured here and now: those of a large matrix product and
-    of the engine's own sines and cosines, one after the other."""
+    """Seconds of a step at the current rates of this core: those of a large matrix product and of the engine's sines
+    and cosines, one after the other."""
     flop, sines = work_of_step(spec, points)
     square = torch.rand(768, 768)
     product = _fastest(lambda: square @ square) / (2 * 768**3)
@@ -175,7 +175,7 @@ def least_seconds(spec: SirenSpec, points: int) -> float:
 
 
 def _fastest(step: Callable[[], object], times: int = 30) -> float:
-    """Seconds of the fastest of some calls."""
+    """Seconds of the fastest of `times` calls."""
     seconds = []
     for _ in range(times):
         started = perf_counter()
@@ -185,11 +185,11 @@ def _fastest(step: Callable[[], object], times: int = 30) -> float:
 
 
 def peak_bytes(step: Callable[[], object]) -> int | None:
-    """By how much the memory of this process grows while a step runs; None where the system does not tell."""
+    """The growth of this process's memory during a step; None where the system does not report it."""
     status = Path("/proc/self/status")
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back, as far as it can be
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is in use
+        ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = _kilobytes(status, "VmRSS")
         step()
         return 1024 * max(0, _kilobytes(status, "VmHWM") - before)
@@ -210,7 +210,7 @@ def _images(data_root: Path | None) -> tuple[list[Signal], str]:
 
 
 def _to_quality(images: Sequence[Signal], name: str, target: float, settings: BenchmarkSettings) -> BenchmarkTable:
-    """INRs per second on one core until each is as good as that, its start included."""
+    """INRs per second on one core until each reaches the target, initialization included."""
     adam = FitConfig(target_psnr=target, floor_psnr=0, attempts=1)
     configs = {
         "adam 5e-4, 1,000 steps": adam,
@@ -218,19 +218,19 @@ def _to_quality(images: Sequence[Signal], name: str, target: float, settings: Be
         "sprint, 80 steps": FitConfig(optimizer="sprint", target_psnr=target, floor_psnr=0, attempts=1),
     }
     stop = 10 ** (-target / 10)
-    places = itertools.cycle(range(len(images)))
+    indices = itertools.cycle(range(len(images)))
 
     def one() -> object:
-        at = next(places)
-        flat = initialize(GREY, [ViewKey(str(at), 0).seed(0)]).flatten()[0]
-        return fit_in_loop(GREY, flat, images[at].coords, images[at].targets, 1000, stop)
+        index = next(indices)
+        flat = initialize(GREY, [ViewKey(str(index), 0).seed(0)]).flatten()[0]
+        return fit_in_loop(GREY, flat, images[index].coords, images[index].targets, 1000, stop)
 
-    def some(config: FitConfig, count: int) -> object:
-        at = [next(places) for _ in range(count)]
-        keys = [ViewKey(str(place), 0) for place in at]
-        return fit_views(GREY, keys, [images[place] for place in at], config, run_seed=0)
+    def batch(config: FitConfig, count: int) -> object:
+        chosen = [next(indices) for _ in range(count)]
+        keys = [ViewKey(str(index), 0) for index in chosen]
+        return fit_views(GREY, keys, [images[index] for index in chosen], config, run_seed=0)
 
-    def ours(named: str, config: FitConfig) -> Candidate:
+    def engine(named: str, config: FitConfig) -> Candidate:
         keys = [ViewKey(str(at), 0) for at in range(len(images))]
         fitted = fit_views(GREY, keys, images, config, run_seed=0)
         facts = {
@@ -238,10 +238,10 @@ def _to_quality(images: Sequence[Signal], name: str, target: float, settings: Be
             "median dB": float(torch.from_numpy(fitted.psnr).median()),
             "mean steps": float(fitted.steps.mean()),
         }
-        return Candidate(f"ours, {named}", repeat(lambda: some(config, 8)), 8, facts=facts)
+        return Candidate(f"ours, {named}", repeat(lambda: batch(config, 8)), 8, facts=facts)
 
     with one_thread():
-        ways = [ours(named, config) for named, config in configs.items()]
+        ways = [engine(named, config) for named, config in configs.items()]
         per_inr = f"{PER_INR}, adam 5e-4"
         measured = measure([Candidate(per_inr, repeat(one), 1, warm_up=0), *ways], settings)
     setting = (
@@ -251,7 +251,7 @@ def _to_quality(images: Sequence[Signal], name: str, target: float, settings: Be
 
 
 def _cores(settings: BenchmarkSettings) -> BenchmarkTable:
-    """INR-steps per second of one process, and of as many as there are cores."""
+    """INR-steps per second of one process, and of one process for each core."""
     cores = num_cores()
     spec, points = PROBLEMS[0]
     tasks = 200 if fused_cpu.available() else 2
@@ -276,14 +276,14 @@ def _cores(settings: BenchmarkSettings) -> BenchmarkTable:
 
 @contextmanager
 def _processes(count: int, spec: SirenSpec, points: int) -> Iterator[list[Connection]]:
-    """Processes beside this one that fit as many INRs as they are told to, for STEPS steps each."""
+    """Processes that fit the number of INRs that they receive, for STEPS steps each."""
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(count)]
-    workers = [context.Process(target=_work, args=(theirs, spec, points), daemon=True) for _, theirs in pipes]
+    workers = [context.Process(target=_work, args=(child, spec, points), daemon=True) for _, child in pipes]
     try:
         for worker in workers:
             worker.start()
-        yield [ours for ours, _ in pipes]
+        yield [parent for parent, _ in pipes]
     finally:
         for worker in workers:
             worker.kill()

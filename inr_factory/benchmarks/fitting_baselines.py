@@ -1,4 +1,4 @@
-"""Rivals: how others fit INRs, written as their code does it. What `benchmark fit` measures ours beside.
+"""Fitting baselines: the usual ways to fit INRs, written as published code does it.
 
 Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values.
 """
@@ -44,7 +44,7 @@ def fit_in_loop(
 ) -> tuple[Tensor, int]:
     """One INR at a time: torch module, autograd and torch.optim.Adam. Weights (D,) and the updates made.
 
-    It looks at its loss, which costs it little, only where it has to stop at one.
+    It reads its loss, at little cost, only where it has to stop at one.
     """
     model = module_of(spec, flat)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, betas=BETAS, eps=EPSILON)
@@ -62,7 +62,7 @@ def fit_in_loop(
 
 def compiled_fit(spec: SirenSpec) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
     """(flat (N, D), coords (P, I), targets (N, P, O), steps) -> (N, D): N INRs by batched products, autograd and
-    Adam, each step of it in one piece of code that torch.compile makes."""
+    Adam, each step compiled by torch.compile."""
 
     def step(
         flat: Tensor, mean: Tensor, square: Tensor, count: Tensor, coords: Tensor, targets: Tensor

@@ -1,4 +1,4 @@
-"""Material: the sets and INRs that benchmarks work on, made for them and removed after.
+"""Fixtures: the sets and INRs of benchmarks, created for a run and removed afterwards.
 
 Shape letters: D parameters of one INR.
 """
@@ -29,15 +29,15 @@ FIT_STEPS = 1_000
 
 @contextmanager
 def scratch_folder(need: int) -> Iterator[Path]:
-    """A new temporary folder with room for `need` bytes, removed at the end, whatever happens.
+    """A new temporary folder with space for `need` bytes, removed at the end in any case.
 
     Raises ResourceError where the disk has less.
     """
-    place = Path(tempfile.gettempdir())
-    free = shutil.disk_usage(place).free
+    parent = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(parent).free
     if free < need:
         raise ResourceError(
-            f"the benchmark needs {need / 1e6:,.0f} MB of disk in {place}, {free / 1e6:,.0f} MB are free; "
+            f"the benchmark needs {need / 1e6:,.0f} MB of disk in {parent}, {free / 1e6:,.0f} MB are free; "
             "make room, set TMPDIR to another disk, or ask for fewer --rows"
         )
     with tempfile.TemporaryDirectory(prefix="inr-factory-benchmark-") as folder:
@@ -45,14 +45,16 @@ def scratch_folder(need: int) -> Iterator[Path]:
 
 
 def set_bytes(rows: int, spec: SirenSpec = SPEC) -> int:
-    """About how many bytes of disk a set of so many rows takes."""
+    """Approximate bytes of disk of a set with `rows` INRs."""
     return rows * (4 * spec.num_parameters + 100) + (rows // SHARD_ROWS + 1) * 20_000
 
 
-def write_random_set(root: Path, rows: int, say: Callable[[str], None], spec: SirenSpec = SPEC) -> Manifest:
+def write_random_set(root: Path, rows: int, on_step: Callable[[str], None], spec: SirenSpec = SPEC) -> Manifest:
     """Write a set with random weights into the folder root: one view, in shards of 500 rows."""
     blocks = -(-rows // SHARD_ROWS)
-    say(f"writing {rows:,} random INRs ({spec}) in {blocks} shards, {set_bytes(rows, spec) / 1e6:,.0f} MB, to {root}")
+    on_step(
+        f"writing {rows:,} random INRs ({spec}) in {blocks} shards, {set_bytes(rows, spec) / 1e6:,.0f} MB, to {root}"
+    )
     (root / "data").mkdir(parents=True)
     rng = np.random.default_rng(0)
     entries = [
@@ -85,10 +87,10 @@ def _write_block(root: Path, spec: SirenSpec, rng: np.random.Generator, block: i
     return write_shard(root, ("train", 0, block), spec, columns, (), {"fingerprint": "0" * 16})
 
 
-def fit_digits(count: int, say: Callable[[str], None], spec: SirenSpec = SPEC) -> INRBatch:
-    """INRs fitted to scikit-learn's scans of digits, each a different one as far as they go round.
+def fit_digits(count: int, on_step: Callable[[str], None], spec: SirenSpec = SPEC) -> INRBatch:
+    """INRs fitted to scikit-learn's scans of digits, each to a different scan while they last.
 
-    Assignments between fitted INRs are not those between random ones.
+    Assignments between fitted INRs differ from those between random ones.
     """
     source = open_source(ImageSource(collection="digits"))
     order = np.random.default_rng(0).permutation(len(source.items))
@@ -97,5 +99,5 @@ def fit_digits(count: int, say: Callable[[str], None], spec: SirenSpec = SPEC) -
         view, at = divmod(number, len(order))
         keys.append(ViewKey(source.items[order[at]].object_id, view))
         signals.append(source.signal(int(order[at]), view))
-    say(f"fitting {count:,} digits ({spec})")
+    on_step(f"fitting {count:,} digits ({spec})")
     return fit_views(spec, keys, signals, FitConfig(steps=FIT_STEPS, floor_psnr=-100), run_seed=0).inrs

@@ -91,7 +91,7 @@ def repeat(step: Callable[[], object]) -> Callable[[], Iterator[object]]:
 
 
 def measure(candidates: Sequence[Candidate], settings: BenchmarkSettings) -> tuple[Measurement, ...]:
-    """The rates of all candidates, in turns A, B, C, A, B, C, ..., on one thread; the first is the baseline."""
+    """The rates of all candidates, interleaved as A, B, C, A, B, C, ..., on one thread; the first is the baseline."""
     rates: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
     assert len(rates) == len(candidates), "two candidates have one name"
     expected = max(settings.seconds * len(candidates), ROUNDS)

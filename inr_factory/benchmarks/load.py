@@ -1,4 +1,4 @@
-"""Load: random batches out of a set on disk, by our readers and by the ways in use elsewhere.
+"""Load: random batches from a set on disk, by this package's readers and in the usual ways.
 
 Shape letters: n rows of one batch, D parameters of one INR.
 """
@@ -24,7 +24,7 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 
-# Files of one INR each: more of them take long to write, and would be read no faster.
+# Files of one INR each: more of them take long to write and are read no faster.
 MOST_FILES = 2_000
 FILE_BYTES = 12_288
 PREFETCH = 2
@@ -38,7 +38,7 @@ def benchmark_load(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
         write_random_set(folder / "set", settings.rows, settings.on_step)
         maps = INRDataset(folder / "set", check=False)
         memory = INRDataset(folder / "set", check=False, in_memory=True)
-        # Also what brings every file into the cache.
+        # This also brings every file into the cache.
         table = maps.gather(np.arange(settings.rows))[0].numpy()
         settings.on_step(f"writing the same rows as one HDF5 file, and {num_files:,} of them as .pth files")
         write_table(folder / "rows.h5", table)
@@ -74,14 +74,14 @@ class Batches:
     count: int = 64
 
     def each(self, step: Callable[[NDArray[np.int64]], object]) -> Callable[[], Iterator[object]]:
-        """The start of a candidate that takes one batch of rows after the other, for ever."""
+        """The `start` of a candidate that takes one batch of rows after the other, endlessly."""
         rng = np.random.default_rng(0)
         drawn = [rng.choice(self.rows, self.size, replace=False) for _ in range(self.count)]
         return lambda: (step(rows) for rows in itertools.cycle(drawn))
 
 
 def endless(loader: Any) -> Callable[[], Iterator[object]]:
-    """The start of a candidate that takes a loader's batches, epoch after epoch; its end closes the workers."""
+    """The `start` of a candidate that takes a loader's batches, epoch after epoch; closing it ends the workers."""
 
     def start() -> Iterator[object]:
         while True:
@@ -106,8 +106,8 @@ def write_table(path: Path, table_ND: NDArray[np.float32]) -> None:
 
 def read_table(weights: h5py.Dataset, rows_n: NDArray[np.int64]) -> NDArray[np.float32]:
     """The rows in rising order, the only one that h5py takes."""
-    found: NDArray[np.float32] = weights[np.sort(rows_n)]
-    return found
+    rows: NDArray[np.float32] = weights[np.sort(rows_n)]
+    return rows
 
 
 @contextmanager

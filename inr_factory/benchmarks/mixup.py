@@ -1,4 +1,4 @@
-"""Mixup: what the kinds of MixUp cost beside the gather of the batch they work on."""
+"""Mixup: the cost of each kind of MixUp, compared with the gather of its batch."""
 
 from typing import get_args, get_type_hints
 

@@ -1,4 +1,4 @@
-"""Pipeline: a whole fit, and the same without fitting: what sources, Ray, writing and recording cost beside it."""
+"""Pipeline: a complete run, and the same without fitting: the cost of sources, Ray, writing and recording."""
 
 import shutil
 from pathlib import Path
@@ -15,15 +15,15 @@ from inr_factory.generation.recipe import Recipe, load_recipe
 from inr_factory.inr.cpu import num_cores
 
 TURNS = 3
-MOST_INRS = 10_000  # of one run: what is asked with --rows, but no more
+MOST_INRS = 10_000  # of one run, at most; otherwise --rows
 SHARD_OBJECTS = 500
 BACKENDS: tuple[Backend, ...] = ("local", "ray")
 SHARE = "share of the fit's time"
 
 
 def benchmark_pipeline(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
-    """INRs per second of whole runs at full speed, with all cores, beyond their start and end: by `sprint`, and by the
-    engine that fits nothing. The share says how much of a fit's time everything but fitting takes."""
+    """INRs per second of complete runs with all cores, between their start and end: by `sprint`, and by the engine that
+    fits nothing. The share is that of everything except fitting in the time of a fit."""
     count = min(settings.rows, MOST_INRS)
     base = "digits" if settings.data_root is None else "fashion_mnist_40db"
     rates: dict[str, list[float]] = {}
@@ -41,23 +41,23 @@ def benchmark_pipeline(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
             settings.on_step(f"turn {turn + 1} of {TURNS} done")
     baseline = f"fit by sprint, {BACKENDS[0]}"
     rows = []
-    for name, found in rates.items():
+    for name, measured in rates.items():
         facts = {"start and end s": median(starts[name])}
         if name.startswith("without"):
             fit = rates[name.replace("without fitting", "fit by sprint")]
-            facts[SHARE] = median(ours / null for ours, null in zip(fit, found, strict=True))
-        rows.append(summarize(name, found, rates[baseline], facts))
+            facts[SHARE] = median(fitted / null for fitted, null in zip(fit, measured, strict=True))
+        rows.append(summarize(name, measured, rates[baseline], facts))
     setting = f"{count:,} INRs of {base} to {recipe.fit.target_psnr:g} dB, {num_cores()} workers, beyond start and end"
     return (BenchmarkTable("pipeline", baseline, setting, tuple(rows), "INRs"),)
 
 
 def full_speed(base: str, count: int, engine: str) -> Recipe:
-    """A recipe that makes so many INRs by `sprint`, in one view or, where there are too few objects, in several."""
+    """A recipe that makes `count` INRs by `sprint`, in several views where there are too few objects."""
     objects = 1797 if base == "digits" else count
     views = -(-count // objects)
-    own = [f"views={views}", f"limit={min(objects, count)}", f"fit.engine={engine}", f"shard_objects={SHARD_OBJECTS}"]
+    size = [f"views={views}", f"limit={min(objects, count)}", f"fit.engine={engine}", f"shard_objects={SHARD_OBJECTS}"]
     floor = ["fit.floor_psnr=-1"] if engine == "none" else []
-    return load_recipe(base, ["fit.optimizer=sprint", "fit.learning_rate=8e-3", "fit.steps=80", *own, *floor])
+    return load_recipe(base, ["fit.optimizer=sprint", "fit.learning_rate=8e-3", "fit.steps=80", *size, *floor])
 
 
 def timed_fit(recipe: Recipe, out: Path, settings: dict[str, Any]) -> tuple[float, float]:
