@@ -19,7 +19,7 @@ from inr_factory.learning.training.run_config import (
 
 DEFAULTS = PretrainConfig(positives="views")
 PICTURE = "pretraining.png"
-# What is shown of an epoch while it trains.
+# Columns of the progress table.
 COLUMNS = {
     "train_loss": ("loss", ".4f"), "val_accuracy": ("neighbours on val", ".2%"), "lr": ("lr", ".1e"),
     "seconds": ("seconds", ".1f"),

@@ -65,7 +65,7 @@ def _draw(report: "SweepReport") -> None:
 
 
 def _label(options: Sequence[str], row: "Row") -> str:
-    """What a row is called in the picture: its values, with the names of options where a value says nothing by itself."""
+    """The label of a row in the picture: its values, with the names of options where a value alone is unclear."""
     parts = []
     for option, value in zip(options, row.names, strict=True):
         if value in ("True", "False"):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = TrainConfig()
 CURVES, PICTURE = "curves.png", "test.png"
-# What is shown of an epoch while it trains.
+# Columns of the progress table.
 COLUMNS = {
     "train_loss": ("train loss", ".4f"), "val_loss": ("val loss", ".4f"), "val_accuracy": ("val accuracy", ".2%"),
     "lr": ("lr", ".1e"), "seconds": ("seconds", ".1f"),

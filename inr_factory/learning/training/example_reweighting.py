@@ -1,4 +1,4 @@
-"""Reweighting: training examples whose loss stays high count less, for wrong labels and badly fitted INRs.
+"""Reweighting: training examples whose loss stays high get less weight, against wrong labels and poor fits.
 
 Shape letters: M training examples, n of one batch, C classes.
 """
@@ -22,7 +22,7 @@ class MultiplicativeReweighting(Option):
     """Example i counts by softmax(-eta L)_i, where L_i sums its losses after each epoch so far; a batch's loss is
     sum(w_i loss_i) / sum(w_i) (Bar, Koren and Giryes 2021, arXiv 2102.12192).
 
-    `cap` bounds a weight by so many times the mean one, what is above is cut off; 0 for no bound.
+    `cap` bounds each weight, in multiples of the mean weight; 0 for no bound.
     """
 
     name: ClassVar[str] = "mr"
@@ -45,7 +45,7 @@ def parse_reweighting(text: str) -> MultiplicativeReweighting:
 
 
 class ExampleWeights:
-    """The weights of M training examples, as far as a run is. `losses_M` (float64) is all that has to be kept."""
+    """The current weights of M training examples. `losses_M` (float64) is all that a checkpoint has to keep."""
 
     def __init__(self, option: MultiplicativeReweighting, count: int) -> None:
         self.option = option

@@ -177,7 +177,7 @@ def log_incomplete(log: Callable[[str], None] | None, *datasets: INRDataset) -> 
     """Report shards that are missing."""
     for part in datasets:
         if part.incomplete and log is not None:
-            log(f"{part.incomplete} shards of {part.split} are missing; the run learns from what there is")
+            log(f"{part.incomplete} shards of {part.split} are missing; the run trains on the others")
 
 
 def parse_augmentation(augment: str | Sequence[str] | WeightTransform) -> tuple[WeightTransform, ...]:
