@@ -154,9 +154,9 @@ values = x @ tensors[-2].T + tensors[-1] + spec["output_bias"]
 ```
 
 ```python
-from inr_factory.learning.data.dataset import INRDataset
+import inr_factory as inr
 
-data = INRDataset(".", split="{split}")
+data = inr.open(".", split="{split}")
 weights, target = data[0]
 ```
 """

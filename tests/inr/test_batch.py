@@ -53,9 +53,9 @@ def test_a_relu_inr_computes_what_modules_with_the_same_numbers_compute(relu_inr
 
 
 def test_shared_coords_and_one_set_for_each_inr_agree(inrs, coords):
-    own = torch.stack([coords.roll(row, dims=0) for row in range(5)])
+    separate = torch.stack([coords.roll(row, dims=0) for row in range(5)])
 
-    values = inrs(own)
+    values = inrs(separate)
 
     torch.testing.assert_close(inrs(coords.expand(5, -1, -1)), inrs(coords))
     for row in range(5):
@@ -69,8 +69,8 @@ def test_the_flat_layout_goes_there_and_back(inrs):
 
     assert flat.shape == (5, inrs.spec.num_parameters)
     assert torch.equal(back.flatten(), flat)
-    for mine, theirs in zip(back.weights + back.biases, inrs.weights + inrs.biases, strict=True):
-        assert torch.equal(mine, theirs)
+    for restored, expected in zip(back.weights + back.biases, inrs.weights + inrs.biases, strict=True):
+        assert torch.equal(restored, expected)
     assert back.weights[0].data_ptr() == flat.data_ptr(), "from_flat copied"
     assert inrs.flatten().data_ptr() != flat.data_ptr(), "flatten gave a view"
 

@@ -286,14 +286,14 @@ def test_a_set_where_nobody_may_write_is_still_finished(root, monkeypatch):
 @pytest.mark.parametrize("name", [README, CROISSANT])
 def test_an_edited_file_stays_and_the_new_version_has_another_name(root, name, capsys):
     update_card(root, load_manifest(root))
-    mine = (root / name).read_bytes().replace(b"small", b"SMALL")
-    (root / name).write_bytes(mine)
+    edited = (root / name).read_bytes().replace(b"small", b"SMALL")
+    (root / name).write_bytes(edited)
     newer = load_manifest(root).model_copy(update={"software": {"inr-factory": "9"}})
     replace_manifest(root, newer)
 
     assert run(["card", str(root)]) == 0
 
-    assert (root / name).read_bytes() == mine
+    assert (root / name).read_bytes() == edited
     assert f"{name} was edited and stays as it is" in capsys.readouterr().err
     assert (root / ALTERNATE_NAMES[name]).is_file()
     assert update_card(root, newer).written == (), "and once is enough"

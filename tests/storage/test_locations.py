@@ -1,4 +1,4 @@
-"""Places: sets in a store are the same as in a folder, and survive a store that fails."""
+"""Locations: sets in a store are the same as in a folder, and survive a store that fails."""
 
 import json
 from pathlib import Path
@@ -207,7 +207,7 @@ def test_an_estimate_of_a_set_in_a_store_knows_no_free_disk(tmp_path, capsys):
 
 
 def test_a_folder_knows_nothing_of_fsspec(whole, monkeypatch, tmp_path):
-    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_: pytest.fail("fsspec was asked"))
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_: pytest.fail("fsspec was called"))
     fit_dataset(tiny(), tmp_path / "set", **LOCAL)
     assert load_manifest(tmp_path / "set").rows == 48
 

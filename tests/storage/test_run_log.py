@@ -1,4 +1,4 @@
-"""Run log: a run's log tells what it did, and whether it is still at work."""
+"""Run log: a run's log says what it did, and whether it is alive."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_a_foreign_or_broken_log_and_a_removed_one_disturb_nobody(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path):
-    (tmp_path / LOG_FOLDER).write_text("a file in its place")
+    (tmp_path / LOG_FOLDER).write_text("a file instead of a folder")
     log = RunLog(tmp_path, ALL)
     log.note("end")
     assert log.others() == []

@@ -192,13 +192,13 @@ def test_a_flipped_bit_is_found_or_does_no_harm(tmp_path, entry, path, where):
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     good = ShardReader(tmp_path, entry)
     columns = {name: good.column(name).copy() for name in good.column_names}
-    places = np.arange(whole.size) if where == "anywhere" else np.flatnonzero(whole)
+    positions = np.arange(whole.size) if where == "anywhere" else np.flatnonzero(whole)
     refused = 0
 
     for seed in range(60):
         generator = np.random.default_rng(seed)
         flipped = whole.copy()
-        flipped[generator.choice(places)] ^= 1 << generator.integers(8)
+        flipped[generator.choice(positions)] ^= 1 << generator.integers(8)
         path.unlink()  # `good` still maps the old one
         path.write_bytes(flipped.tobytes())
 
