@@ -190,7 +190,7 @@ def test_the_test_of_light_imports_can_fail():
 
 
 def test_fitting_loads_without_triton():
-    assert "triton" not in loaded_by("import inr_factory.generation.fitting")
+    assert "triton" not in loaded_by("import inr_factory.generation.fitting.fit_views")
 
 
 def test_a_finished_set_is_seen_to_be_finished_without_torch():
