@@ -244,7 +244,7 @@ def test_training_and_evaluating_print_the_same_accuracy(capsys, digits, tmp_pat
     assert code == 0
     assert json.loads(out)["accuracy"] == trained["test"]["accuracy"]
     code, out, _ = outcome(capsys, "evaluate", tmp_path / "run")
-    assert "most often taken for" in out
+    assert "most often mistaken for" in out
     code, line = failure(capsys, *arguments, "--augment", "flipp", "--out", tmp_path / "other")
     assert (code, "did you mean 'flip'?" in line) == (2, True)
     code, line = failure(capsys, *arguments, "--out", tmp_path / "run")

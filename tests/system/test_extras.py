@@ -7,7 +7,7 @@ import sys
 import pytest
 
 EXTRAS = {
-    "images": ("torchvision", "PIL"), "shapes": ("trimesh", "igl", "skimage", "mapbox_earcut"), "ray": ("ray",),
+    "images": ("torchvision", "PIL"), "shapes": ("trimesh", "igl", "skimage"), "ray": ("ray",),
     "report": ("matplotlib", "tensorboard", "jinja2", "markupsafe"), "hub": ("huggingface_hub",),
     "exchange": ("safetensors", "pyarrow"), "pyg": ("torch_geometric",),
 }  # fmt: skip
@@ -89,15 +89,23 @@ def test_each_verb_that_needs_an_extra_names_it(folder):
 def test_in_python_a_missing_extra_is_the_same_line(folder):
     code = f"""
 import sys
-sys.modules |= dict.fromkeys({EXTRAS["pyg"]})
-from inr_factory.errors import UsageError
+sys.modules |= dict.fromkeys({[name for names in EXTRAS.values() for name in names]})
+import inr_factory as inr
 from inr_factory.interop.pyg import to_pyg
-from inr_factory.inr.initialization import initialize
-from inr_factory.inr.spec import SirenSpec
-try:
-    to_pyg(initialize(SirenSpec(2, 1, hidden_dim=4), [0]))
-except UsageError as error:
-    print(error)
+for call in (
+    lambda: to_pyg(inr.INRDataset("digits")[0][0]),
+    lambda: inr.fit_dataset("primitives", out="other", backend="local"),
+    lambda: inr.export_dataset("digits", "parquet", "exported"),
+):
+    try:
+        call()
+    except inr.UsageError as error:
+        print(error)
 """
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed == 'this needs torch_geometric: pip install "inr-factory[pyg]"\n'
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [
+        'this needs torch_geometric: pip install "inr-factory[pyg]"',
+        'this needs igl: pip install "inr-factory[shapes]"',
+        'this needs pyarrow: pip install "inr-factory[exchange]"',
+    ]
