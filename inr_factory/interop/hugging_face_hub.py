@@ -17,7 +17,7 @@ from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 
-# Sent after the shards, so that a manifest on a hub lists only shards that are there.
+# Sent after the shards, so that a manifest on a hub lists only shards that exist.
 COMPANIONS = (README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)
 SHARDS_PER_COMMIT = 64
 
@@ -103,12 +103,12 @@ def check_complete(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntr
     missing = manifest.missing(root)
     if missing:
         raise IntegrityError(
-            f"{root} lacks {len(missing):,} shards ({missing[0]} first); only a whole set is pushed: fit them first"
+            f"{root} lacks {len(missing):,} shards ({missing[0]} first); only a complete set is pushed: fit them first"
         )
     faults = check_manifest(root, manifest) + check_shards(root, manifest, on_shard)
     if faults:
         raise IntegrityError(
-            f"{len(faults)} of the set's files are not whole: {faults[0].reason}; only a whole set is pushed"
+            f"{len(faults)} of the set's files are damaged: {faults[0].reason}; only a complete set is pushed"
         )
 
 

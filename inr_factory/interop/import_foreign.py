@@ -39,11 +39,11 @@ class ForeignImport:
 
     def __init__(self, root: Path, format_: Format, options: ImportOptions) -> None:
         self.root, self.format, self.options = root, format_, options
-        listed = format_.list_files(root, options.hints)
-        if not listed.rows:
+        files = format_.list_files(root, options.hints)
+        if not files.rows:
             raise UsageError(f"{root} has no INR of format {format_.name} that a split names")
-        self.head, self.remarks = dict(listed.head or {}), list(listed.remarks)
-        self.plan: ImportPlan = plan_import(listed.rows, options.shard_objects)
+        self.head, self.remarks = dict(files.head or {}), list(files.remarks)
+        self.plan: ImportPlan = plan_import(files.rows, options.shard_objects)
         self.convention = self._convention()
         first = self.plan.rows[0]
         contents = self._read([first])

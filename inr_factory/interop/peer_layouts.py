@@ -96,7 +96,7 @@ class MultiView(FilePerInr):
 class Nfn(FilePerInr):
     name = "nfn"
     convention = "nfn"
-    lacks = "splits (a splits.json is written beside), omega_0, target range, coordinate order, PSNR"
+    lacks = "splits (splits.json has them), omega_0, target range, coordinate order, PSNR"
     path_parts = 2
     module_names = "nfn"
     VAL = 5000  # last images of the official training set
@@ -136,7 +136,7 @@ def _num_train(channels: int) -> int:
 class ImplicitZoo(FilePerInr):
     name = "implicit-zoo"
     convention = "implicit-zoo"
-    lacks = "val (a splits.json is written beside), omega_0, target range, coordinate order, PSNR"
+    lacks = "val (splits.json has them), omega_0, target range, coordinate order, PSNR"
     suffix = ".ckpt"
     path_parts = 4
 
