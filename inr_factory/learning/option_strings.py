@@ -75,6 +75,8 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
 
     The encoder checks names and values. Raises UsageError for a pair without "=".
     """
+    if not isinstance(text, str):
+        raise UsageError(f"a model is given as text, such as 'dws' or 'ng_t:num_layers=2', got {text!r}")
     name, _, pairs = split_pairs(text)
     options: dict[str, Any] = {}
     for key, equals, value in pairs:

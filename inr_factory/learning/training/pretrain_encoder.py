@@ -75,7 +75,7 @@ def pretrain(
     dataset: str | Location,
     model: str = DEFAULT_MODEL,
     positives: str = DEFAULTS.positives,
-    augment: str | Sequence[str] | WeightTransform = (),
+    augment: str | WeightTransform | Sequence[str | WeightTransform] = (),
     views: int | None = None,
     canonical: bool = True,
     epochs: int = DEFAULTS.epochs,

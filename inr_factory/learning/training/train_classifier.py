@@ -32,7 +32,7 @@ from inr_factory.learning.training.trained_run import (
     write_run_file,
 )
 from inr_factory.learning.transforms.canonical import Canonicalize
-from inr_factory.learning.transforms.compose import Compose, WeightTransform, parse_transforms
+from inr_factory.learning.transforms.compose import Compose, WeightTransform, parse_transform
 from inr_factory.storage.locations import Location
 
 DEFAULTS = TrainConfig()
@@ -41,7 +41,7 @@ DEFAULTS = TrainConfig()
 def train(
     dataset: str | Location | INRDataset,
     model: str = DEFAULT_MODEL,
-    augment: str | Sequence[str] | WeightTransform = (),
+    augment: str | WeightTransform | Sequence[str | WeightTransform] = (),
     mixup: str | Mixing | None = None,
     views: int | None = None,
     views_per_object: int | None = None,
@@ -180,11 +180,13 @@ def log_incomplete(log: Callable[[str], None] | None, *datasets: INRDataset) -> 
             log(f"{part.incomplete} shards of {part.split} are missing; the run trains on the others")
 
 
-def parse_augmentation(augment: str | Sequence[str] | WeightTransform) -> tuple[WeightTransform, ...]:
-    """Transforms as texts, one text or one transform, as a tuple of transforms."""
-    if isinstance(augment, str):
-        augment = [augment]
-    return parse_transforms(list(augment)).transforms if isinstance(augment, Sequence) else (augment,)
+def parse_augmentation(augment: str | WeightTransform | Sequence[str | WeightTransform]) -> tuple[WeightTransform, ...]:
+    """One or several transforms, each a transform or its text, as a tuple of transforms."""
+    parts = list(augment) if isinstance(augment, Sequence) and not isinstance(augment, str) else [augment]
+    for part in parts:
+        if not isinstance(part, str) and not callable(part):
+            raise UsageError(f"augment takes transforms or their texts, such as 'noise:scale=0.1', got {part!r}")
+    return tuple(parse_transform(part) if isinstance(part, str) else part for part in parts)
 
 
 def _check_training_split(dataset: INRDataset, views: Any, labels_per_class: Any, label_noise: Any) -> INRDataset:

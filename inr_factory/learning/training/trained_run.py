@@ -6,6 +6,7 @@ Shape letters: N INRs, C classes.
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,6 +210,8 @@ def open_run(run: str | Path) -> TrainedRun:
     Raises:
         UsageError: There is no checkpoint.
     """
+    if not isinstance(run, str | os.PathLike):
+        raise UsageError(f"a run is the path of its folder or of a checkpoint, got {run!r}")
     checkpoint = checkpoint_of(Path(run))
     return TrainedRun(checkpoint.parent, checkpoint)
 

@@ -17,6 +17,7 @@ from inr_factory.learning.models.checkpoint import load_checkpoint
 from inr_factory.learning.training.run_config import BEST, LAST
 from inr_factory.learning.training.train_classifier import train
 from inr_factory.learning.training.trained_run import TrainedRun, evaluate, open_run, predict
+from inr_factory.learning.transforms.symmetries import FlipSigns
 
 OPTIONS: dict[str, Any] = {"model": "parity:hidden_dim=4", "batch_size": 4, "epochs": 2, "device": "cpu"}
 
@@ -30,7 +31,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    return train(dataset, out=tmp_path_factory.mktemp("runs") / "run", augment="noise:scale=0.1", **OPTIONS)
+    return train(
+        dataset, out=tmp_path_factory.mktemp("runs") / "run", augment=["noise:scale=0.1", FlipSigns()], **OPTIONS
+    )
 
 
 def test_a_run_reports_its_epochs_and_evaluates_its_best(trained: TrainedRun, dataset: Path, tmp_path: Path) -> None:
@@ -119,6 +122,11 @@ def test_an_open_data_set_is_trained_on_as_it_is(dataset: Path, tmp_path: Path) 
         ({"mixup": "mixup", "reweigh": "mr"}, "use one of the two"),
         ({"device": "tpu"}, "device must be auto"),
         ({"augment": ["permut"]}, "did you mean 'permute'"),
+        ({"augment": 5}, "augment takes transforms or their texts"),
+        ({"mixup": 5}, "mixup must be text or an object that can be called"),
+        ({"model": 5}, "a model is given as text"),
+        ({"views": 9}, "views"),
+        ({"init": "nowhere"}, "no checkpoint nowhere"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options: dict, message: str, dataset: Path, tmp_path: Path) -> None:
@@ -131,6 +139,8 @@ def test_wrong_options_are_refused_in_one_line(options: dict, message: str, data
 def test_a_folder_without_a_run_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint"):
         open_run(tmp_path)
+    with pytest.raises(UsageError, match="a run is the path of its folder"):
+        evaluate(5)  # type: ignore[arg-type]
     (tmp_path / BEST).write_bytes((train(dataset, out=tmp_path / "a", **OPTIONS).folder / BEST).read_bytes())
     with pytest.raises(UsageError, match="does not record the data set"):
         open_run(tmp_path).evaluate()
