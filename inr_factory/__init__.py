@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from inr_factory.reporting.dataset_status import dataset_status as dataset_status
     from inr_factory.reporting.html.page import report_dataset as report_dataset
     from inr_factory.reporting.show_dataset import show_dataset as show_dataset
+    from inr_factory.storage.dataset_card import write_card as write_card
 
 # The public names of each module; those in the block above are for type checkers. A test holds both to be the same.
 _PUBLIC = {
@@ -136,6 +137,7 @@ _PUBLIC = {
     "reporting.dataset_status": "dataset_status",
     "reporting.html.page": "report_dataset",
     "reporting.show_dataset": "show_dataset",
+    "storage.dataset_card": "write_card",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 _NAMES_THERE = {"open": "INRDataset"}  # where the public name is another
