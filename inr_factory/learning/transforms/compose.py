@@ -57,7 +57,7 @@ class Compose(RandomTransform):
     transforms: tuple[WeightTransform, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "transforms", tuple(self.transforms))
+        object.__setattr__(self, "transforms", _callables(self.transforms, self.name))
 
     def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
         for transform in self.transforms:
@@ -85,6 +85,7 @@ class RandomApply(RandomTransform):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
+        _callables([self.transform], self.name)
         check_number(self, "probability", 0, 1)
 
     def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
@@ -103,14 +104,14 @@ class OneOf(RandomTransform):
         transforms: Callables (inrs, generator) -> inrs, at least one.
 
     Raises:
-        UsageError: For no transforms.
+        UsageError: For no transforms, or what cannot be called.
     """
 
     name: ClassVar[str] = "one_of"
     transforms: tuple[WeightTransform, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "transforms", tuple(self.transforms))
+        object.__setattr__(self, "transforms", _callables(self.transforms, self.name))
         if not self.transforms:
             raise UsageError("one of no transforms cannot be chosen; name at least one")
 
@@ -150,6 +151,17 @@ def parse_transform(text: str) -> WeightTransform:
     if tokens:
         raise UsageError(f"{text!r} cannot be read from {tokens[0]!r} on; join transforms by + or |, keys by commas")
     return transform
+
+
+def _callables(transforms: object, name: str) -> tuple[WeightTransform, ...]:
+    """The transforms as a tuple; UsageError for anything that cannot be called."""
+    if not isinstance(transforms, Iterable) or isinstance(transforms, str):
+        raise UsageError(f"{name} takes a list of transforms, got {transforms!r}; parse_transform reads text")
+    chosen = tuple(transforms)
+    for transform in chosen:
+        if not callable(transform):
+            raise UsageError(f"{name} takes transforms, got {transform!r}; parse_transform reads text")
+    return chosen
 
 
 def _parse_joined(tokens: list[str], text: str, joint: str = "+") -> WeightTransform:

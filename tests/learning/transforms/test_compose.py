@@ -249,3 +249,12 @@ def test_wrong_arguments_are_refused_in_one_line(name, generator):
         with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
             wrong()
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda: Compose(3), lambda: Compose("flip"), lambda: OneOf(None), lambda: OneOf([3]), lambda: RandomApply("flip")],
+)
+def test_only_transforms_can_be_combined(wrong):
+    with pytest.raises(UsageError, match=r"^[^\n]*takes (a list of )?transforms, got [^\n]*$"):
+        wrong()
