@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -71,11 +71,12 @@ def _packages() -> Iterator[Finding]:
     yield Finding("python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer")
     try:
         yield Finding("inr-factory", True, metadata.version("inr-factory"))
-        required = metadata.requires("inr-factory") or []
+        required = list(map(Requirement, metadata.requires("inr-factory") or []))
     except metadata.PackageNotFoundError:
         yield Finding("inr-factory", None, "not installed, runs from its folder", f"{INSTALL} -e .")
         required = []
-    yield from filter(None, map(_package, required))
+    yield from _core(required)
+    yield from _extras(required)
     count = len(builtin_recipes())
     yield Finding("recipes", count > 0, f"{count} built in", "install again: the recipes lie inside the package")
     widths = fused_cpu.variants()
@@ -88,30 +89,42 @@ def _packages() -> Iterator[Finding]:
     yield Finding("C compiler", True if compiler else None, compiler or missing, "install gcc or clang, or set CC")
 
 
-def _package(line: str) -> Finding | None:
-    """Check one requirement of this package; None where its marker excludes this machine or it names this package."""
-    requirement = Requirement(line)
-    extra = ""
-    if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-        extra = next((name for name in _extras() if requirement.marker.evaluate({"extra": name})), "")
-        if not extra:
-            return None
-    if requirement.name == "inr-factory":
-        return None
-    what = f"{requirement.name}, for {extra}" if extra else requirement.name
-    missing = None if extra else False
-    remedy = f'{INSTALL} "{requirement.name}{requirement.specifier}"'
+def _missing(requirement: Requirement) -> str:
+    """What is wrong with the installed version of a requirement; empty if nothing is."""
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return Finding(what, missing, "not installed", remedy)
-    if not requirement.specifier.contains(version, prereleases=True):
-        return Finding(what, missing, f"{version}, needs {requirement.specifier}", remedy)
-    return Finding(what, True, version)
+        return "not installed"
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return "" if fits else f"{version}, needs {requirement.specifier}"
 
 
-def _extras() -> list[str]:
-    return metadata.metadata("inr-factory").get_all("Provides-Extra") or []
+def _core(requirements: Iterable[Requirement]) -> Iterator[Finding]:
+    for requirement in requirements:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            fault = _missing(requirement)
+            remedy = f'{INSTALL} "{requirement.name}{requirement.specifier}"'
+            yield Finding(requirement.name, not fault, fault or metadata.version(requirement.name), remedy)
+
+
+def _extras(requirements: Sequence[Requirement]) -> Iterator[Finding]:
+    """One finding an extra; those that only combine others, or serve developers, are left out."""
+    for extra in metadata.metadata("inr-factory").get_all("Provides-Extra") or []:
+        if extra in ("all", "dev", "docs"):
+            continue
+        needed = [
+            requirement
+            for requirement in requirements
+            if requirement.marker is not None
+            and requirement.marker.evaluate({"extra": extra})
+            and not requirement.marker.evaluate({"extra": ""})
+        ]
+        faults = [f"{requirement.name} {fault}" for requirement in needed if (fault := _missing(requirement))]
+        versions = ", ".join(
+            f"{requirement.name} {metadata.version(requirement.name)}" for requirement in needed if not faults
+        )
+        remedy = f'for its commands, pip install "inr-factory[{extra}]"'
+        yield Finding(f"extra {extra}", None if faults else True, "; ".join(faults) or versions, remedy)
 
 
 def _hardware() -> Iterator[Finding]:

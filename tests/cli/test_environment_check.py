@@ -1,6 +1,7 @@
 """Environment check: what works on this machine, and a remedy for what does not."""
 
 import pytest
+from packaging.requirements import Requirement
 
 from inr_factory.cli import environment_check
 
@@ -19,6 +20,13 @@ def test_this_machine_is_ready_and_nothing_is_left_behind(found, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def findings_of(line):
+    """Findings of one requirement, of the core or of an extra that needs it."""
+    requirements = [Requirement(line)]
+    extras = [finding for finding in environment_check._extras(requirements) if finding.found]
+    return [*environment_check._core(requirements), *extras]
+
+
 @pytest.mark.parametrize(
     ("line", "good", "found"),
     [
@@ -32,7 +40,7 @@ def test_this_machine_is_ready_and_nothing_is_left_behind(found, tmp_path):
     ],
 )
 def test_packages_are_compared_with_what_this_one_needs(line, good, found):
-    finding = environment_check._package(line)
+    (finding,) = findings_of(line)
     assert finding.good is good
     assert found in finding.found
     assert good or "pip install" in finding.remedy
@@ -40,15 +48,15 @@ def test_packages_are_compared_with_what_this_one_needs(line, good, found):
 
 @pytest.mark.parametrize("line", ["torch; sys_platform == 'plan9'", "inr-factory[hub]; extra == 'all'"])
 def test_a_requirement_of_other_machines_or_of_an_extra_of_this_package_is_left_out(line):
-    assert environment_check._package(line) is None
+    assert findings_of(line) == []
 
 
 def test_every_dependency_is_looked_at(found, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        environment_check.metadata, "requires", lambda _: ["torch>=2.6", "no-such-package; extra == 'docs'"]
+        environment_check.metadata, "requires", lambda _: ["torch>=2.6", "no-such-package; extra == 'hub'"]
     )
     findings = found(tmp_path)
-    assert {"torch", "no-such-package, for docs"} <= findings.keys()
+    assert {"torch", "extra hub"} <= findings.keys()
 
 
 def test_no_finding_comes_without_a_remedy():
