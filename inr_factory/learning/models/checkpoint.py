@@ -103,7 +103,7 @@ def load_classifier(path: str | Path) -> Classifier:
         model.load_state_dict(saved["model"])
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).partition("\n")[0][:100]
-        raise IntegrityError(f"{path} is not whole: its weights do not fit its description ({reason})") from None
+        raise IntegrityError(f"{path} is damaged: its weights do not fit its description ({reason})") from None
     return model.eval()
 
 
@@ -116,7 +116,7 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
     saved = load_checkpoint(path)
     saved_description, description = saved.get("contrastive", saved.get("classifier")), model.describe()
     if not isinstance(saved_description, Mapping) or not isinstance(saved.get("model"), Mapping):
-        raise IntegrityError(f"{path} is not whole: it lacks its description; train again")
+        raise IntegrityError(f"{path} is damaged: it lacks its description; train again")
     for part in ("encoder", "canonical", "spec", "options"):
         requested, stored = description[part], saved_description.get(part)
         if requested != stored:
@@ -137,5 +137,5 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
                 parts += [f"{name}.{key}", value.contiguous().numpy()]
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:100]
-        raise IntegrityError(f"{path} is not whole: its weights do not fit its description ({reason})") from None
+        raise IntegrityError(f"{path} is damaged: its weights do not fit its description ({reason})") from None
     return fingerprint(*parts)

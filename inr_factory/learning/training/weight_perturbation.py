@@ -120,7 +120,7 @@ class WAT(Perturbation):
     "scale" every row, and "drop" sets a share sigma of the weights to 0 and divides the others by 1 - sigma.
 
     `evaluate` "plain" keeps and measures W, the paper's accuracy-oriented mode, "shadow" one draw of p T(W) that is
-    the same for a whole epoch, its desire-oriented mode.
+    the same throughout an epoch, its desire-oriented mode.
     """
 
     name: ClassVar[str] = "wat"
