@@ -79,7 +79,7 @@ def _global_options(
 
 
 def main() -> NoReturn:
-    """Run the command of sys.argv and leave with its exit code; see README for what the codes mean."""
+    """Run the command of sys.argv and leave with its exit code; docs/commands.md says what the codes mean."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # also where SIGINT is ignored, as in background jobs
     sys.exit(run(sys.argv[1:]))
 
