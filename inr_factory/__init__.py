@@ -7,13 +7,14 @@ has every public name; each loads its module at its first use, so that the impor
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from inr_factory.inr.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from inr_factory.benchmarks.run_benchmark import benchmark as benchmark
     from inr_factory.cli.environment_check import check_environment as check_environment
     from inr_factory.errors import FactoryError as FactoryError
     from inr_factory.errors import IntegrityError as IntegrityError
+    from inr_factory.errors import MissingExtraError as MissingExtraError
     from inr_factory.errors import PartialError as PartialError
     from inr_factory.errors import ResourceError as ResourceError
     from inr_factory.errors import UsageError as UsageError
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "benchmarks.run_benchmark": "benchmark",
     "cli.environment_check": "check_environment",
-    "errors": "FactoryError IntegrityError PartialError ResourceError UsageError",
+    "errors": "FactoryError IntegrityError MissingExtraError PartialError ResourceError UsageError",
     "generation.execution.estimate": "estimate",
     "generation.execution.fit_dataset": "fit_dataset",
     "generation.execution.run_settings": "FitReport",
@@ -140,7 +141,7 @@ _PUBLIC = {
     "storage.dataset_card": "write_card",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
-_NAMES_THERE = {"open": "INRDataset"}  # where the public name is another
+_RENAMED = {"open": "INRDataset"}  # public name: name in its module
 
 
 def __getattr__(name: str) -> Any:
@@ -150,7 +151,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module inr_factory has no {name!r}; {did_you_mean(name, _HOMES)}")
     from importlib import import_module
 
-    value = getattr(import_module(f"inr_factory.{_HOMES[name]}"), _NAMES_THERE.get(name, name))
+    value = getattr(import_module(f"inr_factory.{_HOMES[name]}"), _RENAMED.get(name, name))
     globals()[name] = value
     return value
 

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from inr_factory.cli import terminal
 from inr_factory.cli.completion import offer_words
 from inr_factory.errors import DISK_FULL, FactoryError, MissingExtraWarning, ResourceError, UsageError
+from inr_factory.inr.version import __version__
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), train on their weights.
 
@@ -62,9 +63,7 @@ def program() -> typer.Typer:
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from importlib import metadata  # a tenth of a second, which completion does not need
-
-        terminal.print_result(f"inr-factory {metadata.version('inr-factory')}")
+        terminal.print_result(f"inr-factory {__version__}")
         raise typer.Exit
 
 

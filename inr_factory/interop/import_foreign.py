@@ -5,7 +5,6 @@ Options or a convention give what the files lack; INRs are rendered to check it 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.inr.version import __version__
 from inr_factory.interop.convention_check import FLOOR_DB, NUM_CHECKED, ConventionCheck, try_conventions
 from inr_factory.interop.conventions import Convention, complete_convention, from_convention
 from inr_factory.interop.format import Contents, ForeignRow, Format
@@ -180,7 +180,7 @@ class ForeignImport:
             )  # fmt: skip
         return Manifest(
             name=out.name, spec=spec.to_dict(), recipe=recipe, fingerprint=digest, source=origin, classes=self.classes,
-            splits=dict(self.plan.splits), software={"inr-factory": metadata.version("inr-factory")},
+            splits=dict(self.plan.splits), software={"inr-factory": __version__},
             derived=Derived(of=digest, how=f"import:{self.format.name}, {convention.name}: {convention}"),
         )  # fmt: skip
 

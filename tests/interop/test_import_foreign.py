@@ -264,7 +264,12 @@ def test_hdf5_that_is_stored_in_a_way_that_reaches_further_is_refused(tmp_path):
     (tmp_path / "packed.h5").rename(tmp_path / "packed/train/0.h5")
     hdf5(tmp_path / "short/train/0.h5", params=flat[:5], class_id=1)
     hdf5(tmp_path / "classless/train/0.h5", params=flat)
-    for folder, words in (("links", "link"), ("packed", "plainly"), ("short", "--spec"), ("classless", "class_id")):
+    for folder, words in (
+        ("links", "link"),
+        ("packed", "not contiguous"),
+        ("short", "--spec"),
+        ("classless", "class_id"),
+    ):
         with pytest.raises(IntegrityError, match=words):
             import_dataset(tmp_path / folder, "inr2vec", tmp_path / "set", **options)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.recipe import OwnSource, Recipe, check_recipe, load_recipe
+from inr_factory.inr.version import __version__
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import MANIFEST, Manifest, SourceRecord, file_sizes
 from inr_factory.storage.manifest_file import load_manifest, load_origin
@@ -160,6 +161,7 @@ def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan") -> Manif
         splits=shards.splits,
         software={
             "python": python_version(),
-            **{name: metadata.version(name) for name in ("inr-factory", "torch", "numpy", "h5py")},
+            "inr-factory": __version__,
+            **{name: metadata.version(name) for name in ("torch", "numpy", "h5py")},
         },
     )

@@ -17,6 +17,7 @@ from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.recipe import OwnSource
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
+from inr_factory.inr.version import __version__
 from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest_file import update_manifest
@@ -35,7 +36,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     tasks = [task for task in plan.tasks if task.path not in valid]
     check_disk(out, estimate_bytes(plan.manifest, shards, tasks))
     manifest = update_manifest(out, plan.manifest, recovered)
-    versions = {name: metadata.version(name) for name in ("inr-factory", "torch")}
+    versions = {"inr-factory": __version__, "torch": metadata.version("torch")}
     log = RunLog(
         out, settings.part, backend=settings.backend, workers=settings.workers, device=device, **versions,
         views=recipe.views, shards=len(tasks),
