@@ -23,7 +23,10 @@ def hidden_layer(spec: SirenSpec, hidden: Tensor, W: Tensor, b: Tensor) -> Tenso
         A new tensor, (P, O) or (N, P, O).
     """
     linear = _linear(hidden, W, b)
-    return torch.sin(spec.omega_0 * linear) if spec.activation == "sine" else torch.relu(linear)
+    if spec.activation != "sine":
+        return torch.relu(linear)
+    # In place, since nobody else has seen this tensor. The gradient of a sine needs its input.
+    return torch.sin(linear.mul_(spec.omega_0)) if torch.is_grad_enabled() else linear.mul_(spec.omega_0).sin_()
 
 
 def last_layer(spec: SirenSpec, hidden: Tensor, W: Tensor, b: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Shape letters: N INRs, D parameters of one INR.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 
 
+@lru_cache(maxsize=64)
 def initialization_bounds(spec: SirenSpec) -> Tensor:
-    """Return the bound of each parameter, (D,): parameters are drawn uniformly from ± their bound.
+    """Return the bound of each parameter, (D,): parameters are drawn uniformly from ± their bound. A shared tensor.
 
     - siren (Sitzmann et al. 2020): W_0 1/in, later weights sqrt(6/in)/omega_0, biases 1/sqrt(in).
     - dwsnets (the public corpora of Navon et al. 2023): weights of every sine layer sqrt(6/in)/omega_0, their

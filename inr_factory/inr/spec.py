@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from inr_factory.errors import UsageError
@@ -67,13 +68,13 @@ class SirenSpec:
         if self.activation not in get_args(Activation):
             raise UsageError(f"activation must be one of {', '.join(get_args(Activation))}, got {self.activation!r}")
 
-    @property
+    @cached_property
     def layer_shapes(self) -> tuple[tuple[int, int], ...]:
         """(O, I) of each layer, from the first to the last."""
         dims = (self.in_dim, *[self.hidden_dim] * self.num_hidden, self.out_dim)
         return tuple((outputs, inputs) for inputs, outputs in itertools.pairwise(dims))
 
-    @property
+    @cached_property
     def parameter_shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Name and shape of each tensor in the order of the flat layout: W_0 row by row, b_0, W_1, b_1, ..."""
         named: list[tuple[str, tuple[int, ...]]] = []
@@ -81,12 +82,12 @@ class SirenSpec:
             named += [(f"layers.{layer}.weight", (outputs, inputs)), (f"layers.{layer}.bias", (outputs,))]
         return tuple(named)
 
-    @property
+    @cached_property
     def parameter_sizes(self) -> tuple[int, ...]:
         """Number of parameters of each tensor, in the order of `parameter_shapes`."""
         return tuple(math.prod(shape) for _, shape in self.parameter_shapes)
 
-    @property
+    @cached_property
     def num_parameters(self) -> int:
         """The number of parameters of one INR, D."""
         return sum(self.parameter_sizes)

@@ -14,6 +14,7 @@ from inr_factory.inr.spec import SirenSpec
 SINGLE = 1e-2  # the smallest ridge for which sums in single precision are accurate enough
 
 
+@torch.no_grad()
 def solve_last_layers(
     spec: SirenSpec,
     flat: Tensor,
@@ -43,17 +44,19 @@ def solve_last_layers(
         Weights (N, D). An INR whose solution is not finite (values that overflow) keeps its last layer.
     """
     count, points = targets.shape[:2]
-    inrs = INRBatch.from_flat(spec, flat)
-    size = spec.hidden_dim + 1
-    sums = torch.zeros(count, size, size + spec.out_dim, dtype=torch.float64, device=flat.device)
+    inrs, size = INRBatch.from_flat(spec, flat), spec.hidden_dim + 1
+    sums: Tensor | float = 0.0
     for begin in range(0, points, chunk or points):
         part = slice(begin, begin + (chunk or points))
         hidden = coords[..., part, :].expand(count, -1, -1)
         for W, b in zip(inrs.weights[:-1], inrs.biases[:-1], strict=True):
             hidden = hidden_layer(spec, hidden, W, b)
-        values = (4 * targets[:, part] - 2 if field == "occupancy" else targets[:, part]).to(dtype) - spec.output_bias
-        columns = torch.cat([hidden.to(dtype), torch.ones_like(values[..., :1]), values], dim=2)
-        sums += (columns[..., :size].mT @ columns).double()
+        values = 4 * targets[:, part] - 2 if field == "occupancy" else targets[:, part]
+        columns = torch.empty(*hidden.shape[:2], size + spec.out_dim, dtype=dtype, device=flat.device)
+        columns[..., : size - 1], columns[..., size - 1], columns[..., size:] = hidden, 1, values
+        columns[..., size:] -= spec.output_bias
+        sums = (columns[..., :size].mT @ columns).double() + sums
+    assert isinstance(sums, Tensor)
     sums /= points
     sums.diagonal(dim1=1, dim2=2).add_(ridge)
     solution = torch.linalg.solve_ex(sums[..., :size], sums[..., size:]).result.float()
