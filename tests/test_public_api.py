@@ -170,6 +170,7 @@ WRONG = {
     "no set": (lambda: inr.open("/nowhere"), "no data set"),
     "psnr shapes": (lambda: inr.psnr(IMAGES[0], IMAGES[:2]), "shape"),
     "model": (lambda: inr.build_classifier("party", inr.SirenSpec(2, 1), 3), "parity"),
+    "location": (lambda: inr.verify_dataset(7), "path or a URL"),
     "recipe": (lambda: inr.fit_dataset("didgits"), "digits"),
 }
 

@@ -94,7 +94,7 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
 
     def engine(name: Engine) -> Candidate:
         config = FitConfig(engine=name, steps=STEPS, target_psnr=None, floor_psnr=WORST, lanes=NUM_SLOTS, attempts=1)
-        named = f"ours, {name}" if name == "reference" else f"ours, {name} ({fused_cpu.variants()[0]})"
+        named = f"inr-factory, {name}" if name == "reference" else f"inr-factory, {name} ({fused_cpu.variants()[0]})"
         return Candidate(named, repeat(lambda: fit_views(spec, keys, signals, config, run_seed=0)), NUM_SLOTS * STEPS)
 
     slots = itertools.cycle(range(NUM_SLOTS))
@@ -238,7 +238,7 @@ def _to_quality(images: Sequence[Signal], name: str, target: float, settings: Be
             "median dB": float(torch.from_numpy(fitted.psnr).median()),
             "mean steps": float(fitted.steps.mean()),
         }
-        return Candidate(f"ours, {named}", repeat(lambda: batch(config, 8)), 8, facts=facts)
+        return Candidate(f"inr-factory, {named}", repeat(lambda: batch(config, 8)), 8, facts=facts)
 
     with one_thread():
         ways = [engine(named, config) for named, config in configs.items()]

@@ -34,7 +34,7 @@ class Call:
 
 
 class Actor:
-    """An actor on a node; None while it waits for room."""
+    """An actor on a node; None while it waits for a free core."""
 
     def __init__(self, ray: "SimulatedRay", name: int) -> None:
         self.ray, self.name, self.dead = ray, name, False
@@ -109,15 +109,15 @@ class SimulatedRay:
         actor.calls.discard(call)
 
     def _place(self) -> None:
-        """Give those that wait the room there is."""
+        """Start waiting actors on nodes that have a free core."""
         for actor in list(self.waiting):
-            room = next((node for node, cores in self.held.items() if self.used.get(node, 0) < cores), None)
-            if room is None:
+            free = next((node for node, cores in self.held.items() if self.used.get(node, 0) < cores), None)
+            if free is None:
                 return
             self.waiting.remove(actor)
-            actor.node = room
-            self.used[room] = self.used.get(room, 0) + 1
-            self.finish(actor, actor.started, room)
+            actor.node = free
+            self.used[free] = self.used.get(free, 0) + 1
+            self.finish(actor, actor.started, free)
 
     def _end(self, actor: Actor) -> None:
         actor.dead = True

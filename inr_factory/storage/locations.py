@@ -153,8 +153,10 @@ def parse_location(text: str | Path | RemoteLocation) -> Location:
         text: a path, or a URL such as s3://BUCKET/FOLDER; file:// names a local path.
 
     Raises:
-        UsageError: for a URL without a folder, or one that fsspec cannot open on this machine.
+        UsageError: for anything else, a URL without a folder, or one that fsspec cannot open on this machine.
     """
+    if not isinstance(text, str | os.PathLike | RemoteLocation):
+        raise UsageError(f"a location must be a path or a URL, got {text!r}")
     if isinstance(text, RemoteLocation) or "://" not in str(text):
         return text if isinstance(text, RemoteLocation) else Path(text)
     protocol, _, rest = str(text).partition("://")

@@ -174,13 +174,13 @@ def simulate(objects: int, views: int, say: Callable[[str], None]) -> dict[str, 
             return ray.now + process_time() - busy
 
         recorder = ProgressRecorder(out, manifest, plan, tasks, set(), RunLog(out, (0, 1)), None, clock)
-        heard = recorder.listener.done
+        record_done = recorder.listener.done
 
         most = 0
 
         def done(task: ShardTask, entry: ShardEntry) -> None:
             nonlocal most
-            heard(task, entry)
+            record_done(task, entry)
             most = max(most, len(driver.actors))
             if len(recorder.made) % max(1, len(tasks) // 10) == 0:
                 samples.append((len(recorder.made), process_time() - busy, _memory()))

@@ -53,8 +53,8 @@ def test_what_arrives_is_the_set_byte_for_byte_and_no_other_file(hub, root, caps
 
     assert run(["push", str(root), REPO, "--json"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
-    assert told["sent_shards"] == len(load_manifest(root).shards) == 18
+    observed = json.loads(capsys.readouterr().out)
+    assert observed["sent_shards"] == len(load_manifest(root).shards) == 18
     mine = contents(root, "logs", "set-aside", "augment-report", ".manifest.lock", "notes.txt")
     assert hub.files(REPO) == mine
     assert {"README.md", "croissant.json", "manifest.json", "origin.json", "report.html"} < set(mine)

@@ -100,12 +100,12 @@ def test_the_same_set_gives_the_same_bytes_and_another_seed_another_sample(digit
 
 def test_json_says_where_it_is(root, capsys):
     assert run(["report", str(root), "--out", str(root / "deep/a.html"), "--json"]) == 0
-    told = capsys.readouterr()
-    fields = json.loads(told.out)
+    observed = capsys.readouterr()
+    fields = json.loads(observed.out)
     assert fields["path"] == str(root / "deep/a.html")
     assert fields["bytes"] == (root / "deep/a.html").stat().st_size
     assert fields["inrs"] == 57
-    assert "report: quality" in told.err
+    assert "report: quality" in observed.err
 
 
 def test_what_a_stranger_wrote_is_shown_and_not_run(tmp_path):

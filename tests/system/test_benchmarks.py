@@ -6,9 +6,9 @@ from support.small_benchmarks import make_quick, run_and_check
 CANDIDATES = {
     "fit": {
         "one INR at a time, PyTorch loop",
-        "ours, reference",
+        "inr-factory, reference",
         "torch.compile of the step",
-        "ours, sprint, 80 steps",
+        "inr-factory, sprint, 80 steps",
         "1 process",
     },
     "pipeline": {"fit by sprint, local", "without fitting, local", "fit by sprint, ray", "without fitting, ray"},

@@ -94,7 +94,7 @@ import inr_factory as inr
 from inr_factory.interop.pyg import to_pyg
 for call in (
     lambda: to_pyg(inr.INRDataset("digits")[0][0]),
-    lambda: inr.fit_dataset("primitives", out="other", backend="local"),
+    lambda: inr.fit_dataset("primitives", out="shapes", backend="local"),
     lambda: inr.export_dataset("digits", "parquet", "exported"),
 ):
     try:

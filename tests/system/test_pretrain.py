@@ -48,9 +48,9 @@ def test_pretraining_and_going_on_from_the_command_line(
     code, out, err = outcome(capsys, *arguments, "--json")
     assert code == 0, err
     assert err.count("neighbours on val") == 2
-    told = json.loads(out)
-    assert (told["epochs"], told["split"], told["chance"]) == (2, "test", pytest.approx(1 / 3))
-    assert told["pretrained"].keys() == told["untrained"].keys() == {"neighbours", "linear"}
+    observed = json.loads(out)
+    assert (observed["epochs"], observed["split"], observed["chance"]) == (2, "test", pytest.approx(1 / 3))
+    assert observed["pretrained"].keys() == observed["untrained"].keys() == {"neighbours", "linear"}
     assert (learned / "pretraining.png").read_bytes().startswith(b"\x89PNG")
     before = (learned / LAST).read_bytes()
     code, out, _ = outcome(capsys, *arguments)

@@ -23,8 +23,8 @@ def test_a_sweep_on_ray_resumes(tmp_path, capsys):
     assert run(arguments) == 1  # one of the two cannot be
     captured = capsys.readouterr()
     assert "did you mean 'hidden_dim'?" in captured.err
-    told = json.loads(captured.out)
-    assert (told["runs"], len(told["rows"]), told["failed"]) == (2, 1, ["mlp_hiden_dim=4-0"])
+    observed = json.loads(captured.out)
+    assert (observed["runs"], len(observed["rows"]), observed["failed"]) == (2, 1, ["mlp_hiden_dim=4-0"])
     assert (tmp_path / "out" / "table.png").read_bytes().startswith(b"\x89PNG")
 
     write(file, grid=small | {"model": ["mlp:hidden_dim=4"]}, train=train)

@@ -173,7 +173,7 @@ def test_a_thousand_actors_are_asked_for_their_progress_two_hundred_times_a_seco
     tasks = [ShardTask("train", 0, block) for block in range(1000)]
     cluster = Cluster({"a": 1000}, slow=lambda actor, task: 100.0, tasks=tasks)
     after = module.Driver._on_progress
-    cluster.driver._on_progress = lambda *told: (asked.append(told), after(cluster.driver, *told))
+    cluster.driver._on_progress = lambda *observed: (asked.append(observed), after(cluster.driver, *observed))
     cluster.driver.run()
     assert len(cluster.made) == 1000
     assert 1000 < len(asked) <= 200 * 101

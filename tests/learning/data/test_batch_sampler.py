@@ -173,9 +173,9 @@ def test_orders_and_seeds_are_the_same_in_every_process() -> None:
     )
     plan = BatchSampler(num_rows=9, batch_size=9, seed=5)
 
-    told = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True).stdout
+    observed = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True).stdout
 
-    assert told.strip() == f"{plan.order(3).tolist()} {plan.batch_seed(3, 2)}"
+    assert observed.strip() == f"{plan.order(3).tolist()} {plan.batch_seed(3, 2)}"
     # Written down: a change of these numbers makes runs that were stopped go on with other batches.
     assert plan.order(3).tolist() == [2, 5, 3, 4, 8, 6, 1, 7, 0]
     assert plan.batch_seed(3, 2) == 5193016389786611723

@@ -442,13 +442,13 @@ def test_parity_with_points_can_be_what_the_inr_shows_there() -> None:
         nn.init.zeros_(layer.mlp[-1].bias)
     coords = encoder.layers[0].look
     assert bool((coords.abs() <= 1).all())
-    told: list[Tensor] = []
-    encoder.last.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+    observed: list[Tensor] = []
+    encoder.last.register_forward_pre_hook(lambda _, given: observed.append(given[0]))
 
     encoder(inrs)
 
     shown = inrs(coords)[:, :, 0] - inrs.biases[-1]
-    torch.testing.assert_close(told[0][:, 0, :5], F.normalize(shown, dim=1))
+    torch.testing.assert_close(observed[0][:, 0, :5], F.normalize(shown, dim=1))
 
 
 def test_parity_reads_relu_inrs_without_signs_and_without_points() -> None:

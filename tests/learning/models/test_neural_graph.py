@@ -143,8 +143,8 @@ def dense_ng_gnn(encoder: NGGNNEncoder, inrs: INRBatch) -> Tensor:
         mean = (messages * here).sum(2) / degree
         square = (messages.square() * here).sum(2) / degree
         low, high = messages.masked_fill(~here, torch.inf).amin(2), messages.masked_fill(~here, -torch.inf).amax(2)
-        told = torch.cat([mean, low, high, (square - mean**2).clamp(min=1e-5).sqrt()], dim=-1)
-        nodes = conv.out(conv.join(torch.cat([nodes, told, told * logs / logs.mean()], dim=-1)))
+        observed = torch.cat([mean, low, high, (square - mean**2).clamp(min=1e-5).sqrt()], dim=-1)
+        nodes = conv.out(conv.join(torch.cat([nodes, observed, observed * logs / logs.mean()], dim=-1)))
         if depth < len(encoder.norms):
             nodes = F.silu(encoder.norms[depth](nodes))
             update = encoder.edge_updates[depth]
@@ -274,11 +274,11 @@ def test_odd_maps_are_odd_and_not_linear(odd: nn.Module) -> None:
     odd.double()
     x, y = (torch.randn(2, 5, width, dtype=torch.float64) for width in (3, 6))
 
-    def told(x: Tensor, y: Tensor) -> Tensor:
+    def observed(x: Tensor, y: Tensor) -> Tensor:
         return odd(x, y, end=False) if isinstance(odd, NodeUpdate) else odd(torch.cat([x, y[:, :, :1]], dim=-1))
 
-    torch.testing.assert_close(told(-x, -y), -told(x, y))
-    assert differs(told(2 * x, 2 * y), 2 * told(x, y))
+    torch.testing.assert_close(observed(-x, -y), -observed(x, y))
+    assert differs(observed(2 * x, 2 * y), 2 * observed(x, y))
     even = Even(3, 3).double()
     torch.testing.assert_close(even(-x), even(x))
     assert differs(even(x), even(x.abs())), "even is more than the magnitudes"

@@ -173,12 +173,12 @@ def test_a_run_that_crashed_goes_on_from_what_was_saved(save_steps: int | None, 
 
 def test_a_finished_run_is_not_trained_again_but_can_be_made_longer(tmp_path: Path) -> None:
     first = train(model(), loader(), validation(), CONFIG, tmp_path, META)
-    before, told = (tmp_path / LAST).read_bytes(), lines(tmp_path)
+    before, observed = (tmp_path / LAST).read_bytes(), lines(tmp_path)
     (tmp_path / METRICS).unlink()
 
     again = train(model(), loader(), validation(), CONFIG, tmp_path, META)
     assert again.history == first.history
-    assert lines(tmp_path) == told
+    assert lines(tmp_path) == observed
     assert (tmp_path / LAST).read_bytes() == before
 
     longer = train(model(), loader(), validation(), CONFIG.model_copy(update={"epochs": 4}), tmp_path, META)
@@ -513,8 +513,10 @@ def test_examples_count_by_their_losses_after_each_epoch(tmp_path: Path) -> None
     weighed, level = run("weighed", 2, "mr:eta=3"), run("level", 2, "mr:eta=0")
 
     first = losses_of(one, [toy(48)], one.device)
-    told = load_checkpoint(tmp_path / "weighed" / LAST)["example_losses"]
-    torch.testing.assert_close(told - losses_of(weighed, [toy(48)], one.device), first.double(), atol=1e-6, rtol=1e-6)
+    observed = load_checkpoint(tmp_path / "weighed" / LAST)["example_losses"]
+    torch.testing.assert_close(
+        observed - losses_of(weighed, [toy(48)], one.device), first.double(), atol=1e-6, rtol=1e-6
+    )
     torch.testing.assert_close(level.head.weight, two.head.weight, atol=1e-5, rtol=0)
     assert not torch.allclose(weighed.head.weight, two.head.weight, atol=1e-4)
     with pytest.raises(UsageError, match="pass them to the trainer"):

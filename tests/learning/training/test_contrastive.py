@@ -291,14 +291,14 @@ def test_a_classifier_starts_from_the_encoder_and_the_normalizer(small: Path, tm
     go(learned, small, tmp_path)
     fresh, model = classifier(), classifier()
 
-    told = initialize_from(model, tmp_path / LAST)
+    observed = initialize_from(model, tmp_path / LAST)
 
     for name, value in learned.encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], value), name
     assert torch.equal(model.normalizer.weight_std, learned.normalizer.weight_std)
     assert not torch.equal(fresh.normalizer.weight_std, model.normalizer.weight_std)
     assert torch.equal(fresh.head.weight, model.head.weight)
-    assert initialize_from(fresh, tmp_path / LAST) == told
+    assert initialize_from(fresh, tmp_path / LAST) == observed
     inrs = initialize(SPEC, range(4))
     assert torch.equal(model.eval().features(inrs), learned.eval().features(inrs))
     assert torch.equal(model(inrs), fresh.eval()(inrs))

@@ -57,10 +57,10 @@ def test_a_run_is_a_command_of_train(tmp_path):
     )
     run_ = SweepRun({"augment": ["flip", "noise"], "mixup": "none", "seed": 3}, tmp_path / "x", sweep.train)
 
-    told = command_of(sweep, run_)
+    observed = command_of(sweep, run_)
 
-    assert told[:5] == ["train", str(tmp_path), "--out", str(tmp_path / "x"), "--json"]
-    assert told[5:] == ["--epochs", "2", "--no-canonical", "--bf16", "--augment", "flip", "--augment", "noise", "--seed", "3"]  # fmt: skip
+    assert observed[:5] == ["train", str(tmp_path), "--out", str(tmp_path / "x"), "--json"]
+    assert observed[5:] == ["--epochs", "2", "--no-canonical", "--bf16", "--augment", "flip", "--augment", "noise", "--seed", "3"]  # fmt: skip
 
 
 def test_rows_are_means_over_seeds_beside_what_was_published(sweep, tmp_path):
@@ -146,10 +146,10 @@ def test_several_grids_make_one_table_and_each_has_settings_of_its_own(tmp_path)
         ("-", "ng_t", "mixup"),
     ]
     assert [run_.values["seed"] for run_ in runs] == [0, 0, 0, 1, 1]
-    told = [command_of(sweep, run_) for run_ in runs[1:3]]
-    assert [line[1] for line in told] == ["b", "c"]
-    assert [line[line.index("--epochs") + 1] for line in told] == ["9", "3"]
-    assert all("--dataset" not in line and "--lr" in line for line in told)
+    observed = [command_of(sweep, run_) for run_ in runs[1:3]]
+    assert [line[1] for line in observed] == ["b", "c"]
+    assert [line[line.index("--epochs") + 1] for line in observed] == ["9", "3"]
+    assert all("--dataset" not in line and "--lr" in line for line in observed)
 
 
 def test_a_sweep_without_a_set_is_refused(tmp_path):

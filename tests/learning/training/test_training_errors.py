@@ -16,9 +16,9 @@ QUICK = ("--model", "mlp:hidden_dim=4", "--epochs", "1", "--batch-size", "4", "-
 def line_of(capfd, *arguments):
     """(exit code, what it complained of): one line, without a traceback."""
     code = run(list(map(str, arguments)))
-    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("inr-factory: ")]
-    assert len(told) == 1, told
-    return code, told[0]
+    observed = [line for line in capfd.readouterr().err.splitlines() if line.startswith("inr-factory: ")]
+    assert len(observed) == 1, observed
+    return code, observed[0]
 
 
 @pytest.fixture

@@ -59,10 +59,10 @@ def test_the_weights_stay_and_the_gradient_is_another(perturbation, model, batch
 def test_without_a_move_it_is_the_plain_gradient(perturbation, model, batch):
     own, loss = plain(model, batch), loss_of(model)(*batch).detach()
 
-    told = perturbation.backward(model, loss_of(model), *batch, perturbation.parameters_for(model))
+    observed = perturbation.backward(model, loss_of(model), *batch, perturbation.parameters_for(model))
 
     torch.testing.assert_close(gradient(model), own, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(told, loss, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(observed, loss, atol=1e-6, rtol=1e-5)
 
 
 def test_asam_goes_uphill_by_rho_in_its_own_norm(model, batch):
@@ -115,7 +115,7 @@ def test_shadow_weights_move_the_plain_ones_and_their_scales_as_autograd_says(tr
     clean = [parameter.detach().clone() for parameter in model.parameters()]
 
     torch.manual_seed(5)
-    told = wat.backward(model, loss_of(model), *batch, own)
+    observed = wat.backward(model, loss_of(model), *batch, own)
 
     torch.manual_seed(5)
     factors = [wat._factor(weight, None) for weight in (model[0].weight, model[2].weight)]
@@ -124,7 +124,7 @@ def test_shadow_weights_move_the_plain_ones_and_their_scales_as_autograd_says(tr
     hidden = torch.tanh(F.linear(batch[0].flatten(), shadows[0], model[0].bias))
     loss = F.cross_entropy(F.linear(hidden, shadows[1], model[2].bias), batch[1])
     expected = torch.autograd.grad(loss, leaves)
-    torch.testing.assert_close(told, loss.detach())
+    torch.testing.assert_close(observed, loss.detach())
     for found, wanted in zip((model[0].weight, model[2].weight, *own), expected, strict=True):
         torch.testing.assert_close(found.grad, wanted)
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), clean, strict=True))
