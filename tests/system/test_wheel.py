@@ -28,6 +28,15 @@ def test_the_recipes_are_inside(unpacked):
     assert inside
 
 
+def test_sweeps_type_marker_and_sources_of_the_compiled_code_are_inside(unpacked):
+    inside = {str(path.relative_to(unpacked)) for path in (unpacked / "inr_factory").rglob("*") if path.is_file()}
+    assert "inr_factory/py.typed" in inside
+    assert {
+        f"inr_factory/pipelines/sweeps/{path.name}" for path in (ROOT / "pipelines/sweeps").glob("*.yaml")
+    } <= inside
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "inr_factory").rglob("*.c")} <= inside
+
+
 def test_the_parts_of_the_reports_page_are_inside(unpacked):
     parts = {path.name for path in (ROOT / "inr_factory/reporting/html").iterdir() if path.is_file()}
     assert {path.name for path in (unpacked / "inr_factory/reporting/html").iterdir()} == parts

@@ -45,7 +45,7 @@ def fit(
     address: Annotated[
         str | None, typer.Option(help="a running Ray cluster; else $RAY_ADDRESS", show_default=False)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     shard: Annotated[str, typer.Option(help="i/n: every n-th shard from the i-th on, for array jobs")] = "0/1",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the recipe; repeatable", show_default=False)

@@ -52,7 +52,7 @@ def fit_dataset(
         workers: how many processes or actors; default one per GPU or core.
         backend: "ray", or "local" for this process and those it spawns.
         address: a running Ray cluster; default $RAY_ADDRESS, else one is started.
-        device: "auto" (cuda if torch sees a GPU), "cpu" or "cuda".
+        device: "auto" (cuda if torch sees a GPU), "cpu", "cuda" or "cuda:N".
         shard: "i/n": every n-th shard from the i-th on, 0 <= i < n, for array jobs.
         data_root: folder or URL of the source's files; default $INR_FACTORY_DATA, else ./data.
         settings: further "key=value" of the recipe, for example "fit.steps=500".
