@@ -27,6 +27,7 @@ from inr_factory.generation.sources.memory import MemorySource, check_labels, im
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
+from inr_factory.inr.threads import one_thread
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import Manifest, Quarantined, ViewKey
@@ -133,12 +134,9 @@ class FittedINRs:
         plan = plan_fit(check_recipe(fields, "of save"), parse_location(out), FitSettings(backend="local"), source)
         if plan.complete:
             return plan.manifest
-        threads = torch.get_num_threads()
         worker = _FittedWorker(plan.recipe, None, plan.out, self._device, source.fingerprint, source, self._fitted)
-        try:
+        with one_thread():
             entries = [worker.make(task) for task in plan.tasks]
-        finally:
-            torch.set_num_threads(threads)
         manifest = update_manifest(plan.out, plan.manifest, entries)
         update_card_if_complete(plan.out, manifest, manifest.missing(plan.out))
         return manifest
