@@ -76,4 +76,6 @@ def replace_rows(inrs: INRBatch, rows: Tensor, changed: INRBatch) -> INRBatch:
     """The INRs with those at rows (K,) replaced by K others."""
     if len(rows) == len(inrs):
         return changed
-    return INRBatch.from_flat(inrs.spec, inrs.flatten().index_copy_(0, rows, changed.flatten()))
+    weights = tuple(old.index_copy(0, rows, new) for old, new in zip(inrs.weights, changed.weights, strict=True))
+    biases = tuple(old.index_copy(0, rows, new) for old, new in zip(inrs.biases, changed.biases, strict=True))
+    return INRBatch(inrs.spec, weights, biases)
