@@ -51,9 +51,14 @@ def initialize(spec: SirenSpec, seeds: Sequence[int]) -> INRBatch:
     Returns:
         A batch of as many INRs, float32, on the CPU.
     """
+    return INRBatch.from_flat(spec, initialize_flat(spec, seeds))
+
+
+def initialize_flat(spec: SirenSpec, seeds: Sequence[int]) -> Tensor:
+    """The weights of `initialize` as one tensor, (N, D)."""
     count = spec.num_parameters
     raw = np.empty((len(seeds), (count + 1) // 2), dtype="<u8")
     for row, seed in zip(raw, seeds, strict=True):
         row[:] = np.random.Philox(key=int(seed)).random_raw(row.size)
     uniform = (raw.view("<u4")[:, :count] >> 8).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
-    return INRBatch.from_flat(spec, torch.from_numpy(uniform) * initialization_bounds(spec))
+    return torch.from_numpy(uniform) * initialization_bounds(spec)

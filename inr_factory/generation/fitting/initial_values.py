@@ -12,7 +12,7 @@ from torch import Tensor
 from inr_factory.generation.fitting.least_squares import SINGLE, solve_last_layers
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
-from inr_factory.inr.initialization import initialize
+from inr_factory.inr.initialization import initialize_flat
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -43,7 +43,7 @@ class InitialValues:
         coords (P, I), shared, or (N, P, I) and targets (N, P, O) are those of the signals.
         """
         seeds = [self.keys[index].seed(self.run_seed, attempt) for index, attempt in attempts]
-        flat = initialize(self.spec, seeds).flatten().to(coords.device)
+        flat = initialize_flat(self.spec, seeds).to(coords.device)
         if self.config.optimizer != "sprint":
             return flat
         field, ridge = self.signals[attempts[0][0]].field, self.config.ridge
@@ -60,7 +60,7 @@ class InitialValues:
 
 def initial_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfig) -> Tensor:
     """(D,): where the fit of a signal starts, by the seed and, for the optimizer sprint, by least squares."""
-    flat = initialize(spec, [seed]).flatten()
+    flat = initialize_flat(spec, [seed])
     if config.optimizer == "sprint":
         dtype = torch.float32 if config.ridge >= SINGLE else torch.float64
         flat = solve_last_layers(
