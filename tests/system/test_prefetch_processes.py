@@ -7,39 +7,16 @@ import sys
 import time
 
 import pytest
+from support.small_shapes import entries, prepare
 
 from inr_factory.generation.execution.prefetch import prefetching
 from inr_factory.generation.execution.ray_pool import _start_prefetch, connected
-from inr_factory.generation.execution.shard_plan import make_shard_plan
-from inr_factory.generation.execution.worker import Worker
-from inr_factory.generation.recipe import check_recipe
-from inr_factory.generation.sources.registry import open_source
-
-FIELDS = {
-    "name": "few",
-    "source": {"collection": "primitives", "per_class": 1, "num_points": 200, "num_truth": 50, "num_surface": 20},
-    "limit": 9,
-    "views": 2,
-    "shard_objects": 4,
-}
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def prepare(tmp_path, **source):
-    """A worker and all its tasks."""
-    recipe = check_recipe(FIELDS | {"source": FIELDS["source"] | source}, origin="test")
-    opened = open_source(recipe.source)
-    worker = Worker(recipe, None, tmp_path / "set", "cpu", opened.fingerprint)
-    return worker, list(make_shard_plan(recipe, opened).tasks(recipe.views))
-
-
-def entries(cache):
-    return {path.name for path in cache.rglob("*.samples")}
 
 
 def wait_for(condition, seconds=60.0):

@@ -1,40 +1,18 @@
-"""Ahead: samples are in the cache before a worker asks for them, each once, and nobody stays behind."""
+"""Prefetch: samples are in the cache before a worker needs them, and each is computed once."""
 
 import pytest
+from support.small_shapes import entries, prepare
 
-from inr_factory.generation.execution import prefetch as ahead
+from inr_factory.generation.execution import prefetch
 from inr_factory.generation.execution.prefetch import prefetch_cores, prefetch_part
-from inr_factory.generation.execution.shard_plan import make_shard_plan
-from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.generation.sources import shape_collections as shapes
-from inr_factory.generation.sources.registry import open_source
-
-FIELDS = {
-    "name": "few",
-    "source": {"collection": "primitives", "per_class": 1, "num_points": 200, "num_truth": 50, "num_surface": 20},
-    "limit": 9,
-    "views": 2,
-    "shard_objects": 4,
-}
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def prepare(tmp_path, **source):
-    """A worker and all its tasks."""
-    recipe = check_recipe(FIELDS | {"source": FIELDS["source"] | source}, origin="test")
-    opened = open_source(recipe.source)
-    worker = Worker(recipe, None, tmp_path / "set", "cpu", opened.fingerprint)
-    return worker, list(make_shard_plan(recipe, opened).tasks(recipe.views))
-
-
-def entries(cache):
-    return {path.name for path in cache.rglob("*.samples")}
 
 
 def test_parts_share_all_objects_and_take_each_once(tmp_path, cache, monkeypatch):
@@ -77,7 +55,7 @@ def test_an_object_without_a_signal_does_not_stop_the_others(tmp_path, cache, mo
 
 
 def test_only_gpus_that_fit_shapes_need_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(ahead, "num_cores", lambda: 16)
+    monkeypatch.setattr(prefetch, "num_cores", lambda: 16)
     shapes_recipe = prepare(tmp_path)[0].recipe
     images = check_recipe({"name": "digits", "source": {"collection": "digits"}}, origin="test")
 
