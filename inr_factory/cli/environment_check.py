@@ -134,7 +134,7 @@ def _hardware() -> Iterator[Finding]:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         yield Finding("GPU", True, ", ".join(names))
-        obstacle = fused_cuda.obstacle(SirenSpec(2, 1))
+        obstacle = fused_cuda.obstacle(SirenSpec(2, 1), torch.device("cuda"))
         engine = (
             f"reference, many times slower: {obstacle}" if obstacle else "fused, compiled by triton at the first fit"
         )

@@ -8,7 +8,8 @@
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -28,17 +29,36 @@ _log = logging.getLogger(__name__)
 FitEngine = Callable[[SirenSpec, Sequence[FitRequest], InitialValues, FitConfig, torch.device, OnStep], None]
 """Fits requests that have the same number of points and reports the fits that finish."""
 
+EngineName = Literal["fused", "reference", "none"]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An engine for one kind of device, and why it cannot fit a spec there, empty if it can."""
+
+    name: EngineName
+    fit: FitEngine
+    obstacle: str
+
+
+def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Iterator[_Candidate]:
+    """The engines other than the reference, the fastest first."""
+    if device.type == "cpu":
+        yield _Candidate("fused", fused_cpu.fit_fused, fused_cpu.obstacle(spec))
+    elif device.type == "cuda":
+        obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec, device)
+        yield _Candidate("fused", fused_cuda.fit_fused, obstacle)
+    else:
+        obstacle = f"it runs on the CPU and on NVIDIA GPUs, not on {device.type}"
+        yield _Candidate("fused", fit_reference, obstacle)
+
 
 def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec) -> FitEngine:
     """The function of the engine that `engine_name` names."""
-    if engine_name(config, device, spec) != "fused":
-        return fit_reference
-    return fused_cpu.fit_fused if device.type == "cpu" else fused_cuda.fit_fused
+    return _choose(config, device, spec).fit
 
 
-def engine_name(
-    config: FitConfig, device: torch.device | str, spec: SirenSpec
-) -> Literal["reference", "fused", "none"]:
+def engine_name(config: FitConfig, device: torch.device | str, spec: SirenSpec) -> EngineName:
     """The name of the engine that `fit_views` uses.
 
     Args:
@@ -49,21 +69,24 @@ def engine_name(
     Raises:
         UsageError: `config.engine` is fused, and the fused engine cannot fit this spec on this device.
     """
-    if config.engine in ("reference", "none"):
-        return config.engine
-    kind = torch.device(device).type
-    if kind == "cpu":
-        obstacle = fused_cpu.obstacle(spec)
-    elif kind == "cuda":
-        obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec)
-    else:
-        obstacle = f"it runs on the CPU and on NVIDIA GPUs, not on {kind}"
-    if not obstacle:
-        return "fused"
-    if config.engine == "fused":
-        raise UsageError(f"fit.engine fused cannot do this: {obstacle}; take fit.engine=auto")
-    _log_slow_engine(obstacle)
-    return "reference"
+    return "none" if config.engine == "none" else _choose(config, torch.device(device), spec).name
+
+
+def _choose(config: FitConfig, device: torch.device, spec: SirenSpec) -> _Candidate:
+    reference = _Candidate("reference", fit_reference, "")
+    if config.engine == "reference":
+        return reference
+    obstacles = []
+    for candidate in _candidates(config, device, spec):
+        if config.engine not in ("auto", candidate.name):
+            continue
+        if not candidate.obstacle:
+            return candidate
+        obstacles.append(candidate.obstacle)
+    if config.engine != "auto":
+        raise UsageError(f"fit.engine {config.engine} cannot do this: {'; '.join(obstacles)}; take fit.engine=auto")
+    _log_slow_engine(obstacles[0])
+    return reference
 
 
 @lru_cache

@@ -36,18 +36,18 @@ CHUNK_BYTES = 2**31  # of coords, targets and states
 ADAM = 512  # parameters that a program updates at once
 
 
-def obstacle(spec: SirenSpec) -> str:
-    """Why this engine cannot fit such an INR here, empty if it can."""
-    return _missing() or _beyond(spec) or _too_large(spec)
+def obstacle(spec: SirenSpec, device: torch.device) -> str:
+    """Why this engine cannot fit such an INR on this GPU, empty if it can."""
+    return _missing(device) or _beyond(spec) or _too_large(spec, device)
 
 
-@lru_cache(maxsize=1)
-def _missing() -> str:
+@lru_cache
+def _missing(device: torch.device) -> str:
     """What this machine lacks."""
     if not torch.cuda.is_available() or torch.version.cuda is None:
         return "on a GPU it needs an NVIDIA one and a CUDA build of torch"
-    if torch.cuda.get_device_capability() < (8, 0):
-        return f"it needs compute capability 8.0, which {torch.cuda.get_device_name()} does not have"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return f"it needs compute capability 8.0, which {torch.cuda.get_device_name(device)} does not have"
     if find_spec("triton") is None:
         return "on a GPU it needs triton (pip install -c constraints.txt triton)"
     return ""
@@ -63,14 +63,11 @@ def _beyond(spec: SirenSpec) -> str:
     return ""
 
 
-def _too_large(spec: SirenSpec) -> str:
-    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+def _too_large(spec: SirenSpec, device: torch.device) -> str:
+    properties = torch.cuda.get_device_properties(device)
     available = properties.shared_memory_per_multiprocessor - 1024  # which the system keeps
     if layout_of(spec).shared > available:
-        return (
-            f"{spec} needs {layout_of(spec).shared} bytes of shared memory, "
-            f"{torch.cuda.get_device_name()} has {available}"
-        )
+        return f"{spec} needs {layout_of(spec).shared} bytes of shared memory, {properties.name} has {available}"
     return ""
 
 

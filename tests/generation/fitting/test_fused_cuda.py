@@ -24,15 +24,24 @@ UNSUPPORTED = [
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine that has what the engine needs, as far as torch says; settings take some of it away."""
+    """A machine whose second GPU has what the engine needs, as far as torch says; settings take some of it away. The
+    first, which is the current device, has nothing."""
 
     def pretend(available=True, capability=(9, 0), cuda="13.0", triton=True, shared=233_472):
-        properties = SimpleNamespace(shared_memory_per_multiprocessor=shared)
-        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        small = SimpleNamespace(shared_memory_per_multiprocessor=1024, name="GPU W")
+        large = SimpleNamespace(shared_memory_per_multiprocessor=shared, name="GPU X")
+
+        def second(device):
+            return device is not None and torch.device(device).index == 1
+
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: large if second(device) else small)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU X")
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda device=None: capability if second(device) else (6, 0)
+        )
+        monkeypatch.setattr(
+            torch.cuda, "get_device_name", lambda device=None: (large if second(device) else small).name
+        )
         monkeypatch.setattr(torch.version, "cuda", cuda)
         monkeypatch.setattr(fused_cuda, "find_spec", lambda name: object() if triton else None)
         fused_cuda._missing.cache_clear()
@@ -41,10 +50,11 @@ def gpu(monkeypatch):
     fused_cuda._missing.cache_clear()
 
 
-def test_auto_takes_the_fused_engine_on_a_gpu_that_has_what_it_needs(gpu):
+def test_auto_takes_the_fused_engine_if_the_gpu_of_the_fit_has_what_it_needs(gpu):
     gpu()
-    assert engine_name(FitConfig(), "cuda", SINE) == engine_name(FitConfig(engine="fused"), "cuda:0", SINE) == "fused"
-    assert engine_name(FitConfig(engine="reference"), "cuda", SINE) == "reference"
+    assert engine_name(FitConfig(), "cuda:1", SINE) == engine_name(FitConfig(engine="fused"), "cuda:1", SINE) == "fused"
+    assert engine_name(FitConfig(engine="reference"), "cuda:1", SINE) == "reference"
+    assert engine_name(FitConfig(), "cuda:0", SINE) == engine_name(FitConfig(), "cuda", SINE) == "reference"
 
 
 @pytest.mark.parametrize(
@@ -61,16 +71,16 @@ def test_auto_takes_the_fused_engine_on_a_gpu_that_has_what_it_needs(gpu):
 def test_a_machine_that_lacks_something_logs_it_and_falls_back_to_the_reference(lacks, reason, gpu, caplog):
     gpu(**lacks)
     engines._log_slow_engine.cache_clear()
-    assert engine_name(FitConfig(), "cuda", SINE) == engine_name(FitConfig(), "cuda", SINE) == "reference"
+    assert engine_name(FitConfig(), "cuda:1", SINE) == engine_name(FitConfig(), "cuda:1", SINE) == "reference"
     (line,) = caplog.messages
     assert reason in line
     with pytest.raises(UsageError, match=reason):
-        engine_name(FitConfig(engine="fused"), "cuda", SINE)
+        engine_name(FitConfig(engine="fused"), "cuda:1", SINE)
 
 
 @pytest.mark.parametrize(("spec", "reason"), UNSUPPORTED, ids=lambda part: str(part))
 def test_specs_beyond_the_kernel_are_refused_or_fall_back_to_the_reference(spec, reason, gpu):
     gpu()
     with pytest.raises(UsageError, match=reason):
-        engine_name(FitConfig(engine="fused"), "cuda", spec)
-    assert engine_name(FitConfig(), "cuda", spec) == "reference"
+        engine_name(FitConfig(engine="fused"), "cuda:1", spec)
+    assert engine_name(FitConfig(), "cuda:1", spec) == "reference"
