@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.inr.batch import INRBatch
@@ -54,7 +55,7 @@ def initialize(spec: SirenSpec, seeds: Sequence[int]) -> INRBatch:
     return INRBatch.from_flat(spec, initialize_flat(spec, seeds))
 
 
-def initialize_flat(spec: SirenSpec, seeds: Sequence[int]) -> Tensor:
+def initialize_flat(spec: SirenSpec, seeds: Sequence[int] | NDArray[np.int64]) -> Tensor:
     """The weights of `initialize` as one tensor, (N, D)."""
     count = spec.num_parameters
     raw = np.empty((len(seeds), (count + 1) // 2), dtype="<u8")

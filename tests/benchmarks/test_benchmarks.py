@@ -29,8 +29,8 @@ from inr_factory.benchmarks.load import (
 from inr_factory.benchmarks.run_benchmark import BENCHMARKS
 from inr_factory.cli.main import run
 from inr_factory.errors import ResourceError, UsageError
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.reference import fit_reference
-from inr_factory.generation.fitting.slots import FitRequest
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
@@ -42,6 +42,7 @@ from inr_factory.learning.models.registry import ENCODERS
 from inr_factory.learning.transforms.compose import TRANSFORMS
 from inr_factory.learning.transforms.neuron_ops import change_layer
 from inr_factory.learning.transforms.symmetries import PermuteNeurons
+from inr_factory.storage.manifest import ViewKey
 from inr_factory.storage.shards import ShardReader
 
 SETTINGS = BenchmarkSettings(rows=60, batch_size=4, seconds=1e-3, on_step=lambda line: None)
@@ -305,17 +306,11 @@ def problem():
 def trained(problem, steps):
     """Where the engine that is the baseline gets from the same start, (N, D)."""
     config = FitConfig(engine="reference", steps=steps, target_psnr=None, floor_psnr=-1000)
-    jobs = [FitRequest(at, signal, shared_coords=True) for at, signal in enumerate(problem.signals())]
-    found = {}
-    fit_reference(
-        problem.spec,
-        jobs,
-        lambda index, attempt: problem.start[index],
-        config,
-        torch.device("cpu"),
-        lambda fits, updated: found.update({fit.index: fit.flat for fit in fits}),
-    )
-    return torch.stack([found[at] for at in range(len(jobs))])
+    rows = np.arange(len(problem.start))
+    fits = FitTable(problem.spec, [ViewKey(str(row), 0) for row in rows], np.ones(len(rows)), config, run_seed=0)
+    fits.seeds = rows
+    fit_reference(problem.spec, FitBatch(rows, problem.signals(), True), config, torch.device("cpu"), fits)
+    return fits.flat
 
 
 def test_the_loop_fits_what_the_engines_fit(problem):

@@ -12,10 +12,10 @@ import torch
 from support.signals import cloud, smooth
 
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.fit_views import fit_views
-from inr_factory.generation.fitting.initial_values import InitialValues, initial_weights
+from inr_factory.generation.fitting.initial_values import initial_weights
 from inr_factory.generation.fitting.optimizers import AdamSettings
-from inr_factory.generation.fitting.slots import FitRequest
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
@@ -237,29 +237,14 @@ def test_a_fit_below_the_floor_is_repeated_from_the_initial_values_of_its_next_a
     floor = float(np.median(first.psnr))
     again = fit_views(SINE, keys, signals, config.model_copy(update={"floor_psnr": floor, "attempts": 10}), run_seed=0)
 
-    retried = [key for key, seed in zip(again.keys, again.seeds, strict=True) if seed != key.seed(0)]
-    assert len(retried) == 2
-    for key, seed in zip(again.keys, again.seeds.tolist(), strict=True):
-        attempt = [key.seed(0, number) for number in range(10)].index(seed)
-        starts = InitialValues(SINE, keys, signals, config, run_seed=0)
-        index = keys.index(key)
-        alone = []
-        fused_cuda.fit_fused(
-            SINE, [FitRequest(index, signals[index], False)], replace(starts, keys=[Attempt(key, attempt)] * 4),
-            config, torch.device("cpu"), lambda fits, _, alone=alone: alone.extend(fits),
-        )  # fmt: skip
-        at = again.keys.index(key)
-        assert torch.equal(alone[0].flat, again.inrs.flatten()[at])
-
-
-class Attempt:
-    """A key whose first attempt is another's later one."""
-
-    def __init__(self, key, attempt):
-        self.key, self.attempt = key, attempt
-
-    def seed(self, run_seed, attempt=0):
-        return self.key.seed(run_seed, self.attempt + attempt)
+    assert sum(seed != key.seed(0) for key, seed in zip(again.keys, again.seeds, strict=True)) == 2
+    for at, (key, seed) in enumerate(zip(again.keys, again.seeds.tolist(), strict=True)):
+        assert seed in [key.seed(0, number) for number in range(10)]
+        alone = FitTable(SINE, [key], np.ones(1), config, run_seed=0)
+        alone.seeds[0] = seed
+        batch = FitBatch(np.arange(1), [signals[keys.index(key)]], shared_coords=False)
+        fused_cuda.fit_fused(SINE, batch, config, torch.device("cpu"), alone)
+        assert torch.equal(alone.flat[0], again.inrs.flatten()[at])
 
 
 @has_triton

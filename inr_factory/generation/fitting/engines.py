@@ -8,7 +8,7 @@
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -17,17 +17,16 @@ import torch
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
-from inr_factory.generation.fitting.initial_values import InitialValues
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.reference import fit_reference
-from inr_factory.generation.fitting.slots import FitRequest, OnStep
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.spec import SirenSpec
 
 _log = logging.getLogger(__name__)
 
 
-FitEngine = Callable[[SirenSpec, Sequence[FitRequest], InitialValues, FitConfig, torch.device, OnStep], None]
-"""Fits requests that have the same number of points and reports the fits that finish."""
+FitEngine = Callable[[SirenSpec, FitBatch, FitConfig, torch.device, FitTable], None]
+"""Fits a batch of signals on a device and reports to the table: the fits that stop, and every step."""
 
 EngineName = Literal["fused", "reference", "none"]
 

@@ -11,16 +11,18 @@ from itertools import groupby
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.fitting.engines import choose_engine
-from inr_factory.generation.fitting.initial_values import InitialValues
-from inr_factory.generation.fitting.slots import FinishedFit, FitRequest, shuffle_points
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable, as_index
+from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.initialization import initialize
+from inr_factory.inr.initialization import initialize_flat
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import Quarantined, ViewKey
 from inr_factory.storage.shards import STATUS
@@ -33,8 +35,9 @@ class FittedViews:
     """INRs on the CPU and how their fits ended, in the order of the keys; failed fits are in `failures` only.
 
     Attributes:
+        spec: Architecture of all INRs.
         keys: N keys of the fits that did not fail.
-        inrs: Their N INRs.
+        flat: (N, D) float32, their weights.
         seeds: (N,) int64, of the attempts that made them.
         psnr: (N,) float32 in dB, of these very weights.
         loss: (N,) float32, their mean squared error.
@@ -43,8 +46,9 @@ class FittedViews:
         failures: Objects and views that failed in all attempts, with the reason.
     """
 
+    spec: SirenSpec
     keys: tuple[ViewKey, ...]
-    inrs: INRBatch
+    flat: Tensor
     seeds: NDArray[np.int64]
     psnr: NDArray[np.float32]
     loss: NDArray[np.float32]
@@ -52,14 +56,20 @@ class FittedViews:
     status: NDArray[np.int8]
     failures: tuple[Quarantined, ...]
 
+    @property
+    def inrs(self) -> INRBatch:
+        """The N INRs; their tensors are views into `flat`."""
+        return INRBatch.from_flat(self.spec, self.flat)
+
     def select(self, keys: Sequence[ViewKey]) -> "FittedViews":
         """The fits of these keys, in their order."""
         row_of = {key: row for row, key in enumerate(self.keys)}
         rows = np.array([row_of[key] for key in keys if key in row_of], dtype=np.int64)
         failure_of = {ViewKey(failure.object_id, failure.view): failure for failure in self.failures}
         return FittedViews(
+            spec=self.spec,
             keys=tuple(self.keys[row] for row in rows),
-            inrs=self.inrs.select(torch.from_numpy(rows)),
+            flat=self.flat[as_index(rows)],
             failures=tuple(failure_of[key] for key in keys if key in failure_of),
             **{name: getattr(self, name)[rows] for name in COLUMNS},
         )
@@ -68,8 +78,9 @@ class FittedViews:
     def cat(cls, parts: Sequence["FittedViews"]) -> "FittedViews":
         """The fits of several calls with one spec, one after the other."""
         return cls(
+            spec=parts[0].spec,
             keys=tuple(key for part in parts for key in part.keys),
-            inrs=INRBatch.cat([part.inrs for part in parts]),
+            flat=torch.cat([part.flat for part in parts]),
             failures=tuple(failure for part in parts for failure in part.failures),
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS},
         )
@@ -110,63 +121,48 @@ def fit_views(
     """
     if len(keys) != len(signals):
         raise UsageError(f"each key needs its signal, got {len(keys)} keys and {len(signals)} signals")
-    for key, signal in zip(keys, signals, strict=True):
+    stacked = isinstance(signals, SignalStack)
+    different = signals[:1] if stacked else signals  # those of a stack are alike but for their values
+    for key, signal in zip(keys, different, strict=not stacked):
         dims = (signal.coords.shape[1], signal.targets.shape[1])
         if dims != (spec.in_dim, spec.out_dim):
             raise UsageError(f"{key.object_id} maps {dims[0]} to {dims[1]} values; this INR is {spec}")
 
+    peaks = np.array([signal.peak for signal in different] * (len(keys) if stacked else 1), dtype=np.float64)
+    fits = FitTable(spec, keys, peaks, config, run_seed, on_progress)
     if config.engine == "none":
-        return _initial_values_only(spec, keys, run_seed, on_progress)
-    fits: dict[int, FinishedFit] = {}
-    tally = Tally()
-
-    def on_step(finished: Sequence[FinishedFit], updated: int) -> None:
-        nonlocal tally
-        fits.update((fit.index, fit) for fit in finished)
-        good = [fit.psnr for fit in finished if not fit.failure]
-        tally = tally.plus(Tally(len(finished), len(good), sum(good), updated))
-        if on_progress is not None:
-            on_progress(tally)
-
-    if config.batch_points is not None:
+        _store_initial_values(spec, fits)
+        return _collect(spec, fits)
+    size = config.batch_points
+    if size is not None and any(len(signal.coords) > size for signal in different):
         signals = [
-            shuffle_points(signal, key.seed(run_seed)) if len(signal.coords) > config.batch_points else signal
-            for key, signal in zip(keys, signals, strict=True)
+            shuffle_points(signal, seed) if len(signal.coords) > size else signal
+            for seed, signal in zip(fits.seeds.tolist(), signals, strict=True)
         ]
     device = torch.device(device)
     engine = choose_engine(config, device, spec)
-    initial = InitialValues(spec, keys, signals, config, run_seed)
     with _matmul_precision(config):
-        for requests in _batchable(signals):
-            engine(spec, requests, initial, config, device, on_step)
-    return _collect(spec, keys, [fits[index] for index in range(len(keys))], run_seed)
+        for batch in _batches(signals):
+            engine(spec, batch, config, device, fits)
+    return _collect(spec, fits)
 
 
-def _initial_values_only(
-    spec: SirenSpec, keys: Sequence[ViewKey], run_seed: int, on_progress: OnProgress | None
-) -> FittedViews:
-    """The result of the engine that fits nothing: 0 steps, 0 dB."""
-    seeds = [key.seed(run_seed) for key in keys]
-    zeros = np.zeros(len(keys))
-    if on_progress is not None:
-        on_progress(Tally(len(keys), len(keys)))
-    return FittedViews(
-        keys=tuple(keys),
-        inrs=initialize(spec, seeds),
-        seeds=np.array(seeds, dtype=np.int64),
-        psnr=zeros.astype(np.float32),
-        loss=np.ones(len(keys), dtype=np.float32),
-        steps=zeros.astype(np.int32),
-        status=np.full(len(keys), STATUS["ran all steps"], dtype=np.int8),
-        failures=(),
-    )
+def _store_initial_values(spec: SirenSpec, fits: FitTable) -> None:
+    """What the engine that fits nothing gives: 0 steps, 0 dB."""
+    fits.flat, fits.loss[:], fits.psnr[:] = initialize_flat(spec, fits.seeds), 1, 0
+    fits.tally = Tally(len(fits.seeds), len(fits.seeds))
+    fits.step(0)
 
 
-def _batchable(signals: Sequence[Signal]) -> Iterator[list[FitRequest]]:
-    """Requests in groups that one batch can hold: the same number of points and, where it is one tensor, the same grid.
+def _batches(signals: Sequence[Signal]) -> Iterator[FitBatch]:
+    """Batches of signals with the same number of points and, where it is one tensor, the same grid.
 
     Objects with points of their own share a batch if their number is the same.
     """
+    if isinstance(signals, SignalStack):
+        if len(signals):
+            yield FitBatch(np.arange(len(signals)), signals, signals.shared_coords and len(signals) > 1)
+        return
     num_uses: dict[int, int] = {}
     for signal in signals:
         num_uses[id(signal.coords)] = num_uses.get(id(signal.coords), 0) + 1
@@ -180,33 +176,33 @@ def _batchable(signals: Sequence[Signal]) -> Iterator[list[FitRequest]]:
     for index in range(len(signals)):
         first.setdefault(kind(index), index)
     order = sorted(range(len(signals)), key=lambda index: (first[kind(index)], index))
-    for (_, grid), indices in groupby(order, key=kind):
-        yield [FitRequest(index, signals[index], shared_coords=grid != 0) for index in indices]
+    for (_, grid), group in groupby(order, key=kind):
+        rows = np.array(list(group))
+        yield FitBatch(rows, [signals[row] for row in rows], shared_coords=grid != 0)
 
 
-def _collect(spec: SirenSpec, keys: Sequence[ViewKey], fits: Sequence[FinishedFit], run_seed: int) -> FittedViews:
-    good = [fit for fit in fits if not fit.failure]
-    flat = torch.stack([fit.flat for fit in good]) if good else torch.empty(0, spec.num_parameters)
-    status = [STATUS["reached target_psnr" if fit.reached else "ran all steps"] for fit in good]
-    failures = (
+def _collect(spec: SirenSpec, fits: FitTable) -> FittedViews:
+    failures = tuple(
         Quarantined(
-            object_id=keys[fit.index].object_id,
-            view=keys[fit.index].view,
-            reason=fit.failure,
-            psnr=round(fit.psnr, 3) if np.isfinite(fit.psnr) else None,
+            object_id=fits.keys[row].object_id,
+            view=fits.keys[row].view,
+            reason=reason,
+            psnr=round(float(fits.psnr[row]), 3) if np.isfinite(fits.psnr[row]) else None,
         )
-        for fit in fits
-        if fit.failure
+        for row, reason in sorted(fits.failures.items())
     )
+    good = np.delete(np.arange(len(fits.keys)), list(fits.failures))
+    index = as_index(good)
     return FittedViews(
-        keys=tuple(keys[fit.index] for fit in good),
-        inrs=INRBatch.from_flat(spec, flat),
-        seeds=np.array([keys[fit.index].seed(run_seed, fit.attempt) for fit in good], dtype=np.int64),
-        psnr=np.array([fit.psnr for fit in good], dtype=np.float32),
-        loss=np.array([fit.loss for fit in good], dtype=np.float32),
-        steps=np.array([fit.steps for fit in good], dtype=np.int32),
-        status=np.array(status, dtype=np.int8),
-        failures=tuple(failures),
+        spec=spec,
+        keys=tuple(fits.keys[row] for row in good.tolist()),
+        flat=fits.flat[index],
+        seeds=fits.seeds[index],
+        psnr=fits.psnr[index].astype(np.float32),
+        loss=fits.loss[index],
+        steps=fits.steps[index],
+        status=np.where(fits.reached[index], STATUS["reached target_psnr"], STATUS["ran all steps"]).astype(np.int8),
+        failures=failures,
     )
 
 

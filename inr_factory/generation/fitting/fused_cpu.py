@@ -4,7 +4,7 @@ Shape letters: D parameters of one INR, P points, I coordinates, O values, K ste
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
+from inr_factory.generation.fitting.initial_values import initial_weights
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
-from inr_factory.generation.fitting.slots import FinishedFit, FitRequest, Initializer, OnStep, Slot
 from inr_factory.generation.fitting.stopping import stop_loss
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
@@ -71,33 +72,21 @@ def variants() -> tuple[str, ...]:
     return () if isinstance(library, str) else library.variants
 
 
-def fit_fused(
-    spec: SirenSpec,
-    requests: Sequence[FitRequest],
-    initial: Initializer,
-    config: FitConfig,
-    device: torch.device,
-    on_step: OnStep,
-) -> None:
-    """What `fit_reference` does, one INR after the other. `on_step` is called after every attempt."""
+def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch.device, fits: FitTable) -> None:
+    """What `fit_reference` does, one INR after the other; a step is an attempt."""
     assert device.type == "cpu"
     adam, scope = adam_settings(config), scope_of(spec, config)
-    grids: dict[int, tuple[int, int]] = {}  # by id of the coords, which may be shared
-    for request in requests:
-        coords = request.signal.coords
-        if id(coords) not in grids:
-            grids[id(coords)] = grid_shape(coords)
-        stop = stop_loss(config, request.signal.peak)
-        slot = Slot(request)
-        fit: FinishedFit | None = None
-        while fit is None:
-            flat = initial(request.index, slot.attempt)
-            flat, loss, slot.steps = run_steps(
-                spec, request.signal, flat, adam, stop, grids[id(coords)], config.batch_points, scope=scope
-            )
-            updated = slot.steps
-            fit = slot.finish(loss, flat, config)
-            on_step([fit] if fit else [], updated)
+    coords, grid = None, (0, 0)
+    for row, signal in zip(batch.rows, batch.signals, strict=True):
+        if signal.coords is not coords:  # they may be shared
+            coords, grid = signal.coords, grid_shape(signal.coords)
+        stop = stop_loss(config, signal.peak)
+        again = row[None]
+        while len(again):
+            flat = initial_weights(spec, int(fits.seeds[row]), signal, config)
+            flat, loss, steps = run_steps(spec, signal, flat, adam, stop, grid, config.batch_points, scope=scope)
+            again = fits.stop(again, flat[None], [loss], [steps])
+            fits.step(steps)
 
 
 def run_steps(

@@ -9,20 +9,23 @@ Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O value
 
 import math
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
+from time import perf_counter
 from types import ModuleType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.generation.fitting.initial_values import InitialValues
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable, as_index
+from inr_factory.generation.fitting.initial_values import initial_batch
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
-from inr_factory.generation.fitting.slots import FinishedFit, FitRequest, OnStep, Slot
-from inr_factory.generation.fitting.stopping import stop_loss
+from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signal_stack import SignalStack, divided, select_signals, stack_signals
 from inr_factory.generation.signals import Field
 from inr_factory.inr.spec import SirenSpec
 
@@ -31,7 +34,9 @@ MAX_NUM_HIDDEN = 3
 MAX_INPUTS = 15  # with the column of ones, the 16 of fused_triton.PAD
 MAX_OUTPUTS = 16
 
-MAX_CHUNK = 4096  # INRs of a launch: several times as many as a GPU runs at once, about a second of a usual fit
+FIRST_CHUNK = 256  # INRs of the first launch, whose time decides the size of the next
+MAX_CHUNK = 4096  # INRs of a launch: several times as many as a GPU runs at once
+SECONDS = 0.5  # of a launch, so that there is progress to report, and Ctrl-C is obeyed
 CHUNK_BYTES = 2**31  # of coords, targets and states
 ADAM = 512  # parameters that a program updates at once
 
@@ -103,62 +108,88 @@ class LaunchResult:
     steps: Tensor
 
 
-def fit_fused(
-    spec: SirenSpec,
-    requests: Sequence[FitRequest],
-    initial: InitialValues,
-    config: FitConfig,
-    device: torch.device,
-    on_step: OnStep,
-) -> None:
-    """What `fit_reference` does, a chunk of INRs at a launch. `on_step` is called after every chunk.
+@dataclass(frozen=True)
+class Chunk:
+    """INRs of one launch: their rows in the table, their signals, seeds and the losses at which they stop."""
 
-    Two chunks are in flight, each on its own stream: while the GPU computes one, the CPU prepares the next.
+    rows: NDArray[np.int64]
+    signals: SignalStack
+    seeds: NDArray[np.int64]
+    stop: Tensor
+
+
+def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch.device, fits: FitTable) -> None:
+    """What `fit_reference` does, a chunk of INRs at a launch; a step is a chunk, of about SECONDS.
+
+    Two chunks are in flight, each on its own stream: while the GPU computes one, the CPU prepares the next. Each passes
+    through `prepare_chunk`, `launch_chunk` (with `copy_chunk`, `initial_batch` and `run_steps`) and `conclude_chunk`.
+    The size of the chunks follows from the time that they take; the results do not depend on it.
     """
-    shared, field = requests[0].shared_coords, requests[0].signal.field
-    adam = adam_settings(config)
-    coords = requests[0].signal.coords.to(device)  # those of all requests, if they are shared
     streams: list[torch.cuda.Stream | None] = [None]
     if device.type == "cuda":
         streams = [torch.cuda.Stream(device) for _ in range(2)]  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize(device)  # both streams read coords
-    size = chunk_size(spec, requests[0])
-    stops: dict[float, float] = {}
-    waiting = deque(Slot(request) for request in requests)
-    in_flight: deque[tuple[list[Slot], LaunchResult, torch.cuda.Stream | None]] = deque()
-
-    def launch(stream: torch.cuda.Stream | None) -> None:
-        slots = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-        signals = [slot.request.signal for slot in slots]
+    stop = torch.from_numpy(stop_losses(config, fits.peaks[batch.rows]))
+    most = largest_chunk(spec, batch)
+    size, waiting = min(FIRST_CHUNK, most), np.arange(len(batch))
+    in_flight: deque[tuple[Chunk, LaunchResult, torch.cuda.Stream | None, float]] = deque()
+    concluded = 0.0
+    while len(waiting) or in_flight:
+        if len(waiting) and len(in_flight) < len(streams):
+            stream = next(stream for stream in streams if stream not in [used for _, _, used, _ in in_flight])
+            chunk = prepare_chunk(batch, waiting[:size], stop, fits, device)
+            waiting = waiting[size:]
+            with torch.cuda.stream(stream):
+                result = launch_chunk(spec, chunk, config, device)
+            in_flight.append((chunk, result, stream, perf_counter()))
+            continue
+        chunk, result, stream, launched = in_flight.popleft()
         with torch.cuda.stream(stream):
-            points = coords if shared else _stacked([signal.coords for signal in signals], device)
-            targets = _stacked([signal.targets for signal in signals], device)
-            flat = initial.batch([(slot.request.index, slot.attempt) for slot in slots], points, targets)
-            for peak in {signal.peak for signal in signals} - stops.keys():
-                stops[peak] = stop_loss(config, peak)
-            stop = torch.tensor([stops[signal.peak] for signal in signals]).to(device)
-            result = run_steps(spec, points, targets, flat, adam, stop, field, config.batch_points, config.tf32)
-        in_flight.append((slots, result, stream))
+            again = conclude_chunk(chunk, result, fits)
+        waiting = np.concatenate([waiting, np.searchsorted(batch.rows, again)])
+        now = perf_counter()
+        size = next_size(len(chunk.rows), now - max(launched, concluded), most)
+        concluded = now
 
-    def collect() -> None:
-        slots, result, stream = in_flight.popleft()
-        with torch.cuda.stream(stream):
-            flat, losses, steps = result.flat.cpu(), result.loss.tolist(), result.steps.tolist()
-        finished: list[FinishedFit] = []
-        for slot, weights, loss, updates in zip(slots, flat, losses, steps, strict=True):
-            slot.steps = updates
-            fit = slot.finish(loss, weights, config)
-            if fit is None:
-                waiting.append(slot)
-            else:
-                finished.append(fit)
-        on_step(finished, sum(steps))
 
-    while waiting or in_flight:
-        if waiting and len(in_flight) < len(streams):
-            launch(next(stream for stream in streams if stream not in [used for _, _, used in in_flight]))
-        else:
-            collect()
+def next_size(size: int, seconds: float, most: int) -> int:
+    """INRs of the next chunk, after one of `size` took so many seconds: about SECONDS, at most `most`, at least 1."""
+    return max(1, min(most, 8 * size, round(size * SECONDS / max(seconds, 1e-9))))
+
+
+def prepare_chunk(batch: FitBatch, at: NDArray[np.int64], stop: Tensor, fits: FitTable, device: torch.device) -> Chunk:
+    """The signals at some positions of the batch, stacked, in memory that a GPU reads by itself."""
+    index, rows = as_index(at), batch.rows[at]
+    signals = stack_signals(select_signals(batch.signals, index), batch.shared_coords)
+    chunk = Chunk(rows, signals, fits.seeds[rows], stop[index])
+    if device.type != "cuda":
+        return chunk
+    coords = signals.coords if signals.shared_coords else signals.coords.pin_memory()
+    signals = replace(signals, coords=coords, values=signals.values.contiguous().pin_memory())
+    return replace(chunk, signals=signals, stop=chunk.stop.pin_memory())
+
+
+def copy_chunk(chunk: Chunk, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Coords (P, I) or (N, P, I), targets (N, P, O) and stop losses (N,) on the device."""
+    coords, values, stop = (
+        part.to(device, non_blocking=True) for part in (chunk.signals.coords, chunk.signals.values, chunk.stop)
+    )
+    return coords, divided(values, chunk.signals.white).contiguous(), stop
+
+
+def launch_chunk(spec: SirenSpec, chunk: Chunk, config: FitConfig, device: torch.device) -> LaunchResult:
+    """Start the fits of a chunk and return before they end."""
+    coords, targets, stop = copy_chunk(chunk, device)
+    field, adam = chunk.signals.field, adam_settings(config)
+    flat = initial_batch(spec, chunk.seeds, coords, targets, field, config)
+    return run_steps(spec, coords, targets, flat, adam, stop, field, config.batch_points, config.tf32)
+
+
+def conclude_chunk(chunk: Chunk, result: LaunchResult, fits: FitTable) -> NDArray[np.int64]:
+    """Wait for a chunk and record its fits. Returns the rows to start again."""
+    losses, steps = result.loss.tolist(), result.steps.tolist()
+    again = fits.stop(chunk.rows, result.flat, losses, steps)
+    fits.step(sum(steps))
+    return again
 
 
 def run_steps(
@@ -206,10 +237,12 @@ def compile_settings(
     return constants, {"num_warps": layout.num_warps, "maxnreg": layout.registers}
 
 
-def chunk_size(spec: SirenSpec, request: FitRequest) -> int:
-    """INRs of a launch."""
-    points = len(request.signal.coords) * (spec.out_dim + (0 if request.shared_coords else spec.in_dim))
-    return max(1, min(MAX_CHUNK, CHUNK_BYTES // (4 * (points + 4 * spec.num_parameters))))
+def largest_chunk(spec: SirenSpec, batch: FitBatch) -> int:
+    """INRs of a launch at most, by their number and by the memory that they take."""
+    numbers = batch.signals[0].targets.numel() + 4 * spec.num_parameters
+    if not batch.shared_coords:
+        numbers += batch.signals[0].coords.numel()
+    return max(1, min(MAX_CHUNK, CHUNK_BYTES // (4 * numbers)))
 
 
 def fused_triton() -> ModuleType:
@@ -224,7 +257,3 @@ def _rates(adam: AdamSettings) -> Tensor:
     step = torch.arange(1, len(adam.rates) + 1, dtype=torch.float64)
     first, second = adam.betas
     return torch.stack([adam.rates / (1 - first**step), 1 / (1 - second**step).sqrt()], dim=1).float()
-
-
-def _stacked(parts: Sequence[Tensor], device: torch.device) -> Tensor:
-    return torch.stack(list(parts)).float().to(device)

@@ -4,17 +4,17 @@ Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O value
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.generation.fitting.least_squares import SINGLE, solve_last_layers
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Signal
+from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.initialization import initialize_flat
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.manifest import ViewKey
 
 # INRs and points that are solved at once. The batch always has this size, so that the library takes the same algorithm
 # and the initial values of an INR do not depend on its neighbours.
@@ -22,44 +22,11 @@ BATCH = 256
 POINTS = 4096
 
 
-@dataclass(frozen=True)
-class InitialValues:
-    """Initial values of the fit of each signal: of one INR as `slots.Initializer` has it, or of a batch."""
-
-    spec: SirenSpec
-    keys: Sequence[ViewKey]
-    signals: Sequence[Signal]
-    config: FitConfig
-    run_seed: int
-
-    def __call__(self, index: int, attempt: int) -> Tensor:
-        """(D,) for the signal of an index, on the CPU, computed alone, so that all engines agree."""
-        seed = self.keys[index].seed(self.run_seed, attempt)
-        return initial_weights(self.spec, seed, self.signals[index], self.config)
-
-    def batch(self, attempts: Sequence[tuple[int, int]], coords: Tensor, targets: Tensor) -> Tensor:
-        """(N, D) for (index, attempt) pairs, on the device of the coords; equal to single calls up to rounding.
-
-        coords (P, I), shared, or (N, P, I) and targets (N, P, O) are those of the signals.
-        """
-        seeds = [self.keys[index].seed(self.run_seed, attempt) for index, attempt in attempts]
-        flat = initialize_flat(self.spec, seeds).to(coords.device)
-        if self.config.optimizer != "sprint":
-            return flat
-        field, ridge = self.signals[attempts[0][0]].field, self.config.ridge
-        parts = []
-        for begin in range(0, len(flat), BATCH):
-            rows = slice(begin, begin + BATCH)
-            points = coords if coords.dim() == 2 else _padded(coords[rows])
-            solved = solve_last_layers(
-                self.spec, _padded(flat[rows]), points, _padded(targets[rows]), field, ridge, chunk=POINTS
-            )
-            parts.append(solved[: len(flat[rows])])
-        return torch.cat(parts)
-
-
 def initial_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfig) -> Tensor:
-    """(D,): where the fit of a signal starts, by the seed and, for the optimizer sprint, by least squares."""
+    """(D,): where the fit of a signal starts, by the seed and, for the optimizer sprint, by least squares.
+
+    On the CPU, computed alone, so that all engines agree.
+    """
     flat = initialize_flat(spec, [seed])
     if config.optimizer == "sprint":
         dtype = torch.float32 if config.ridge >= SINGLE else torch.float64
@@ -67,6 +34,32 @@ def initial_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfi
             spec, flat, signal.coords, signal.targets[None], signal.field, config.ridge, dtype=dtype
         )
     return flat[0]
+
+
+def initial_batch(
+    spec: SirenSpec,
+    seeds: Sequence[int] | NDArray[np.int64],
+    coords: Tensor,
+    targets: Tensor,
+    field: Field,
+    config: FitConfig,
+) -> Tensor:
+    """(N, D) for the seeds of N signals, on the device of the coords; equal to single calls up to rounding.
+
+    coords (P, I), shared, or (N, P, I) and targets (N, P, O) are those of the signals.
+    """
+    flat = initialize_flat(spec, seeds).to(coords.device)
+    if config.optimizer != "sprint":
+        return flat
+    parts = []
+    for begin in range(0, len(flat), BATCH):
+        rows = slice(begin, begin + BATCH)
+        points = coords if coords.dim() == 2 else _padded(coords[rows])
+        solved = solve_last_layers(
+            spec, _padded(flat[rows]), points, _padded(targets[rows]), field, config.ridge, chunk=POINTS
+        )
+        parts.append(solved[: len(flat[rows])])
+    return torch.cat(parts)
 
 
 def _padded(part: Tensor) -> Tensor:

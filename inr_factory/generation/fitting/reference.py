@@ -3,76 +3,69 @@
 Shape letters: N slots, D parameters of one INR, P points, I coordinates, O values.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
+from inr_factory.generation.fitting.initial_values import initial_weights
 from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
-from inr_factory.generation.fitting.slots import BatchSlots, FitRequest, Initializer, OnStep
+from inr_factory.generation.fitting.slots import BatchSlots
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field
 from inr_factory.inr.forward_pass import hidden_layer, last_layer
 from inr_factory.inr.spec import SirenSpec
 
 
-def fit_reference(
-    spec: SirenSpec,
-    requests: Sequence[FitRequest],
-    initial: Initializer,
-    config: FitConfig,
-    device: torch.device,
-    on_step: OnStep,
-) -> None:
-    """Fit requests that have the same number of points, by Adam on the mean squared error at the rates of its settings.
+def fit_reference(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch.device, fits: FitTable) -> None:
+    """Fit a batch of signals, by Adam on the mean squared error at the rates of its settings.
 
     Every slot counts its own steps, so that an INR which joins late has the moments of one that began early.
     """
-    batch = BatchSlots(requests, config)
-    shared = requests[0].shared_coords
-    shape = (len(batch), *requests[0].signal.targets.shape)
+    slots = BatchSlots(batch, config, fits)
+    shared, signal = batch.shared_coords, batch.signals[0]
+    shape = (len(slots), *signal.targets.shape)
     targets = torch.zeros(shape, device=device)
-    coords = requests[0].signal.coords.to(device)
+    coords = signal.coords.to(device)
     if not shared:
-        coords = torch.zeros(len(batch), *coords.shape, device=device)
-    flat = torch.zeros(len(batch), spec.num_parameters, device=device)
+        coords = torch.zeros(len(slots), *coords.shape, device=device)
+    flat = torch.zeros(len(slots), spec.num_parameters, device=device)
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
-    step_N = torch.zeros(len(batch), dtype=torch.float64)
+    step_N = torch.zeros(len(slots), dtype=torch.float64)
     adam = adam_settings(config)
     first, second = adam.betas
 
     def fill(index: int) -> None:
-        """Put the request of a slot, and its initial values, into the batch."""
-        slot = batch.slots[index]
+        """Put the signal of a slot, and its initial values, into the batch."""
+        slot = slots.slots[index]
         assert slot is not None
-        targets[index] = slot.request.signal.targets.to(device)
+        targets[index] = slot.signal.targets.to(device)
         if not shared:
-            coords[index] = slot.request.signal.coords.to(device)
-        flat[index] = initial(slot.request.index, slot.attempt).to(device)
+            coords[index] = slot.signal.coords.to(device)
+        flat[index] = initial_weights(spec, int(fits.seeds[slot.row]), slot.signal, config).to(device)
         mean[index], square[index], step_N[index] = 0, 0, 0
 
-    for index, slot in enumerate(batch.slots):
+    for index, slot in enumerate(slots.slots):
         if slot is not None:
             fill(index)
-    field = requests[0].signal.field
+    field = signal.field
     coords_dim = None if shared else 0
     objective = objective_and_error(spec, field, scope_of(spec, config))
     gradient_and_loss = vmap(grad_and_value(objective, has_aux=True), in_dims=(0, coords_dim, 0))
     loss_only = vmap(objective_and_error(spec, field), in_dims=(0, coords_dim, 0))
     count = config.batch_points or shape[1]
-    while batch.busy:
+    while slots.busy:
         if count >= shape[1]:
             gradient, (_, loss) = gradient_and_loss(flat, coords, targets)
         else:
             points_NB = ((step_N.long() * count)[:, None] + torch.arange(count)) % shape[1]
-            rows = torch.arange(len(batch), device=device)[:, None], points_NB.to(device)
+            rows = torch.arange(len(slots), device=device)[:, None], points_NB.to(device)
             gradient, (_, loss) = gradient_and_loss(flat, coords[rows], targets[rows])
-            if any(slot is not None and slot.needs_loss(config) for slot in batch.slots):
+            if any(slot is not None and slot.needs_loss(config) for slot in slots.slots):
                 loss = loss_only(flat, coords, targets)[1]
-        finished, refill, updated = batch.advance(loss.tolist(), flat)
+        refill, updated = slots.advance(loss.tolist(), flat)
         step_N += 1
         mean.lerp_(gradient, 1 - first)
         square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
@@ -83,7 +76,7 @@ def fit_reference(
         flat -= rate * mean / (square.sqrt() / root + EPSILON)
         for index in refill:
             fill(index)
-        on_step(finished, updated)
+        fits.step(updated)
 
 
 def objective_and_error(spec: SirenSpec, field: Field, scope: Scope | None = None):  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inr_factory.generation.recipe import FitConfig
 
@@ -38,3 +39,9 @@ def stop_loss(config: FitConfig, peak: float) -> float:
     while loss < above and psnr_of(float(np.nextafter(loss, above)), peak) >= target:
         loss = np.nextafter(loss, above)
     return float(loss)
+
+
+def stop_losses(config: FitConfig, peaks: NDArray[np.float64]) -> NDArray[np.float32]:
+    """`stop_loss` of each of many peaks, most of which are equal."""
+    losses = {peak: stop_loss(config, peak) for peak in set(peaks.tolist())}
+    return np.array([losses[peak] for peak in peaks.tolist()], dtype=np.float32)

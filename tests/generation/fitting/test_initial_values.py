@@ -1,18 +1,15 @@
 """Initial values: they depend on seed and signal alone, for one INR and for a batch."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from support.signals import cloud, smooth
 
-from inr_factory.generation.fitting.initial_values import InitialValues, initial_weights
+from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.manifest import ViewKey
 
 SPEC = SirenSpec(2, 1, hidden_dim=8, output_bias=0.5)
 SPECS = [SPEC, SirenSpec(2, 3, hidden_dim=20, num_hidden=3, omega_0=7.0), SirenSpec(3, 1, hidden_dim=33)]
@@ -47,20 +44,20 @@ def test_a_constant_image_has_a_finite_start():
 @pytest.mark.parametrize("optimizer", ["adam", "sprint"])
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_a_batch_has_the_initial_values_of_single_calls(spec, optimizer):
-    keys = [ViewKey(f"object {number}", 0) for number in range(3)]
-    signals = [smooth(cloud(50, spec.in_dim), spec.out_dim, shift=number) for number in range(3)]
-    starts = InitialValues(spec, keys, signals, FitConfig(optimizer=optimizer), run_seed=0)
+    config, seeds = FitConfig(optimizer=optimizer), [5, 2**63 - 1]
+    signals = [smooth(cloud(50, spec.in_dim), spec.out_dim, shift=number) for number in range(2)]
     targets = torch.stack([signal.targets for signal in signals])
-    batch = starts.batch([(0, 0), (2, 1)], signals[0].coords, targets[[0, 2]])
-    torch.testing.assert_close(batch, torch.stack([starts(0, 0), starts(2, 1)]), rtol=1e-4, atol=1e-5)
-    alone = starts.batch([(2, 1)], signals[0].coords[None], targets[2:])
+    batch = initial_batch(spec, seeds, signals[0].coords, targets, "values", config)
+    single = [initial_weights(spec, seed, signal, config) for seed, signal in zip(seeds, signals, strict=True)]
+    torch.testing.assert_close(batch, torch.stack(single), rtol=1e-4, atol=1e-5)
+    alone = initial_batch(spec, seeds[1:], signals[0].coords[None], targets[1:], "values", config)
     assert torch.equal(alone[0], batch[1]), "they depend on the rest of the batch"
 
 
 def test_a_solution_that_overflows_leaves_the_drawn_values():
     signal = smooth(pixel_grid(4, 4))
     signal.targets[0] = float("inf")
-    starts = InitialValues(SPEC, [ViewKey("a", 0)], [signal], FitConfig(optimizer="sprint"), run_seed=0)
-    batch = starts.batch([(0, 0)], signal.coords, signal.targets[None])
-    assert torch.equal(batch[0], starts(0, 0))
-    assert torch.equal(batch[0], replace(starts, config=FitConfig())(0, 0))
+    sprint = FitConfig(optimizer="sprint")
+    batch = initial_batch(SPEC, [5], signal.coords, signal.targets[None], "values", sprint)
+    assert torch.equal(batch[0], initial_weights(SPEC, 5, signal, sprint))
+    assert torch.equal(batch[0], initial_weights(SPEC, 5, signal, FitConfig()))

@@ -1,0 +1,140 @@
+"""Fit table: the fits of many signals as columns, which engines write into, and what becomes of those that fail.
+
+Shape letters: N signals, M of them that one call of an engine fits, K of them that stop together, D parameters of one
+INR.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inr_factory.generation.fitting.stopping import psnr_of, target_of
+from inr_factory.generation.fitting.tally import OnProgress, Tally
+from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import ViewKey
+
+
+@dataclass(frozen=True)
+class FitBatch:
+    """Signals with the same number of points, which one call of an engine fits.
+
+    Attributes:
+        rows: (M,) int64, their rows in the table.
+        signals: The M signals.
+        shared_coords: Whether all have one coords tensor.
+    """
+
+    rows: NDArray[np.int64]
+    signals: Sequence[Signal]
+    shared_coords: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class FitTable:
+    """The fits of N signals, one a row. An engine calls `stop` with fits that stopped, and `step` after every step.
+
+    Args:
+        spec: Architecture of all INRs.
+        keys: N keys, which give the seeds.
+        peaks: (N,), ranges of the targets.
+        config: Fitting configuration of the recipe.
+        run_seed: Seed of the whole run.
+        on_progress: Called by `step` with the tally so far.
+
+    Attributes:
+        seeds: (N,) int64, of the present attempts: an engine starts a fit at `initial_weights` of its seed.
+        flat: (N, D) float32 on the CPU, the weights of fits that stopped.
+        loss: (N,) float32, their mean squared error over all points.
+        psnr: (N,) float64 in dB, of these weights; the best of the attempts where all failed.
+        steps: (N,) int32, updates made.
+        reached: (N,) bool, whether they reached their target.
+        failures: By row, why a fit failed in all attempts.
+    """
+
+    def __init__(
+        self,
+        spec: SirenSpec,
+        keys: Sequence[ViewKey],
+        peaks: NDArray[np.float64],
+        config: FitConfig,
+        run_seed: int,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        count = len(keys)
+        self.keys, self.peaks, self.config, self.run_seed, self.on_progress = keys, peaks, config, run_seed, on_progress
+        targets = {peak: target_of(config, peak) for peak in set(peaks.tolist())}
+        self.targets = np.array([math.inf if targets[peak] is None else targets[peak] for peak in peaks.tolist()])
+        self.seeds = np.array([key.seed(run_seed) for key in keys], dtype=np.int64)
+        self.attempts = np.zeros(count, dtype=np.int32)
+        self.flat = torch.empty(count, spec.num_parameters)
+        self.loss = np.full(count, np.nan, dtype=np.float32)
+        self.psnr = np.full(count, -np.inf)
+        self.steps = np.zeros(count, dtype=np.int32)
+        self.reached = np.zeros(count, dtype=bool)
+        self.failures: dict[int, str] = {}
+        self.tally = Tally()
+
+    def stop(
+        self, rows: NDArray[np.int64], flat: Tensor, losses: Sequence[float], steps: Sequence[int]
+    ) -> NDArray[np.int64]:
+        """Record fits that stopped; one that diverged or ended below the floor starts its next attempt, if it has one.
+
+        Args:
+            rows: (K,), their rows.
+            flat: (K, D), their weights on any device.
+            losses: (K,), mean squared errors over all points, as float32 has them.
+            steps: (K,), updates made in this attempt.
+
+        Returns:
+            The rows to start again, with the seeds of their next attempts.
+        """
+        psnr = np.array(
+            [
+                psnr_of(loss, peak) if math.isfinite(loss) else -math.inf
+                for loss, peak in zip(losses, self.peaks[rows].tolist(), strict=True)
+            ]
+        )
+        reached = psnr >= self.targets[rows]
+        good = reached | (psnr >= self.config.floor_psnr)
+        again = ~good & (self.attempts[rows] + 1 < self.config.attempts)
+        self.psnr[rows] = np.where(good, psnr, np.maximum(self.psnr[rows], psnr))
+        self.loss[rows], self.steps[rows], self.reached[rows] = losses, steps, reached
+        index = as_index(rows)
+        self.flat[index] = flat if isinstance(index, slice) else flat.cpu()  # a slice copies from any device
+        for row in rows[~good & ~again].tolist():
+            self.failures[row] = self._failure_reason(row)
+        for row in rows[again].tolist():
+            self.attempts[row] += 1
+            self.seeds[row] = self.keys[row].seed(self.run_seed, int(self.attempts[row]))
+        done, num_good = len(rows) - int(again.sum()), int(good.sum())
+        self.tally = self.tally.plus(Tally(done, num_good, float(psnr[good].sum())))
+        return rows[again]
+
+    def step(self, updated: int) -> None:
+        """Count a step of the engine, which updated so many INRs, or INR-steps; may raise to end the fit."""
+        self.tally = self.tally.plus(Tally(steps=updated))
+        if self.on_progress is not None:
+            self.on_progress(self.tally)
+
+    def _failure_reason(self, row: int) -> str:
+        times = f"in each of {self.config.attempts} attempts" if self.config.attempts > 1 else "in its only attempt"
+        best = self.psnr[row]
+        if not math.isfinite(best):
+            return f"the fit diverged {times}"
+        return f"the fit stayed below {self.config.floor_psnr:g} dB {times}; the best reached {best:.1f} dB"
+
+
+def as_index(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Rows as a slice where each follows the one before: no copies by it."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
