@@ -125,7 +125,7 @@ class FitConfig(Section):
     the gradients in the fused one.
     """
 
-    engine: Literal["auto", "reference", "fused", "none"] = "auto"
+    engine: Literal["auto", "reference", "fused", "batched", "none"] = "auto"
     optimizer: Literal["adam", "sprint"] = "adam"
     learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
     steps: int = Field(default=1000, ge=1)
