@@ -51,7 +51,7 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             self.app.display_warning(
-                f"The C code was not compiled; fits will run on the reference engine, about ten times slower, and "
+                f"The C code was not compiled; fits will run on the batched engine, several times slower, and "
                 f"symmetries and alignments of weights in torch and scipy. To have it, install a C compiler (or set CC) and install again. "
                 f"Reason: {reason.strip()}"
             )

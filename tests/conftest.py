@@ -44,7 +44,7 @@ def repeated(inrs: INRBatch) -> INRBatch:
     return inrs.select(torch.zeros(5, dtype=torch.long))
 
 
-@pytest.fixture(params=["reference", "fused"])
+@pytest.fixture(params=["reference", "batched", "fused"])
 def engine(request: pytest.FixtureRequest) -> str:
     """Each fitting engine that this machine has."""
     if request.param == "fused" and not fused_cpu.available():

@@ -81,7 +81,7 @@ def _packages() -> Iterator[Finding]:
     yield Finding("recipes", count > 0, f"{count} built in", "install again: the recipes lie inside the package")
     widths = fused_cpu.variants()
     obstacle = "" if widths else fused_cpu.obstacle(SirenSpec(2, 1))
-    engine = f"fused, compiled for {widths[0]}" if widths else f"reference, about ten times slower: {obstacle}"
+    engine = f"fused, compiled for {widths[0]}" if widths else f"batched, several times slower: {obstacle}"
     again = f"install a C compiler (gcc or clang, or set CC), then {INSTALL} --force-reinstall --no-deps inr-factory"
     yield Finding("fitting engine", True if widths else None, engine, again)
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), os.environ.get("CC"))
@@ -135,9 +135,7 @@ def _hardware() -> Iterator[Finding]:
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         yield Finding("GPU", True, ", ".join(names))
         obstacle = fused_cuda.obstacle(SirenSpec(2, 1), torch.device("cuda"))
-        engine = (
-            f"reference, many times slower: {obstacle}" if obstacle else "fused, compiled by triton at the first fit"
-        )
+        engine = f"batched, many times slower: {obstacle}" if obstacle else "fused, compiled by triton at the first fit"
         yield Finding("fitting engine, GPU", None if obstacle else True, engine, f"{INSTALL} triton")
     else:
         why = "this torch is built for CPUs" if torch.version.cuda is None else "torch sees none"

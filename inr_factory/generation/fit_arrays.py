@@ -202,7 +202,7 @@ def fit(
         floor_psnr: A fit that ends below this PSNR, in dB, begins again from another initialization.
         attempts: Fits of an INR before it counts as failed.
         batch_points: Points of each step; None takes all.
-        engine: auto, reference or fused.
+        engine: auto, fused, batched or reference.
         on_progress: Called as `on_progress(done, total)` while INRs are fitted.
 
     Returns:

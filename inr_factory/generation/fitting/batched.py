@@ -11,20 +11,21 @@ neurons, K steps.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.generation.fitting.initial_values import InitialValues
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable, as_index
+from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
-from inr_factory.generation.fitting.slots import FinishedFit, FitRequest, OnStep, Slot
-from inr_factory.generation.fitting.stopping import stop_loss
+from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signal_stack import SignalStack, divided, select_signals, stack_signals
 from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.spec import SirenSpec
 
@@ -35,56 +36,35 @@ BATCH_BYTES = {"cpu": 2**19, "cuda": 2**28}
 TILE_BYTES = {"cpu": 2**20, "cuda": 2**28}  # of one INR; more points are taken in several tiles
 
 
-def fit_batched(
-    spec: SirenSpec,
-    requests: Sequence[FitRequest],
-    initial: InitialValues,
-    config: FitConfig,
-    device: torch.device,
-    on_step: OnStep,
-) -> None:
-    """What `fit_reference` does, several INRs side by side. `on_step` is called every tenth step at least."""
-    batch = Batch(spec, config, requests[0].signal, num_slots(spec, config, requests[0].signal, device), device)
-    waiting = deque(Slot(request) for request in requests)
-    slots: list[Slot | None] = [None] * batch.count
-    stops: dict[float, float] = {}
-
-    def fill() -> bool:
-        """Give idle slots what waits; whether any slot is busy."""
-        rows = [row for row, slot in enumerate(slots) if slot is None][: len(waiting)]
-        for row in rows:
-            slots[row] = waiting.popleft()
-        new = [slot for row in rows if (slot := slots[row]) is not None]
-        for peak in {slot.request.signal.peak for slot in new} - stops.keys():
-            stops[peak] = stop_loss(config, peak)
-        if new:
-            stop = torch.tensor([stops[slot.request.signal.peak] for slot in new])
-            attempts = [(slot.request.index, slot.attempt) for slot in new]
-            batch.fill(rows, [slot.request.signal for slot in new], initial, attempts, stop)
-        return any(slot is not None for slot in slots)
-
+def fit_batched(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch.device, fits: FitTable) -> None:
+    """What `fit_reference` does, several INRs side by side; a step is up to LOOK of them."""
+    signal = batch.signals[0]
+    slots = Slots(spec, config, signal, num_slots(spec, config, signal, device), device)
+    stop = torch.from_numpy(stop_losses(config, fits.peaks[batch.rows]))
+    waiting = np.arange(len(batch))
+    at_N, steps_N = np.full(slots.count, -1), np.zeros(slots.count, dtype=np.int64)  # of the batch, -1 in idle slots
     with torch.no_grad(), np.errstate(all="ignore"):
-        while fill():
-            batch.run(sum(slot is not None for slot in slots))
-            going, steps, losses = batch.state()
-            ended = [row for row, slot in enumerate(slots) if slot is not None and not going[row]]
-            weights = batch.flat(ended) if ended else []
-            finished: list[FinishedFit] = []
-            updated = 0
-            for row, slot in enumerate(slots):
-                if slot is not None:
-                    updated += steps[row] - slot.steps
-                    slot.steps = steps[row]
-            for row, flat in zip(ended, weights, strict=True):
-                slot = slots[row]
-                assert slot is not None
-                slots[row] = None
-                fit = slot.finish(losses[row], flat, config)
-                if fit is None:
-                    waiting.appendleft(slot)
-                else:
-                    finished.append(fit)
-            on_step(finished, updated)
+        while True:
+            idle = np.flatnonzero(at_N < 0)[: len(waiting)]
+            if len(idle):
+                at_N[idle], waiting = waiting[: len(idle)], waiting[len(idle) :]
+                new, steps_N[idle] = at_N[idle], 0
+                signals = stack_signals(select_signals(batch.signals, as_index(new)), batch.shared_coords)
+                slots.fill(idle, signals, fits.seeds[batch.rows[new]], stop[new])
+            busy = np.flatnonzero(at_N >= 0)
+            if not len(busy):
+                return
+            slots.run(len(busy))
+            going, steps, losses = slots.state()
+            updated = int((steps - steps_N)[busy].sum())
+            steps_N = steps
+            ended = busy[~going[busy]]
+            if len(ended):
+                rows = batch.rows[at_N[ended]]
+                again = fits.stop(rows, slots.flat(ended), losses[ended].tolist(), steps[ended].tolist())
+                waiting = np.concatenate([np.searchsorted(batch.rows, again), waiting])
+                at_N[ended] = -1
+            fits.step(updated)
 
 
 def num_slots(spec: SirenSpec, config: FitConfig, signal: Signal, device: torch.device) -> int:
@@ -131,7 +111,7 @@ class Tile:
     squares: Tensor
 
 
-class Batch:
+class Slots:
     """N slots on a device, their parameters, moments, points and step counts, and the step that moves them.
 
     Parameters lie as (N, D'), D' >= D: rows of weights with their bias at the end, padded to multiples of four floats.
@@ -190,7 +170,9 @@ class Batch:
         self.coords = self._buffer(spec.in_dim + 1, points).fill_(1)
         self.targets = self._buffer(spec.out_dim, points)
         hidden = [self._buffer(spec.hidden_dim + 1, size).fill_(1) for _ in range(spec.num_hidden)]
-        slopes = [self._buffer(spec.hidden_dim, size) for _ in range(spec.num_hidden if spec.activation == "sine" else 0)]
+        slopes = [
+            self._buffer(spec.hidden_dim, size) for _ in range(spec.num_hidden if spec.activation == "sine" else 0)
+        ]
         back = [self._buffer(spec.hidden_dim, size) for _ in range(2)]
         residuals, squares = self._buffer(spec.out_dim, size), self._buffer(spec.out_dim, size)
 
@@ -226,22 +208,20 @@ class Batch:
         size = -(-rows * cols // 16) * 16
         return torch.zeros(self.count, size, device=self.device)[:, : rows * cols].view(-1, rows, cols)
 
-    def fill(
-        self,
-        rows: Sequence[int],
-        signals: Sequence[Signal],
-        initial: InitialValues,
-        attempts: Sequence[tuple[int, int]],
-        stop: Tensor,
-    ) -> None:
-        """Put signals, and the initial values of their (index, attempt), into rows; fits stop at losses `stop`."""
-        to = torch.tensor(rows, device=self.device)
-        coords = torch.stack([signal.coords for signal in signals]).float().to(self.device)
-        targets = torch.stack([signal.targets for signal in signals]).float().to(self.device)
+    def fill(self, rows: NDArray[np.int64], signals: SignalStack, seeds: NDArray[np.int64], stop: Tensor) -> None:
+        """Put signals, and their initial values, into rows; fits stop at losses `stop`."""
+        to = torch.from_numpy(rows).to(self.device)
+        coords = signals.coords.float().to(self.device)
+        targets = divided(signals.values.to(self.device), signals.white)
         if self.device.type == "cpu":
-            flat = torch.stack([initial(index, attempt) for index, attempt in attempts])
+            flat = torch.stack(
+                [
+                    initial_weights(self.spec, int(seed), signal, self.config)
+                    for seed, signal in zip(seeds, signals, strict=True)
+                ]
+            )
         else:
-            flat = initial.batch(attempts, coords, targets)
+            flat = initial_batch(self.spec, seeds, coords, targets, self.field, self.config)
         self.parameters[to[:, None], self.columns] = flat
         self.coords[to, :-1] = coords.mT
         self.targets[to] = (targets if self.field == "occupancy" else targets - self.spec.output_bias).mT
@@ -261,14 +241,14 @@ class Batch:
             if looks and int(self.going_N.sum()) < busy:
                 return
 
-    def state(self) -> tuple[list[bool], list[int], list[float]]:
-        """For each slot, whether it goes on, its steps and the loss at which it stopped."""
-        state = torch.stack([self.going_N.double(), self.step_N.double(), self.end_loss_N.double()]).tolist()
-        return [bool(going) for going in state[0]], [int(step) for step in state[1]], state[2]
+    def state(self) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
+        """(N,) each: whether an INR goes on, its steps, and the loss at which it stopped."""
+        state = torch.stack([self.going_N.double(), self.step_N.double(), self.end_loss_N.double()]).cpu().numpy()
+        return state[0] > 0, state[1].astype(np.int64), state[2]
 
-    def flat(self, rows: Sequence[int]) -> Tensor:
-        """Weights (len(rows), D), on the CPU."""
-        return self.parameters[torch.tensor(rows, device=self.device)[:, None], self.columns].cpu()
+    def flat(self, rows: NDArray[np.int64]) -> Tensor:
+        """Weights (len(rows), D)."""
+        return self.parameters[torch.from_numpy(rows).to(self.device)[:, None], self.columns]
 
     def _step(self) -> None:
         """One step of every INR: with all points, the stopping test and the update; else the update only."""

@@ -3,7 +3,8 @@
 - `reference`: torch.func, any device; the baseline for correctness.
 - `fused`: one kernel that makes all steps of an INR near its core: compiled C on the CPU, about ten times as fast, and
   Triton on an NVIDIA GPU (sine INRs, there up to three hidden layers of 64).
-- `auto`: the fastest that supports the spec on the device.
+- `batched`: batched matrix products with a backward pass by hand, on a CPU and on an NVIDIA GPU, for any spec.
+- `auto`: the fastest that supports the spec on the device: `fused`, else `batched`, on other devices `reference`.
 - `none`: fits nothing and stores initial values.
 """
 
@@ -17,6 +18,7 @@ import torch
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
+from inr_factory.generation.fitting.batched import fit_batched
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.reference import fit_reference
 from inr_factory.generation.recipe import FitConfig
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 FitEngine = Callable[[SirenSpec, FitBatch, FitConfig, torch.device, FitTable], None]
 """Fits a batch of signals on a device and reports to the table: the fits that stop, and every step."""
 
-EngineName = Literal["fused", "reference", "none"]
+EngineName = Literal["fused", "batched", "reference", "none"]
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,16 @@ class _Candidate:
 
 def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Iterator[_Candidate]:
     """The engines other than the reference, the fastest first."""
+    other = "" if device.type in ("cpu", "cuda") else f"it runs on the CPU and on NVIDIA GPUs, not on {device.type}"
     if device.type == "cpu":
         yield _Candidate("fused", fused_cpu.fit_fused, fused_cpu.obstacle(spec))
     elif device.type == "cuda":
         obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec, device)
         yield _Candidate("fused", fused_cuda.fit_fused, obstacle)
+        other = "" if torch.version.cuda else "on a GPU it needs an NVIDIA one and a CUDA build of torch"
     else:
-        obstacle = f"it runs on the CPU and on NVIDIA GPUs, not on {device.type}"
-        yield _Candidate("fused", fit_reference, obstacle)
+        yield _Candidate("fused", fit_reference, other)
+    yield _Candidate("batched", fit_batched, other)
 
 
 def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec) -> FitEngine:
@@ -61,12 +65,12 @@ def engine_name(config: FitConfig, device: torch.device | str, spec: SirenSpec) 
     """The name of the engine that `fit_views` uses.
 
     Args:
-        config: Fitting configuration; `config.engine` is auto, fused, reference or none.
+        config: Fitting configuration; `config.engine` is auto, fused, batched, reference or none.
         device: Device of the fit.
         spec: What is fitted.
 
     Raises:
-        UsageError: `config.engine` is fused, and the fused engine cannot fit this spec on this device.
+        UsageError: `config.engine` is fused or batched, and that engine cannot fit this spec on this device.
     """
     return "none" if config.engine == "none" else _choose(config, torch.device(device), spec).name
 
@@ -75,20 +79,22 @@ def _choose(config: FitConfig, device: torch.device, spec: SirenSpec) -> _Candid
     reference = _Candidate("reference", fit_reference, "")
     if config.engine == "reference":
         return reference
-    obstacles = []
+    obstacles: list[str] = []
     for candidate in _candidates(config, device, spec):
         if config.engine not in ("auto", candidate.name):
             continue
         if not candidate.obstacle:
+            if obstacles:
+                _log_slow_engine(candidate.name, obstacles[0])
             return candidate
         obstacles.append(candidate.obstacle)
     if config.engine != "auto":
         raise UsageError(f"fit.engine {config.engine} cannot do this: {'; '.join(obstacles)}; take fit.engine=auto")
-    _log_slow_engine(obstacles[0])
+    _log_slow_engine("reference", obstacles[0])
     return reference
 
 
 @lru_cache
-def _log_slow_engine(obstacle: str) -> None:
+def _log_slow_engine(name: str, obstacle: str) -> None:
     """Log one line a process for each reason; the cache suppresses repetitions."""
-    _log.warning("fitting with the slower reference engine, since the fused one cannot do this: %s", obstacle)
+    _log.warning("fitting with the slower %s engine, since the fused one cannot do this: %s", name, obstacle)

@@ -334,10 +334,10 @@ UNSUPPORTED = [
 
 @built
 @pytest.mark.parametrize(("spec", "device", "reason"), UNSUPPORTED, ids=lambda part: str(part))
-def test_what_the_fused_engine_cannot_fit_is_refused_or_left_to_the_reference(spec, device, reason):
+def test_what_the_fused_engine_cannot_fit_is_refused_or_left_to_the_next(spec, device, reason):
     with pytest.raises(UsageError, match=reason):
         engine_name(FitConfig(engine="fused"), device, spec)
-    assert engine_name(FitConfig(), device, spec) == "reference"
+    assert engine_name(FitConfig(), device, spec) == ("batched" if device == "cpu" else "reference")
 
 
 def test_the_fallback_is_logged_once(caplog, monkeypatch):
@@ -345,7 +345,7 @@ def test_the_fallback_is_logged_once(caplog, monkeypatch):
     monkeypatch.setattr(fused_cpu, "obstacle", lambda spec: "there is no compiler")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert engine_name(FitConfig(), "cpu", SINE) == "reference"
+            assert engine_name(FitConfig(), "cpu", SINE) == "batched"
     (line,) = caplog.messages
     assert "there is no compiler" in line
     with pytest.raises(UsageError, match="there is no compiler"):
@@ -360,7 +360,7 @@ def fresh_library():
     fused_cpu._library.cache_clear()
 
 
-def test_without_the_library_the_reference_does_the_work(fresh_library, monkeypatch, tmp_path):
+def test_without_the_library_another_engine_does_the_work(fresh_library, monkeypatch, tmp_path):
     monkeypatch.setattr(fused_cpu, "LIBRARY", tmp_path / "_fused.so")
     assert not fused_cpu.available()
     assert "not compiled" in fused_cpu.obstacle(SINE)

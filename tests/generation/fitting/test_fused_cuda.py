@@ -54,7 +54,7 @@ def test_auto_takes_the_fused_engine_if_the_gpu_of_the_fit_has_what_it_needs(gpu
     gpu()
     assert engine_name(FitConfig(), "cuda:1", SINE) == engine_name(FitConfig(engine="fused"), "cuda:1", SINE) == "fused"
     assert engine_name(FitConfig(engine="reference"), "cuda:1", SINE) == "reference"
-    assert engine_name(FitConfig(), "cuda:0", SINE) == engine_name(FitConfig(), "cuda", SINE) == "reference"
+    assert engine_name(FitConfig(), "cuda:0", SINE) == engine_name(FitConfig(), "cuda", SINE) == "batched"
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,11 @@ def test_auto_takes_the_fused_engine_if_the_gpu_of_the_fit_has_what_it_needs(gpu
     ],
     ids=str,
 )
-def test_a_machine_that_lacks_something_logs_it_and_falls_back_to_the_reference(lacks, reason, gpu, caplog):
+def test_a_machine_that_lacks_something_logs_it_and_falls_back_to_another_engine(lacks, reason, gpu, caplog):
     gpu(**lacks)
+    other = "reference" if "cuda" in lacks else "batched"
     engines._log_slow_engine.cache_clear()
-    assert engine_name(FitConfig(), "cuda:1", SINE) == engine_name(FitConfig(), "cuda:1", SINE) == "reference"
+    assert engine_name(FitConfig(), "cuda:1", SINE) == engine_name(FitConfig(), "cuda:1", SINE) == other
     (line,) = caplog.messages
     assert reason in line
     with pytest.raises(UsageError, match=reason):
@@ -79,8 +80,8 @@ def test_a_machine_that_lacks_something_logs_it_and_falls_back_to_the_reference(
 
 
 @pytest.mark.parametrize(("spec", "reason"), UNSUPPORTED, ids=lambda part: str(part))
-def test_specs_beyond_the_kernel_are_refused_or_fall_back_to_the_reference(spec, reason, gpu):
+def test_specs_beyond_the_kernel_are_refused_or_fall_back_to_the_batched_engine(spec, reason, gpu):
     gpu()
     with pytest.raises(UsageError, match=reason):
         engine_name(FitConfig(engine="fused"), "cuda:1", spec)
-    assert engine_name(FitConfig(), "cuda:1", spec) == "reference"
+    assert engine_name(FitConfig(), "cuda:1", spec) == "batched"
