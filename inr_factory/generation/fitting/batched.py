@@ -25,7 +25,7 @@ from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, ada
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
 from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signal_stack import SignalStack, divided, select_signals, stack_signals
+from inr_factory.generation.signal_stack import divided, select_signals, stack_signals
 from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.spec import SirenSpec
 
@@ -49,8 +49,8 @@ def fit_batched(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: tor
             if len(idle):
                 at_N[idle], waiting = waiting[: len(idle)], waiting[len(idle) :]
                 new, steps_N[idle] = at_N[idle], 0
-                signals = stack_signals(select_signals(batch.signals, as_index(new)), batch.shared_coords)
-                slots.fill(idle, signals, fits.seeds[batch.rows[new]], stop[new])
+                signals = select_signals(batch.signals, as_index(new))
+                slots.fill(idle, signals, batch.shared_coords, fits.seeds[batch.rows[new]], stop[new])
             busy = np.flatnonzero(at_N >= 0)
             if not len(busy):
                 return
@@ -208,11 +208,14 @@ class Slots:
         size = -(-rows * cols // 16) * 16
         return torch.zeros(self.count, size, device=self.device)[:, : rows * cols].view(-1, rows, cols)
 
-    def fill(self, rows: NDArray[np.int64], signals: SignalStack, seeds: NDArray[np.int64], stop: Tensor) -> None:
+    def fill(
+        self, rows: NDArray[np.int64], signals: Sequence[Signal], shared: bool, seeds: NDArray[np.int64], stop: Tensor
+    ) -> None:
         """Put signals, and their initial values, into rows; fits stop at losses `stop`."""
         to = torch.from_numpy(rows).to(self.device)
-        coords = signals.coords.float().to(self.device)
-        targets = divided(signals.values.to(self.device), signals.white)
+        stack = stack_signals(signals, shared)
+        coords = stack.coords.float().to(self.device)
+        targets = divided(stack.values.to(self.device), stack.white)
         if self.device.type == "cpu":
             flat = torch.stack(
                 [
