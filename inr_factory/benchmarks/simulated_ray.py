@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from inr_factory.generation.execution.shard_plan import ShardTask
-from inr_factory.generation.fitting.tally import Tally
 from inr_factory.storage.manifest import ShardEntry
 
 
@@ -43,7 +42,7 @@ class Actor:
         self.started = Call()
         self.node_id = SimpleNamespace(remote=self._node_id)
         self.make = SimpleNamespace(remote=self._make)
-        self.progress = SimpleNamespace(remote=lambda: self._after(0.0, Tally()))
+        self.progress = SimpleNamespace(remote=lambda: self._after(0.0, {}))
 
     def _node_id(self) -> Call:
         self.calls.add(self.started)

@@ -105,7 +105,7 @@ def working_folder(reader_folder, tiny_recipes, tmp_path, monkeypatch):
     """A copy of the reader's folder, and the current one: recipes are tiny, and Ray is a loop."""
 
     def in_one_loop(worker, tasks, todo, count, address, listener):
-        run_local(worker, todo, 1, listener)
+        run_local(worker, tasks, todo, 1, listener)
 
     folder = tmp_path / "copy"
     shutil.copytree(reader_folder, folder)

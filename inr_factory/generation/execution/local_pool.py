@@ -4,130 +4,178 @@ import contextlib
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from threading import Lock, Thread
+from time import monotonic
 from typing import Any
+
+import torch
 
 from inr_factory.errors import FactoryError, ResourceError, UsageError
 from inr_factory.generation.execution.main_guard import UNGUARDED
+from inr_factory.generation.execution.scheduler import Scheduler, window_of
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.execution.worker_events import Deaths, Listener, Throttle
+from inr_factory.generation.fitting.tally import Tally
+
+STOP_SECONDS = 10.0  # for threads that still fit when the run ends; one kernel takes seconds at most
 
 
-def run_local(worker: Worker, tasks: Iterable[ShardTask], count: int, listener: Listener) -> None:
-    """Make the shards of all tasks with `count` workers: one in this process, several in processes of their own.
+def run_local(
+    worker: Worker, tasks: Sequence[ShardTask], pending: Iterable[ShardTask], count: int, listener: Listener
+) -> None:
+    """Make the shards of `pending`, those of `tasks` that no other run makes, with `count` workers: one in this process,
+    several in processes of their own.
 
-    A task is drawn when a worker is free for it. A worker that dies is replaced and its shard restarts. An error in a
-    worker is raised here, and stops all.
+    A shard is drawn when a worker is free for it. On a GPU a worker makes several at once, in threads, and the workers
+    share the GPUs. A worker that dies is replaced and its shards restart. An error in a worker is raised here, and stops
+    all. The listener is called from this thread only.
     """
-    if count == 1:
-        for task in tasks:
+    window, count = window_of(worker.device), min(count, len(tasks))
+    if count == window == 1:
+        for task in pending:
             listener.done(task, worker.make(task, Throttle(partial(listener.progress, task))))
         return
-    pending, deaths = iter(tasks), Deaths(listener)
-    processes = [_WorkerProcess(_on_gpu(worker, number)) for number in range(count)]
+    scheduler: Scheduler[_Process] = Scheduler(pending, len(tasks), window)
+    deaths = Deaths(listener)
+    kind = _Threads if count == 1 else _Process
+    processes = [kind(_on_gpu(worker, number, count), window) for number in range(count)]
     try:
         for process in processes:
-            process.assign_next(pending)
-        while any(process.task for process in processes):
-            for process in _ready(processes):
-                _handle(process, pending, listener, deaths)
+            process.assign(scheduler)
+        while scheduler.remaining:
+            for process in _ready(processes, scheduler):
+                _handle(process, scheduler, listener, deaths)
     finally:
         for process in processes:
-            process.kill()
+            process.stop()
 
 
-def _on_gpu(worker: Worker, number: int) -> Worker:
-    """The worker on a GPU of its own, if it fits on GPUs."""
-    return replace(worker, device=f"cuda:{number}") if worker.device == "cuda" else worker
+def _on_gpu(worker: Worker, number: int, count: int) -> Worker:
+    """The worker on one of the machine's GPUs, in turn, unless its GPU is named; a single one on the current GPU."""
+    if worker.device != "cuda":
+        return worker
+    gpu = torch.cuda.current_device() if count == 1 else number % torch.cuda.device_count()
+    return replace(worker, device=f"cuda:{gpu}")
 
 
-def _ready(processes: Sequence["_WorkerProcess"]) -> list["_WorkerProcess"]:
+def _ready(processes: Sequence["_Process"], scheduler: "Scheduler[_Process]") -> list["_Process"]:
     """Wait for the first, then return all processes that have sent a message or died."""
-    busy = [each for each in processes if each.task]
-    ready = wait([part for each in busy for part in (each.pipe, each.process.sentinel)])
-    return [each for each in busy if each.pipe in ready or each.process.sentinel in ready]
+    busy = [each for each in processes if scheduler.is_busy(each)]
+    ready = wait([part for each in busy for part in each.signs])
+    return [each for each in busy if not set(ready).isdisjoint(each.signs)]
 
 
-def _handle(process: "_WorkerProcess", pending: Iterator[ShardTask], listener: Listener, deaths: Deaths) -> None:
-    task = process.task
-    assert task is not None
+def _handle(process: "_Process", scheduler: "Scheduler[_Process]", listener: Listener, deaths: Deaths) -> None:
     try:
-        kind, content = process.pipe.recv()
+        kind, task, content = process.pipe.recv()
     except (EOFError, OSError):
-        process.process.join()
-        if process.process.exitcode == UNGUARDED:
+        exitcode = process.join()
+        if exitcode == UNGUARDED:
             raise UsageError(
                 "worker processes import the script that starts them, and this script starts workers on import; put the "
                 "call below `if __name__ == '__main__':`, or use workers=1"
             ) from None
-        deaths.add(task, f"exit code {process.process.exitcode}")
-        process.restart()
-        process.assign(task)
+        deaths.add(scheduler.worker_died(process), f"exit code {exitcode}")
+        process.start()
+        process.assign(scheduler)
         return
     if kind == "progress":
         listener.progress(task, content)
     elif kind == "done":
+        scheduler.done(process, task, monotonic())
         listener.done(task, content)
-        process.assign_next(pending)
+        process.assign(scheduler)
     else:
         raise content
 
 
-class _WorkerProcess:
-    """A spawned process with a worker, and the shard that it makes."""
+class _Process:
+    """A spawned process with a worker, which makes up to `window` shards at once."""
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.task: ShardTask | None = None
-        self.restart()
+    def __init__(self, worker: Worker, window: int) -> None:
+        self.worker, self.window = worker, window
+        self.start()
 
-    def restart(self) -> None:
+    def start(self) -> None:
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
         self.pipe, child_end = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(child_end, self.worker), daemon=True)
+        self.process = context.Process(target=_run, args=(child_end, self.worker, self.window), daemon=True)
         self.process.start()
         child_end.close()
+        self.signs: list[Any] = [self.pipe, self.process.sentinel]
 
-    def assign_next(self, pending: Iterator[ShardTask]) -> None:
-        self.task = None
-        task = next(pending, None)
-        if task is not None:
-            self.assign(task)
+    def assign(self, scheduler: "Scheduler[_Process]") -> None:
+        while (task := scheduler.assign(self, monotonic())) is not None:
+            with contextlib.suppress(BrokenPipeError):  # it is dead, as the next receive will show
+                self.pipe.send(task)
 
-    def assign(self, task: ShardTask) -> None:
-        self.task = task
-        with contextlib.suppress(BrokenPipeError):  # it is dead, as the next receive will show
-            self.pipe.send(task)
+    def join(self) -> int | None:
+        self.process.join()
+        return self.process.exitcode
 
-    def kill(self) -> None:
+    def stop(self) -> None:
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
 
-def _serve(pipe: Connection, worker: Worker) -> None:
-    """Make one shard after the other, until the pipe closes."""
+class _Threads(_Process):
+    """A worker in threads of this process: with a pipe as a process has, but it cannot die."""
+
+    def start(self) -> None:
+        self.pipe, self.other_end = multiprocessing.Pipe()
+        self.thread = Thread(target=_serve, args=(self.other_end, self.worker, self.window), daemon=True)
+        self.thread.start()
+        self.signs = [self.pipe]
+
+    def stop(self) -> None:
+        """A closed pipe ends each thread at its next message."""
+        self.pipe.close()
+        self.thread.join(STOP_SECONDS)
+
+
+def _run(pipe: Connection, worker: Worker, window: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process group; the driver ends its workers
+    _serve(pipe, worker, window)
 
-    def send(kind: str, content: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            pipe.send((kind, content))
 
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            task = pipe.recv()
-            try:
-                entry = worker.make(task, Throttle(partial(send, "progress")))
-            except FactoryError as error:
-                send("error", error)
-            except MemoryError as error:
-                send("error", ResourceError(f"no memory for {task.path} ({error}); use fewer --workers"))
-            except Exception:
-                send("error", RuntimeError(f"worker failed at {task.path}:\n{traceback.format_exc()}"))
-            else:
-                send("done", entry)
+def _serve(pipe: Connection, worker: Worker, window: int) -> None:
+    """Make shards, up to `window` at once, until the pipe closes. Its messages are (kind, task, content)."""
+    receiving, sending = Lock(), Lock()
+
+    def send(kind: str, task: ShardTask, content: Any) -> None:
+        with sending:
+            pipe.send((kind, task, content))
+
+    def make_shards() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                with receiving:
+                    task = pipe.recv()
+                send(*_outcome(worker, task, partial(send, "progress", task)))
+
+    others = [Thread(target=make_shards, daemon=True) for _ in range(window - 1)]
+    for thread in others:
+        thread.start()
+    make_shards()
+    for thread in others:
+        thread.join()
+
+
+def _outcome(worker: Worker, task: ShardTask, report: Callable[[Tally], None]) -> tuple[str, ShardTask, Any]:
+    """("done", task, its entry), or ("error", task, an error that can be sent)."""
+    try:
+        if worker.device.startswith("cuda:"):
+            torch.cuda.set_device(worker.device)  # each thread has its own current device
+        return "done", task, worker.make(task, Throttle(report))
+    except FactoryError as error:
+        return "error", task, error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return "error", task, ResourceError(f"no memory for {task.path} ({error}); use fewer --workers")
+    except Exception:
+        return "error", task, RuntimeError(f"worker failed at {task.path}:\n{traceback.format_exc()}")

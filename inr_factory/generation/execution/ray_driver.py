@@ -4,6 +4,7 @@ It is given the ray module, or a simulation of it (benchmarks/simulated_ray.py).
 """
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
@@ -39,7 +40,7 @@ class Driver:
         self.deaths = Deaths(listener)
         self.actors: dict[Any, str | None] = {}  # actor -> its node, None until it runs
         self.calls: dict[Any, tuple[Any, Callable[[Any, Any], None]]] = {}  # reference -> actor, handler of the result
-        self.polls: dict[Any, tuple[Any, ShardTask]] = {}
+        self.polls: dict[Any, Any] = {}  # reference -> actor
         self.failed_starts = 0
         self.resize_due = self.poll_due = 0.0
 
@@ -52,7 +53,7 @@ class Driver:
                 self._poll()
                 self.poll_due = self.clock() + max(POLL_SECONDS, len(self.actors) / POLLS_A_SECOND)
             for actor, task in self.scheduler.next_assignments(self.clock()):
-                self._call(actor, actor.make.remote(task), self._on_made)
+                self._make(actor, task)
             self._wait(max(0.0, min(self.resize_due, self.poll_due) - self.clock()))
 
     def stop(self) -> None:
@@ -102,33 +103,33 @@ class Driver:
         self._assign(actor)
 
     def _assign(self, actor: Any) -> None:
-        task = self.scheduler.assign(actor, self.clock())
-        if task is not None:
-            self._call(actor, actor.make.remote(task), self._on_made)
+        while (task := self.scheduler.assign(actor, self.clock())) is not None:
+            self._make(actor, task)
 
-    def _on_made(self, actor: Any, reference: Any) -> None:
+    def _make(self, actor: Any, task: ShardTask) -> None:
+        self._call(actor, actor.make.remote(task), partial(self._on_made, task))
+
+    def _on_made(self, task: ShardTask, actor: Any, reference: Any) -> None:
         try:
             entry = self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
-            raise _cause(error, self.scheduler.task_of(actor)) from None
+            raise _cause(error, task) from None
         except self.ray.exceptions.RayError as error:
             self._on_actor_died(actor, error)
             return
-        task, first = self.scheduler.done(actor, self.clock())
-        if first:
+        if self.scheduler.done(actor, task, self.clock()):
             self.listener.done(task, entry)
         self._assign(actor)
 
     def _on_actor_died(self, actor: Any, error: Exception) -> None:
         """Count the death against its shard, which may kill every worker, unless the node is gone."""
-        task, node = self.scheduler.worker_died(actor), self.actors[actor]
+        tasks, node = self.scheduler.worker_died(actor), self.actors[actor]
         self._drop(actor)
         self.resize_due = 0.0
-        if task is None:
-            return
         if node in {each["NodeID"] for each in self.ray.nodes() if each["Alive"]}:
-            self.deaths.add(task, _reason(error))
-        else:
+            self.deaths.add(tasks, _reason(error))
+            return
+        for task in tasks:
             self.listener.death(task, "its node is gone")
 
     def _drop(self, actor: Any) -> None:
@@ -136,24 +137,23 @@ class Driver:
         self.ray.kill(actor)
 
     def _poll(self) -> None:
-        """Query the progress of each shard's primary actor; at a rate that stays low with a thousand actors."""
+        """Query the progress of each busy actor; at a rate that stays low with a thousand actors."""
         if self.polls:
             references = list(self.polls)
             for reference in self.ray.wait(references, num_returns=len(references), timeout=0)[0]:
-                self._on_progress(*self.polls.pop(reference), reference)
-        polled = {actor for actor, _ in self.polls.values()}
-        for actor in self.actors:
-            task = self.scheduler.task_of(actor)
-            if task is not None and actor not in polled and self.scheduler.is_primary(actor):
-                self.polls[actor.progress.remote()] = (actor, task)
+                self._on_progress(self.polls.pop(reference), reference)
+        for actor in self.actors.keys() - self.polls.values():
+            if self.scheduler.is_busy(actor):
+                self.polls[actor.progress.remote()] = actor
 
-    def _on_progress(self, actor: Any, task: ShardTask, reference: Any) -> None:
+    def _on_progress(self, actor: Any, reference: Any) -> None:
         try:
-            tally = self.ray.get(reference)
+            tallies = self.ray.get(reference)
         except self.ray.exceptions.RayError:
             return  # the actor is gone, as the result of its shard will show
-        if self.scheduler.task_of(actor) == task and self.scheduler.is_primary(actor):
-            self.listener.progress(task, tally)
+        for task, tally in tallies.items():
+            if self.scheduler.is_primary(actor, task):
+                self.listener.progress(task, tally)
 
 
 def _reason(error: Exception) -> str:
@@ -162,7 +162,8 @@ def _reason(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _cause(error: Any, task: ShardTask | None) -> Exception:
+def _cause(error: Any, task: ShardTask) -> Exception:
     """The error that a worker raised: unchanged if it is one of this package, else with the worker's traceback."""
-    where = task.path if task is not None else "no shard"
-    return error.cause if isinstance(error.cause, FactoryError) else RuntimeError(f"worker failed at {where}:\n{error}")
+    if isinstance(error.cause, FactoryError):
+        return error.cause
+    return RuntimeError(f"worker failed at {task.path}:\n{error}")

@@ -16,7 +16,7 @@ from typing import Any
 from inr_factory.errors import ResourceError, UsageError, needs_extra
 from inr_factory.generation.execution.prefetch import prefetch_part
 from inr_factory.generation.execution.ray_driver import Driver
-from inr_factory.generation.execution.scheduler import Scheduler
+from inr_factory.generation.execution.scheduler import Scheduler, window_of
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.execution.worker_events import Listener
@@ -29,11 +29,11 @@ RATE_SECONDS = 60.0
 
 
 class _Actor:
-    """A worker in a Ray process. One thread makes a shard, the other answers progress queries."""
+    """A worker in a Ray process. Each shard that it makes has a thread, and one thread answers progress queries."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.tally = Tally()
+        self.tallies: dict[ShardTask, Tally] = {}
 
     def node_id(self) -> str:
         """The id of the node that runs this actor."""
@@ -43,13 +43,15 @@ class _Actor:
 
     def make(self, task: ShardTask) -> ShardEntry:
         def set_tally(tally: Tally) -> None:
-            self.tally = tally
+            self.tallies[task] = tally
 
-        self.tally = Tally()
-        return self.worker.make(task, set_tally)
+        try:
+            return self.worker.make(task, set_tally)
+        finally:
+            self.tallies.pop(task, None)
 
-    def progress(self) -> Tally:
-        return self.tally
+    def progress(self) -> dict[ShardTask, Tally]:
+        return dict(self.tallies)
 
 
 @contextmanager
@@ -124,8 +126,9 @@ def run_ray(
     """Make the shards of `pending`, those of `tasks` that no other run makes, with actors of one core or GPU each:
     `count` of them, which an autoscaling cluster provides, or as many as the cluster has resources for at the time.
 
-    An actor makes one shard at a time and returns its entry; weights stay where they are written. An actor that dies is
-    replaced, and its shard restarts on any of them. An error in a worker is raised here, and stops all.
+    An actor makes one shard at a time, on a GPU several, and returns their entries; weights stay where they are written.
+    An actor that dies is replaced, and its shards restart on any of them. An error in a worker is raised here, and
+    stops all. Actors share GPUs only on this machine: a cluster at an address may grow.
     """
     on_gpu = worker.device == "cuda"
     with connected(address, num_cpus=None if on_gpu else count) as ray:
@@ -139,12 +142,16 @@ def run_ray(
         absolute = replace(
             worker, out=worker.out.absolute(), data_root=worker.data_root and worker.data_root.absolute()
         )
-        maker = ray.remote(_Actor).options(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0, max_concurrency=2)
+        number, window = min(count or capacity, len(tasks)), window_of(worker.device)
+        remote = bool(address or os.environ.get("RAY_ADDRESS"))
+        num_gpus = gpu_share(number, 0 if remote else capacity) if on_gpu else 0
+        maker = ray.remote(_Actor).options(
+            num_cpus=1, num_gpus=num_gpus, max_restarts=0, max_concurrency=window + 1
+        )  # fmt: skip
         shared = ray.put(absolute)
-        number = min(count or capacity, len(tasks))
         spare_cores = int(ray.cluster_resources().get("CPU", 0)) - number if on_gpu else 0
         helpers = _start_prefetch(ray, absolute, tasks, max(0, spare_cores))
-        scheduler: Scheduler[Any] = Scheduler(pending, len(tasks))
+        scheduler: Scheduler[Any] = Scheduler(pending, len(tasks), window)
         driver = Driver(ray, lambda: maker.remote(shared), scheduler, with_metrics(listener), kind, count)
         try:
             driver.run()
@@ -152,6 +159,12 @@ def run_ray(
             for helper in helpers:
                 ray.cancel(helper, force=True)
             driver.stop()
+
+
+def gpu_share(workers: int, gpus: int) -> float:
+    """The part of a GPU that each worker takes: the largest 1/k by which they fit on the GPUs; 1 where their number is
+    not known (0). Rounded down to the four decimals that Ray counts."""
+    return 10_000 // -(-workers // gpus) / 10_000 if gpus else 1.0
 
 
 def _start_prefetch(ray: Any, worker: Worker, tasks: Sequence[ShardTask], count: int) -> list[Any]:

@@ -49,7 +49,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
         if tasks and settings.backend == "local":
             workers = settings.workers or default_workers(device)
             with prefetching(worker, tasks, prefetch_cores(recipe, device, workers)):
-                run_local(worker, recorder.pending_tasks(), min(workers, len(tasks)), recorder.listener)
+                run_local(worker, tasks, recorder.pending_tasks(), workers, recorder.listener)
         elif tasks:
             from inr_factory.generation.execution.ray_pool import run_ray  # Ray takes seconds to import
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Quarantined, ShardEntry, ViewKey
 from inr_factory.storage.shards import find_valid_shard, write_shard
+
+_READING = Lock()  # one shard of a process is read at a time, so that a Source need not be safe for threads
 
 
 @dataclass
@@ -65,9 +68,10 @@ class Worker:
 
         torch.set_num_threads(1)
         os.environ["IGL_NUM_THREADS"] = "1"
-        source, recipe = self.source, self.recipe
-        indices = self.plan.blocks[task.split][task.block]
-        signals, keys, failed = read_signals(source, indices, task.view)
+        with _READING:
+            source, recipe = self.source, self.recipe
+            indices = self.plan.blocks[task.split][task.block]
+            signals, keys, failed = read_signals(source, indices, task.view)
         inputs = [signal for _, signal in signals]
         fitted = self.fit(keys, inputs, count_failed)
         by_id = {source.items[index].object_id: (source.items[index].label, signal) for index, signal in signals}

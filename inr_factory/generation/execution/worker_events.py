@@ -1,7 +1,7 @@
 """Worker events: what a backend reports while workers make shards."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -23,31 +23,39 @@ class Listener:
 
 
 class Deaths:
-    """Counts the workers that died at each shard; gives up on a shard that kills one after the other."""
+    """Counts the workers that died at each shard; gives up on a shard that kills one after the other.
+
+    A worker that made several shards counts against none of them: each runs alone the next time.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.counts: Counter[ShardTask] = Counter()
 
-    def add(self, task: ShardTask, reason: str) -> None:
-        self.counts[task] += 1
-        self.listener.death(task, reason)
-        if self.counts[task] >= MAX_DEATHS:
-            raise ResourceError(
-                f"{MAX_DEATHS} workers died at {task.path} ({reason}); out of memory? "
-                "try fewer --workers or a smaller --set shard_objects in another --out"
-            )
+    def add(self, tasks: Sequence[ShardTask], reason: str) -> None:
+        for task in tasks:
+            self.counts[task] += len(tasks) == 1
+            self.listener.death(task, reason)
+            if self.counts[task] >= MAX_DEATHS:
+                raise ResourceError(
+                    f"{MAX_DEATHS} workers died at {task.path} ({reason}); out of memory? "
+                    "try fewer --workers or a smaller --set shard_objects in another --out"
+                )
 
 
 class Throttle:
-    """Forwards a tally if it has changed, at most five times a second."""
+    """Forwards a tally if INRs were done since the last one, at most five times a second; else, if it has changed at all,
+    every two seconds."""
 
-    def __init__(self, forward: Callable[[Tally], None], interval: float = 0.2) -> None:
+    def __init__(self, forward: Callable[[Tally], None], interval: float = 0.2, steps_interval: float = 2.0) -> None:
         self.forward = forward
-        self.interval = interval
-        self.last, self.due = 0, 0.0
+        self.interval, self.steps_interval = interval, steps_interval
+        self.last, self.sent = Tally(), 0.0
 
     def __call__(self, tally: Tally) -> None:
-        if tally.done != self.last and monotonic() >= self.due:
-            self.last, self.due = tally.done, monotonic() + self.interval
+        if tally == self.last:
+            return
+        interval = self.steps_interval if tally.done == self.last.done else self.interval
+        if monotonic() >= self.sent + interval:
+            self.last, self.sent = tally, monotonic()
             self.forward(tally)
