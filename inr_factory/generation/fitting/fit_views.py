@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Lock
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from inr_factory.inr.initialization import initialize_flat
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import Quarantined, ViewKey
 from inr_factory.storage.shards import STATUS
+
+_CHANGING, _BEFORE = Lock(), list[str]()
 
 COLUMNS = ("seeds", "psnr", "loss", "steps", "status")  # of FittedViews, one entry for each INR
 
@@ -208,10 +211,15 @@ def _collect(spec: SirenSpec, fits: FitTable) -> FittedViews:
 
 @contextlib.contextmanager
 def _matmul_precision(config: FitConfig) -> Iterator[None]:
-    """TF32 on a GPU only where the configuration asks for it."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+    """TF32 on a GPU only where the configuration asks for it. The setting is the process's: of fits in several threads,
+    which have one configuration, the last restores it."""
+    with _CHANGING:
+        _BEFORE.append(torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        with _CHANGING:
+            before = _BEFORE.pop()
+            if not _BEFORE:
+                torch.set_float32_matmul_precision(before)

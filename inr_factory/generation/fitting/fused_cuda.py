@@ -8,6 +8,7 @@ Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O value
 """
 
 import math
+import threading
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -39,6 +40,9 @@ MAX_CHUNK = 4096  # INRs of a launch: several times as many as a GPU runs at onc
 SECONDS = 0.5  # of a launch, so that there is progress to report, and Ctrl-C is obeyed
 CHUNK_BYTES = 2**31  # of coords, targets and states
 ADAM = 512  # parameters that a program updates at once
+
+_OF_THREAD = threading.local()
+_LAUNCHING = threading.Lock()  # a launch may compile, which Triton does not do in several threads at once
 
 
 def obstacle(spec: SirenSpec, device: torch.device) -> str:
@@ -125,9 +129,7 @@ def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch
     through `prepare_chunk`, `launch_chunk` (with `copy_chunk`, `initial_batch` and `run_steps`) and `conclude_chunk`.
     The size of the chunks follows from the time that they take; the results do not depend on it.
     """
-    streams: list[torch.cuda.Stream | None] = [None]
-    if device.type == "cuda":
-        streams = [torch.cuda.Stream(device) for _ in range(2)]  # type: ignore[no-untyped-call]
+    streams = streams_of_thread(device) if device.type == "cuda" else [None]
     stop = torch.from_numpy(stop_losses(config, fits.peaks[batch.rows]))
     most = largest_chunk(spec, batch)
     size, waiting = min(FIRST_CHUNK, most), np.arange(len(batch))
@@ -149,6 +151,14 @@ def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch
         now = perf_counter()
         size = next_size(len(chunk.rows), now - max(launched, concluded), most)
         concluded = now
+
+
+def streams_of_thread(device: torch.device) -> list[torch.cuda.Stream | None]:
+    """Two streams of this thread, the same for all its fits: torch keeps the free memory of each stream apart."""
+    kept: dict[str, list[torch.cuda.Stream | None]] = vars(_OF_THREAD)
+    if str(device) not in kept:
+        kept[str(device)] = [torch.cuda.Stream(device) for _ in range(2)]  # type: ignore[no-untyped-call]
+    return kept[str(device)]
 
 
 def next_size(size: int, seconds: float, most: int) -> int:
@@ -181,7 +191,8 @@ def launch_chunk(spec: SirenSpec, chunk: Chunk, config: FitConfig, device: torch
     coords, targets, stop = copy_chunk(chunk, device)
     field, adam = chunk.signals.field, adam_settings(config)
     flat = initial_batch(spec, chunk.seeds, coords, targets, field, config)
-    return run_steps(spec, coords, targets, flat, adam, stop, field, config.batch_points, config.tf32)
+    with _LAUNCHING:
+        return run_steps(spec, coords, targets, flat, adam, stop, field, config.batch_points, config.tf32)
 
 
 def conclude_chunk(chunk: Chunk, result: LaunchResult, fits: FitTable) -> NDArray[np.int64]:
