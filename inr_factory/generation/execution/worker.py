@@ -11,7 +11,6 @@ import torch
 
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
 from inr_factory.generation.execution.source_check import check_signal, check_source, set_fingerprint
-from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.fitting.tally import OnProgress, Tally
@@ -91,7 +90,7 @@ class Worker:
         }
         attributes = {
             "fingerprint": set_fingerprint(recipe, self.source_fingerprint),
-            "engine": engine_name(recipe.fit, self.device, self.spec),
+            "engine": fitted.engine,
             "device": torch.device(self.device).type,
             "field": signals[0][1].field if signals else "values",
         }

@@ -373,6 +373,6 @@ def _captured(function: Callable[[], object], device: torch.device) -> Callable[
                 function()
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph), torch.no_grad():
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.no_grad():  # other threads fit meanwhile
             function()
     return graph.replay

@@ -6,59 +6,64 @@
 - `batched`: batched matrix products with a backward pass by hand, on a CPU and on an NVIDIA GPU, for any spec.
 - `auto`: the fastest that supports the spec on the device: `fused`, else `batched`, on other devices `reference`.
 - `none`: fits nothing and stores initial values.
+
+On a GPU an engine other than the reference is compared with it before its fits are used (self_check.py). Where it fails,
+`auto` takes the next one, with a warning.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import torch
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import ResourceError, UsageError
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
 from inr_factory.generation.fitting.batched import fit_batched
-from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
+from inr_factory.generation.fitting.fit_table import FitEngine
 from inr_factory.generation.fitting.reference import fit_reference
+from inr_factory.generation.fitting.self_check import checked, fault_of
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.spec import SirenSpec
 
 _log = logging.getLogger(__name__)
 
 
-FitEngine = Callable[[SirenSpec, FitBatch, FitConfig, torch.device, FitTable], None]
-"""Fits a batch of signals on a device and reports to the table: the fits that stop, and every step."""
+CHECKED_DEVICES = ("cuda",)  # where the engine is compiled or captured by the process that uses it
 
 EngineName = Literal["fused", "batched", "reference", "none"]
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Engine:
     """An engine for one kind of device, and why it cannot fit a spec there, empty if it can."""
 
     name: EngineName
     fit: FitEngine
-    obstacle: str
+    obstacle: str = ""
 
 
-def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Iterator[_Candidate]:
+def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Iterator[Engine]:
     """The engines other than the reference, the fastest first."""
     other = "" if device.type in ("cpu", "cuda") else f"it runs on the CPU and on NVIDIA GPUs, not on {device.type}"
     if device.type == "cpu":
-        yield _Candidate("fused", fused_cpu.fit_fused, fused_cpu.obstacle(spec))
+        yield Engine("fused", fused_cpu.fit_fused, fused_cpu.obstacle(spec))
     elif device.type == "cuda":
         obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec, device)
-        yield _Candidate("fused", fused_cuda.fit_fused, obstacle)
+        yield Engine("fused", fused_cuda.fit_fused, obstacle)
         other = "" if torch.version.cuda else "on a GPU it needs an NVIDIA one and a CUDA build of torch"
     else:
-        yield _Candidate("fused", fit_reference, other)
-    yield _Candidate("batched", fit_batched, other)
+        yield Engine("fused", fit_reference, other)
+    yield Engine("batched", fit_batched, other)
 
 
-def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec) -> FitEngine:
-    """The function of the engine that `engine_name` names."""
-    return _choose(config, device, spec).fit
+def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec) -> Engine:
+    """The engine that `engine_name` names, with its self-check on a GPU."""
+    chosen = _choose(config, device, spec)
+    check = device.type in CHECKED_DEVICES and chosen.name != "reference"
+    return Engine(chosen.name, checked(chosen.name, chosen.fit)) if check else chosen
 
 
 def engine_name(config: FitConfig, device: torch.device | str, spec: SirenSpec) -> EngineName:
@@ -71,23 +76,30 @@ def engine_name(config: FitConfig, device: torch.device | str, spec: SirenSpec) 
 
     Raises:
         UsageError: `config.engine` is fused or batched, and that engine cannot fit this spec on this device.
+        ResourceError: That engine has failed its self-check on this device.
     """
     return "none" if config.engine == "none" else _choose(config, torch.device(device), spec).name
 
 
-def _choose(config: FitConfig, device: torch.device, spec: SirenSpec) -> _Candidate:
-    reference = _Candidate("reference", fit_reference, "")
+def _choose(config: FitConfig, device: torch.device, spec: SirenSpec) -> Engine:
+    reference = Engine("reference", fit_reference)
     if config.engine == "reference":
         return reference
     obstacles: list[str] = []
     for candidate in _candidates(config, device, spec):
         if config.engine not in ("auto", candidate.name):
             continue
-        if not candidate.obstacle:
+        fault = fault_of(candidate.name, device)
+        if fault and config.engine != "auto":
+            raise ResourceError(
+                f"fit.engine {config.engine} fails its self-check on {device}: {fault}; take fit.engine=auto"
+            )
+        obstacle = candidate.obstacle or (f"it fails its self-check on {device}: {fault}" if fault else "")
+        if not obstacle:
             if obstacles:
                 _log_slow_engine(candidate.name, obstacles[0])
             return candidate
-        obstacles.append(candidate.obstacle)
+        obstacles.append(obstacle)
     if config.engine != "auto":
         raise UsageError(f"fit.engine {config.engine} cannot do this: {'; '.join(obstacles)}; take fit.engine=auto")
     _log_slow_engine("reference", obstacles[0])

@@ -5,7 +5,7 @@ INR.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,7 @@ class FitTable:
         steps: (N,) int32, updates made.
         reached: (N,) bool, whether they reached their target.
         failures: By row, why a fit failed in all attempts.
+        on_stop: Called with the rows, weights and losses of `stop` before they are recorded; may raise.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class FitTable:
         self.reached = np.zeros(count, dtype=bool)
         self.failures: dict[int, str] = {}
         self.tally = Tally()
+        self.on_stop: Callable[[NDArray[np.int64], Tensor, Sequence[float]], None] | None = None
 
     def stop(
         self, rows: NDArray[np.int64], flat: Tensor, losses: Sequence[float], steps: Sequence[int]
@@ -97,6 +99,8 @@ class FitTable:
         Returns:
             The rows to start again, with the seeds of their next attempts.
         """
+        if self.on_stop is not None:
+            self.on_stop(rows, flat, losses)
         psnr = np.array(
             [
                 psnr_of(loss, peak) if math.isfinite(loss) else -math.inf
@@ -131,6 +135,10 @@ class FitTable:
         if not math.isfinite(best):
             return f"the fit diverged {times}"
         return f"the fit stayed below {self.config.floor_psnr:g} dB {times}; the best reached {best:.1f} dB"
+
+
+FitEngine = Callable[[SirenSpec, FitBatch, FitConfig, torch.device, FitTable], None]
+"""Fits a batch of signals on a device and reports to the table: the fits that stop, and every step."""
 
 
 def as_index(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.fitting.engines import choose_engine
+from inr_factory.generation.fitting.engines import EngineName, choose_engine
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable, as_index
+from inr_factory.generation.fitting.self_check import EngineFault
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import FitConfig
@@ -47,6 +48,7 @@ class FittedViews:
         steps: (N,) int32, updates made.
         status: (N,) int8 as `shards.STATUS` names it.
         failures: Objects and views that failed in all attempts, with the reason.
+        engine: Name of the engine that fitted all of them.
     """
 
     spec: SirenSpec
@@ -58,6 +60,7 @@ class FittedViews:
     steps: NDArray[np.int32]
     status: NDArray[np.int8]
     failures: tuple[Quarantined, ...]
+    engine: EngineName
 
     @property
     def inrs(self) -> INRBatch:
@@ -74,6 +77,7 @@ class FittedViews:
             keys=tuple(self.keys[row] for row in rows),
             flat=self.flat[as_index(rows)],
             failures=tuple(failure_of[key] for key in keys if key in failure_of),
+            engine=self.engine,
             **{name: getattr(self, name)[rows] for name in COLUMNS},
         )
 
@@ -85,6 +89,7 @@ class FittedViews:
             keys=tuple(key for part in parts for key in part.keys),
             flat=torch.cat([part.flat for part in parts]),
             failures=tuple(failure for part in parts for failure in part.failures),
+            engine=parts[0].engine,
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS},
         )
 
@@ -121,6 +126,7 @@ def fit_views(
     Raises:
         UsageError: The numbers of keys and signals differ, a signal has other dimensions than the spec, or the engine
             cannot fit this spec on this device.
+        ResourceError: A GPU has no memory, or `config.engine` names an engine that fails its self-check there.
     """
     if len(keys) != len(signals):
         raise UsageError(f"each key needs its signal, got {len(keys)} keys and {len(signals)} signals")
@@ -132,10 +138,14 @@ def fit_views(
             raise UsageError(f"{key.object_id} maps {dims[0]} to {dims[1]} values; this INR is {spec}")
 
     peaks = np.array([signal.peak for signal in different] * (len(keys) if stacked else 1), dtype=np.float64)
-    fits = FitTable(spec, keys, peaks, config, run_seed, on_progress)
+
+    def new_table() -> FitTable:
+        return FitTable(spec, keys, peaks, config, run_seed, on_progress)
+
+    fits = new_table()
     if config.engine == "none":
         _store_initial_values(spec, fits)
-        return _collect(spec, fits)
+        return _collect(spec, fits, "none")
     size = config.batch_points
     if size is not None and any(len(signal.coords) > size for signal in different):
         signals = [
@@ -143,11 +153,15 @@ def fit_views(
             for seed, signal in zip(fits.seeds.tolist(), signals, strict=True)
         ]
     device = torch.device(device)
-    engine = choose_engine(config, device, spec)
     with _matmul_precision(config):
-        for batch in _batches(signals):
-            engine(spec, batch, config, device, fits)
-    return _collect(spec, fits)
+        while True:
+            engine = choose_engine(config, device, spec)
+            try:
+                for batch in _batches(signals):
+                    engine.fit(spec, batch, config, device, fits)
+                return _collect(spec, fits, engine.name)
+            except EngineFault:  # it is not chosen again; another fits all, so that a shard is never of two engines
+                fits = new_table()
 
 
 def _store_initial_values(spec: SirenSpec, fits: FitTable) -> None:
@@ -184,7 +198,7 @@ def _batches(signals: Sequence[Signal]) -> Iterator[FitBatch]:
         yield FitBatch(rows, [signals[row] for row in rows], shared_coords=grid != 0)
 
 
-def _collect(spec: SirenSpec, fits: FitTable) -> FittedViews:
+def _collect(spec: SirenSpec, fits: FitTable, engine: EngineName) -> FittedViews:
     failures = tuple(
         Quarantined(
             object_id=fits.keys[row].object_id,
@@ -206,6 +220,7 @@ def _collect(spec: SirenSpec, fits: FitTable) -> FittedViews:
         steps=fits.steps[index],
         status=np.where(fits.reached[index], STATUS["reached target_psnr"], STATUS["ran all steps"]).astype(np.int8),
         failures=failures,
+        engine=engine,
     )
 
 
