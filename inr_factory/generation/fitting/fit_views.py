@@ -17,7 +17,7 @@ from torch import Tensor
 from inr_factory.errors import UsageError
 from inr_factory.generation.fitting.engines import EngineName, choose_engine
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable, as_index
-from inr_factory.generation.fitting.self_check import EngineFault
+from inr_factory.generation.fitting.self_check import EngineFault, no_memory
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import FitConfig
@@ -162,6 +162,8 @@ def fit_views(
                 return _collect(spec, fits, engine.name)
             except EngineFault:  # it is not chosen again; another fits all, so that a shard is never of two engines
                 fits = new_table()
+            except torch.OutOfMemoryError as error:
+                raise no_memory(device, error) from None
 
 
 def _store_initial_values(spec: SirenSpec, fits: FitTable) -> None:

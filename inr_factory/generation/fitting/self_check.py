@@ -246,11 +246,18 @@ def compare_losses(
     return len(rows), ""
 
 
+def no_memory(device: torch.device, error: Exception) -> ResourceError:
+    """The error for a device whose memory a fit has used up."""
+    return ResourceError(
+        f"{device} has no memory for the fit ({one_line(error)}); end other programs on it, or use fewer --workers"
+    )
+
+
 def _reason(error: Exception, device: torch.device) -> str:
     """The error of an engine in one line. Raises ResourceError where the reference would fail on this device too."""
     line = f"{type(error).__name__}: {one_line(error)}"
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
-        raise ResourceError(f"{device} has no memory for the fit ({line}); end other programs on it") from None
+        raise no_memory(device, error) from None
     if device.type == "cuda":
         try:
             torch.cuda.synchronize(device)

@@ -215,6 +215,13 @@ def test_a_lack_of_memory_is_no_fault_of_the_engine(error, least, as_gpu):
     assert engine_name(FitConfig(), "cpu", SPEC) == "fused"
 
 
+def test_a_lack_of_memory_in_a_later_fit_is_one_line_too(as_gpu):
+    as_gpu(failing(torch.OutOfMemoryError("2 GiB"), least=3))
+    fitted(SIGNALS[:2])
+    with pytest.raises(ResourceError, match="cpu has no memory for the fit \\(2 GiB\\)"):
+        fitted()
+
+
 def test_losses_of_fits_that_diverged_are_not_compared():
     signals = stack_signals(SIGNALS, shared_coords=False)
     flat, peaks = torch.full((3, SPEC.num_parameters), 1e4), np.ones(3)
