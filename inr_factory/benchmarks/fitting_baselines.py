@@ -60,13 +60,20 @@ def fit_in_loop(
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), step
 
 
-def compiled_fit(spec: SirenSpec) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
-    """(flat (N, D), coords (P, I), targets (N, P, O), steps) -> (N, D): N INRs by batched products, autograd and
-    Adam, each step compiled by torch.compile."""
+State = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Weights and both moments of Adam, each (N, D), and the number of steps made, a scalar."""
 
-    def step(
-        flat: Tensor, mean: Tensor, square: Tensor, count: Tensor, coords: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+
+def initial_state(flat: Tensor) -> State:
+    return flat, torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros((), device=flat.device)
+
+
+def batched_step(spec: SirenSpec) -> Callable[[State, Tensor, Tensor], State]:
+    """(state, coords (P, I), targets (N, P, O)) -> state: a step of N INRs by batched products, autograd and Adam."""
+
+    def step(state: State, coords: Tensor, targets: Tensor) -> State:
+        flat, mean, square, count = state
+
         def loss(flat: Tensor) -> Tensor:
             return (INRBatch.from_flat(spec, flat)(coords) - targets).square().mean(dim=(1, 2)).sum()
 
@@ -77,13 +84,18 @@ def compiled_fit(spec: SirenSpec) -> Callable[[Tensor, Tensor, Tensor, int], Ten
         root = (square / (1 - BETAS[1] ** count)).sqrt() + EPSILON
         return flat - RATE * (mean / (1 - BETAS[0] ** count)) / root, mean, square, count
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=False)
+    return step
+
+
+def compiled_fit(spec: SirenSpec) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """(flat (N, D), coords (P, I), targets (N, P, O), steps) -> (N, D): each `batched_step` compiled by torch.compile."""
+    compiled = torch.compile(batched_step(spec), fullgraph=True, dynamic=False)
 
     def fit(flat: Tensor, coords: Tensor, targets: Tensor, steps: int) -> Tensor:
-        mean, square, count = torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros(())
+        state = initial_state(flat)
         for _ in range(steps):
-            flat, mean, square, count = compiled(flat, mean, square, count, coords, targets)
-        return flat
+            state = compiled(state, coords, targets)
+        return state[0]
 
     return fit
 

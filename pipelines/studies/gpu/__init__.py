@@ -1,0 +1,1 @@
+"""The parts of gpu_figures.py: each measures one thing on a GPU and records its rows."""
