@@ -34,7 +34,7 @@ from gpu.record import TIME, DeviceLostError, Record
 from gpu.rivals import rivals
 from gpu.sets import sets
 from gpu.shapes import shapes
-from gpu.speed import compile_needed, layouts, profile, speed
+from gpu.speed import compile_needed, layouts, profile, speed, widths
 from gpu.then_train import then_train
 from gpu.whole_fit import whole_fit
 
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 # In their order. A part gets at most so many seconds, so that one that is slow leaves time for the others.
 PARTS = {
     "compile": (compile_needed, 60), "parity": (parity, 60), "sets": (sets, 120), "speed": (speed, 40),
-    "whole_fit": (whole_fit, 100), "shapes": (shapes, 100), "rivals": (rivals, 150), "readers": (readers, 60),
+    "whole_fit": (whole_fit, 100), "shapes": (shapes, 100), "rivals": (rivals, 150), "readers": (readers, 60), "widths": (widths, 60),
     "layouts": (layouts, 40), "profile": (profile, 40),
 }  # fmt: skip
 
@@ -58,7 +58,9 @@ def main() -> int:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="which figures (default: all)")
     parser.add_argument("--then-train", action="store_true", help="use what is left of the time for training")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
-    parser.add_argument("--engine", choices=("fused", "auto", "reference"), default="fused", help="engine of the sets")
+    parser.add_argument(
+        "--engine", choices=("fused", "batched", "reference"), default="fused", help="engine of the sets"
+    )
     parser.add_argument("--append", action="store_true", help="keep the tables of --out")
     options = parser.parse_args()
     if options.device.type == "cpu":  # the interpreter stands in for the GPU

@@ -30,7 +30,7 @@ class Record:
         out: JSON file of the figures; the Markdown lies next to it.
         deadline: End of the run, by the monotonic clock.
         quick: Sizes are tiny: the question is whether everything runs.
-        engine: "fused", or "auto" after the fused engine has failed.
+        engine: "fused", or another after that one has failed.
         scratch: Folder for sets and runs that only serve the measurement.
         bundle: Folder of what was carried to this machine.
         data: Data root with the images of Fashion-MNIST, None where they were not carried.

@@ -1,10 +1,16 @@
 """Sets: all training images of Fashion-MNIST fitted by `fit_views`, and where the time of such a fit goes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
+from time import perf_counter
+
 import numpy as np
 import torch
 
 from gpu.problems import IMAGE, training_images
-from gpu.record import Record, seconds
+from gpu.record import Record, seconds, synchronize
+from inr_factory.generation.fitting import fused_cuda
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
@@ -39,6 +45,60 @@ def sets(record: Record) -> None:
                 lambda name=name, spec=spec, config=config, size=size:  # type: ignore[misc]
                 one_set(record, f"{kind}, {name}", spec, config, images, grid, size),
             )  # fmt: skip
+    if record.engine == "fused":
+        record.attempt("time by stage", 15, lambda: where_time_goes(record, images, grid))
+
+
+# Functions of the engine, in their order, and what they do.
+STAGES = {
+    "prepare_chunk": "stack and pin, s", "copy_chunk": "copy, s", "initial_batch": "start, s", "run_steps": "kernel, s",
+    "conclude_chunk": "conclude, s",
+}  # fmt: skip
+
+
+@contextmanager
+def stage_times(device: torch.device) -> Iterator[dict[str, float]]:
+    """Seconds of each stage of fits within the block. Each waits for the device, so that stages do not overlap."""
+    taken = dict.fromkeys(STAGES.values(), 0.0)
+
+    def timed(name: str):  # type: ignore[no-untyped-def]
+        function = getattr(fused_cuda, name)
+
+        @wraps(function)
+        def call(*args, **settings):  # type: ignore[no-untyped-def]
+            synchronize(device)
+            begin = perf_counter()
+            result = function(*args, **settings)
+            synchronize(device)
+            taken[STAGES[name]] += perf_counter() - begin
+            return result
+
+        return call
+
+    before = {name: getattr(fused_cuda, name) for name in STAGES}
+    try:
+        for name in STAGES:
+            setattr(fused_cuda, name, timed(name))
+        yield taken
+    finally:
+        for name, function in before.items():
+            setattr(fused_cuda, name, function)
+
+
+def where_time_goes(record: Record, images: torch.Tensor, grid: torch.Tensor) -> None:
+    """The stages of one fit of all images by sprint, one after the other."""
+    config = FitConfig(engine="fused", floor_psnr=0, optimizer="sprint", steps=2 if record.quick else 80)
+    keys = [ViewKey(f"{number}", 0) for number in range(len(images))]
+    begin = perf_counter()
+    signals = [Signal(grid, image[:, None]) for image in images]
+    read = perf_counter() - begin
+    with stage_times(record.device) as stages:
+        total = seconds(lambda: fit_views(IMAGE, keys, signals, config, 0, record.device), record.device)
+    rest = total - sum(stages.values())
+    record.add(
+        "Time of a set by stage, sprint to 40 dB", INRs=len(images), **{"signals, s": read}, **stages,
+        **{"all else, s": rest, "fit, s": total, "kernel, share": stages["kernel, s"] / total},
+    )  # fmt: skip
 
 
 def one_set(

@@ -15,16 +15,18 @@ from time import perf_counter
 
 import torch
 
-from gpu.problems import IMAGE, SPEEDS, cloud
+from gpu.problems import IMAGE, SPEEDS, WIDE, cloud
 from gpu.record import Record, median_seconds, one_line
 from inr_factory.benchmarks.fit import work_of_step
 from inr_factory.generation.fitting import fused_cuda
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.optimizers import adam_settings
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Field
+from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import ViewKey
 
 STEPS, COUNT = 64, 4096
 GOAL_RATE = 4e6  # INR-steps/s of 2-32-32-1; below it a kernel that keeps activations in registers is due
@@ -133,6 +135,28 @@ def speed(record: Record) -> None:
         )  # fmt: skip
         if launch.spec == IMAGE and not launch.tf32:
             record.goal("kernel rate of 2-32-32-1, 784 points", rate, GOAL_RATE, "INR-steps/s")
+
+
+def widths(record: Record) -> None:
+    """The batched engine, which fits what the fused one refuses, and the image spec for comparison."""
+    for spec, points in [(IMAGE, 25)] if record.quick else [(IMAGE, 784), *WIDE]:
+        count = 2 if record.quick else 2**20 // (8 * spec.hidden_dim)
+        what = f"batched engine, {spec}"
+        record.attempt(what, 15, lambda spec=spec, points=points, count=count: batched_row(record, spec, points, count))  # type: ignore[misc]
+
+
+def batched_row(record: Record, spec: SirenSpec, points: int, count: int) -> None:
+    steps = 2 if record.quick else 200
+    config = FitConfig(engine="batched", steps=steps, target_psnr=None, floor_psnr=-999, attempts=1)
+    grid = cloud(spec, points, 0).coords
+    signals = [Signal(grid, targets) for targets in torch.rand(count, points, spec.out_dim)]
+    keys = [ViewKey(f"{number}", 0) for number in range(count)]
+    taken = median_seconds(lambda: fit_views(spec, keys, signals, config, 0, record.device), record.device, repeats=1)
+    rate, (flop, _) = count * steps / taken, work_of_step(spec, points)
+    record.add(
+        "Batched engine, initial values included", spec=str(spec), points=points, INRs=count, steps=steps,
+        **{"INR-steps/s": rate, "TFLOP/s": rate * flop / 1e12},
+    )  # fmt: skip
 
 
 def machine_rates(device: torch.device, quick: bool) -> dict[str, float]:

@@ -64,7 +64,7 @@ def fit_views_in_time(record: Record) -> int:
     from inr_factory.generation.execution.fit_dataset import fit_dataset
 
     begin = monotonic()
-    recipe = image_recipe(RECIPE, record.quick)
+    recipe = image_recipe(RECIPE, record.quick, record.engine)
     if record.quick:
         recipe = recipe.model_copy(update={"views": 2})
 
