@@ -1,5 +1,6 @@
 # `make demo`: make a data set from real images and train on it. `make test`: the fast tests. `make test-all`: every test.
-# `make lint`: linter, formatter, type checker. `make docs`: the documentation as a site.
+# `make lint`: linter, formatter, type checker. `make docs`: the documentation as a site. `make gpu-bundle`: what a machine
+# with a GPU and no network needs to measure.
 # Each sets up .venv first where it is missing or older than the files that it is made from.
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := .venv/bin
 DEMO := inrs/demo
 SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transforms/neuron_ops.c inr_factory/learning/alignment/linear_assignment.c
 
-.PHONY: demo test test-system test-all lint docs clean
+.PHONY: demo test test-system test-all lint docs gpu-bundle clean
 
 demo: .venv/compiled
 	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
@@ -32,8 +33,12 @@ lint: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+# The images of Fashion-MNIST come from $INR_FACTORY_DATA, else from data/ or ../shared/datasets.
+gpu-bundle: .venv/compiled
+	$(BIN)/python pipelines/studies/gpu_bundle.py
+
 clean:
-	rm -rf .venv site $(DEMO) runs/demo
+	rm -rf .venv site $(DEMO) runs/demo gpu-bundle
 
 .venv/installed: pyproject.toml constraints.txt hatch_build.py $(SOURCES)
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"
