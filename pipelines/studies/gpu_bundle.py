@@ -38,7 +38,7 @@ tar -xzf "$bundle/tree.tar.gz" -C "$work"
 for wheel in "$bundle"/wheels/*.whl; do
     if [ -f "$wheel" ]; then "${PYTHON:-python3}" -m zipfile -e "$wheel" "$work/site"; fi
 done
-export GPU_COMMIT=COMMIT PYTHONUNBUFFERED=1 PYTHONPATH="$work/site:$work${PYTHONPATH:+:$PYTHONPATH}"
+export GPU_COMMIT=@COMMIT@ PYTHONUNBUFFERED=1 PYTHONPATH="$work/site:$work${PYTHONPATH:+:$PYTHONPATH}"
 cd "$work"
 "${PYTHON:-python3}" pipelines/studies/gpu_figures.py --bundle "$bundle" --out "$out/gpu.json" "$@"
 """
@@ -109,7 +109,7 @@ def make_bundle(bundle: Path, roots: list[Path], wheels: bool = True, points: in
     commit = pack_tree(bundle)
     if wheels:
         download_wheels(bundle)
-    (bundle / "run.sh").write_text(RUN.replace("COMMIT", commit))
+    (bundle / "run.sh").write_text(RUN.replace("@COMMIT@", commit))
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     if size > MAX_BYTES:
         raise SystemExit(f"{bundle} has {size / 2**20:.1f} MiB, at most {MAX_BYTES // 2**20} may be carried")
