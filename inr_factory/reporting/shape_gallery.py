@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.geometry.distances import mean_distances
+from inr_factory.generation.geometry.level_set import LEVELS, extract_surface
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.mesh_files import mesh_content
 from inr_factory.generation.geometry.rasterizer import CAMERAS, Camera, Image, shade_mesh, shade_points
-from inr_factory.generation.geometry.surface_metrics import LEVELS, extract_surface
 from inr_factory.generation.signals import Field, SignalError, Source
 from inr_factory.generation.sources.shape_collections import PrimitiveShapes, ShapeFiles
 from inr_factory.generation.sources.shape_sampling import seeded

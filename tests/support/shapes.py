@@ -1,12 +1,16 @@
-"""Solids with known distances, and sources of their files."""
+"""Solids with known distances, sources of their files, and INRs with surfaces."""
 
 import numpy as np
 import torch
 
+from inr_factory.generation.geometry.level_set import field_grid
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.primitives import KINDS
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.generation.sources.shape_collections import open_shapes
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.spec import SirenSpec
 from support.paths import DATASETS
 
 FEW = {"num_points": 400, "num_truth": 200, "num_surface": 50}
@@ -89,3 +93,10 @@ def twins():
 
 def real(name, collection="mesh_folder", **settings):
     return open_shapes(ShapeSource(collection=collection, **(FEW | settings)), DATASETS / name)
+
+
+def inrs_with_surfaces(hidden_dim=16):
+    """Three INRs of three coordinates, whose values have the mean 0."""
+    inrs = initialize(SirenSpec(3, 1, hidden_dim, num_hidden=2, omega_0=10.0, output_bias=0.0), range(3))
+    means = field_grid(inrs, 8).flatten(1).mean(dim=1, keepdim=True)
+    return INRBatch(inrs.spec, inrs.weights, (*inrs.biases[:-1], inrs.biases[-1] - means))

@@ -76,7 +76,7 @@ class Worker:
         by_id = {source.items[index].object_id: (source.items[index].label, signal) for index, signal in signals}
         rows = [by_id[key.object_id] for key in fitted.keys]
         facts = sorted({name for _, signal in signals for name in signal.facts})
-        columns = measure_quality(fitted.inrs, [signal for _, signal in rows]) | {
+        columns = measure_quality(fitted.inrs, [signal for _, signal in rows], self.device) | {
             "weights": fitted.inrs.flatten().numpy(),
             "label": np.array([label for label, _ in rows], dtype=np.int32),
             "object_id": np.array([key.object_id for key in fitted.keys], dtype=object),

@@ -143,14 +143,14 @@ def grid_shape(coords: Tensor) -> tuple[int, int]:
     return (rows, cols) if bool((x == x[0]).all()) and bool((y == y[:, :1]).all()) else (0, 0)
 
 
-def sincospi(z: Floats, variant: str) -> tuple[Floats, Floats]:
-    """sin(pi z) and cos(pi z) as the engine computes them, for tests; the length of z is a multiple of 16."""
+def sincospi(z: Floats, variant: str, out: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
+    """sin(pi z) and cos(pi z) as the engine computes them; the size of z is a multiple of 16. `out` may contain z."""
     library = _library()
     assert not isinstance(library, str), library
-    assert len(z) % 16 == 0
-    sine, cosine = np.empty_like(z), np.empty_like(z)
+    assert z.size % 16 == 0
+    sine, cosine = out or (np.empty_like(z), np.empty_like(z))
     pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (z, sine, cosine))
-    getattr(library.functions, f"fused_sincospi_{variant}")(*pointers, len(z))
+    getattr(library.functions, f"fused_sincospi_{variant}")(*pointers, z.size)
     return sine, cosine
 
 

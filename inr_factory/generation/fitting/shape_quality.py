@@ -1,6 +1,6 @@
 """Shape quality: how well INRs represent shapes, as columns of their shard next to the PSNR.
 
-Shape letters: N INRs, Q held-out points.
+Shape letters: N INRs, Q held-out points, S points on a shape, V on an INR's surface.
 """
 
 from collections.abc import Sequence
@@ -8,15 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from inr_factory.generation.geometry.surface_metrics import (
-    chamfer,
-    extract_surface,
-    iou,
-    is_inside,
-    mean_distance_error,
-)
-from inr_factory.generation.signals import Signal
+from inr_factory.generation.geometry.level_set import batches_inrs, is_inside, surface_vertices
+from inr_factory.generation.geometry.surface_metrics import chamfer, iou, mean_distance_error
+from inr_factory.generation.signals import Signal, Truth
 from inr_factory.inr.batch import INRBatch
 
 QUALITIES = ("iou", "distance_error", "chamfer")
@@ -24,12 +20,15 @@ SURFACE_RESOLUTION = 64
 
 
 @torch.no_grad()
-def measure_quality(inrs: INRBatch, signals: Sequence[Signal]) -> dict[str, NDArray[np.float64]]:
+def measure_quality(
+    inrs: INRBatch, signals: Sequence[Signal], device: torch.device | str = "cpu"
+) -> dict[str, NDArray[np.float64]]:
     """Measure INRs of shapes at the held-out points of their signals.
 
     Args:
         inrs: N INRs.
         signals: Their N signals.
+        device: That of the fit, which also measures. A GPU rounds differently. It has not measured yet.
 
     Returns:
         Columns (N,) float64, NaN where a measure is not defined for the field; no columns for plain values.
@@ -37,25 +36,42 @@ def measure_quality(inrs: INRBatch, signals: Sequence[Signal]) -> dict[str, NDAr
         - iou: intersection over union of the insides at the held-out points (sdf, occupancy), in [0, 1];
         - distance_error: mean absolute error of the distance there, both clamped as the targets (sdf, udf), in the
           unit of the coordinates;
-        - chamfer: mean of the distances from the INR's surface (marching cubes) to the shape's and back, in that unit.
+        - chamfer: mean of the distances from the INR's surface (vertices of marching cubes) to the shape's and back, in
+          that unit.
     """
-    if not any(signal.truth for signal in signals):
+    truths = {row: signal.truth for row, signal in enumerate(signals) if signal.truth is not None}
+    if not truths:
         return {}
-    rows = [_measure(inrs.select(slice(row, row + 1)), signal) for row, signal in enumerate(signals)]
-    columns = np.array(rows, dtype=np.float64).T
+    measured, device = list(truths), torch.device(device)
+    inrs = inrs[measured].to(device)
+    fields = [signals[row].field for row in measured]
+    surfaces = surface_vertices(inrs, fields, SURFACE_RESOLUTION)
+    parts = zip(inrs, measured, _on_device(list(truths.values()), device), surfaces, strict=True)
+    rows = [_measure(inr, signals[row], truth, vertices) for inr, row, truth, vertices in parts]
+    columns = np.full((len(QUALITIES), len(signals)), np.nan)
+    columns[:, measured] = torch.stack(rows, dim=1).cpu()
     return dict(zip(QUALITIES, columns, strict=True))
 
 
-def _measure(inr: INRBatch, signal: Signal) -> tuple[float, float, float]:
-    truth, overlap, error = signal.truth, float("nan"), float("nan")
-    if truth is None:
-        return overlap, error, float("nan")
+def _measure(inr: INRBatch, signal: Signal, truth: Truth, vertices: Tensor) -> Tensor:
+    """(3,) QUALITIES of one INR, whose surface has vertices (V, 3)."""
+    overlap = error = vertices.new_tensor(float("nan"))
     values = inr(truth.coords)[0]
     if signal.field in ("sdf", "occupancy"):
         inside = (is_inside(part, signal.field)[:, 0] for part in (values, truth.targets))
-        overlap = float(iou(*inside))
+        overlap = iou(*inside)
     if signal.field in ("sdf", "udf"):
         clamp = signal.peak / 2 if signal.field == "sdf" else signal.peak
-        error = float(mean_distance_error(values[:, 0], truth.targets[:, 0], clamp))
-    vertices, _ = extract_surface(inr, SURFACE_RESOLUTION, field=signal.field)
-    return overlap, error, chamfer(vertices, truth.surface)
+        error = mean_distance_error(values[:, 0], truth.targets[:, 0], clamp)
+    return torch.stack([overlap, error, chamfer(vertices, truth.surface)])
+
+
+def _on_device(truths: list[Truth], device: torch.device) -> list[Truth]:
+    """Truths on a device, sent as three tensors: a GPU waits for each copy."""
+    if not batches_inrs(device):
+        return truths
+    columns = []
+    for name in ("coords", "targets", "surface"):
+        tensors: list[Tensor] = [getattr(truth, name) for truth in truths]
+        columns.append(torch.split(torch.cat(tensors).to(device), [len(tensor) for tensor in tensors]))
+    return [Truth(*parts) for parts in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""Alignment: brings the hidden neurons of one INR to those of another. Only this module and benchmarks import scipy.
+"""Alignment: brings the hidden neurons of one INR to those of another.
 
 Weight matching of git re-basin (Ainsworth et al., ICLR 2023), for many pairs of INRs at once and, for sine
 INRs, over signs and phases too. Only exact symmetries are applied, so no function ever changes.

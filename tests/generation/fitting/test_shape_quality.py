@@ -1,11 +1,19 @@
 """Quality: what a shard says of INRs of shapes is true of INRs whose shape is known."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage.measure import marching_cubes
+from support.shapes import inrs_with_surfaces
 
+from inr_factory.generation.fitting import shape_quality
 from inr_factory.generation.fitting.shape_quality import measure_quality
+from inr_factory.generation.geometry import level_set, surface_metrics
+from inr_factory.generation.geometry.level_set import LEVELS, field_grid, is_inside
+from inr_factory.generation.geometry.surface_metrics import iou, mean_distance_error
 from inr_factory.generation.signals import Signal, Truth
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
@@ -49,6 +57,48 @@ def test_a_perfect_inr_measures_as_perfect_and_a_larger_one_does_not(field, sign
         assert 0.005 < quality["distance_error"][1] < 0.1 / math.sqrt(3)
     else:
         assert math.isnan(quality["distance_error"][0])
+
+
+def as_before(inr, signal):
+    """The qualities as they were computed first: the whole grid by torch, distances of all pairs."""
+    values, grid, level = inr(signal.truth.coords)[0], field_grid(inr, 64)[0].numpy(), LEVELS[signal.field]
+    vertices = marching_cubes(grid, level, gradient_direction="descent")[0]
+    vertices = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / 63) - 1
+    pairs = torch.cdist(vertices, signal.truth.surface, compute_mode="donot_use_mm_for_euclid_dist")
+    inside = [is_inside(part[:, 0], signal.field) for part in (values, signal.truth.targets)]
+    clamp = signal.peak / 2
+    return [
+        float(iou(*inside)),
+        float(mean_distance_error(values[:, 0], signal.truth.targets[:, 0], clamp)),
+        float(pairs.amin(dim=1).mean() + pairs.amin(dim=0).mean()) / 2,
+    ]
+
+
+def test_inrs_measured_together_have_the_bits_of_each_measured_as_before():
+    inrs = inrs_with_surfaces()
+    signals = [signal("sdf")] * 3
+
+    quality = measure_quality(inrs, signals)
+
+    before = np.array([as_before(inr, one) for inr, one in zip(inrs, signals, strict=True)])
+    assert np.isfinite(before).all()
+    np.testing.assert_array_equal(np.stack(list(quality.values()), axis=1), before)
+
+
+def test_measuring_as_on_a_gpu_agrees_with_measuring_one_by_one(monkeypatch):
+    inrs = inrs_with_surfaces()
+    signals = [signal("sdf"), dataclasses.replace(signal("sdf"), truth=None), signal("occupancy")]
+    expected = measure_quality(inrs, signals)
+    for module in (level_set, surface_metrics):
+        monkeypatch.setattr(module, "batches_inrs", lambda device: True)
+    monkeypatch.setattr(level_set, "extract_surface", None)
+    monkeypatch.setattr(shape_quality, "batches_inrs", lambda device: True)
+
+    quality = measure_quality(inrs, signals, "cpu")
+
+    assert np.isnan([column[1] for column in quality.values()]).all()
+    for name, column in quality.items():
+        np.testing.assert_allclose(column, expected[name], rtol=1e-4, err_msg=name)
 
 
 def test_an_inr_without_a_surface_has_no_chamfer_distance():

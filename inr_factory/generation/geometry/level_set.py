@@ -1,0 +1,194 @@
+"""Level sets: the values of INRs on a grid, and the surfaces on which they have a given value.
+
+Shape letters: N INRs, R grid points along each axis, P points, V vertices, F triangles.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from inr_factory.errors import needs_extra
+from inr_factory.generation.fitting import fused_cpu
+from inr_factory.generation.signals import Field
+from inr_factory.inr.batch import INRBatch
+
+# The value of an INR on the surface, by field; INRs of occupancies give logits. An unsigned distance does not cross
+# zero: a shell around the surface replaces it, so far off that the kink, which an INR smooths, tears no holes.
+LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": 0.02}
+
+POINTS = 2048  # evaluated at once on a CPU, whose cache holds what a layer makes of them; a multiple of 64
+ACTIVATIONS = 2**26  # floats that a layer makes at once on a GPU: 256 MiB
+INRS = 64  # whose grids a GPU holds at once
+
+# Estimates err by about 1e-6 of the largest value. Nearer to the level than MARGIN of it they are replaced, and so are
+# all where one errs by more than an eighth of that. Every CHECKED-th is compared in any case.
+MARGIN, CHECKED = 1e-4, 251
+
+
+def is_inside(values: Tensor, field: Field) -> Tensor:
+    """Mask of the values of an INR, or targets, that mean inside; for unsigned distances, inside the shell (LEVELS)."""
+    level = LEVELS[field]
+    return values > level if field in ("occupancy", "values") else values < level
+
+
+def batches_inrs(device: torch.device) -> bool:
+    """Whether a device computes many INRs or points at once, as GPUs do; a CPU takes them in parts that its cache holds."""
+    return device.type != "cpu"
+
+
+@torch.no_grad()
+def field_grid(inrs: INRBatch, resolution: int) -> Tensor:
+    """(N, R, R, R) values of INRs with one output, at even steps of x, y and z over [-1, 1].
+
+    On a CPU INR by INR: the bits of a batched product depend on the number of factors. It has not run on a GPU yet.
+    """
+    assert (inrs.spec.in_dim, inrs.spec.out_dim) == (3, 1)
+    points = _grid_points(resolution, inrs.device, inrs.dtype)
+    if batches_inrs(inrs.device):
+        values = _values(inrs, points, max(1, ACTIVATIONS // (len(inrs) * inrs.spec.hidden_dim)))
+    else:
+        values = torch.cat([_values(inr, points, POINTS) for inr in inrs])
+    return values.reshape(-1, resolution, resolution, resolution)
+
+
+@torch.no_grad()
+def level_grid(inr: INRBatch, resolution: int, level: float) -> Tensor:
+    """(R, R, R): what marching cubes reads of `field_grid`, on a CPU in 0.4 of its time.
+
+    Values in the cells that the level crosses are those of `field_grid`, to the bit. The others are estimates on the
+    same side of the level, from the sines of the fused engine.
+    """
+    points = _grid_points(resolution, inr.device, inr.dtype)
+    values = _estimates(inr, points)
+    if values is not None:
+        margin = MARGIN * float(values.abs().amax())
+        grid = values.view(resolution, resolution, resolution)
+        crossed = _any_corner(grid <= level + margin) & _any_corner(grid >= level - margin)
+        exact = _any_corner(F.pad(crossed, (1,) * 6)).view(-1)
+        exact[::CHECKED] = True
+        rows = exact.nonzero()[:, 0]
+        rows = F.pad(rows, (0, -len(rows) % 64))  # torch computes the last rows of an odd number by other code
+        replaced = _values(inr, points[rows], POINTS)[0]
+        if float((replaced - values[rows]).abs().amax()) <= margin / 8:  # not so where they are not finite
+            values[rows] = replaced
+            return grid
+    return field_grid(inr, resolution)[0]
+
+
+def extract_surface(
+    inr: INRBatch, resolution: int = 128, level: float | None = None, field: Field = "sdf"
+) -> tuple[Tensor, Tensor]:
+    """Extract a level set of one INR by marching cubes (Lewiner et al. 2003).
+
+    Args:
+        inr: One INR (N = 1) that maps 3 coordinates to 1 value.
+        resolution: Grid points along each axis of [-1, 1]³.
+        level: Value on the surface; None is that of the field, see LEVELS.
+        field: What the values of the INR are.
+
+    Returns:
+        Vertices (V, 3) in [-1, 1] and triangles (F, 3), counter-clockwise from outside. The surface ends at the
+        faces of the cube. Empty tensors where the INR does not cross the level or is not finite.
+    """
+    with needs_extra("shapes"):
+        from skimage.measure import marching_cubes
+
+    level = LEVELS[field] if level is None else level
+    values = level_grid(inr, resolution, level).float().cpu().numpy()
+    if not np.isfinite(values).all() or not values.min() < level < values.max():
+        return torch.empty(0, 3), torch.empty(0, 3, dtype=torch.long)
+    downhill = "descent" if field in ("sdf", "udf") else "ascent"  # scikit-image's name for values that rise outward
+    surface: Any = marching_cubes
+    vertices, faces, _, _ = surface(values, level, gradient_direction=downhill)
+    coords = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / (resolution - 1)) - 1
+    return coords, torch.from_numpy(np.ascontiguousarray(faces, np.int64))
+
+
+def surface_vertices(inrs: INRBatch, fields: Sequence[Field], resolution: int) -> Iterator[Tensor]:
+    """Yield the vertices (V, 3) of each INR's surface, as `extract_surface` has them, on the INRs' device.
+
+    A CPU extracts surface by surface. A GPU computes the grids of many INRs at once and takes `edge_crossings`, so that
+    no grid leaves it; this has not run on a GPU yet.
+    """
+    if not batches_inrs(inrs.device):
+        yield from (extract_surface(inr, resolution, field=field)[0] for inr, field in zip(inrs, fields, strict=True))
+        return
+    levels = torch.tensor([LEVELS[field] for field in fields], dtype=inrs.dtype, device=inrs.device)
+    for start in range(0, len(inrs), INRS):
+        part = slice(start, start + INRS)
+        yield from edge_crossings(field_grid(inrs.select(part), resolution), levels[part])
+
+
+def edge_crossings(values: Tensor, levels: Tensor) -> tuple[Tensor, ...]:
+    """The points where edges of a grid cross a level: the vertices of marching cubes, without its triangles.
+
+    Marching cubes adds a vertex within a cell where that is ambiguous, about one in 100,000.
+
+    Args:
+        values: Grids (N, R, R, R), as `field_grid` returns them.
+        levels: The level of each, (N,).
+
+    Returns:
+        N tensors (V, 3) in [-1, 1]; empty where a grid does not cross its level or is not finite.
+    """
+    values = values - levels[:, None, None, None]
+    lowest, highest = values.flatten(1).aminmax(dim=1)  # NaN where one is
+    drawn = (lowest < 0) & (highest > 0) & lowest.isfinite() & highest.isfinite()
+    steps = values.shape[1] - 1
+    above = values > 0
+    owners, vertices = [], []
+    for axis in (1, 2, 3):
+        crossed = above.narrow(axis, 0, steps) != above.narrow(axis, 1, steps)
+        at = (crossed & drawn[:, None, None, None]).nonzero()
+        first, second = (values.narrow(axis, shift, steps)[at.unbind(1)] for shift in (0, 1))
+        coords = at[:, 1:].to(values.dtype)
+        coords[:, axis - 1] += first / (first - second)
+        owners.append(at[:, 0])
+        vertices.append(coords * (2 / steps) - 1)
+    owner = torch.cat(owners)
+    counts = owner.bincount(minlength=len(values)).tolist()
+    return torch.split(torch.cat(vertices)[owner.argsort(stable=True)], counts)
+
+
+@lru_cache(maxsize=1)
+def _grid_points(resolution: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Points (R³, 3) at even steps over [-1, 1], z fastest."""
+    axis = torch.linspace(-1, 1, resolution, device=device, dtype=dtype)
+    return torch.cartesian_prod(axis, axis, axis)
+
+
+def _values(inrs: INRBatch, points: Tensor, step: int) -> Tensor:
+    """(N, P) values at points (P, 3), `step` of them at once."""
+    return torch.cat([inrs(part)[..., 0] for part in torch.split(points, step)], dim=1)
+
+
+def _estimates(inr: INRBatch, points: Tensor) -> Tensor | None:
+    """(P,) values of one INR but for their rounding, by the fused engine's sines; None where it has none for them."""
+    spec, widths = inr.spec, fused_cpu.variants()
+    if spec.activation != "sine" or inr.dtype != torch.float32 or inr.device.type != "cpu" or not widths:
+        return None
+    half_turns = spec.omega_0 / math.pi
+    *layers, (weights, bias) = ((W[0], b[0]) for W, b in zip(inr.weights, inr.biases, strict=True))
+    layers = [(W * half_turns, b * half_turns) for W, b in layers]
+    cosines, parts = np.empty((POINTS, spec.hidden_dim), np.float32), []
+    for hidden in torch.split(F.pad(points, (0, 0, 0, -len(points) % 16)), POINTS):
+        for W, b in layers:
+            hidden = F.linear(hidden, W, b)
+            turns = hidden.numpy()
+            fused_cpu.sincospi(turns, widths[0], out=(turns, cosines))  # sines take the place of half turns
+        parts.append(torch.addmv(bias + spec.output_bias, hidden, weights[0]))
+    return torch.cat(parts)[: len(points)]
+
+
+def _any_corner(mask: Tensor) -> Tensor:
+    """(K - 1, K - 1, K - 1): whether one of the eight corners of each cell of a mask (K, K, K) is set."""
+    for axis in range(3):
+        cells = mask.shape[axis] - 1
+        mask = mask.narrow(axis, 0, cells) | mask.narrow(axis, 1, cells)
+    return mask

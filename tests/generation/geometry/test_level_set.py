@@ -1,0 +1,178 @@
+"""Level sets: the surface that an INR draws, on shapes whose answers are known, and all ways to compute it agree."""
+
+import pytest
+import torch
+from support.shapes import inrs_with_surfaces
+
+from inr_factory.generation.fitting import fused_cpu
+from inr_factory.generation.geometry import level_set
+from inr_factory.generation.geometry.level_set import (
+    edge_crossings,
+    extract_surface,
+    field_grid,
+    is_inside,
+    level_grid,
+    surface_vertices,
+)
+from inr_factory.generation.geometry.surface_metrics import nearest_distances
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.spec import SirenSpec
+
+compiled = pytest.mark.skipif(not fused_cpu.available(), reason="the compiled engine was not built here")
+SIZE = 0.5
+
+
+def octahedron(sign=1.0, level=0.0):
+    """The INR of sign * (|x| + |y| + |z| - SIZE) + level, in ReLUs."""
+    spec = SirenSpec(3, 1, hidden_dim=6, num_hidden=1, activation="relu", start="linear")
+    slopes = torch.cat([torch.eye(3), -torch.eye(3)])[None]
+    last = torch.full((1, 1), level - sign * SIZE)
+    return INRBatch(spec, (slopes, sign * torch.ones(1, 1, 6)), (torch.zeros(1, 6), last))
+
+
+@pytest.mark.parametrize(("field", "inr"), [("sdf", octahedron()), ("occupancy", octahedron(-1.0))])
+def test_the_surface_is_the_level_of_the_field_and_faces_outward(field, inr):
+    vertices, faces = extract_surface(inr, 41, field=field)
+
+    assert vertices.dtype == torch.float32
+    assert torch.allclose(vertices.abs().sum(dim=1), torch.tensor(SIZE), atol=1e-5)
+    first, second, third = vertices[faces].unbind(dim=1)
+    volume = (first * torch.linalg.cross(second, third)).sum() / 6
+    assert float(volume) == pytest.approx(4 / 3 * SIZE**3, rel=0.02)
+
+
+def test_another_level_is_another_surface():
+    vertices, _ = extract_surface(octahedron(), 41, level=0.2)
+
+    assert torch.allclose(vertices.abs().sum(dim=1), torch.tensor(SIZE + 0.2), atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [-9.0, 9.0])
+def test_an_inr_that_never_crosses_the_level_has_no_surface(level):
+    vertices, faces = extract_surface(octahedron(), 9, level=level)
+
+    assert (vertices.shape, faces.shape) == ((0, 3), (0, 3))
+
+
+def test_an_inr_that_is_not_finite_has_no_surface():
+    assert len(extract_surface(octahedron(level=float("nan")), 9)[0]) == 0
+
+
+@pytest.mark.parametrize("omega_0", [30.0, 7.0])
+def test_the_grid_goes_by_x_then_y_then_z(omega_0):
+    inr = initialize(SirenSpec(3, 1, hidden_dim=8, omega_0=omega_0), [0])
+    axis = torch.linspace(-1, 1, 44)  # more points than are asked at once
+
+    (values,) = field_grid(inr, 44)
+
+    where = torch.tensor([[0, 0, 0], [43, 1, 2], [2, 43, 7], [43, 43, 43]])
+    assert torch.allclose(values[where[:, 0], where[:, 1], where[:, 2]], inr(axis[where])[0, :, 0], atol=1e-5)
+
+
+def read_by_marching_cubes(grid, level):
+    """Mask of the grid points that are corners of a cell that the level crosses."""
+    above, read = grid > level, torch.zeros(grid.shape, dtype=torch.bool)
+    for corner in torch.cartesian_prod(*[torch.arange(len(grid) - 1)] * 3):
+        cell = tuple(slice(int(at), int(at) + 2) for at in corner)
+        read[cell] |= bool(above[cell].any() and not above[cell].all())
+    return read
+
+
+@compiled
+@pytest.mark.parametrize(("resolution", "hidden_dim"), [(12, 64), (12, 16), (13, 7)])
+@pytest.mark.parametrize("level", [0.0, 0.02])
+def test_the_grid_near_a_level_has_the_values_of_the_whole_grid(resolution, hidden_dim, level, monkeypatch):
+    for inr in inrs_with_surfaces(hidden_dim):
+        (whole,) = field_grid(inr, resolution)
+        with monkeypatch.context() as context:
+            context.setattr(level_set, "field_grid", None)
+            grid = level_grid(inr, resolution, level)
+
+        read = read_by_marching_cubes(whole, level)
+        assert 0 < read.sum() < read.numel()
+        # torch rounds the last rows of a product otherwise where their number is odd
+        torch.testing.assert_close(grid[read], whole[read], rtol=0, atol=1e-7 if resolution == 13 else 0)
+        assert torch.equal(grid > level, whole > level)
+        torch.testing.assert_close(grid, whole, rtol=0, atol=1e-6)
+
+
+@compiled
+def test_few_values_are_evaluated_twice(monkeypatch):
+    rows, evaluate = [], level_set._values
+    inr, resolution = inrs_with_surfaces()[0], 40
+    level = float(field_grid(inr, resolution).quantile(0.98))
+    monkeypatch.setattr(
+        level_set, "_values", lambda inr, points, step: rows.append(len(points)) or evaluate(inr, points, step)
+    )
+
+    level_grid(inr, resolution, level)
+
+    assert 0 < sum(rows) < 0.15 * resolution**3
+
+
+@pytest.mark.parametrize("gain", [1e9, float("inf"), float("nan")])
+def test_where_estimates_are_wrong_the_whole_grid_is_evaluated(gain):
+    """The engine's sines of more than 2^22 half turns have no meaning."""
+    (inr, *_) = inrs_with_surfaces()
+    inr = INRBatch.from_flat(inr.spec, gain * inr.flatten())
+
+    torch.testing.assert_close(level_grid(inr, 8, 0.0), field_grid(inr, 8)[0], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("inr", [octahedron(), inrs_with_surfaces()[0].to(torch.float64)], ids=["relu", "double"])
+def test_an_inr_without_estimates_is_evaluated_on_the_whole_grid(inr):
+    assert torch.equal(level_grid(inr, 9, 0.0), field_grid(inr, 9)[0])
+
+
+def test_without_the_compiled_engine_the_whole_grid_is_evaluated(monkeypatch):
+    monkeypatch.setattr(fused_cpu, "variants", lambda: ())
+    monkeypatch.setattr(level_set, "_any_corner", None)
+
+    assert torch.equal(level_grid(inrs_with_surfaces()[0], 9, 0.0), field_grid(inrs_with_surfaces()[0], 9)[0])
+
+
+def test_grids_of_many_inrs_at_once_are_those_of_each(monkeypatch):
+    inrs = inrs_with_surfaces()
+    expected = torch.cat([field_grid(inr, 10) for inr in inrs])
+
+    assert torch.equal(field_grid(inrs, 10), expected)
+    monkeypatch.setattr(level_set, "batches_inrs", lambda device: True)
+    monkeypatch.setattr(level_set, "ACTIVATIONS", 3 * 16 * 77)  # in parts of 77 points
+    torch.testing.assert_close(field_grid(inrs, 10), expected, rtol=0, atol=1e-6)
+
+
+def assert_same_points(crossings, vertices):
+    """Marching cubes may have a vertex within an ambiguous cell, on no edge."""
+    assert len(crossings) == 0 or float(nearest_distances(crossings, vertices).max()) < 1e-5
+    assert len(crossings) <= len(vertices) <= 1.01 * len(crossings)
+
+
+def test_crossings_of_edges_are_the_vertices_of_marching_cubes():
+    inrs = INRBatch.cat([octahedron(), octahedron(level=-9.0), octahedron(level=float("nan")), octahedron(level=-0.2)])
+    surfaces = [extract_surface(inr, 41)[0] for inr in inrs]  # some of the grid's points lie on the level
+
+    crossings = edge_crossings(field_grid(inrs, 41), torch.zeros(4))
+
+    assert [len(vertices) > 0 for vertices in crossings] == [True, False, False, True]
+    for part, vertices in zip(crossings, surfaces, strict=True):
+        assert_same_points(part, vertices)
+
+
+def test_surfaces_of_many_inrs_at_once_have_the_vertices_of_each(monkeypatch):
+    inrs, fields = inrs_with_surfaces(), ["sdf", "udf", "occupancy"]
+    surfaces = list(surface_vertices(inrs, fields, 16))
+    monkeypatch.setattr(level_set, "batches_inrs", lambda device: True)
+    monkeypatch.setattr(level_set, "extract_surface", None)
+    monkeypatch.setattr(level_set, "INRS", 2)
+
+    for part, vertices in zip(surface_vertices(inrs, fields, 16), surfaces, strict=True):
+        assert_same_points(part, vertices)
+
+
+def test_inside_goes_by_the_field():
+    values = torch.tensor([-0.1, 0.005, 0.7])
+
+    assert is_inside(values, "sdf").tolist() == [True, False, False]
+    assert is_inside(values, "occupancy").tolist() == [False, True, True]
+    assert is_inside(values, "udf").tolist() == [True, True, False]
