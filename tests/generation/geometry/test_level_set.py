@@ -159,6 +159,15 @@ def test_crossings_of_edges_are_the_vertices_of_marching_cubes():
         assert_same_points(part, vertices)
 
 
+def test_a_grid_that_only_touches_its_level_or_is_not_finite_has_no_crossings():
+    rising = torch.arange(27.0).view(3, 3, 3).repeat(5, 1, 1, 1)
+    rising[3, 0, 0, 0], rising[4, 2, 2, 2] = float("nan"), float("inf")
+
+    crossings = edge_crossings(rising, torch.tensor([13.5, 0.0, 26.0, 13.5, 13.5]))
+
+    assert [len(vertices) for vertices in crossings] == [9 + 3 + 1, 0, 0, 0, 0]
+
+
 def test_surfaces_of_many_inrs_at_once_have_the_vertices_of_each(monkeypatch):
     inrs, fields = inrs_with_surfaces(), ["sdf", "udf", "occupancy"]
     surfaces = list(surface_vertices(inrs, fields, 16))

@@ -56,6 +56,14 @@ def test_the_tree_finds_the_bits_of_all_pairs(others, generator):
         assert torch.equal(nearest_distances(one, other), of_all_pairs(one, other))
 
 
+def test_the_tree_finds_the_bits_of_all_pairs_also_among_points_as_near_but_for_rounding(generator):
+    middle = torch.zeros(1, 3)
+    for _ in range(50):
+        sphere = torch.nn.functional.normalize(torch.randn(10, 3, generator=generator, dtype=torch.float64)).float()
+
+        assert torch.equal(nearest_distances(middle, sphere), of_all_pairs(middle, sphere))
+
+
 def test_pairs_in_parts_as_on_a_gpu_give_the_distances_of_the_tree(generator, monkeypatch):
     points, others = torch.rand(100, 3, generator=generator), torch.rand(30, 3, generator=generator)
     expected = nearest_distances(points, others)
