@@ -66,7 +66,8 @@ class FitProgress(_Bar):
         done, seconds = state.tally.done, monotonic() - self.started
         if done and self.first_done is None:
             self.first_done = done, seconds
-        rate = format_rate(done, seconds) if done else "starting"
+        steps = state.tally.steps
+        rate = format_rate(done, seconds) if done else f"{steps:,} INR-steps" if steps else "starting"
         psnr = f"{state.mean_psnr:.1f} dB" if state.mean_psnr is not None else ""
         self.bar.update(self.row, total=state.inrs, completed=done, rate=rate, psnr=psnr)
         if not terminal.can_show_bars() and monotonic() >= self.next_line:

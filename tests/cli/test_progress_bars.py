@@ -25,9 +25,11 @@ def hasty(monkeypatch):
 def test_a_log_gets_lines_with_count_rate_quality_and_time_left(hasty, capfd):
     with progress_bars.FitProgress("digits") as progress:
         progress(FitProgress(inrs=1000))
+        progress(FitProgress(inrs=1000, tally=Tally(steps=2000)))
         progress(FitProgress(inrs=1000, tally=Tally(250, 200, 8000.0, 5)))
-    first, second = capfd.readouterr().err.strip().splitlines()
+    first, steps, second = capfd.readouterr().err.strip().splitlines()
     assert first == "0 of 1,000 INRs, starting"
+    assert steps == "0 of 1,000 INRs, 2,000 INR-steps"
     assert second.startswith("250 of 1,000 INRs, ")
     assert "INRs/s, 40.0 dB, " in second
     assert second.endswith("left")

@@ -1,5 +1,6 @@
 """Estimate: what a fit would make, how large and how long, without making it."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
 from inr_factory.generation.execution.fit_plan import FitPlan, plan_from_arguments
 from inr_factory.generation.execution.run_fit import default_workers
+from inr_factory.generation.execution.scheduler import window_of
 from inr_factory.generation.execution.worker import read_signals
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.tally import Tally
@@ -69,7 +71,8 @@ def estimate(
 ) -> EstimateReport:
     """Count what `fit_dataset` would make with the same arguments, and fit a few INRs to estimate its duration.
 
-    Writes nothing; takes about ten seconds at most.
+    On a GPU, where reading and writing overlap with fits, the rate is that of the fits alone. Writes nothing; takes about
+    ten seconds at most, and on a GPU the time to compile its kernel.
 
     Args:
         recipe, out, views, limit, seed, workers, backend, address, device, shard, data_root, settings, source: as for
@@ -94,7 +97,8 @@ def estimate(
     free = check_disk(plan.out, needed)
     inrs = sum(map(plan.shards.num_objects, plan.tasks))
     rate, probed = _probe(plan, chosen)
-    total = None if rate is None else rate * min(count, len(plan.tasks))
+    useful = count if plan.settings.remote else min(count, default_workers(chosen))
+    total = None if rate is None else rate * min(useful, len(plan.tasks))
     seconds = None if total is None else inrs / total
     return EstimateReport(
         plan.recipe, plan.out, objects, inrs, len(plan.tasks), needed, free, count, seconds, probed, total
@@ -106,19 +110,22 @@ class _TimeUp(Exception):
 
 
 def _probe(plan: FitPlan, device: str) -> tuple[float | None, int]:
-    """(INRs a second of one worker, INRs fitted to measure it).
+    """(INRs a second of one core or GPU, INRs fitted to measure it).
 
-    If time is up before half of them are done, the rate assumes that each takes all its steps.
+    A GPU fits the INRs of several shards side by side: there the probe is of that size, and one that compiles comes
+    before. If time is up before half of the INRs are done, the rate assumes that each takes all its steps.
     """
     recipe, source, shards = plan.recipe, plan.source, plan.shards
     assert source is not None
     assert shards is not None, "only a plan with tasks is probed"
     block = next(iter(shards.blocks.values()))[0]
     indices = block[:: max(1, len(block) // PROBE_INRS)][:PROBE_INRS]
-    signals, keys, _ = read_signals(source, indices, 0)
-    if not signals:
+    pairs, keys, _ = read_signals(source, indices, 0)
+    if not pairs:
         return None, 0
-    started, latest = monotonic(), Tally()
+    signals = [signal for _, signal in pairs]
+    spec, threads = recipe.spec.spec(source.in_dim, source.out_dim), torch.get_num_threads()
+    started, latest = 0.0, Tally()
 
     def watch(tally: Tally) -> None:
         nonlocal latest
@@ -126,15 +133,21 @@ def _probe(plan: FitPlan, device: str) -> tuple[float | None, int]:
         if monotonic() - started > PROBE_SECONDS:
             raise _TimeUp
 
-    spec, threads = recipe.spec.spec(source.in_dim, source.out_dim), torch.get_num_threads()
+    def fit(copies: int) -> None:
+        nonlocal started
+        started = monotonic()
+        with contextlib.suppress(_TimeUp):
+            fit_views(spec, keys * copies, signals * copies, recipe.fit, recipe.seed, device, watch)
+
     torch.set_num_threads(1)
     try:
-        fit_views(spec, keys, [signal for _, signal in signals], recipe.fit, recipe.seed, device, watch)
-    except _TimeUp:
-        pass
+        fit(1)
+        copies = -(-min(window_of(device), len(plan.tasks)) * len(block) // len(keys)) if device != "cpu" else 1
+        if copies > 1:
+            fit(copies)
     finally:
         torch.set_num_threads(threads)
     seconds = max(monotonic() - started, 1e-6)
-    if latest.done >= len(signals) / 2:
+    if latest.done >= copies * len(signals) / 2:
         return latest.done / seconds, latest.done
-    return (latest.steps / seconds) / recipe.fit.steps, len(signals)
+    return (latest.steps / seconds) / recipe.fit.steps, copies * len(signals)

@@ -49,7 +49,7 @@ def fit_dataset(
         views: independent fits of each object, at least 1; default the recipe's.
         limit: at most this number of objects in all, shared among the splits; default the recipe's.
         seed: seed of the initial weights, at least 0; default the recipe's.
-        workers: how many processes or actors; default one per GPU or core.
+        workers: how many processes or actors; default one per GPU or core. More than there are GPUs share them.
         backend: "ray", or "local" for this process and those it spawns.
         address: a running Ray cluster; default $RAY_ADDRESS, else one is started.
         device: "auto" (cuda if torch sees a GPU), "cpu", "cuda" or "cuda:N".

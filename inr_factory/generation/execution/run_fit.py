@@ -1,6 +1,5 @@
 """Run: makes the shards of a fit plan with local processes or Ray, and records them."""
 
-import os
 from collections.abc import Callable
 from importlib import metadata
 from time import monotonic
@@ -72,8 +71,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
 
 def _device_of(settings: FitSettings) -> str:
     """cpu, cuda or cuda:N. The driver of a Ray cluster may have no GPU although its nodes do: there the request counts."""
-    remote = settings.backend == "ray" and bool(settings.address or os.environ.get("RAY_ADDRESS"))
-    return "cuda" if remote and settings.device == "cuda" else str(choose_device(settings.device))
+    return "cuda" if settings.remote and settings.device == "cuda" else str(choose_device(settings.device))
 
 
 def default_workers(device: str) -> int:

@@ -1,5 +1,6 @@
 """Run settings: how and where a fit runs, and its report. Without torch."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class FitSettings:
     address: str | None = None
     device: str = "auto"
     part: tuple[int, int] = (0, 1)
+
+    @property
+    def remote(self) -> bool:
+        """Whether a Ray cluster at an address makes the shards."""
+        return self.backend == "ray" and bool(self.address or os.environ.get("RAY_ADDRESS"))
 
     @classmethod
     def checked(

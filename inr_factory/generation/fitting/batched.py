@@ -13,6 +13,7 @@ neurons, K steps.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ MAX_SLOTS = {"cpu": 32, "cuda": 256}
 # Bytes of the hidden values of a batch: on a CPU those that its cache holds, on a GPU those that occupy it.
 BATCH_BYTES = {"cpu": 2**19, "cuda": 2**28}
 TILE_BYTES = {"cpu": 2**20, "cuda": 2**28}  # of one INR; more points are taken in several tiles
+_CAPTURING = Lock()  # other threads of a worker fit meanwhile, but capture no graph
 
 
 def fit_batched(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch.device, fits: FitTable) -> None:
@@ -373,6 +375,6 @@ def _captured(function: Callable[[], object], device: torch.device) -> Callable[
                 function()
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.no_grad():  # other threads fit meanwhile
+        with _CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.no_grad():
             function()
     return graph.replay

@@ -6,13 +6,16 @@ import threading
 
 import pytest
 from support.damage import SHARD, alter
+from support.stand_in_gpu import see_gpus
 from support.tiny_recipes import LOCAL, files, shards, tiny
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
+from inr_factory.generation.execution import estimate as module
 from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.sources import registry
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.manifest import MANIFEST
@@ -236,6 +239,26 @@ def test_an_estimate_counts_what_is_missing_and_writes_nothing(whole, tmp_path):
     assert 0.3 * size < fresh.bytes < 3 * size
     done = estimate(tiny(), whole, **LOCAL)
     assert (done.inrs, done.seconds) == (0, None)
+
+
+def test_an_estimate_for_a_gpu_fits_what_it_fits_side_by_side_and_counts_gpus_not_workers(tmp_path, monkeypatch):
+    fits, now = [], [0.0]
+
+    def fit(spec, keys, signals, config, seed, device, watch):
+        fits.append(len(keys))
+        now[0] += 1.0
+        watch(Tally(len(keys)))
+
+    see_gpus(monkeypatch, 2)
+    monkeypatch.setattr(module, "choose_device", lambda _: "cuda")
+    monkeypatch.setattr(module, "fit_views", fit)
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+
+    reports = [estimate(tiny(), tmp_path / "set", backend="local", workers=count) for count in (1, 2, 6)]
+
+    assert fits == [7, 21] * 3, "7 objects a shard, of which a GPU makes three at once"
+    assert [report.inrs_per_second for report in reports] == [21, 42, 42]
+    assert [report.workers for report in reports] == [1, 2, 6]
 
 
 @pytest.mark.parametrize(

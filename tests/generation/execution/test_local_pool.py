@@ -23,7 +23,7 @@ def one_gpu(monkeypatch):
     stand_in_gpu.reset()
 
 
-class Heard:
+class Recording:
     """A listener that keeps what it is called with, and refuses calls from other threads."""
 
     def __init__(self, progress=lambda task, tally: None):
@@ -43,9 +43,9 @@ class Heard:
 
 
 def run(worker, tasks, count=1, **how):
-    heard = Heard(**how)
-    run_local(worker, tasks, tasks, count, heard.listener)
-    return heard.made
+    recording = Recording(**how)
+    run_local(worker, tasks, tasks, count, recording.listener)
+    return recording.made
 
 
 def pool_threads():

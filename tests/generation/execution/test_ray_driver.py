@@ -1,14 +1,19 @@
 """Driver: follows a cluster whose nodes come and go, on a simulated one."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from inr_factory.benchmarks.simulated_ray import RayError, SimulatedRay
 from inr_factory.errors import IntegrityError, ResourceError
 from inr_factory.generation.execution import ray_driver as module
 from inr_factory.generation.execution.ray_driver import Driver
+from inr_factory.generation.execution.ray_pool import gpu_share
 from inr_factory.generation.execution.scheduler import Scheduler
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker_events import MAX_DEATHS, Listener
+from inr_factory.generation.fitting.tally import Tally
 from inr_factory.storage.manifest import ShardEntry
 
 TASKS = [ShardTask("train", 0, block) for block in range(60)]
@@ -24,12 +29,12 @@ def entry(task):
 class Cluster:
     """A run of all tasks on a simulated cluster: each shard takes ten seconds, but what `slow` says of it."""
 
-    def __init__(self, nodes, count=None, slow=None, tasks=TASKS):
+    def __init__(self, nodes, count=None, slow=None, tasks=TASKS, window=1):
         self.made, self.deaths = [], []
         slow = slow or (lambda actor, task: 10.0)
         self.ray = SimulatedRay(nodes, lambda actor, task: (slow(actor, task), entry(task)))
         listener = Listener(lambda *_: None, self._done, lambda task, why: self.deaths.append((task, why)))
-        scheduler = Scheduler(tasks, len(tasks))
+        scheduler = Scheduler(tasks, len(tasks), window)
         self.driver = Driver(
             self.ray, self.ray.start_actor, scheduler, listener, "CPU", count, clock=lambda: self.ray.now
         )
@@ -166,6 +171,51 @@ def test_actors_that_die_before_they_begin_end_the_run():
     cluster.driver.start_actor = stillborn
     with pytest.raises(ResourceError, match="died before they began: out of memory"):
         cluster.run()
+
+
+def test_an_actor_on_a_gpu_makes_three_shards_at_once_after_its_first():
+    cluster = Cluster({"a": 2}, window=3).run()
+    assert len(cluster.ray.actors) == 2
+    assert len(cluster.ray.runs) == 60
+    assert cluster.ray.now == pytest.approx(10 + 10 * math.ceil(58 / 6), abs=11)
+
+
+def test_the_shards_of_an_actor_that_dies_run_alone_and_only_the_deadly_one_is_given_up():
+    cluster = Cluster({"a": 2}, window=3)
+
+    def deadly(actor, task):
+        if task.block == 7:
+            cluster.ray.at(cluster.ray.now + 1, lambda: cluster.ray.kill(actor))
+        return 10.0, entry(task)
+
+    cluster.ray.make = deadly
+    with pytest.raises(ResourceError, match=rf"{MAX_DEATHS} workers died at {TASKS[7].path}"):
+        cluster.run()
+    died = [task for task, _ in cluster.deaths]
+    assert died.count(TASKS[7]) == MAX_DEATHS + 1
+    assert sorted(died.count(task) for task in set(died)) == [1, 1, MAX_DEATHS + 1]
+
+
+def test_progress_is_that_of_each_shard_of_an_actor():
+    cluster, reported = Cluster({"a": 1}, window=3), []
+    cluster.driver.listener = replace(cluster.driver.listener, progress=lambda *given: reported.append(given))
+    progress = dict(zip(TASKS[1:4], map(Tally, range(1, 4)), strict=True))
+    start_actor = cluster.driver.start_actor
+
+    def reporting():
+        actor = start_actor()
+        actor.progress.remote = lambda: actor._after(0.0, progress)
+        return actor
+
+    cluster.driver.start_actor = reporting
+    cluster.run()
+    assert set(reported) == set(progress.items()), "tallies of shards that do not run are left out"
+
+
+@pytest.mark.parametrize(("workers", "gpus", "share"), [(8, 8, 1), (3, 8, 1), (9, 8, 0.5), (7, 1, 0.1428), (4, 0, 1)])
+def test_workers_share_the_gpus_of_a_cluster_whose_size_is_known(workers, gpus, share):
+    assert gpu_share(workers, gpus) == share
+    assert gpus == 0 or workers * share <= gpus
 
 
 def test_a_thousand_actors_are_asked_for_their_progress_two_hundred_times_a_second():

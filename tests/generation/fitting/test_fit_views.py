@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.fitting import fit_views as fit_views_module
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import Tally
@@ -320,3 +321,14 @@ def test_the_engine_that_fits_nothing_gives_the_start_values():
     assert torch.equal(fitted.inrs.flatten(), initialize(SPEC, [key.seed(5) for key in keys(3)]).flatten())
     assert fitted.steps.tolist() == [0, 0, 0]
     assert tallies == [Tally(3, 3)]
+
+
+def test_fits_in_several_threads_keep_the_precision_until_the_last_has_ended():
+    tf32, before = QUICK.model_copy(update={"tf32": True}), torch.get_float32_matmul_precision()
+    first, second = fit_views_module._matmul_precision(tf32), fit_views_module._matmul_precision(tf32)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == "high"
+    second.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == before != "high"

@@ -1,5 +1,6 @@
 """Fused engine on a GPU: which machines and specs it supports. tests/system/test_triton_kernel.py tests its kernel."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -85,3 +86,16 @@ def test_specs_beyond_the_kernel_are_refused_or_fall_back_to_the_batched_engine(
     with pytest.raises(UsageError, match=reason):
         engine_name(FitConfig(engine="fused"), "cuda:1", spec)
     assert engine_name(FitConfig(), "cuda:1", spec) == "batched"
+
+
+def test_a_thread_keeps_its_streams(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    monkeypatch.setattr(fused_cuda, "_OF_THREAD", threading.local())
+    device, other = torch.device("cuda:0"), []
+    streams = fused_cuda.streams_of_thread(device)
+    thread = threading.Thread(target=lambda: other.extend(fused_cuda.streams_of_thread(device)))
+    thread.start()
+    thread.join()
+    assert fused_cuda.streams_of_thread(device) == streams
+    assert len({*streams, *other}) == 4
+    assert not set(fused_cuda.streams_of_thread(torch.device("cuda:1"))) & set(streams)
