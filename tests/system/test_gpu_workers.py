@@ -15,6 +15,7 @@ from support.tiny_recipes import LOCAL, long, shards, tiny
 from inr_factory.errors import ResourceError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.local_pool import run_local
+from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.worker_events import Listener
 
 
@@ -58,21 +59,26 @@ def test_a_deadly_shard_is_named_and_its_neighbours_run_again_alone(tmp_path):
     assert all(deaths.count(task) == 1 for task in set(deaths) - {tasks[6]})
 
 
-def test_ray_actors_on_a_gpu_make_several_shards_at_once_and_the_same_bytes(whole, tmp_path):
+def test_ray_actors_share_a_gpu_and_each_makes_several_shards_at_once_and_the_same_bytes(whole, tmp_path, monkeypatch):
     import ray
 
     from inr_factory.generation.execution.ray_pool import run_ray
 
-    worker, tasks = stand_in(tiny(), tmp_path / "set", together=2)
-    progress = []
-    listener = Listener(lambda task, tally: progress.append(task), lambda *_: None, pytest.fail)
+    started, on_started = [], Driver._on_started
+    monkeypatch.setattr(Driver, "_on_started", lambda *given: (started.append(given[1]), on_started(*given)))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    listener = Listener(lambda *_: None, lambda *_: None, pytest.fail)
     paths = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", str(ROOT))])}
     ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR", runtime_env={"env_vars": paths})
     try:
+        worker, tasks = stand_in(tiny(), tmp_path / "overlap", together=2)
         run_ray(worker, tasks, tasks, 1, None, listener)
+        worker, tasks = stand_in(long(), tmp_path / "share")
+        run_ray(worker, tasks, tasks, 2, None, listener)
     finally:
         ray.shutdown()
-    assert shards(tmp_path / "set") == whole
+    assert shards(tmp_path / "overlap") == whole
+    assert len(started) == 1 + 2
 
 
 DRIVER = """

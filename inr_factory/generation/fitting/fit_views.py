@@ -237,6 +237,4 @@ def _matmul_precision(config: FitConfig) -> Iterator[None]:
         yield
     finally:
         with _CHANGING:
-            before = _BEFORE.pop()
-            if not _BEFORE:
-                torch.set_float32_matmul_precision(before)
+            torch.set_float32_matmul_precision(_BEFORE.pop())
