@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
+from typing import Literal
 
 import psutil
 import torch
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
-from inr_factory.errors import FactoryError, ResourceError, one_line
+from inr_factory.errors import FactoryError, ResourceError, UsageError, one_line
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
-from inr_factory.generation.recipe import builtin_recipes
+from inr_factory.generation.fitting.engines import choose_engine
+from inr_factory.generation.fitting.self_check import compare
+from inr_factory.generation.recipe import FitConfig, builtin_recipes
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
@@ -25,6 +29,10 @@ from inr_factory.storage.atomic_files import write_atomically
 INSTALL = "pip install -c constraints.txt"
 SHARED_BYTES = 200e6  # of /dev/shm; a container has 64 MB by default
 OPEN_FILES = 1024
+GPU_ENGINES: dict[Literal["fused", "batched"], SirenSpec] = {
+    "fused": SirenSpec(2, 1),
+    "batched": SirenSpec(2, 1, hidden_dim=128),
+}
 
 
 @dataclass(frozen=True)
@@ -132,15 +140,44 @@ def _hardware() -> Iterator[Finding]:
     gigabytes = psutil.virtual_memory().available / 1e9
     yield Finding("memory", gigabytes > 1, f"{gigabytes:.1f} GB available", "end other programs, or use --workers 1")
     if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        yield Finding("GPU", True, ", ".join(names))
-        obstacle = fused_cuda.obstacle(SirenSpec(2, 1), torch.device("cuda"))
-        engine = f"batched, many times slower: {obstacle}" if obstacle else "fused, compiled by triton at the first fit"
-        yield Finding("fitting engine, GPU", None if obstacle else True, engine, f"{INSTALL} triton")
+        for number in range(torch.cuda.device_count()):
+            yield from _gpu(torch.device("cuda", number))
     else:
         why = "this torch is built for CPUs" if torch.version.cuda is None else "torch sees none"
-        remedy = "INRs are fitted on the CPU; for a GPU install its driver and a torch built for CUDA"
+        remedy = (
+            "INRs are fitted on the CPU; a GPU needs its driver, a torch built for CUDA, triton, a C compiler, and compute "
+            "capability 8.0 for the fused engine"
+        )
         yield Finding("GPU", None, f"none: {why}", remedy)
+
+
+def _gpu(device: torch.device) -> Iterator[Finding]:
+    """What a GPU is, and how far each engine is from the reference there; a kernel is compiled for it."""
+    gpu = torch.cuda.get_device_properties(device)
+    about = f"{gpu.name}, {gpu.total_memory / 1e9:.0f} GB, compute capability {gpu.major}.{gpu.minor}"
+    yield Finding(f"GPU {device.index}", True, f"{about}, triton {fused_cuda.triton_version() or 'not installed'}")
+    for name, spec in GPU_ENGINES.items():
+        what = f"{name} engine, GPU {device.index}"
+        config = FitConfig(engine=name)
+        try:
+            engine, started = choose_engine(config, device, spec, checks=False), monotonic()
+            report = compare(engine.fit, spec, config, device)
+        except UsageError as error:
+            yield Finding(
+                what, None, one_line(error), f"auto takes the next engine; {INSTALL} triton, if that is missing"
+            )
+            continue
+        except ResourceError as error:
+            yield Finding(what, False, one_line(error), "end other programs on the GPU, and check its driver")
+            continue
+        passed = (
+            f"{spec}: five steps differ from the reference's by {report.difference:.1g} of their size, "
+            f"{report.tolerance:g} is accepted; {monotonic() - started:.1f} s with compilation"
+        )
+        remedy = (
+            "fits take the next engine; check the C compiler, TRITON_CACHE_DIR, and the versions of torch and triton"
+        )
+        yield Finding(what, not report.reason, report.reason or passed, remedy)
 
 
 def _limits() -> Iterator[Finding]:

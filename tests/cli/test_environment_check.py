@@ -1,9 +1,15 @@
 """Environment check: what works on this machine, and a remedy for what does not."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from packaging.requirements import Requirement
 
 from inr_factory.cli import environment_check
+from inr_factory.errors import ResourceError
+from inr_factory.generation.fitting import fused_cuda
+from inr_factory.generation.fitting.self_check import CheckReport
 
 
 @pytest.fixture
@@ -113,7 +119,6 @@ def test_a_file_system_that_cannot_be_written_is_a_fault(found, tmp_path, monkey
 
 
 def test_a_ray_that_does_not_start_is_a_fault_that_names_the_way_without(monkeypatch):
-    from inr_factory.errors import ResourceError
     from inr_factory.generation.execution import ray_pool
 
     def refuse(*_, **__):
@@ -151,6 +156,70 @@ def test_a_gpu_that_ray_hides_is_a_fault(monkeypatch):
     (finding,) = environment_check._ray()
     assert finding.good is False
     assert "does not see the GPU" in finding.found
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Two GPUs as torch describes them, the second an old one; `compare` of the self-check is the test's."""
+    gpus = [
+        SimpleNamespace(name="GPU X", total_memory=85e9, major=9, minor=0, shared_memory_per_multiprocessor=233_472),
+        SimpleNamespace(name="GPU W", total_memory=8e9, major=7, minor=5, shared_memory_per_multiprocessor=65_536),
+    ]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpus[device.index])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: gpus[device.index].name)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: (gpus[device.index].major, gpus[device.index].minor)
+    )
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(fused_cuda, "find_spec", lambda _: object())
+    monkeypatch.setattr(fused_cuda, "triton_version", lambda: "3.6.0")
+    fused_cuda._missing.cache_clear()
+
+    def hardware(compare):
+        monkeypatch.setattr(environment_check, "compare", compare)
+        return {finding.what: finding for finding in environment_check._hardware()}
+
+    yield hardware
+    fused_cuda._missing.cache_clear()
+
+
+def test_each_gpu_is_described_and_its_engines_are_compared_with_the_reference(two_gpus):
+    asked = []
+
+    def compare(engine, spec, config, device):
+        asked.append((engine.__name__, str(device)))
+        return CheckReport(3e-6, 1e-3, "")
+
+    findings = two_gpus(compare)
+    assert findings["GPU 0"].found == "GPU X, 85 GB, compute capability 9.0, triton 3.6.0"
+    assert "by 3e-06 of their size, 0.001 is accepted" in findings["fused engine, GPU 0"].found
+    assert findings["fused engine, GPU 1"].good is None
+    assert "capability 8.0, which GPU W does not have" in findings["fused engine, GPU 1"].found
+    assert findings["batched engine, GPU 1"].good
+    assert asked == [("fit_fused", "cuda:0"), ("fit_batched", "cuda:0"), ("fit_batched", "cuda:1")]
+
+
+def test_an_engine_that_fails_its_self_check_is_a_fault_with_the_reason(two_gpus):
+    findings = two_gpus(lambda *_: CheckReport(float("nan"), 1e-3, "RuntimeError: Failed to find C compiler"))
+    assert findings["fused engine, GPU 0"].good is False
+    assert findings["fused engine, GPU 0"].found == "RuntimeError: Failed to find C compiler"
+    assert "C compiler, TRITON_CACHE_DIR" in findings["fused engine, GPU 0"].remedy
+
+
+def test_a_gpu_without_memory_is_a_fault(two_gpus):
+    def compare(*_):
+        raise ResourceError("cuda:0 has no memory for the fit")
+
+    assert two_gpus(compare)["batched engine, GPU 0"].good is False
+
+
+def test_without_a_gpu_the_check_says_what_one_needs(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (finding,) = (each for each in environment_check._hardware() if each.what == "GPU")
+    assert finding.good is None
+    assert "triton" in finding.remedy
 
 
 def test_without_ray_the_check_notes_it_and_names_the_extra(monkeypatch):

@@ -59,11 +59,12 @@ def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Ite
     yield Engine("batched", fit_batched, other)
 
 
-def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec) -> Engine:
-    """The engine that `engine_name` names, with its self-check on a GPU."""
+def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec, checks: bool = True) -> Engine:
+    """The engine that `engine_name` names; on a GPU with its self-check, unless `checks` is False."""
     chosen = _choose(config, device, spec)
-    check = device.type in CHECKED_DEVICES and chosen.name != "reference"
-    return Engine(chosen.name, checked(chosen.name, chosen.fit)) if check else chosen
+    if not checks or device.type not in CHECKED_DEVICES or chosen.name == "reference":
+        return chosen
+    return Engine(chosen.name, checked(chosen.name, chosen.fit))
 
 
 def engine_name(config: FitConfig, device: torch.device | str, spec: SirenSpec) -> EngineName:

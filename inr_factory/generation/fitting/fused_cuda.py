@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import metadata
 from importlib.util import find_spec
 from time import perf_counter
 from types import ModuleType
@@ -60,6 +61,14 @@ def _missing(device: torch.device) -> str:
     if find_spec("triton") is None:
         return "on a GPU it needs triton (pip install -c constraints.txt triton)"
     return ""
+
+
+def triton_version() -> str | None:
+    """The version of triton, which decides bits of the kernel's fits; None where it is not installed."""
+    try:
+        return metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _beyond(spec: SirenSpec) -> str:
