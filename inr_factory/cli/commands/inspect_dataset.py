@@ -94,13 +94,16 @@ def verify(
         report = verify_dataset(dataset, render=render, data_root=data_root, on_shard=progress)
     total, rendered, faults, missing = len(report.manifest.shards), report.rendered, report.faults, report.missing
     if as_json:
-        result: dict[str, Any] = {"shards": total, "inrs": report.manifest.rows}
+        result: dict[str, Any] = {"shards": total, "inrs": report.manifest.rows, "made_by": report.made_by}
         if rendered is not None:
             result |= {"rendered": rendered.inrs, "median_psnr": round(rendered.median_psnr, 3)}
             result |= {"max_psnr_gap": round(rendered.max_psnr_gap, 5)}
         terminal.print_json({**result, "missing_shards": list(missing), "faults": [vars(fault) for fault in faults]})
     else:
         terminal.print_result(f"{report.valid:,} of {total:,} shards are valid")
+        if len(report.made_by) > 1:
+            counts = ", ".join(f"{count:,} {engine}" for engine, count in report.made_by.items())
+            terminal.print_result(f"shards of several engines, which agree within rounding: {counts}")
         if rendered is not None:
             terminal.print_result(
                 f"{rendered.inrs:,} INRs rendered again: median {rendered.median_psnr:.2f} dB, at most "

@@ -101,7 +101,7 @@ def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Sour
         source = open_source(recipe.source, settings.data_root)
     shards = make_shard_plan(recipe, source)
     if saved is None:
-        manifest = describe_set(recipe, source, shards)
+        manifest = describe_set(recipe, source, shards, settings.device)
         missing = frozenset(manifest.shard_names())
     check_source(source, manifest.source.fingerprint, out)
     tasks = _tasks_of_part(shards.tasks(recipe.views), settings.part, missing)
@@ -145,8 +145,8 @@ def load_saved_manifest(recipe: Recipe, out: Location) -> Manifest | None:
     return manifest
 
 
-def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan") -> Manifest:
-    """The manifest of a set that has no shard yet."""
+def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan", device: str = "cpu") -> Manifest:
+    """The manifest of a set that has no shard yet. On a GPU its software includes triton, which decides bits there."""
     from inr_factory.generation.execution.source_check import set_fingerprint
 
     return Manifest(
@@ -163,5 +163,17 @@ def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan") -> Manif
             "python": python_version(),
             "inr-factory": __version__,
             **{name: metadata.version(name) for name in ("torch", "numpy", "h5py")},
+            **kernel_software(device),
         },
     )
+
+
+def kernel_software(device: str) -> dict[str, str]:
+    """The version of triton for fits on a GPU; nothing for a CPU, or where it is not installed."""
+    import torch
+
+    from inr_factory.generation.fitting.fused_cuda import triton_version
+
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    version = triton_version() if on_gpu else None
+    return {"triton": version} if version else {}

@@ -7,7 +7,7 @@ from time import monotonic
 import torch
 
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
-from inr_factory.generation.execution.fit_plan import FitPlan
+from inr_factory.generation.execution.fit_plan import FitPlan, kernel_software
 from inr_factory.generation.execution.local_pool import run_local
 from inr_factory.generation.execution.prefetch import prefetch_cores, prefetching
 from inr_factory.generation.execution.progress_recorder import FitProgress, ProgressRecorder, recover_unrecorded_shards
@@ -35,7 +35,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     tasks = [task for task in plan.tasks if task.path not in valid]
     check_disk(out, estimate_bytes(plan.manifest, shards, tasks))
     manifest = update_manifest(out, plan.manifest, recovered)
-    versions = {"inr-factory": __version__, "torch": metadata.version("torch")}
+    versions = {"inr-factory": __version__, "torch": metadata.version("torch"), **kernel_software(device)}
     log = RunLog(
         out, settings.part, backend=settings.backend, workers=settings.workers, device=device, **versions,
         views=recipe.views, shards=len(tasks),

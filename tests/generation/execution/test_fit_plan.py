@@ -106,3 +106,23 @@ def test_a_wrong_argument_is_refused_in_one_line(tmp_path, options, message):
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "named"),
+    [("cpu", True, False), ("auto", False, False), ("auto", True, True), ("cuda:1", True, True)],
+)
+def test_the_software_of_a_set_names_triton_on_a_gpu_only(device, gpu, named, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("inr_factory.generation.fitting.fused_cuda.metadata.version", lambda name: f"{name} 3.6.0")
+    settings = FitSettings.checked(device=device, backend="local")
+    manifest = plan_fit(tiny(), tmp_path / "set", settings).manifest
+    assert manifest.software.get("triton") == ("triton 3.6.0" if named else None)
+
+
+def test_a_set_from_before_triton_was_named_is_continued_on_a_gpu(whole, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    before = plan_fit(tiny(views=1), whole, FitSettings.checked(device="cpu")).manifest
+    plan = plan_fit(tiny(views=2), whole, FitSettings.checked(device="cuda"))
+    assert plan.manifest.software == before.software
+    assert len(plan.tasks) == 5

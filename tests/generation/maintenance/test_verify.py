@@ -3,11 +3,14 @@
 import shutil
 
 import pytest
+import torch
 from support.damage import SHARD, flip
 from support.tiny_recipes import LOCAL, tiny
 
+from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.fitting import fused_cpu, self_check
 from inr_factory.generation.maintenance.verify import verify_dataset
 from inr_factory.storage.manifest import MANIFEST
 
@@ -50,6 +53,23 @@ def test_what_is_not_made_yet_is_missing_and_no_fault(tmp_path):
     report = verify_dataset(tmp_path / "set")
 
     assert (report.faults, report.valid, len(report.missing)) == ((), 5, 5)
+
+
+def test_a_set_of_several_engines_is_valid_and_says_so(tmp_path, monkeypatch, capsys):
+    """As on a GPU where a later process found its engines wrong."""
+    out = tmp_path / "set"
+    monkeypatch.setattr(fused_cpu, "obstacle", lambda spec: "it is not built")
+    fit_dataset(tiny(), out, **LOCAL, shard="0/2")
+    faults = dict.fromkeys([("fused", torch.device("cpu")), ("batched", torch.device("cpu"))], "wrong")
+    monkeypatch.setattr(self_check, "_faults", faults)
+    fit_dataset(tiny(), out, **LOCAL, shard="1/2")
+
+    report = verify_dataset(out, render=True)
+
+    assert (report.faults, report.valid) == ((), 10)
+    assert report.made_by == {"batched on cpu": 5, "reference on cpu": 5}
+    assert run(["verify", str(out)]) == 0
+    assert "engines, which agree within rounding: 5 batched on cpu, 5 reference on cpu" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_set_and_a_broken_manifest_are_errors(copy, tmp_path):
