@@ -6,14 +6,14 @@ Shape letters: N signals, P points, I coordinates, O values.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from typing import Protocol, overload
+from typing import overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.generation.signals import Field, Signal, Source
+from inr_factory.generation.signals import Field, Signal
 
 Rows = slice | NDArray[np.int64]
 
@@ -21,6 +21,9 @@ Rows = slice | NDArray[np.int64]
 @dataclass(frozen=True)
 class SignalStack(Sequence[Signal]):
     """N signals with the same number of points, peak, facts and field. A sequence of `Signal`s, which it makes on demand.
+
+    A `Source` of many small objects has a method `signal_stack(indices, view)`, which gives the signals of a shard, or
+    None where `signal` has to be called for each.
 
     Args:
         coords: Points in [-1, 1], (P, I), shared, or (N, P, I).
@@ -58,14 +61,6 @@ class SignalStack(Sequence[Signal]):
         return Signal(coords, divided(self.values[index], self.white), self.peak, self.facts, self.field)
 
 
-class StackSource(Source, Protocol):
-    """A source of many small objects that has all signals of a shard at once, much sooner than one by one."""
-
-    def signals(self, indices: Sequence[int], view: int = 0) -> SignalStack | None:
-        """What `signal` gives for each of the items; None where it has to be called for each."""
-        ...
-
-
 def divided(values: Tensor, white: int) -> Tensor:
     """Values over white, float32, with the same bits on every device."""
     values = values.float()
@@ -80,6 +75,14 @@ def select_signals(signals: Sequence[Signal], rows: Rows) -> Sequence[Signal]:
     return signals[rows] if isinstance(rows, slice) else [signals[row] for row in rows]
 
 
+def fact_columns(signals: Sequence[Signal], rows: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+    """A column for each fact that some of the signals have, with those of the signals at the rows."""
+    if isinstance(signals, SignalStack):
+        return {name: np.array([fact] * len(rows)) for name, fact in sorted(signals.facts.items())}
+    names = sorted({name for signal in signals for name in signal.facts})
+    return {name: np.array([signals[row].facts[name] for row in rows]) for name in names}
+
+
 def stack_signals(signals: Sequence[Signal], shared_coords: bool) -> SignalStack:
     """Signals with the same number of points and field as a stack; its peak and facts are those of the first."""
     if isinstance(signals, SignalStack):
@@ -88,3 +91,10 @@ def stack_signals(signals: Sequence[Signal], shared_coords: bool) -> SignalStack
     coords = first.coords if shared_coords else torch.stack([signal.coords for signal in signals])
     values = torch.stack([signal.targets for signal in signals])
     return SignalStack(coords, values, peak=first.peak, facts=first.facts, field=first.field)
+
+
+def as_index(rows: NDArray[np.int64]) -> Rows:
+    """Rows as a slice where each follows the one before: no copies by it."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows

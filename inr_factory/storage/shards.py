@@ -6,9 +6,10 @@ of `SirenSpec.parameter_shapes`; what else a row has, and what the numbers mean,
 """
 
 import hashlib
+import itertools
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,12 @@ def row_checksums(columns: Columns) -> NDArray[np.uint32]:
     rows = len(parts[0])
     if rows == 0:
         return np.empty(0, dtype="<u4")
-    table = np.hstack([part.reshape(rows, -1).view(np.uint8).reshape(rows, -1) for part in parts])
-    return np.fromiter((zlib.crc32(row) for row in table), dtype="<u4", count=rows)
+    tables = [part.reshape(rows, -1).view(np.uint8).reshape(rows, -1) for part in parts]
+    checksums: Iterable[int] = itertools.repeat(0)
+    for wide, group in itertools.groupby(tables, key=lambda table: table.shape[1] > 1024):
+        for table in group if wide else [np.hstack(list(group))]:  # the weights are not copied
+            checksums = list(map(zlib.crc32, table, checksums))
+    return np.fromiter(checksums, dtype="<u4", count=rows)
 
 
 def write_shard(

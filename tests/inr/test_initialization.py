@@ -2,10 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from inr_factory.inr.initialization import initialization_bounds, initialize
+from inr_factory.inr.initialization import (
+    draw_on_device,
+    initialization_bounds,
+    initialize,
+    initialize_flat,
+    philox,
+)
 from inr_factory.inr.spec import SirenSpec
 
 
@@ -39,6 +46,30 @@ def test_initial_weights_are_the_same_in_every_version():
 
     known = [-0.8840746, 0.2927604, 0.0895201, 0.5485351, 0.9234657, 0.5728725, 0.6894431]
     torch.testing.assert_close(uniform, torch.tensor(known), atol=1e-6, rtol=0)
+
+
+SEEDS = [0, 1, 5, 2**32 - 1, 2**32, 2**62 + 5, 2**63 - 1, *range(10**18, 10**18 + 150)]
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 149])
+def test_bits_drawn_on_a_device_are_those_of_numpy(blocks):
+    words = philox(torch.tensor(SEEDS), blocks).numpy()
+    for row, seed in zip(words, SEEDS, strict=True):
+        assert np.array_equal(row, np.random.Philox(key=seed).random_raw(4 * blocks).view("<i4"))
+
+
+@pytest.mark.parametrize("start", ["siren", "dwsnets"])
+@pytest.mark.parametrize("sizes", [(2, 1, 32, 2), (1, 1, 2, 1), (3, 2, 5, 3)], ids=str)
+def test_weights_drawn_one_by_one_together_and_on_a_device_have_the_same_bits(sizes, start):
+    spec = SirenSpec(sizes[0], sizes[1], hidden_dim=sizes[2], num_hidden=sizes[3], start=start)
+    bounds, count = initialization_bounds(spec), spec.num_parameters
+    raw = np.stack([np.random.Philox(key=seed).random_raw((count + 1) // 2) for seed in SEEDS]).astype("<u8")
+    uniform = (raw.view("<u4")[:, :count] >> 8).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+    expected = (torch.from_numpy(uniform) * bounds).view(torch.int32)
+    assert torch.equal(initialize_flat(spec, SEEDS).view(torch.int32), expected)
+    assert torch.equal(initialize_flat(spec, np.array(SEEDS)[::-1]).view(torch.int32), expected.flip(0))
+    assert torch.equal(draw_on_device(torch.tensor(SEEDS), bounds * 2.0**-23).view(torch.int32), expected)
+    assert initialize_flat(spec, []).shape == (0, count)
 
 
 def sine(inputs, omega_0):

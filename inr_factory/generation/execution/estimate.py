@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
 import torch
 
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
@@ -16,6 +17,7 @@ from inr_factory.generation.execution.worker import read_signals
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import Recipe
+from inr_factory.generation.signal_stack import select_signals
 from inr_factory.generation.signals import Source
 from inr_factory.inr.device import choose_device
 from inr_factory.storage.locations import Location
@@ -120,10 +122,10 @@ def _probe(plan: FitPlan, device: str) -> tuple[float | None, int]:
     assert shards is not None, "only a plan with tasks is probed"
     block = next(iter(shards.blocks.values()))[0]
     indices = block[:: max(1, len(block) // PROBE_INRS)][:PROBE_INRS]
-    pairs, keys, _ = read_signals(source, indices, 0)
-    if not pairs:
+    read = read_signals(source, indices, 0)
+    if not read.keys:
         return None, 0
-    signals = [signal for _, signal in pairs]
+    count = len(read.keys)
     spec, threads = recipe.spec.spec(source.in_dim, source.out_dim), torch.get_num_threads()
     started, latest = 0.0, Tally()
 
@@ -137,17 +139,18 @@ def _probe(plan: FitPlan, device: str) -> tuple[float | None, int]:
         nonlocal started
         started = monotonic()
         with contextlib.suppress(_TimeUp):
-            fit_views(spec, keys * copies, signals * copies, recipe.fit, recipe.seed, device, watch)
+            signals = select_signals(read.signals, np.tile(np.arange(count), copies))
+            fit_views(spec, [*read.keys] * copies, signals, recipe.fit, recipe.seed, device, watch)
 
     torch.set_num_threads(1)
     try:
         fit(1)
-        copies = -(-min(window_of(device), len(plan.tasks)) * len(block) // len(keys)) if device != "cpu" else 1
+        copies = -(-min(window_of(device), len(plan.tasks)) * len(block) // count) if device != "cpu" else 1
         if copies > 1:
             fit(copies)
     finally:
         torch.set_num_threads(threads)
     seconds = max(monotonic() - started, 1e-6)
-    if latest.done >= copies * len(signals) / 2:
+    if latest.done >= copies * count / 2:
         return latest.done / seconds, latest.done
-    return (latest.steps / seconds) / recipe.fit.steps, copies * len(signals)
+    return (latest.steps / seconds) / recipe.fit.steps, copies * count

@@ -1,5 +1,6 @@
 """Worker: reads the objects of one shard, fits them and writes the shard. What every backend runs."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import Recipe
-from inr_factory.generation.signals import Signal, SignalError, Source
+from inr_factory.generation.signal_stack import as_index, fact_columns, select_signals
+from inr_factory.generation.signals import Item, Signal, SignalError, Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.locations import Location
@@ -63,22 +65,20 @@ class Worker:
 
         def count_failed(tally: Tally) -> None:
             if on_progress is not None:
-                on_progress(tally._replace(done=tally.done + len(failed)))
+                on_progress(tally._replace(done=tally.done + len(read.failed)))
 
         torch.set_num_threads(1)
         os.environ["IGL_NUM_THREADS"] = "1"
+        recipe = self.recipe
         with _READING:
-            source, recipe = self.source, self.recipe
-            indices = self.plan.blocks[task.split][task.block]
-            signals, keys, failed = read_signals(source, indices, task.view)
-        inputs = [signal for _, signal in signals]
-        fitted = self.fit(keys, inputs, count_failed)
-        by_id = {source.items[index].object_id: (source.items[index].label, signal) for index, signal in signals}
-        rows = [by_id[key.object_id] for key in fitted.keys]
-        facts = sorted({name for _, signal in signals for name in signal.facts})
-        columns = measure_quality(fitted.inrs, [signal for _, signal in rows], self.device) | {
-            "weights": fitted.inrs.flatten().numpy(),
-            "label": np.array([label for label, _ in rows], dtype=np.int32),
+            read = read_signals(self.source, self.plan.blocks[task.split][task.block], task.view)
+        fitted = self.fit(read.keys, read.signals, count_failed)
+        row_of = {key.object_id: row for row, key in enumerate(read.keys)}
+        rows = [row_of[key.object_id] for key in fitted.keys]
+        signals = select_signals(read.signals, as_index(np.array(rows, dtype=np.int64)))
+        columns = measure_quality(fitted.inrs, signals, self.device) | {
+            "weights": fitted.flat.numpy(),
+            "label": np.array([read.items[row].label for row in rows], dtype=np.int32),
             "object_id": np.array([key.object_id for key in fitted.keys], dtype=object),
             "view": np.full(len(rows), task.view, dtype=np.int32),
             "seed": fitted.seeds,
@@ -86,34 +86,48 @@ class Worker:
             "loss": fitted.loss,
             "steps": fitted.steps,
             "status": fitted.status,
-            **{name: np.array([signal.facts[name] for _, signal in rows]) for name in facts},
+            **fact_columns(read.signals, rows),
         }
         attributes = {
             "fingerprint": set_fingerprint(recipe, self.source_fingerprint),
             "engine": fitted.engine,
             "device": torch.device(self.device).type,
-            "field": signals[0][1].field if signals else "values",
+            "field": read.signals[0].field if len(read.signals) else "values",
         }
         key = (task.split, task.view, task.block)
         # Another worker or run may have been faster: its shard may be recorded already, and another kind of machine
         # makes other bytes.
         existing = find_valid_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
-        return existing or write_shard(self.out, key, self.spec, columns, (*failed, *fitted.failures), attributes)
+        return existing or write_shard(self.out, key, self.spec, columns, (*read.failed, *fitted.failures), attributes)
 
 
-def read_signals(
-    source: Source, indices: tuple[int, ...], view: int
-) -> tuple[list[tuple[int, Signal]], list[ViewKey], list[Quarantined]]:
-    """(index, signal) and key of every object that has a signal, and the reasons why others have none."""
-    signals, keys, failed = [], [], []
-    for index in indices:
-        object_id = source.items[index].object_id
+@dataclass(frozen=True)
+class ReadSignals:
+    """The objects of a shard that have a signal, their keys and signals, and why others have none."""
+
+    items: Sequence[Item]
+    keys: Sequence[ViewKey]
+    signals: Sequence[Signal]
+    failed: Sequence[Quarantined] = ()
+
+
+def read_signals(source: Source, indices: Sequence[int], view: int) -> ReadSignals:
+    """The signals of some items for a view: as one stack where the source has it, else one by one."""
+    items = [source.items[index] for index in indices]
+    with contextlib.suppress(SignalError):  # each object gives the reason again, for its record
+        stack = source.signal_stack(indices, view) if hasattr(source, "signal_stack") else None
+        if stack is not None:
+            check_signal(stack[0], source, items[0].object_id)
+            return ReadSignals(items, [ViewKey(item.object_id, view) for item in items], stack)
+    read: list[tuple[Item, Signal]] = []
+    failed = []
+    for index, item in zip(indices, items, strict=True):
         try:
             signal = source.signal(index, view)
         except SignalError as error:
-            failed.append(Quarantined(object_id=object_id, view=view, reason=str(error)))
+            failed.append(Quarantined(object_id=item.object_id, view=view, reason=str(error)))
             continue
-        check_signal(signal, source, object_id)
-        signals.append((index, signal))
-        keys.append(ViewKey(object_id, view))
-    return signals, keys, failed
+        check_signal(signal, source, item.object_id)
+        read.append((item, signal))
+    keys = [ViewKey(item.object_id, view) for item, _ in read]
+    return ReadSignals([item for item, _ in read], keys, [signal for _, signal in read], failed)

@@ -16,6 +16,7 @@ from torch import Tensor
 from inr_factory.generation.fitting.stopping import psnr_of, target_of
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signal_stack import as_index
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
@@ -139,10 +140,3 @@ class FitTable:
 
 FitEngine = Callable[[SirenSpec, FitBatch, FitConfig, torch.device, FitTable], None]
 """Fits a batch of signals on a device and reports to the table: the fits that stop, and every step."""
-
-
-def as_index(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Rows as a slice where each follows the one before: no copies by it."""
-    if len(rows) and (np.diff(rows) == 1).all():
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.fitting.engines import EngineName, choose_engine
-from inr_factory.generation.fitting.fit_table import FitBatch, FitTable, as_index
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.self_check import EngineFault, no_memory
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signal_stack import SignalStack
+from inr_factory.generation.signal_stack import SignalStack, as_index
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize_flat

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.generation.fitting.fit_table import FitBatch, FitTable, as_index
+from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
 from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signal_stack import SignalStack, divided, select_signals, stack_signals
+from inr_factory.generation.signal_stack import SignalStack, as_index, divided, select_signals, stack_signals
 from inr_factory.generation.signals import Field
 from inr_factory.inr.spec import SirenSpec
 
@@ -234,7 +234,7 @@ def run_steps(
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
     result = LaunchResult(flat, torch.empty_like(stop), torch.empty(count, dtype=torch.int32, device=flat.device))
     fused_triton().fit_kernel[(count,)](
-        coords, targets, flat, mean, square, torch.empty_like(flat), _rates(adam).to(flat.device), stop,
+        coords, targets, flat, mean, square, torch.empty_like(flat), _rates(adam).to(flat.device, non_blocking=True), stop,
         result.loss, result.steps, points, len(adam.rates), batch, coords[0].numel() if coords.dim() == 3 else 0,
         spec.omega_0 / math.pi, spec.omega_0, spec.output_bias,
         (1 if field == "occupancy" else 2) / (batch * spec.out_dim), 1 / (points * spec.out_dim),

@@ -48,7 +48,7 @@ def initial_batch(
 
     coords (P, I), shared, or (N, P, I) and targets (N, P, O) are those of the signals.
     """
-    flat = initialize_flat(spec, seeds).to(coords.device)
+    flat = initialize_flat(spec, seeds, coords.device)
     if config.optimizer != "sprint":
         return flat
     parts = []

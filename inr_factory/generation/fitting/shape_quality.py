@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inr_factory.generation.geometry.level_set import batches_inrs, is_inside, surface_vertices
 from inr_factory.generation.geometry.surface_metrics import chamfer, iou, mean_distance_error
+from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal, Truth
 from inr_factory.inr.batch import INRBatch
 
@@ -39,6 +40,8 @@ def measure_quality(
         - chamfer: mean of the distances from the INR's surface (vertices of marching cubes) to the shape's and back, in
           that unit.
     """
+    if isinstance(signals, SignalStack):
+        return {}
     truths = {row: signal.truth for row, signal in enumerate(signals) if signal.truth is not None}
     if not truths:
         return {}

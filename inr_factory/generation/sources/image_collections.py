@@ -1,6 +1,7 @@
 """Image collections by name, as sources: scikit-learn's digits, the official sets, and folders of image files."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.generation.recipe import ImageSource
+from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Item, Signal, Source
-from inr_factory.generation.sources.image_files import array_signal, out_dim
+from inr_factory.generation.sources.image_files import array_signal, array_signals, out_dim
 from inr_factory.generation.sources.image_folder import open_image_folder
 from inr_factory.generation.sources.torchvision_images import OFFICIAL, load_official
 from inr_factory.inr.stable_hash import fingerprint
@@ -72,6 +74,9 @@ class ArraySource:
 
     def signal(self, index: int, view: int = 0) -> Signal:
         return array_signal(self.images[index], self.white, self.config)
+
+    def signal_stack(self, indices: Sequence[int], view: int = 0) -> SignalStack | None:
+        return array_signals(self.images[list(indices)], self.white, self.config)
 
 
 def _digits(config: ImageSource) -> ArraySource:

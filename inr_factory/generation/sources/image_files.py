@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import needs_extra, one_line
 from inr_factory.generation.recipe import ImageSource
+from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.inr.pixel_grid import pixel_grid
 
@@ -84,16 +85,28 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
 
 def array_signal(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> Signal:
     """The signal of pixels (H, W) or (H, W, 3) whose values go from 0 to `white`."""
+    stack = array_signals(pixels[None], white, config)
+    if stack is not None:
+        return stack[0]
     channels = out_dim(config, stored=pixels.shape[2] if pixels.ndim == 3 else 1)
-    _check_size(pixels.shape[1], pixels.shape[0], config)
-    if config.size is None and (pixels.ndim == 2 or channels == 3):
-        return _signal(_channels(pixels.astype(np.float32) / np.float32(white), channels))
 
     with needs_extra("images"):
         from PIL import Image
 
     image = Image.fromarray(pixels if white == 255 else pixels.astype(np.float32) / np.float32(white))
     return _signal(_values(image, channels, config))
+
+
+def array_signals(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> SignalStack | None:
+    """The signals of images (N, H, W) or (N, H, W, 3) of one size; None where Pillow resizes them or turns them grey."""
+    height, width = pixels.shape[1:3]
+    stored = pixels.shape[3] if pixels.ndim == 4 else 1
+    channels = out_dim(config, stored)
+    _check_size(width, height, config)
+    if config.size is not None or channels < stored:
+        return None
+    values = torch.tensor(pixels).view(len(pixels), height * width, stored).expand(-1, -1, channels)
+    return SignalStack(pixel_grid(height, width), values, white, 1.0, {"height": height, "width": width})
 
 
 def _check_size(width: int, height: int, config: ImageSource) -> None:

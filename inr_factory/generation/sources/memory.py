@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.signal_stack import SignalStack, as_index
 from inr_factory.generation.signals import Item, Signal
 from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.pixel_grid import pixel_grid
@@ -59,8 +61,15 @@ class MemorySource:
         return digest.hexdigest()[:16]
 
     def signal(self, index: int, view: int = 0) -> Signal:
-        coords = self.coords if self.coords.dim() == 2 else self.coords[index]
-        return Signal(coords, self.values[index], peak=self.peak, facts=self.facts)
+        return self.stack[index]
+
+    def signal_stack(self, indices: Sequence[int], view: int = 0) -> SignalStack:
+        return self.stack[as_index(np.array(indices))]
+
+    @property
+    def stack(self) -> SignalStack:
+        """The signals of all objects."""
+        return SignalStack(self.coords, self.values, peak=self.peak, facts=self.facts)
 
 
 def image_source(images: ArrayLike | Tensor) -> tuple[MemorySource, float]:

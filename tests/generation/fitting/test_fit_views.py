@@ -9,10 +9,11 @@ from torch import nn
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.fitting import fit_views as fit_views_module
-from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.fit_views import COLUMNS, fit_views
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
@@ -211,6 +212,26 @@ def test_a_learning_rate_that_diverges_is_the_reason_of_the_failure(quick):
     assert len(fitted.failures) == 2
     assert len(fitted.inrs) == 0
     assert "in its only attempt" in fitted.failures[0].reason
+
+
+@pytest.mark.parametrize("batch_points", [None, 10])
+def test_a_stack_of_signals_is_fitted_as_its_signals_are(batch_points, quick):
+    config = quick.model_copy(update={"batch_points": batch_points, "floor_psnr": 24.0, "attempts": 2})
+    pixels = (torch.stack([signal.targets for signal in waves(6)]) * 255).to(torch.uint8)
+    stack = SignalStack(pixel_grid(6, 6), pixels, white=255)
+
+    fitted = fit_views(SPEC, keys(6), stack, config, run_seed=0)
+
+    listed = fit_views(SPEC, keys(6), list(stack), config, run_seed=0)
+    assert fitted.keys == listed.keys
+    assert fitted.failures == listed.failures
+    assert torch.equal(fitted.flat, listed.flat)
+    for column in COLUMNS:
+        assert getattr(fitted, column).tolist() == getattr(listed, column).tolist()
+    with pytest.raises(UsageError, match="maps 2 to 1 values"):
+        fit_views(SirenSpec(2, 3), keys(6), stack, config, run_seed=0)
+    with pytest.raises(UsageError, match="5 keys and 6 signals"):
+        fit_views(SPEC, keys(5), stack, config, run_seed=0)
 
 
 def test_a_constant_image_is_fitted(quick):

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.fitting import engines, fused_cuda
+from inr_factory.generation.fitting import engines, fused_cpu, fused_cuda
 from inr_factory.generation.fitting.engines import engine_name
+from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.signal_stack import SignalStack
+from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import ViewKey
 
 SINE = SirenSpec(2, 1, hidden_dim=8, output_bias=0.5)
 
@@ -99,3 +103,70 @@ def test_a_thread_keeps_its_streams(monkeypatch):
     assert fused_cuda.streams_of_thread(device) == streams
     assert len({*streams, *other}) == 4
     assert not set(fused_cuda.streams_of_thread(torch.device("cuda:1"))) & set(streams)
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """`fit_fused` on the CPU with a kernel that keeps the initial weights; their mean decides loss and steps."""
+    launched = []
+
+    def run_steps(spec, coords, targets, flat, adam, stop, *settings):
+        launched.append(len(flat))
+        loss = (flat.mean(dim=1) + targets.mean(dim=(1, 2))).abs() + 1e-3
+        return fused_cuda.LaunchResult(flat, loss, (1000 * loss).to(torch.int32))
+
+    monkeypatch.setattr(fused_cuda, "run_steps", run_steps)
+    monkeypatch.setattr(fused_cpu, "fit_fused", fused_cuda.fit_fused)
+    monkeypatch.setattr(fused_cpu, "obstacle", lambda spec: "")
+    return launched
+
+
+def fitted(count=60, on_progress=None, **changes):
+    pixels = torch.arange(count * 9, dtype=torch.int64).remainder(256).to(torch.uint8).view(count, 9, 1)
+    stack = SignalStack(pixel_grid(3, 3), pixels, white=255)
+    keys = [ViewKey(f"object {number}", 0) for number in range(count)]
+    config = FitConfig(engine="fused", floor_psnr=8.0, attempts=3, **changes)
+    return fit_views(SINE, keys, stack, config, run_seed=0, on_progress=on_progress)
+
+
+def test_chunks_of_any_size_and_their_retries_have_the_same_results(chunks, monkeypatch):
+    together = fitted()
+    assert together.failures
+    assert set(together.seeds.tolist()) != {key.seed(0) for key in together.keys}, "none was tried again"
+    assert len(together.keys) + len(together.failures) == 60
+
+    for most in (1, 7):
+        chunks.clear()
+        monkeypatch.setattr(fused_cuda, "MAX_CHUNK", most)
+        apart = fitted()
+        assert max(chunks) == most
+        assert apart.keys == together.keys
+        assert torch.equal(apart.flat, together.flat)
+        assert apart.psnr.tolist() == together.psnr.tolist()
+
+
+def test_progress_is_reported_after_every_chunk_and_can_end_the_fit(chunks, monkeypatch):
+    monkeypatch.setattr(fused_cuda, "MAX_CHUNK", 10)
+    seen = []
+    ended = fitted(on_progress=seen.append)
+    assert len(seen) == len(chunks) >= 6
+    assert seen[-1].done == 60
+    assert seen[-1].good == len(ended.keys)
+    chunks.clear()
+
+    def end(tally):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(on_progress=end)
+    assert len(chunks) == 1
+
+
+def test_chunks_take_about_as_long_as_they_should():
+    seconds = fused_cuda.SECONDS
+    assert fused_cuda.next_size(256, seconds, 4096) == 256
+    assert fused_cuda.next_size(256, 4 * seconds, 4096) == 64
+    assert fused_cuda.next_size(256, seconds / 4, 4096) == 1024
+    assert fused_cuda.next_size(256, 0.0, 4096) == 2048, "one odd measurement does not decide"
+    assert fused_cuda.next_size(2048, seconds / 4, 4096) == 4096
+    assert fused_cuda.next_size(1, 100 * seconds, 4096) == 1
