@@ -38,7 +38,7 @@ tar -xzf "$bundle/tree.tar.gz" -C "$work"
 for wheel in "$bundle"/wheels/*.whl; do
     if [ -f "$wheel" ]; then "${PYTHON:-python3}" -m zipfile -e "$wheel" "$work/site"; fi
 done
-export GPU_COMMIT=@COMMIT@ PYTHONUNBUFFERED=1 PYTHONPATH="$work/site:$work${PYTHONPATH:+:$PYTHONPATH}"
+export TMPDIR="$work" GPU_COMMIT=@COMMIT@ PYTHONUNBUFFERED=1 PYTHONPATH="$work/site:$work${PYTHONPATH:+:$PYTHONPATH}"
 cd "$work"
 "${PYTHON:-python3}" pipelines/studies/gpu_figures.py --bundle "$bundle" --out "$out/gpu.json" "$@"
 """

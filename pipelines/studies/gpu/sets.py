@@ -1,15 +1,13 @@
 """Sets: all training images of Fashion-MNIST fitted by `fit_views`, and where the time of such a fit goes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import wraps
 from time import perf_counter
 
 import numpy as np
 import torch
 
 from gpu.problems import IMAGE, training_images
-from gpu.record import Record, seconds, synchronize
+from gpu.record import Record, seconds
+from gpu.stages import ENGINE, stage_times
 from inr_factory.generation.fitting import fused_cuda
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig
@@ -49,42 +47,6 @@ def sets(record: Record) -> None:
         record.attempt("time by stage", 15, lambda: where_time_goes(record, images, grid))
 
 
-# Functions of the engine, in their order, and what they do.
-STAGES = {
-    "prepare_chunk": "stack and pin, s", "copy_chunk": "copy, s", "initial_batch": "start, s", "run_steps": "kernel, s",
-    "conclude_chunk": "conclude, s",
-}  # fmt: skip
-
-
-@contextmanager
-def stage_times(device: torch.device) -> Iterator[dict[str, float]]:
-    """Seconds of each stage of fits within the block. Each waits for the device, so that stages do not overlap."""
-    taken = dict.fromkeys(STAGES.values(), 0.0)
-
-    def timed(name: str):  # type: ignore[no-untyped-def]
-        function = getattr(fused_cuda, name)
-
-        @wraps(function)
-        def call(*args, **settings):  # type: ignore[no-untyped-def]
-            synchronize(device)
-            begin = perf_counter()
-            result = function(*args, **settings)
-            synchronize(device)
-            taken[STAGES[name]] += perf_counter() - begin
-            return result
-
-        return call
-
-    before = {name: getattr(fused_cuda, name) for name in STAGES}
-    try:
-        for name in STAGES:
-            setattr(fused_cuda, name, timed(name))
-        yield taken
-    finally:
-        for name, function in before.items():
-            setattr(fused_cuda, name, function)
-
-
 def where_time_goes(record: Record, images: torch.Tensor, grid: torch.Tensor) -> None:
     """The stages of one fit of all images by sprint, one after the other."""
     config = FitConfig(engine="fused", floor_psnr=0, optimizer="sprint", steps=2 if record.quick else 80)
@@ -92,7 +54,7 @@ def where_time_goes(record: Record, images: torch.Tensor, grid: torch.Tensor) ->
     begin = perf_counter()
     signals = [Signal(grid, image[:, None]) for image in images]
     read = perf_counter() - begin
-    with stage_times(record.device) as stages:
+    with stage_times(fused_cuda, ENGINE, record.device) as stages:
         total = seconds(lambda: fit_views(IMAGE, keys, signals, config, 0, record.device), record.device)
     rest = total - sum(stages.values())
     record.add(
@@ -116,7 +78,7 @@ def one_set(
     taken = seconds(fit, record.device)
     psnr, steps = (np.concatenate([getattr(part, name) for part in parts]) for name in ("psnr", "steps"))
     record.add(
-        TITLE, fit=name, INRs=count, **{"in a call": size}, engine=record.engine, seconds=taken,
+        TITLE, fit=name, INRs=count, **{"in a call": size}, engine=parts[0].engine, seconds=taken,
         **{"INRs/s": count / taken, "INR-steps/s": float(steps.sum()) / taken, "mean steps": float(steps.mean())},
         **{"median dB": float(np.median(psnr)), "share of the target": float((psnr >= (config.target_psnr or 0)).mean())},
         failed=sum(len(part.failures) for part in parts),

@@ -48,7 +48,7 @@ def one_shard(record: Record, name: str, recipe: Recipe, source: SampledShapes) 
     fit = seconds(lambda: fitted.append(fit_views(spec, keys, signals, config, 0, record.device)), record.device)
     inrs, columns = fitted[0].inrs, {}
     kept = [signals[int(key.object_id)] for key in fitted[0].keys]
-    quality = seconds(lambda: columns.update(measure_quality(inrs, kept)), record.device)
+    quality = seconds(lambda: columns.update(measure_quality(inrs, kept, record.device)), record.device)
     own = recipe.model_dump(mode="json") | {"source": {"collection": "own"}, "shard_objects": source.count}
     own |= {"name": "shapes", "splits": {"val": 0, "test": 0}}
     out = record.scratch / f"shapes-{name}-{source.count}"

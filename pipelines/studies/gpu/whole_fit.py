@@ -4,9 +4,11 @@ import shutil
 from time import perf_counter
 
 from gpu.record import Record
+from gpu.stages import WORKER, stage_times
+from inr_factory.generation.execution import worker
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.progress_recorder import FitProgress
-from inr_factory.generation.recipe import Recipe, load_recipe
+from inr_factory.generation.recipe import Limit, Recipe, load_recipe
 
 TITLE, RECIPE = "A whole fit through workers", "fashion_mnist_40db"
 WORKERS = (1, 4, 2)
@@ -37,12 +39,28 @@ def whole_fit(record: Record) -> None:
     if record.data is None:
         record.skip(TITLE, "needs the images of Fashion-MNIST; make gpu-bundle carries them")
         return
+    record.attempt("time of one shard", 10, lambda: one_shard(record))
     best = 0.0
     for workers in WORKERS[:1] if record.quick else WORKERS:
         rate = record.attempt(f"{TITLE}, {workers} workers", SECONDS, lambda workers=workers: one_fit(record, workers))  # type: ignore[misc]
         best = max(best, rate or 0.0)
     if best:
         record.goal("sprint to 40 dB, shards written, workers running", best, GOAL_RATE, "INRs/s")
+
+
+def one_shard(record: Record) -> None:
+    """The stages of one shard, made in this process."""
+    recipe = image_recipe(RECIPE, record.quick, record.engine)
+    recipe = recipe.model_copy(update={"limit": Limit(train=recipe.shard_objects, val=0, test=0)})
+    out = record.scratch / "shard"
+    with stage_times(worker, WORKER, record.device) as stages:
+        report = fit_dataset(
+            recipe, out, workers=1, backend="local", device=record.device_name, data_root=record.data
+        )  # fmt: skip
+    rest = report.seconds - sum(stages.values())
+    record.add(
+        "Time of one shard by stage", recipe=RECIPE, INRs=report.inrs, **stages, **{"plan, manifest and all else, s": rest},
+    )  # fmt: skip
 
 
 def one_fit(record: Record, workers: int) -> float:
