@@ -1,22 +1,30 @@
 """Fits a few shapes with several SIREN settings and prints quality against CPU time as Markdown.
 
 python pipelines/studies/study_shapes.py --count 7 ../shared/datasets/shrec11 ../shared/datasets/segbench
+python pipelines/studies/study_shapes.py --cost --count 10 ../shared/datasets/segbench ../shared/datasets/modelnet_original_off
 """
 
 import argparse
+import contextlib
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import thread_time
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
-from inr_factory.generation.recipe import FitConfig, ShapeSource
+from inr_factory.generation.recipe import FitConfig, ShapeSource, load_recipe
+from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.generation.sources.shape_collections import open_shapes
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
+
+Result = TypeVar("Result")
 
 # (points, hidden_dim, num_hidden, omega_0, peak rate, steps); the first is the recipe, the others change one thing or two.
 SETTINGS = [
@@ -35,25 +43,47 @@ SETTINGS = [
 ]
 
 
-def study(folders: list[Path], count: int) -> None:
-    torch.set_num_threads(1)
-    os.environ["IGL_NUM_THREADS"] = "1"
+NEAR = ((0.6, 0.01), (0.3, 0.05))
+OBJECTS, VIEWS = 12_311, 10  # of ModelNet40, for which the cost is extrapolated
+
+
+def timed(function: Callable[..., Result], *arguments: object) -> tuple[Result, float]:
+    """The result of a call, and its CPU seconds."""
+    started = thread_time()
+    result = function(*arguments)
+    return result, thread_time() - started
+
+
+def sample(config: ShapeSource, folders: list[Path], count: int) -> list[Signal]:
+    """Signals of `count` shapes of each folder, evenly spread, without those that have none."""
+    signals = []
+    for folder in folders:
+        source = open_shapes(config, folder)
+        for index in np.linspace(0, len(source.items) - 1, count).round().astype(int):
+            with contextlib.suppress(SignalError):
+                signals.append(source.signal(int(index)))
+    return signals
+
+
+def fit(spec: SirenSpec, signals: list[Signal], config: FitConfig) -> FittedViews:
+    return fit_views(spec, [ViewKey(str(number), 0) for number in range(len(signals))], signals, config, run_seed=0)
+
+
+def settings(folders: list[Path], count: int) -> None:
+    """Print the quality that SETTINGS reach and the CPU time of their fits."""
     names = ", ".join(f"{count} of {folder.name}" for folder in folders)
     print(f"Medians over shapes ({names}); CPU seconds of one core an INR, without reading the shape.\n")
     print(
         "| points | hidden | omega_0 | peak rate | steps | CPU s | dB | IoU | lowest IoU | distance error | Chamfer |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
+    signals: dict[int, list[Signal]] = {}
     for points, hidden, layers, omega, rate, steps in SETTINGS:
-        near = ((0.6, 0.01), (0.3, 0.05))
-        config = ShapeSource(collection="mesh_folder", num_points=points, near=near)
-        signals = []
-        for folder in folders:
-            source = open_shapes(config, folder)
-            chosen = np.linspace(0, len(source.items) - 1, count).round().astype(int)
-            signals += [source.signal(int(index)) for index in chosen]
-        spec = SirenSpec(3, 1, hidden, layers, float(omega))
-        fit = FitConfig(
+        if points not in signals:
+            config = ShapeSource(collection="mesh_folder", num_points=points, near=NEAR)
+            signals[points] = sample(config, folders, count)
+        shapes = signals[points]
+        how = FitConfig(
             optimizer="sprint",
             learning_rate=rate,
             steps=steps,
@@ -62,21 +92,48 @@ def study(folders: list[Path], count: int) -> None:
             target_psnr=None,
             floor_psnr=0,
         )
-        started = thread_time()
-        fitted = fit_views(spec, [ViewKey(str(number), 0) for number in range(len(signals))], signals, fit, run_seed=0)
-        seconds = (thread_time() - started) / len(signals)
-        quality = measure_quality(fitted.inrs, signals)
+        fitted, seconds = timed(fit, SirenSpec(3, 1, hidden, layers, float(omega)), shapes, how)
+        quality = measure_quality(fitted.inrs, shapes)
         iou, error, chamfer = (quality[name] for name in ("iou", "distance_error", "chamfer"))
         print(
-            f"| {points:,} | {layers} x {hidden} | {omega} | {rate:g} | {steps} | {seconds:.2f} | {np.median(fitted.psnr):.1f} "
+            f"| {points:,} | {layers} x {hidden} | {omega} | {rate:g} | {steps} | {seconds / len(shapes):.2f} | {np.median(fitted.psnr):.1f} "
             f"| {np.median(iou):.3f} | {iou.min():.3f} | {np.median(error):.4f} | {np.nanmedian(chamfer):.4f} |",
             flush=True,
         )
 
 
-if __name__ == "__main__":
+def cost(folders: list[Path], count: int) -> None:
+    """Print the CPU time of all parts of a set, by the recipe mesh_folder; ModelNet40 has unsigned distances."""
+    print("| shapes | field | sampling | fit | quality | quality / fit | ModelNet40 x 10, CPU hours |")
+    print("|---|---|---|---|---|---|---|")
+    for folder in folders:
+        for field in ("sdf", "udf"):
+            recipe = load_recipe("mesh_folder", [f"source.field={field}"])
+            assert isinstance(recipe.source, ShapeSource)
+            shapes, sample_seconds = timed(sample, recipe.source, [folder], count)
+            if len(shapes) < count:  # some have no inside
+                continue
+            fitted, fit_seconds = timed(fit, recipe.spec.spec(3, 1), shapes, recipe.fit)
+            by_number = [shapes[int(key.object_id)] for key in fitted.keys]
+            _, quality_seconds = timed(measure_quality, fitted.inrs, by_number)
+            parts = [seconds / len(shapes) for seconds in (sample_seconds, fit_seconds, quality_seconds)]
+            hours = OBJECTS * (parts[0] + VIEWS * (parts[1] + parts[2])) / 3600
+            columns = " | ".join(f"{part:.2f}" for part in (*parts, parts[2] / parts[1]))
+            print(f"| {len(shapes)} of {folder.name} | {field} | {columns} | {hours:.0f} |", flush=True)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of meshes, as for the recipe mesh_folder")
     parser.add_argument("--count", type=int, default=7, help="shapes of each folder, evenly spread")
+    parser.add_argument("--cost", action="store_true", help="CPU time of sampling, fit and quality by the recipe")
     options = parser.parse_args()
-    study(options.folders, options.count)
+    torch.set_num_threads(1)
+    os.environ["IGL_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as cache:  # an empty one, so that sampling is measured
+        os.environ["INR_FACTORY_CACHE"] = cache
+        (cost if options.cost else settings)(options.folders, options.count)
+
+
+if __name__ == "__main__":
+    main()
