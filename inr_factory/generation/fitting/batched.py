@@ -375,6 +375,8 @@ def _captured(function: Callable[[], object], device: torch.device) -> Callable[
                 function()
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with _CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.no_grad():
+        # torch's own stream for captures is of the first device on which the process captured.
+        capture = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+        with _CAPTURING, capture, torch.no_grad():
             function()
     return graph.replay
