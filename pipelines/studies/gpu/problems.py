@@ -48,20 +48,21 @@ def cloud(spec: SirenSpec, points: int, seed: int) -> Signal:
 
 
 def smooth_images(count: int) -> Tensor:
-    """(count, 784): a few waves each."""
+    """(count, 28, 28) uint8: a few waves each."""
     grid, generator = pixel_grid(28, 28), torch.Generator().manual_seed(0)
     waves = 4 * torch.randn(count, 2, 3, generator=generator)
     phases = 6 * torch.rand(count, 1, 3, generator=generator)
-    return 0.5 + 0.15 * torch.sin(grid @ waves + phases).sum(dim=2)
+    values = 0.5 + 0.15 * torch.sin(grid @ waves + phases).sum(dim=2)
+    return (255 * values.clamp(0, 1)).round().to(torch.uint8).reshape(count, 28, 28)
 
 
 def training_images(data: Path | None, count: int) -> tuple[Tensor, str]:
-    """(count, 784) in [0, 1], and what they are: Fashion-MNIST where it was carried, else smooth random images."""
+    """(count, 28, 28) uint8, and what they are: Fashion-MNIST where it was carried, else smooth random images."""
     if data is None or not (data / RAW / IMAGES[0]).is_file():
         return smooth_images(count), "smooth random images"
     content = (data / RAW / IMAGES[0]).read_bytes()
-    pixels = np.frombuffer(content, np.uint8, count * 784, offset=16).reshape(count, 784)
-    return torch.from_numpy(pixels.copy()).float() / 255, "Fashion-MNIST"
+    pixels = np.frombuffer(content, np.uint8, count * 784, offset=16).reshape(count, 28, 28)
+    return torch.from_numpy(pixels.copy()), "Fashion-MNIST"
 
 
 def unpack_images(bundle: Path, folder: Path) -> Path | None:

@@ -45,9 +45,8 @@ def small_set(record: Record) -> str:
     count = 8 if record.quick else 5_000
     images, _ = training_images(record.data, count)
     side = 6 if record.quick else 28
-    pixels = images.reshape(count, 28, 28)[:, :side, :side]
     fitted = inr.fit(
-        pixels, views=2, device=record.device_name, optimizer="sprint", floor_psnr=-99, engine=record.engine,
+        images[:, :side, :side], views=2, device=record.device_name, optimizer="sprint", floor_psnr=-99, engine=record.engine,
         steps=2 if record.quick else 80, hidden_dim=4 if record.quick else 32,
     )  # fmt: skip
     folder = str(record.scratch / "readers")

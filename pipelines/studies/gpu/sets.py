@@ -1,9 +1,6 @@
 """Sets: all training images of Fashion-MNIST fitted by `fit_views`, and where the time of such a fit goes."""
 
-from time import perf_counter
-
 import numpy as np
-import torch
 
 from gpu.problems import IMAGE, training_images
 from gpu.record import Record, seconds
@@ -11,7 +8,7 @@ from gpu.stages import ENGINE, stage_times
 from inr_factory.generation.fitting import fused_cuda
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signals import Signal
+from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
@@ -31,8 +28,8 @@ def sets(record: Record) -> None:
     count = 2 if record.quick else 60_000 if record.engine == "fused" else 2_000
     images, kind = training_images(record.data, count)
     side = 5 if record.quick else 28
-    images = images.reshape(count, 28, 28)[:, :side, :side].reshape(count, -1)
-    grid = pixel_grid(side, side)
+    values = images[:, :side, :side].reshape(count, -1, 1).contiguous()
+    signals = SignalStack(pixel_grid(side, side), values, white=255)
     for name, spec, fields, limit in SETS:
         if record.quick:
             fields = {**fields, "steps": 2}
@@ -41,39 +38,34 @@ def sets(record: Record) -> None:
             record.attempt(
                 f"{name}, {size} in a call", limit,
                 lambda name=name, spec=spec, config=config, size=size:  # type: ignore[misc]
-                one_set(record, f"{kind}, {name}", spec, config, images, grid, size),
+                one_set(record, f"{kind}, {name}", spec, config, signals, size),
             )  # fmt: skip
     if record.engine == "fused":
-        record.attempt("time by stage", 15, lambda: where_time_goes(record, images, grid))
+        record.attempt("time by stage", 15, lambda: where_time_goes(record, signals))
 
 
-def where_time_goes(record: Record, images: torch.Tensor, grid: torch.Tensor) -> None:
+def where_time_goes(record: Record, signals: SignalStack) -> None:
     """The stages of one fit of all images by sprint, one after the other."""
     config = FitConfig(engine="fused", floor_psnr=0, optimizer="sprint", steps=2 if record.quick else 80)
-    keys = [ViewKey(f"{number}", 0) for number in range(len(images))]
-    begin = perf_counter()
-    signals = [Signal(grid, image[:, None]) for image in images]
-    read = perf_counter() - begin
+    keys = [ViewKey(f"{number}", 0) for number in range(len(signals))]
     with stage_times(fused_cuda, ENGINE, record.device) as stages:
         total = seconds(lambda: fit_views(IMAGE, keys, signals, config, 0, record.device), record.device)
     rest = total - sum(stages.values())
     record.add(
-        "Time of a set by stage, sprint to 40 dB", INRs=len(images), **{"signals, s": read}, **stages,
+        "Time of a set by stage, sprint to 40 dB", INRs=len(signals), **stages,
         **{"all else, s": rest, "fit, s": total, "kernel, share": stages["kernel, s"] / total},
     )  # fmt: skip
 
 
-def one_set(
-    record: Record, name: str, spec: SirenSpec, config: FitConfig, images: torch.Tensor, grid: torch.Tensor, size: int
-) -> None:
+def one_set(record: Record, name: str, spec: SirenSpec, config: FitConfig, signals: SignalStack, size: int) -> None:
     """Fit all images, `size` of them in a call, initial values and quality included."""
-    count, parts = len(images), []  # type: tuple[int, list[FittedViews]]
+    count, parts = len(signals), []  # type: tuple[int, list[FittedViews]]
     keys = [ViewKey(f"{number}", 0) for number in range(count)]
 
     def fit() -> None:
         for begin in range(0, count, size):
-            signals = [Signal(grid, image[:, None]) for image in images[begin : begin + size]]
-            parts.append(fit_views(spec, keys[begin : begin + size], signals, config, 0, record.device))
+            rows = slice(begin, begin + size)
+            parts.append(fit_views(spec, keys[rows], signals[rows], config, 0, record.device))
 
     taken = seconds(fit, record.device)
     psnr, steps = (np.concatenate([getattr(part, name) for part in parts]) for name in ("psnr", "steps"))

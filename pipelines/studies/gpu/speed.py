@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -77,12 +77,23 @@ def num_processes(launches: Sequence[Launch]) -> int:
     return min(len(launches), max(1, num_cores() - 1), 12)
 
 
-def compile_all(launches: Sequence[Launch], device: torch.device) -> list[str]:
-    """Compile kernels in parallel processes; the error of each, empty if there is none."""
+def compile_all(launches: Sequence[Launch], device: torch.device, limit: float = 60.0) -> list[str]:
+    """Compile kernels in parallel processes, for `limit` seconds; the error of each, empty if there is none."""
     if device.type == "cpu":  # the interpreter compiles nothing
         return [""] * len(launches)
-    with ProcessPoolExecutor(num_processes(launches), multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(compile_apart, launches, [str(device)] * len(launches)))
+    pool = ProcessPoolExecutor(num_processes(launches), multiprocessing.get_context("spawn"))
+    running = [pool.submit(compile_apart, launch, str(device)) for launch in launches]
+    late = wait(running, timeout=limit).not_done
+    if late:
+        for child in multiprocessing.active_children():
+            child.kill()
+    pool.shutdown(wait=not late, cancel_futures=True)
+    return [f"not compiled within {limit:.0f} s" if each in late else outcome(each) for each in running]
+
+
+def outcome(compiled: "Future[str]") -> str:
+    error = compiled.exception()  # of the process, as when it is killed for memory
+    return one_line(error) if error else compiled.result()
 
 
 def speed_launches(quick: bool) -> list[Launch]:
@@ -103,7 +114,7 @@ def compile_needed(record: Record) -> None:
     if record.device.type == "cpu":
         record.skip("compilation", "the interpreter compiles nothing")
         return
-    small = [replace(launch, count=1, points=min(launch.points, 784)) for launch in speed_launches(record.quick)]
+    small = speed_launches(record.quick)
     small += [Launch(spec, 784, 1, 1, batch_points=262, shared=False) for spec, _ in SPEEDS[:2]]
     small += [Launch(spec, 784, 1, 1) for spec, _ in SPEEDS[2:]]
     small.append(Launch(IMAGE, 784, 1, 1, field="occupancy"))
