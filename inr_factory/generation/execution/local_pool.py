@@ -1,6 +1,7 @@
 """Local pool: workers in this process, or in spawned processes, without Ray."""
 
 import contextlib
+import ctypes
 import multiprocessing
 import signal
 import traceback
@@ -21,8 +22,6 @@ from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.execution.worker_events import Deaths, Listener, Throttle
 from inr_factory.generation.fitting.tally import Tally
-
-STOP_SECONDS = 10.0  # for threads that still fit when the run ends; one kernel takes seconds at most
 
 
 def run_local(
@@ -128,43 +127,58 @@ class _Threads(_Process):
     """A worker in threads of this process: with a pipe as a process has, but it cannot die."""
 
     def start(self) -> None:
-        self.pipe, self.other_end = multiprocessing.Pipe()
-        self.thread = Thread(target=_serve, args=(self.other_end, self.worker, self.window), daemon=True)
-        self.thread.start()
+        self.pipe, other_end = multiprocessing.Pipe()
+        maker = _Maker(other_end, self.worker)
+        self.threads = [Thread(target=maker, daemon=True) for _ in range(self.window)]
+        for thread in self.threads:
+            thread.start()
         self.signs = [self.pipe]
 
     def stop(self) -> None:
-        """A closed pipe ends each thread at its next message."""
+        """End threads that wait by the closed pipe, others at their next line of Python, and wait for all: a process
+        that exits while one of them computes aborts."""
         self.pipe.close()
-        self.thread.join(STOP_SECONDS)
+        for thread in self.threads:
+            while thread.is_alive():
+                _raise_in(thread, SystemExit)
+                thread.join(1.0)
+
+
+def _raise_in(thread: Thread, error: type[BaseException]) -> None:
+    assert thread.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
 
 
 def _run(pipe: Connection, worker: Worker, window: int) -> None:
+    """What a process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process group; the driver ends its workers
-    _serve(pipe, worker, window)
-
-
-def _serve(pipe: Connection, worker: Worker, window: int) -> None:
-    """Make shards, up to `window` at once, until the pipe closes. Its messages are (kind, task, content)."""
-    receiving, sending = Lock(), Lock()
-
-    def send(kind: str, task: ShardTask, content: Any) -> None:
-        with sending:
-            pipe.send((kind, task, content))
-
-    def make_shards() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                with receiving:
-                    task = pipe.recv()
-                send(*_outcome(worker, task, partial(send, "progress", task)))
-
-    others = [Thread(target=make_shards, daemon=True) for _ in range(window - 1)]
+    maker = _Maker(pipe, worker)
+    others = [Thread(target=maker, daemon=True) for _ in range(window - 1)]
     for thread in others:
         thread.start()
-    make_shards()
+    maker()
     for thread in others:
         thread.join()
+
+
+class _Maker:
+    """Makes one shard after the other, in each thread that calls it, until the pipe closes. Its messages are
+    (kind, task, content)."""
+
+    def __init__(self, pipe: Connection, worker: Worker) -> None:
+        self.pipe, self.worker = pipe, worker
+        self.receiving, self.sending = Lock(), Lock()
+
+    def __call__(self) -> None:
+        with contextlib.suppress(EOFError, OSError, SystemExit):
+            while True:
+                with self.receiving:
+                    task = self.pipe.recv()
+                self._send(*_outcome(self.worker, task, partial(self._send, "progress", task)))
+
+    def _send(self, kind: str, task: ShardTask, content: Any) -> None:
+        with self.sending:
+            self.pipe.send((kind, task, content))
 
 
 def _outcome(worker: Worker, task: ShardTask, report: Callable[[Tally], None]) -> tuple[str, ShardTask, Any]:

@@ -3,6 +3,7 @@
 A stand-in fits on the CPU; its processes are in tests/system/test_gpu_workers.py.
 """
 
+import signal
 import threading
 import time
 
@@ -112,6 +113,23 @@ def test_an_interrupted_run_ends_the_threads_in_the_middle_of_their_shards(tmp_p
     assert set(pool_threads()) <= set(before)
     assert len(list(tmp_path.glob("data/*.h5"))) < len(tasks)
     assert not list(tmp_path.glob("data/.*"))
+
+
+def test_an_interrupted_run_ends_threads_that_report_nothing(tmp_path):
+    def report_nothing(task):
+        while task != tasks[0]:
+            time.sleep(0.01)
+
+    def interrupt(task, entry):
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+    before = pool_threads()
+    worker, tasks = stand_in(tiny(), tmp_path, before=report_nothing)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        run_local(worker, tasks, tasks, 1, Listener(lambda *_: None, interrupt, pytest.fail))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert set(pool_threads()) <= set(before)
 
 
 def test_workers_take_the_gpus_in_turn_unless_one_is_named(tmp_path, monkeypatch):
