@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from inr_factory.errors import IntegrityError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.hdf5_layout import put_attribute, read_layout
-from inr_factory.storage.locations import Location, local_folder
+from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
     SPLITS,
@@ -326,3 +327,11 @@ def find_valid_shard(root: Location, key: tuple[str, int, int], spec: SirenSpec,
         return None
     belongs = shard.attributes.get("fingerprint") == fingerprint and shard.spec == spec
     return entry if belongs and entry.path == path else None
+
+
+def made_by(root: Location, entries: Iterable[ShardEntry]) -> dict[str, int]:
+    """The number of shards by engine and kind of device, such as "fused on cuda"; none of a set in a store."""
+    if isinstance(root, RemoteLocation):
+        return {}
+    attributes = (ShardReader(root, entry, check=False).attributes for entry in entries)
+    return dict(Counter(f"{facts.get('engine')} on {facts.get('device', 'no device')}" for facts in attributes))

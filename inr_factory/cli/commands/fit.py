@@ -75,7 +75,7 @@ def fit(
             "out": str(report.out), "made_shards": report.made, "adopted_shards": report.recovered,
             "missing_shards": report.missing, "made_inrs": report.inrs, "seconds": round(report.seconds, 3),
             "inrs": sum(entry.rows for entry in entries), "median_psnr": median_psnr(entries),
-            "quarantined": len(quarantined),
+            "quarantined": len(quarantined), "made_by": report.made_by,
         })  # fmt: skip
     elif not report.made and not report.recovered and not report.missing:
         terminal.print_result(
@@ -87,6 +87,8 @@ def fit(
         made = f"made {report.inrs:,} INRs in {format_count(report.made, 'shard')}"
         terminal.print_result(f"{report.out}: {made}{recovered} in {format_duration(report.seconds)}{rate}")
         terminal.print_result(f"median of the shards {median_psnr(entries)} dB; {len(quarantined)} in quarantine")
+        if report.made_by:  # a worker on another machine may have taken a slower engine; its warning is not seen here
+            terminal.print_result(f"fitted by {', '.join(f'{engine} ({n:,})' for engine, n in report.made_by.items())}")
     log_quarantine(quarantined)
     if report.missing and not shard.endswith("/1"):
         terminal.log_info(f"{report.missing} shards belong to other parts")

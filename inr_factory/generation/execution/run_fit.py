@@ -21,6 +21,7 @@ from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.run_log import RunLog
+from inr_factory.storage.shards import made_by
 
 
 def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, started: float) -> FitReport:
@@ -43,7 +44,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     recorder = ProgressRecorder(out, manifest, shards, tasks, broken, log, on_progress)
     own_source = source if isinstance(recipe.source, OwnSource) else None
     worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint, own_source)
-    ending = "stopped"
+    ending, engines = "stopped", dict[str, int]()
     try:
         if tasks and settings.backend == "local":
             workers = settings.workers or default_workers(device)
@@ -55,17 +56,20 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
             pending = recorder.pending_tasks()
             run_ray(worker, tasks, pending, settings.workers, settings.address, recorder.listener)
         num_recovered = len(recovered) + recorder.finish()
+        engines = {} if device == "cpu" else made_by(out, recorder.made)
         ending = "complete"
     finally:
         recorder.write_record()
         remove_stale_temporaries(out)
-        log.note("end", ending=ending, made=len(recorder.made), seconds=round(monotonic() - started, 3))
+        log.note(
+            "end", ending=ending, made=len(recorder.made), seconds=round(monotonic() - started, 3), made_by=engines
+        )
     missing = recorder.manifest.missing(out)
     requested = set(recorder.manifest.with_views(recipe.views).shard_names())
     card = update_card_if_complete(out, recorder.manifest, missing)
     return FitReport(
         recipe, out, recorder.manifest, len(recorder.made), num_recovered, len(requested.intersection(missing)),
-        recorder.progress.inrs, monotonic() - started, card,
+        recorder.progress.inrs, monotonic() - started, card, engines,
     )  # fmt: skip
 
 

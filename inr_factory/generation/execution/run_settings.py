@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -82,6 +82,7 @@ class FitReport:
         inrs: INRs made or quarantined.
         seconds: duration.
         card: files of the dataset card that were written, or kept because a user edited them.
+        made_by: shards made on a GPU by what fitted them, such as "fused on cuda".
     """
 
     recipe: Recipe
@@ -93,6 +94,7 @@ class FitReport:
     inrs: int
     seconds: float
     card: CardReport = NO_CARD
+    made_by: dict[str, int] = field(default_factory=dict)
 
     @property
     def entries(self) -> list[ShardEntry]:

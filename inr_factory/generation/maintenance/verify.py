@@ -1,6 +1,5 @@
 """Verify: is a set complete and undamaged, and do its INRs still render what they were fitted to."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from inr_factory.storage.locations import Location, RemoteLocation, parse_locati
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shard_files import fetch_shards
-from inr_factory.storage.shards import ShardReader
+from inr_factory.storage.shards import made_by
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,5 @@ def verify_dataset(
         check_source(source, manifest.source.fingerprint, root)
         rendered, faults = render_shards(fetch_shards(root, manifest.shards), manifest, source, on_shard)
     valid = [entry for entry in manifest.shards if entry.path not in invalid]
-    made_by = {} if isinstance(root, RemoteLocation) else Counter(_made_by(root, entry) for entry in valid)
-    return VerifyReport(manifest, tuple(faults), len(valid), tuple(manifest.missing(root)), rendered, dict(made_by))
-
-
-def _made_by(root: Path, entry: ShardEntry) -> str:
-    attributes = ShardReader(root, entry, check=False).attributes
-    return " on ".join(str(attributes[name]) for name in ("engine", "device") if name in attributes)
+    missing = tuple(manifest.missing(root))
+    return VerifyReport(manifest, tuple(faults), len(valid), missing, rendered, made_by(root, valid))

@@ -1,25 +1,31 @@
 """Factory: the same shards for any backend and number of workers, and after any interruption."""
 
+import json
 import os
 import shutil
 import threading
 
 import pytest
+from support import stand_in_gpu
 from support.damage import SHARD, alter
 from support.stand_in_gpu import see_gpus
 from support.tiny_recipes import LOCAL, files, shards, tiny
 
+from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.generation.execution import estimate as module
+from inr_factory.generation.execution import run_fit
 from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.sources import registry
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest
+from inr_factory.storage.run_log import LOG_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -317,3 +323,16 @@ def test_a_shard_that_another_made_meanwhile_stays(copy):
     assert entry in manifest.shards
     assert entry not in left
     assert (shard.stat().st_ino, shard.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_fit_on_a_gpu_says_which_engine_fitted(tmp_path, monkeypatch, capsys):
+    see_gpus(monkeypatch, 1)
+    stand_in_gpu.reset()
+    monkeypatch.setattr(run_fit, "Worker", stand_in_gpu.StandIn)
+    monkeypatch.setattr(run_fit, "choose_device", lambda name: "cuda")
+    monkeypatch.setattr(fused_cpu, "obstacle", lambda spec: "its kernel fails its self-check")
+    arguments = ["fit", "digits", "--limit", "20", "--set", "fit.steps=5", "--set", "fit.floor_psnr=-99"]
+    assert run([*arguments, "--backend", "local", "--workers", "1", "--out", str(tmp_path / "set")]) == 0
+    assert "fitted by batched on cuda" in capsys.readouterr().out
+    (log,) = (tmp_path / "set" / LOG_FOLDER).iterdir()
+    assert list(json.loads(log.read_text().splitlines()[-1])["made_by"]) == ["batched on cuda"]
