@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +61,10 @@ CASES = [
     (SirenSpec(3, 1, hidden_dim=64, num_hidden=3, omega_0=10.0), smooth(cloud(33, 3))),
     (SirenSpec(1, 4, hidden_dim=16, num_hidden=1), smooth(cloud(29, 1), 4)),
     (SirenSpec(15, 16, hidden_dim=5, num_hidden=2, omega_0=5.0), smooth(cloud(20, 15), 16)),
+    # Four inputs are multiplied one by one, five by a matrix product; with one hidden layer there is no other.
+    (SirenSpec(4, 2, hidden_dim=12, omega_0=6.0), smooth(cloud(37, 4), 2)),
+    (SirenSpec(5, 1, hidden_dim=17, omega_0=6.0), smooth(cloud(18, 5))),
+    (SirenSpec(1, 1, hidden_dim=9, num_hidden=1), smooth(cloud(21, 1))),
 ]
 NAMES = [f"{spec}, {len(signal.coords)} points" for spec, signal in CASES]
 
@@ -256,8 +259,9 @@ def test_one_point_and_a_constant_image_are_fitted(on_cpu):
 
 
 @has_triton
-def test_the_faster_mode_rounds_gradients_but_not_losses(on_cpu):
-    spec, signal = CASES[1]
+@pytest.mark.parametrize(("spec", "signal"), [*CASES[1:3], CASES[8]], ids=[*NAMES[1:3], NAMES[8]])
+def test_the_faster_mode_rounds_gradients_but_not_losses(spec, signal, on_cpu):
+    """Its sines are the polynomials here: the interpreter cannot run those of the hardware."""
     reference, psnr, _ = end_of("reference", spec, signal, steps=20)
     fast, fast_psnr, _ = end_of("fused", spec, signal, steps=20, tf32=True)
     assert 1e-6 < relative(fast, reference) < 1e-2
@@ -267,14 +271,22 @@ def test_the_faster_mode_rounds_gradients_but_not_losses(on_cpu):
 
 
 @has_triton
-def test_sine_and_cosine_are_good_to_float32_over_a_wide_range(kernel):
+@pytest.mark.parametrize(("exact", "tolerance"), [(True, 2.5e-7), (False, 7e-7)])
+def test_sine_and_cosine_are_good_to_float32_over_a_wide_range(exact, tolerance, kernel, monkeypatch):
+    """Of the faster ones the reduction alone: the hardware's sine and cosine are replaced by numpy's."""
     generator = np.random.default_rng(0)
     z = np.concatenate([generator.uniform(-size, size, 1024) for size in (0.5, 3, 100, 1e4)]).astype(np.float32)
     sine, cosine = torch.empty(len(z)), torch.empty(len(z))
-    kernel.sincospi_kernel[(len(z) // 512,)](torch.from_numpy(z), sine, cosine, 1, COUNT=512)
+
+    def of_numpy(assembly, constraints, arguments, dtype, is_pure, pack):
+        return (kernel.tl.sin if assembly.startswith("sin") else kernel.tl.cos)(*arguments)
+
+    monkeypatch.setattr(kernel, "INTERPRETED", False)
+    monkeypatch.setattr(kernel.tl, "inline_asm_elementwise", of_numpy)
+    kernel.sincospi_kernel[(len(z) // 512,)](torch.from_numpy(z), sine, cosine, 1, COUNT=512, EXACT=exact)
     turns = z.astype(np.float64) - 2 * np.round(z.astype(np.float64) / 2)  # exact, as z has 24 bits
-    np.testing.assert_allclose(sine, np.sin(np.pi * turns), atol=2.5e-7, rtol=0)
-    np.testing.assert_allclose(cosine, np.cos(np.pi * turns), atol=2.5e-7, rtol=0)
+    np.testing.assert_allclose(sine, np.sin(np.pi * turns), atol=tolerance, rtol=0)
+    np.testing.assert_allclose(cosine, np.cos(np.pi * turns), atol=tolerance, rtol=0)
 
 
 COMPILED = [
@@ -283,6 +295,7 @@ COMPILED = [
     SirenSpec(2, 3, hidden_dim=32),
     SirenSpec(3, 4, hidden_dim=32, num_hidden=3),
     SirenSpec(3, 1, hidden_dim=64),
+    SirenSpec(7, 1, hidden_dim=32),
     SirenSpec(2, 3, hidden_dim=64, num_hidden=3),
 ]
 
@@ -291,13 +304,10 @@ COMPILED = [
 @pytest.mark.parametrize(
     ("spec", "batches"), [*((spec, False) for spec in COMPILED), (COMPILED[1], True), (COMPILED[-1], True)], ids=str
 )
-def test_the_kernel_compiles_for_an_h100_within_the_limits_of_its_layout(spec, batches, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    compiled = ahead_of_time(spec, batches=batches)
-    (tmp_path / "cubin").write_bytes(compiled.asm["cubin"])
-    tool = Path(importlib.util.find_spec("triton").origin).parent / "backends/nvidia/bin/cuobjdump"
-    usage = subprocess.run([tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True)
-    registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout).groups())
+def test_the_kernel_compiles_for_an_h100_within_the_limits_of_its_layout(spec, batches, study):
+    compiled = study.compile_ahead(spec, batches=batches)
+    usage = study.run_tool("cuobjdump", "-res-usage", suffix="cubin", content=compiled.asm["cubin"])
+    registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
     print(f"{spec}: {registers} registers, {stack} bytes of stack, {compiled.metadata.shared} of shared memory")
     layout = fused_cuda.layout_of(spec)
     assert registers <= layout.registers
@@ -306,31 +316,51 @@ def test_the_kernel_compiles_for_an_h100_within_the_limits_of_its_layout(spec, b
     assert "mma" in compiled.asm["ptx"], "the matrix products are not made by the tensor cores"
 
 
-def ahead_of_time(spec, **settings):
-    """The kernel as `run_steps` has it compiled, for compute capability 9.0."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+@has_triton
+@pytest.mark.parametrize("spec", [COMPILED[1], COMPILED[-1]], ids=str)
+def test_barriers_stand_between_the_stores_and_loads_of_gradients_and_weights(spec, study):
+    """One thread reads what another has stored. The compiler would drop tl.debug_barrier without a word."""
+    ptx = study.compile_ahead(spec).asm["ptx"]
+    events = "".join({"st": "s", "ld": "l", "bar": "|", "sqr": "r"}[kind] for kind in re.findall(EVENT, ptx, re.M))
+    before_adam, adam = events[: events.index("r")], events[events.rindex("r") :]
+    assert re.search(r"s\|+l+$", before_adam), "gradients are loaded without a barrier"
+    assert re.match(r"r+s+\|", adam), "the next step loads weights without a barrier"
 
-    from inr_factory.generation.fitting import fused_triton
 
-    constants, options = fused_cuda.compile_settings(spec, **settings)
-    numbers = {"num_points": "i32", "num_steps": "i32", "batch_points": "i32", "coords_stride": "i64"}
-    floats = {
-        "half_turns",
-        "omega",
-        "output_bias",
-        "scale",
-        "share",
-        "first_weight",
-        "second",
-        "second_weight",
-        "epsilon",
-    }
-    names = fused_triton.fit_kernel.arg_names
-    kinds = {name: "*i32" if name == "steps_out" else "fp32" if name in floats else "*fp32" for name in names}
-    signature = kinds | numbers | dict.fromkeys(constants, "constexpr")
-    source = ASTSource(
-        fused_triton.fit_kernel, signature, {(names.index(name),): value for name, value in constants.items()}
-    )
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+# In PTX: stores and loads of global memory, barriers of a program, and the square root, which Adam alone takes.
+EVENT = r"^\s*(?:@%p\d+ )?(st(?=\.global)|ld(?=\.(?:volatile\.)?global)|bar(?=\.sync)|sqr(?=t\.rn))"
+
+
+@has_triton
+def test_the_sines_of_the_faster_mode_are_those_of_the_hardware(study):
+    assert "sin.approx" in study.compile_ahead(COMPILED[1], tf32=True).asm["ptx"]
+    assert "sin.approx" not in study.compile_ahead(COMPILED[1]).asm["ptx"]
+
+
+@has_triton
+def test_the_study_lists_what_a_spec_compiles_to(study):
+    exact, fast = (study.measure(COMPILED[0], tf32) for tf32 in (False, True))
+    assert exact["HMMA"] > fast["HMMA"] > 0 == exact["MUFU"] < fast["MUFU"]
+    assert fast["MUFU"] == 2 * 2 * 16 * 16 / 32, "a sine and a cosine a neuron and layer"
+    assert 0 < exact["registers"] <= 255
+    assert exact["CTAs"] == study.programs_at_once(exact["registers"], exact["shared, bytes"], exact["warps"])
+    assert study.table([exact, fast]).count("\n") == 3
+
+
+@has_triton
+@pytest.mark.parametrize("spec", COMPILED, ids=str)
+def test_candidate_layouts_start_with_the_usual_one_and_differ(spec):
+    layouts = fused_cuda.candidate_layouts(spec)
+    assert layouts[0] == fused_cuda.layout_of(spec)
+    assert len(set(layouts)) == len(layouts) == 6
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """pipelines/studies/gpu_kernel.py, which compiles ahead of time, with an empty cache of compiled kernels."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    path = Path(fused_cuda.__file__).parents[3] / "pipelines/studies/gpu_kernel.py"
+    module_spec = importlib.util.spec_from_file_location("gpu_kernel", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return module
