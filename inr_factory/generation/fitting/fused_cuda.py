@@ -2,7 +2,8 @@
 
 Matrix products are split into three TF32 products each (Markidis et al. 2018), about as good as fp32. With `fit.tf32`
 those of the gradients are one product, and sines are the hardware's, exact to 7e-7: faster. Losses, on which stopping
-depends, differ from fp32's by less than 1e-5 of themselves at 40 dB; weights differ from the reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted with it.
+depends, then differ from fp32's by less than 1e-5 of themselves at 40 dB (estimated); weights differ from the
+reference's. Sums are taken in one order, so that an INR is bit-identical whatever is fitted with it.
 
 Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values, K steps.
 """
@@ -102,8 +103,8 @@ class Layout:
 
 
 def layout_of(spec: SirenSpec) -> Layout:
-    """Chosen by what the compiler reports for compute capability 9.0, not yet by time: the bound of issue slots and of
-    the shared-memory pipe a point, then spills (`python pipelines/studies/gpu_kernel.py`). One warp needs no barriers."""
+    """Chosen by what the compiler reports for compute capability 9.0, not yet by time: the clocks a point of issue and
+    of the shared-memory pipe, then spills (pipelines/studies/gpu_kernel.py). One warp needs no barriers in a tile."""
     width = max(16, 2 ** (spec.hidden_dim - 1).bit_length())
     deep = spec.num_hidden > 2
     if width < 64:

@@ -195,8 +195,7 @@ def layouts(record: Record) -> None:
     """Candidate layouts of the image spec, compiled in parallel."""
     chosen = fused_cuda.layout_of(IMAGE)
     launch = Launch(IMAGE, 32, 2, 2) if record.quick else Launch(IMAGE, 784, COUNT, STEPS)
-    candidates = [chosen]  # of fused_cuda.candidate_layouts, once it is there
-    launches = [replace(launch, layout=layout) for layout in candidates]
+    launches = [replace(launch, layout=layout) for layout in fused_cuda.candidate_layouts(IMAGE)]
     errors = compile_all(launches, record.device)
     for launch, error in zip(launches, errors, strict=True):
         layout = launch.layout
