@@ -22,6 +22,7 @@ from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.tally import OnProgress
 from inr_factory.generation.recipe import Recipe, check_recipe
+from inr_factory.generation.signal_stack import as_index
 from inr_factory.generation.signals import Signal
 from inr_factory.generation.sources.memory import MemorySource, check_labels, image_source, point_source
 from inr_factory.inr.batch import INRBatch
@@ -232,13 +233,13 @@ def fit(
     recipe, kind = check_recipe(fields, "of fit"), str(choose_device(device))
     spec = recipe.spec.spec(source.in_dim, source.out_dim)
     keys = [ViewKey(item.object_id, view) for view in range(views) for item in source.items]
-    signals = [source.signal(index) for index in range(len(source.items))] * views
+    rows = np.tile(np.arange(len(source.items)), views)
     parallel = torch.device(kind).type == "cpu" and engine_name(recipe.fit, kind, spec) == "fused"
     size = CHUNK if parallel else len(keys)
     chunks = [slice(at, at + size) for at in range(0, len(keys), size)]
 
     def fit_chunk(chunk: slice) -> FittedViews:
-        return fit_views(spec, keys[chunk], signals[chunk], recipe.fit, seed, kind)
+        return fit_views(spec, keys[chunk], source.stack[as_index(rows[chunk])], recipe.fit, seed, kind)
 
     with ThreadPoolExecutor(num_cores() if parallel else 1) as threads:
         running = {threads.submit(fit_chunk, chunk): chunk for chunk in chunks}

@@ -77,7 +77,9 @@ class FitTable:
         self.targets = np.array([math.inf if targets[peak] is None else targets[peak] for peak in peaks.tolist()])
         self.seeds = np.array([key.seed(run_seed) for key in keys], dtype=np.int64)
         self.attempts = np.zeros(count, dtype=np.int32)
-        self.flat = torch.empty(count, spec.num_parameters)
+        self.flat = torch.from_numpy(
+            np.empty((count, spec.num_parameters), dtype=np.float32)
+        )  # numpy takes large pages
         self.loss = np.full(count, np.nan, dtype=np.float32)
         self.psnr = np.full(count, -np.inf)
         self.steps = np.zeros(count, dtype=np.int32)

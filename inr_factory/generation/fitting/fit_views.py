@@ -210,11 +210,10 @@ def _collect(spec: SirenSpec, fits: FitTable, engine: EngineName) -> FittedViews
         )
         for row, reason in sorted(fits.failures.items())
     )
-    good = np.delete(np.arange(len(fits.keys)), list(fits.failures))
-    index = as_index(good)
+    index = as_index(np.delete(np.arange(len(fits.keys)), list(fits.failures)))
     return FittedViews(
         spec=spec,
-        keys=tuple(fits.keys[row] for row in good.tolist()),
+        keys=tuple(key for row, key in enumerate(fits.keys) if row not in fits.failures),
         flat=fits.flat[index],
         seeds=fits.seeds[index],
         psnr=fits.psnr[index].astype(np.float32),
