@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from inr_factory.generation.fitting.optimizers import EPSILON
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.forward_pass import hidden_layer, last_layer
 from inr_factory.inr.spec import SirenSpec
 
 BETAS = (0.9, 0.999)
@@ -35,7 +36,8 @@ def module_of(spec: SirenSpec, flat: Tensor) -> nn.Sequential:
     for number, (W, b) in enumerate(zip(inr.weights, inr.biases, strict=True)):
         linear = nn.Linear(W.shape[2], W.shape[1])
         linear.weight.data, linear.bias.data = W[0].clone(), b[0].clone()
-        layers += [linear, Sine(spec.omega_0)] if number < spec.num_hidden else [linear]
+        activation = Sine(spec.omega_0) if spec.activation == "sine" else nn.ReLU()
+        layers += [linear, activation] if number < spec.num_hidden else [linear]
     return nn.Sequential(*layers)
 
 
@@ -58,6 +60,24 @@ def fit_in_loop(
         optimizer.step()
         step += 1
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), step
+
+
+def fit_by_autograd(spec: SirenSpec, flat: Tensor, coords: Tensor, targets: Tensor, steps: int) -> Tensor:
+    """N INRs at once: batched matrix products, autograd and the fused torch.optim.Adam. Weights (N, D)."""
+    inrs = INRBatch.from_flat(spec, flat)
+    weights, biases = ([part.clone().requires_grad_() for part in parts] for parts in (inrs.weights, inrs.biases))
+    optimizer = torch.optim.Adam([*weights, *biases], lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
+    points = coords.expand(len(flat), -1, -1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        hidden = points
+        for W, b in zip(weights[:-1], biases[:-1], strict=True):
+            hidden = hidden_layer(spec, hidden, W, b)
+        values = last_layer(spec, hidden, weights[-1], biases[-1])
+        (values - targets).square().mean(dim=(1, 2)).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    pairs = zip(weights, biases, strict=True)
+    return torch.cat([part.detach().flatten(1) for pair in pairs for part in pair], dim=1)
 
 
 State = tuple[Tensor, Tensor, Tensor, Tensor]

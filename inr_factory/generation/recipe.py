@@ -111,8 +111,9 @@ class FitConfig(Section):
     fitting/optimizers.py). The learning_rate of sprint is its peak, by default 8e-3 over 80 steps; `ridge` is the
     strength of the ridge penalty.
 
-    `engine` "none" fits nothing and stores the initial weights, to measure everything else. `lanes` is how many INRs
-    are fitted side by side.
+    `engine` "none" fits nothing and stores the initial weights, to measure everything else; fitting/engines.py
+    describes the others. `lanes` is how many INRs the reference engine fits side by side. The batched engine chooses
+    the number itself, by the size of the INRs; lanes other than the default are its limit.
 
     `batch_points` uses so many of a signal's points in each step, in an order of the INR's own, each once per epoch;
     the loss over all points is measured, and the target tested, once per epoch.
@@ -121,8 +122,8 @@ class FitConfig(Section):
     number per layer, by default that of the initial weights (weight scope alignment, see
     fitting/scope_regularizer.py); 0 leaves it out.
 
-    `tf32` lets a GPU round the factors of matrix products to TF32: all products in the reference engine, only those of
-    the gradients in the fused one.
+    `tf32` lets a GPU round the factors of matrix products to TF32: all products in the reference and batched engines,
+    only those of the gradients in the fused one.
     """
 
     engine: Literal["auto", "reference", "fused", "batched", "none"] = "auto"

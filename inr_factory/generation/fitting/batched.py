@@ -31,10 +31,14 @@ from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.spec import SirenSpec
 
 LOOK = 10  # steps after which a host looks at a GPU, and steps between reports of progress
-MAX_SLOTS = {"cpu": 32, "cuda": 256}
-# Bytes of the hidden values of a batch: on a CPU those that its cache holds, on a GPU those that occupy it.
-BATCH_BYTES = {"cpu": 2**19, "cuda": 2**28}
-TILE_BYTES = {"cpu": 2**20, "cuda": 2**28}  # of one INR; more points are taken in several tiles
+MAX_SLOTS = {"cpu": 16, "cuda": 256}
+# Bytes of the states of a batch: on a CPU so few that a single INR is no slower in it than alone, on a GPU those that
+# occupy it. On a CPU wide INRs, which exceed them, are fitted one by one.
+BATCH_BYTES = {"cpu": 5 * 2**18, "cuda": 2**28}
+TILE_BYTES = {"cpu": 2**22, "cuda": 2**28}  # of the hidden values of one INR; more points are taken in several tiles
+MIN_TILE = 1024  # points of a tile at least, since each adds to all gradients of weights
+OWN_BIAS = {"cpu": False, "cuda": True}  # on a GPU a column more than 128 costs the products of another tile
+UPDATE = 2**15  # parameters that a CPU updates at once
 _CAPTURING = Lock()  # other threads of a worker fit meanwhile, but capture no graph
 
 
@@ -56,7 +60,7 @@ def fit_batched(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: tor
             busy = np.flatnonzero(at_N >= 0)
             if not len(busy):
                 return
-            slots.run(len(busy))
+            slots.run(len(busy), left=config.steps - int(steps_N[busy].min()))
             going, steps, losses = slots.state()
             updated = int((steps - steps_N)[busy].sum())
             steps_N = steps
@@ -76,14 +80,15 @@ def num_slots(spec: SirenSpec, config: FitConfig, signal: Signal, device: torch.
     """
     kind = "cpu" if device.type == "cpu" else "cuda"
     points = min(config.batch_points or len(signal.coords), tile_size(spec, kind))
-    count = max(1, min(MAX_SLOTS[kind], BATCH_BYTES[kind] // (_bytes_of_point(spec) * points)))
+    size = _bytes_of_point(spec) * points + 5 * 4 * spec.num_parameters
+    count = max(1, min(MAX_SLOTS[kind], BATCH_BYTES[kind] // size))
     default = FitConfig.model_fields["lanes"].default
     return count if config.lanes == default else min(count, config.lanes)
 
 
 def tile_size(spec: SirenSpec, kind: str) -> int:
     """Points of a tile."""
-    return max(64, TILE_BYTES[kind] // _bytes_of_point(spec) // 64 * 64)
+    return max(MIN_TILE, _padded(TILE_BYTES[kind] // _bytes_of_point(spec)))
 
 
 def _bytes_of_point(spec: SirenSpec) -> int:
@@ -91,124 +96,132 @@ def _bytes_of_point(spec: SirenSpec) -> int:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """Points of a step, and the parts of the buffers that hold what belongs to them.
+class Layer:
+    """What a step does in one layer for the points of a tile: parts of the buffers.
 
     Attributes:
-        coords: (N, I + 1, P), the last row 1.
-        targets: (N, O, P) less the output bias; of occupancies, complete.
-        hidden: (N, H + 1, P) of each hidden layer, the last row 1.
-        slopes: (N, H, P) of each hidden layer: the angles of sines, then their cosines.
-        back: Two of (N, H, P) for the gradients of what enters a layer.
-        residuals: (N, O, P).
-        squares: (N, O, P).
+        weights: (N, O, I + 1), the biases in the last column.
+        weights_back: (N, I, O), without them.
+        gradients: Parts of the gradient of the weights, with the rows of `entering`, transposed, that belong to them.
+        entering: (N, I + 1, P), the last row 1.
+        products: (N, O, P); of sines the angles, later their cosines; of the last layer the residuals.
+        values: (N, O, P), the sines, or `products`, which ReLU changes in place.
+        back: (N, I, P), the gradient of what enters.
     """
 
-    coords: Tensor
+    weights: Tensor
+    weights_back: Tensor
+    gradients: tuple[tuple[Tensor, Tensor], ...]
+    entering: Tensor
+    products: Tensor
+    values: Tensor
+    back: Tensor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Points of a step: their targets (N, O, P), less the output bias but for occupancies, squares (N, O, P) and layers."""
+
     targets: Tensor
-    hidden: list[Tensor]
-    slopes: list[Tensor]
-    back: list[Tensor]
-    residuals: Tensor
     squares: Tensor
+    layers: list[Layer]
 
 
 class Slots:
     """N slots on a device, their parameters, moments, points and step counts, and the step that moves them.
 
-    Parameters lie as (N, D'), D' >= D: rows of weights with their bias at the end, padded to multiples of four floats.
+    Parameters lie as (N, D'), D' >= D: rows of weights with their bias at the end, and padding.
     """
 
     def __init__(self, spec: SirenSpec, config: FitConfig, signal: Signal, count: int, device: torch.device) -> None:
         self.spec, self.config, self.count, self.device = spec, config, count, device
         self.field: Field = signal.field
+        self.looks = device.type == "cpu"
         self.scope: Scope | None = scope_of(spec, config)
         self.adam: AdamSettings = adam_settings(config)
-        points = len(signal.coords)
-        self.batch_points = min(config.batch_points or points, points)
-        self.epoch = -(-points // self.batch_points)
+        self.points = len(signal.coords)
+        self.batch_points = min(config.batch_points or self.points, self.points)
+        self.epoch = -(-self.points // self.batch_points)
         self._lay_out_parameters()
-        self._allocate(points)
+        self._lay_out_points()
         self.rates = _rates(self.adam).to(device)
         self.step_N = torch.zeros(count, dtype=torch.long, device=device)
         self.going_N = torch.zeros(count, dtype=torch.bool, device=device)
-        self.stop_N, self.loss_N, self.end_loss_N = (torch.zeros(count, device=device) for _ in range(3))
+        self.stop_N, self.loss_N = torch.zeros(count, device=device), torch.zeros(count, device=device)
         self.step: Callable[[], object] = self._step
         self.test: Callable[[], object] = self._test
         if device.type == "cuda":
-            self.step = _captured(self._step, device)
-            if self.epoch > 1:
-                self.test = _captured(self._test, device)
+            self.step, self.test = _captured(self._step, device), _captured(self._test, device)
 
     def _lay_out_parameters(self) -> None:
         """Blocks of the padded parameters, and the place of each of the D parameters in them."""
         columns, begin, blocks = [], 0, []
         for outputs, inputs in self.spec.layer_shapes:
-            stride = -(-(inputs + 1) // 4) * 4
+            stride = _padded(inputs + 1, 4 if inputs < 64 else 16)  # rows of products that begin elsewhere cost a fifth
             place = begin + torch.arange(outputs)[:, None] * stride + torch.arange(inputs + 1)
             columns += [place[:, :inputs].flatten(), place[:, inputs]]
             blocks.append((begin, outputs, inputs + 1, stride))
-            begin += -(-outputs * stride // 16) * 16
+            begin += _padded(outputs * stride)
         self.columns = torch.cat(columns).to(self.device)
-        shape = (self.count, begin + 32)  # the end of the last row is computed in another way than the middle of others
-        self.parameters, self.mean, self.square, self.gradient, self.scratch = (
-            torch.zeros(shape, device=self.device) for _ in range(5)
-        )
-
-        def layers(buffer: Tensor) -> list[Tensor]:
-            return [
+        # Ends of buffers are computed in another way than what comes before: they hold no parameters.
+        buffers = [torch.zeros(self.count, begin + 32, device=self.device) for _ in range(5)]
+        self.parameters, self.mean, self.square, gradient, _ = buffers
+        self.weights, self.gradients = (
+            [
                 buffer[:, at : at + rows * stride].view(-1, rows, stride)[:, :, :cols]
                 for at, rows, cols, stride in blocks
             ]
+            for buffer in (self.parameters, gradient)
+        )
+        # The update takes pieces that stay in the cache of a CPU.
+        pieces = max(1, UPDATE // self.count) if self.device.type == "cpu" else begin + 32
+        self.pieces = list(zip(*(torch.split(buffer, pieces, dim=1) for buffer in buffers), strict=True))
 
-        self.layers, self.gradients = layers(self.parameters), layers(self.gradient)
-
-    def _allocate(self, points: int) -> None:
-        spec, kind = self.spec, self.device.type
-        size = min(points, tile_size(spec, kind))
-        size = -(-points // -(-points // size))  # tiles of about the same size
-        if size < points:
-            size = -(-size // 16) * 16
+    def _lay_out_points(self) -> None:
+        """Buffers of points and hidden values, and the tiles of a step and of a stopping test."""
+        spec, points = self.spec, self.points
+        most = min(points, tile_size(spec, self.device.type))
+        size = -(-points // -(-points // most))  # tiles of about the same size
+        size = min(points, _padded(size))
         self.coords = self._buffer(spec.in_dim + 1, points).fill_(1)
         self.targets = self._buffer(spec.out_dim, points)
-        hidden = [self._buffer(spec.hidden_dim + 1, size).fill_(1) for _ in range(spec.num_hidden)]
-        slopes = [
-            self._buffer(spec.hidden_dim, size) for _ in range(spec.num_hidden if spec.activation == "sine" else 0)
-        ]
-        back = [self._buffer(spec.hidden_dim, size) for _ in range(2)]
+        depth, H = spec.num_hidden, spec.hidden_dim
+        hidden = [self._buffer(H + 1, size).fill_(1) for _ in range(depth)]
+        angles = [self._buffer(H, size) for _ in range(depth)] if spec.activation == "sine" else []
         residuals, squares = self._buffer(spec.out_dim, size), self._buffer(spec.out_dim, size)
+        back = [self._buffer(max(H, spec.in_dim), size) for _ in range(2)]
+        splits = [slice(None, -1), slice(-1, None)] if OWN_BIAS[self.device.type] else [slice(None)]
 
-        def tiles(coords: Tensor, targets: Tensor) -> list[Tile]:
-            total = coords.shape[2]
-            parts = []
-            for begin in range(0, total, size):
-                width = min(size, total - begin)
-                here = slice(begin, begin + width)
-                first = [part[:, :, :width] for part in (*hidden, *slopes, *back, residuals, squares)]
-                depth = len(hidden)
-                parts.append(
-                    Tile(
-                        coords[:, :, here],
-                        targets[:, :, here],
-                        first[:depth],
-                        first[depth:-4],
-                        first[-4:-2],
-                        *first[-2:],
+        def tile(coords: Tensor, targets: Tensor, at: int) -> Tile:
+            width = min(size, coords.shape[2] - at)
+            layers = []
+            for number, (weights, gradient) in enumerate(zip(self.weights, self.gradients, strict=True)):
+                entering = hidden[number - 1][:, :, :width] if number else coords[:, :, at : at + width]
+                values = hidden[number][:, :-1, :width] if number < depth else residuals[:, :, :width]
+                layers.append(
+                    Layer(
+                        weights,
+                        weights[:, :, :-1].mT,
+                        tuple((gradient[:, :, part], entering[:, part].mT) for part in splits),
+                        entering,
+                        angles[number][:, :, :width] if number < depth and angles else values,
+                        values,
+                        back[number % 2][:, : weights.shape[2] - 1, :width],
                     )
                 )
-            return parts
+            return Tile(targets[:, :, at : at + width], squares[:, :, :width], layers)
 
-        self.tiles = self.step_tiles = tiles(self.coords, self.targets)
+        self.tiles = self.step_tiles = [tile(self.coords, self.targets, at) for at in range(0, points, size)]
         if self.epoch > 1:
-            self.some_coords = self._buffer(spec.in_dim + 1, self.batch_points).fill_(1)
-            self.some_targets = self._buffer(spec.out_dim, self.batch_points)
-            self.step_tiles = tiles(self.some_coords, self.some_targets)
+            coords = self._buffer(spec.in_dim + 1, self.batch_points).fill_(1)
+            targets = self._buffer(spec.out_dim, self.batch_points)
+            self.gathered = [(self.coords, coords), (self.targets, targets)]
+            self.step_tiles = [tile(coords, targets, at) for at in range(0, self.batch_points, size)]
             self.order = torch.arange(self.batch_points, device=self.device)
 
     def _buffer(self, rows: int, cols: int) -> Tensor:
         """(N, rows, cols), each INR's part at a multiple of 64 bytes, so that all are computed alike."""
-        size = -(-rows * cols // 16) * 16
-        return torch.zeros(self.count, size, device=self.device)[:, : rows * cols].view(-1, rows, cols)
+        return torch.zeros(self.count, _padded(rows * cols), device=self.device)[:, : rows * cols].view(-1, rows, cols)
 
     def fill(
         self, rows: NDArray[np.int64], signals: Sequence[Signal], shared: bool, seeds: NDArray[np.int64], stop: Tensor
@@ -233,22 +246,21 @@ class Slots:
         self.stop_N[to] = stop.to(self.device)
         self.mean[to], self.square[to], self.step_N[to], self.going_N[to] = 0, 0, 0, True
 
-    def run(self, busy: int) -> None:
-        """About LOOK steps; on a CPU, until one of the `busy` INRs stops."""
-        looks = self.device.type == "cpu"
-        for _ in range(max(1, LOOK // self.epoch)):
-            if self.epoch > 1:
+    def run(self, busy: int, left: int) -> None:
+        """About LOOK steps, at most `left`, and a test; on a CPU, until one of the `busy` INRs stops."""
+        for number in range(max(1, LOOK // self.epoch)):
+            if self.epoch > 1 or number == left:
                 self.test()
-                if looks and int(self.going_N.sum()) < busy:
+                if number == left or (self.looks and int(self.going_N.sum()) < busy):
                     return
             for _ in range(self.epoch):
                 self.step()
-            if looks and int(self.going_N.sum()) < busy:
+            if self.looks and int(self.going_N.sum()) < busy:
                 return
 
     def state(self) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
-        """(N,) each: whether an INR goes on, its steps, and the loss at which it stopped."""
-        state = torch.stack([self.going_N.double(), self.step_N.double(), self.end_loss_N.double()]).cpu().numpy()
+        """(N,) each: whether an INR goes on, its steps, and its loss, which stays as it is when the INR has stopped."""
+        state = torch.stack([self.going_N.double(), self.step_N.double(), self.loss_N.double()]).cpu().numpy()
         return state[0] > 0, state[1].astype(np.int64), state[2]
 
     def flat(self, rows: NDArray[np.int64]) -> Tensor:
@@ -258,82 +270,81 @@ class Slots:
     def _step(self) -> None:
         """One step of every INR: with all points, the stopping test and the update; else the update only."""
         if self.epoch > 1:
-            rows = (self.step_N[:, None] * self.batch_points + self.order) % self.coords.shape[2]
-            for source, to in ((self.coords, self.some_coords), (self.targets, self.some_targets)):
+            rows = (self.step_N[:, None] * self.batch_points + self.order) % self.points
+            for source, to in self.gathered:
                 torch.gather(source, 2, rows[:, None].expand(to.shape), out=to)
-        self._sweep(self.step_tiles, gradient=True)
-        if self.epoch == 1:
-            self._stop_at_target()
+            self._sweep(self.step_tiles, self.batch_points, loss=False, gradient=True)
+        else:
+            self._sweep(self.tiles, self.points, loss=True, gradient=True)
+            self._stop()
         if self.scope is not None:
             self._add_scope(self.scope)
-        first, second = self.adam.betas
-        rate, epsilon = self.rates.index_select(0, self.step_N).unsqueeze(2).unbind(1)
-        rate *= self.going_N[:, None]
-        self.mean.lerp_(self.gradient, 1 - first)
-        self.square.mul_(second).addcmul_(self.gradient, self.gradient, value=1 - second)
-        torch.sqrt(self.square, out=self.scratch).add_(epsilon)
-        torch.div(self.mean, self.scratch, out=self.scratch)
-        self.parameters.addcmul_(self.scratch, rate, value=-1)
-        self.step_N += self.going_N & (self.step_N < self.config.steps)
+        self._update()
 
     def _test(self) -> None:
         """The stopping test by the loss over all points."""
-        self._sweep(self.tiles, gradient=False)
-        self._stop_at_target()
+        self._sweep(self.tiles, self.points, loss=True, gradient=False)
+        self._stop()
 
-    def _stop_at_target(self) -> None:
-        """Freeze INRs whose loss is good enough or lost, or whose steps are used up."""
-        torch.where(self.going_N, self.loss_N, self.end_loss_N, out=self.end_loss_N)
+    def _stop(self) -> None:
+        """Freeze INRs whose loss is good enough or not finite, or whose steps are used up."""
         self.going_N &= (self.loss_N > self.stop_N) & (self.loss_N < math.inf) & (self.step_N < self.config.steps)
 
-    def _sweep(self, tiles: Sequence[Tile], gradient: bool) -> None:
-        """The mean squared error of the points of tiles and, if wanted, the gradient of the objective."""
-        spec = self.spec
-        sine = spec.activation == "sine"
+    def _update(self) -> None:
+        """Adam, with a rate of 0 for INRs that have stopped or whose steps are used up."""
+        first, second = self.adam.betas
+        rate, epsilon = self.rates.index_select(0, self.step_N).unsqueeze(2).unbind(1)
+        rate *= self.going_N[:, None]
+        for parameters, mean, square, gradient, scratch in self.pieces:
+            mean.lerp_(gradient, 1 - first)
+            square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+            torch.sqrt(square, out=scratch).add_(epsilon)
+            torch.div(mean, scratch, out=scratch)
+            parameters.addcmul_(scratch, rate, value=-1)
+        self.step_N += self.going_N & (self.step_N < self.config.steps)
+
+    def _sweep(self, tiles: Sequence[Tile], points: int, loss: bool, gradient: bool) -> None:
+        """Take tiles of so many points in turn: their mean squared error, and the gradient of the objective."""
+        spec, sine, occupancy = self.spec, self.spec.activation == "sine", self.field == "occupancy"
         scale = spec.omega_0 if sine else 1.0
-        values = spec.out_dim * sum(tile.coords.shape[2] for tile in tiles)
-        self.loss_N.zero_()
+        share = 1 / (points * spec.out_dim)
+        if loss:
+            self.loss_N.zero_()
         for number, tile in enumerate(tiles):
-            # forward
-            entering = tile.coords
-            for layer, hidden in enumerate(tile.hidden):
-                to = tile.slopes[layer] if sine else hidden[:, :-1]
-                torch.baddbmm(to, self.layers[layer], entering, beta=0, alpha=scale, out=to)
+            last = tile.layers[-1]
+            for layer in tile.layers[:-1]:
+                torch.baddbmm(layer.products, layer.weights, layer.entering, beta=0, alpha=scale, out=layer.products)
                 if sine:
-                    _sine(to, hidden[:, :-1], gradient)
+                    _sine(layer.products, layer.values, cosines=gradient)
                 else:
-                    to.relu_()
-                entering = hidden
-            residuals = tile.residuals
-            if self.field == "occupancy":
-                torch.bmm(self.layers[-1], entering, out=residuals)
-                residuals.add_(spec.output_bias).sigmoid_().sub_(tile.targets)
+                    layer.values.relu_()
+            if occupancy:
+                torch.bmm(last.weights, last.entering, out=last.products)
+                last.products.add_(spec.output_bias).sigmoid_().sub_(tile.targets)
             else:
-                torch.baddbmm(tile.targets, self.layers[-1], entering, beta=-1, out=residuals)
-            torch.mul(residuals, residuals, out=tile.squares)
-            self.loss_N.add_(tile.squares.sum((1, 2)), alpha=1 / values)
+                torch.baddbmm(tile.targets, last.weights, last.entering, beta=-1, out=last.products)
+            if loss:
+                torch.mul(last.products, last.products, out=tile.squares)
+                self.loss_N.add_(tile.squares.sum((1, 2)), alpha=share)
             if not gradient:
                 continue
-            # backward
-            keep = 0 if number == 0 else 1
-            leaving = residuals.mul_((1 if self.field == "occupancy" else 2) / values)
-            for layer in range(spec.num_hidden, -1, -1):
-                factor = scale if layer < spec.num_hidden else 1.0
-                before = tile.hidden[layer - 1] if layer else tile.coords
-                into = self.gradients[layer]
-                torch.baddbmm(into, leaving, before.mT, beta=keep, alpha=factor, out=into)
-                if layer:
-                    to = tile.back[layer % 2]
-                    torch.baddbmm(to, self.layers[layer][:, :, :-1].mT, leaving, beta=0, alpha=factor, out=to)
-                    if sine:
-                        to.mul_(tile.slopes[layer - 1])
-                    else:
-                        torch.ops.aten.threshold_backward.grad_input(to, before[:, :-1], 0, grad_input=to)
-                    leaving = to
+            leaving = last.products.mul_(share if occupancy else 2 * share)
+            for depth in range(spec.num_hidden, -1, -1):
+                layer, factor = tile.layers[depth], scale if depth < spec.num_hidden else 1.0
+                for into, entering in layer.gradients:
+                    torch.baddbmm(into, leaving, entering, beta=min(number, 1), alpha=factor, out=into)
+                if not depth:
+                    break
+                torch.baddbmm(layer.back, layer.weights_back, leaving, beta=0, alpha=factor, out=layer.back)
+                leaving, before = layer.back, tile.layers[depth - 1]
+                if sine:
+                    leaving.mul_(before.products)
+                else:
+                    torch.ops.aten.threshold_backward.grad_input(leaving, before.values, 0, grad_input=leaving)
 
     def _add_scope(self, scope: Scope) -> None:
-        """The gradient of `scope_penalty`: strength / n ((W / std²) - (W - mean) / variance) for n weights."""
-        for layer, into, std in zip(self.layers, self.gradients, scope.stds, strict=True):
+        """The gradient of `scope_penalty`: strength / n (W / std² - (W - mean) / variance) for n weights W of a layer."""
+        for layer, into, std in zip(self.weights, self.gradients, scope.stds, strict=True):
             W = layer[:, :, :-1]
             centred = W - W.mean((1, 2), keepdim=True)
             variance = centred.square().mean((1, 2), keepdim=True) + 1e-12
@@ -351,6 +362,11 @@ def _sine(angles: Tensor, sines: Tensor, cosines: bool) -> None:
     torch.sin(angles, out=sines)
     if cosines:
         angles.cos_()
+
+
+def _padded(count: int, to: int = 16) -> int:
+    """The next multiple."""
+    return -(-count // to) * to
 
 
 def _rates(adam: AdamSettings) -> Tensor:
