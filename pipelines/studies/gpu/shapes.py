@@ -51,6 +51,7 @@ def one_shard(record: Record, name: str, recipe: Recipe, source: SampledShapes) 
     quality = seconds(lambda: columns.update(measure_quality(inrs, kept, record.device)), record.device)
     own = recipe.model_dump(mode="json") | {"source": {"collection": "own"}, "shard_objects": source.count}
     own |= {"name": "shapes", "splits": {"val": 0, "test": 0}}
+    own["fit"] |= {} if record.engine == "fused" else {"engine": record.engine}
     out = record.scratch / f"shapes-{name}-{source.count}"
     report = fit_dataset(
         check_recipe(own, "of shapes"), out, workers=1, backend="local", device=record.device_name, source=source
