@@ -4,8 +4,7 @@ Shape letters: N INRs, R grid points along each axis, P points, V vertices, F tr
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,11 +48,11 @@ def field_grid(inrs: INRBatch, resolution: int) -> Tensor:
     On a CPU INR by INR: the bits of a batched product depend on the number of factors. It has not run on a GPU yet.
     """
     assert (inrs.spec.in_dim, inrs.spec.out_dim) == (3, 1)
-    points = _grid_points(resolution, inrs.device, inrs.dtype)
+    axis = _axis(inrs, resolution)
     if batches_inrs(inrs.device):
-        values = _values(inrs, points, max(1, ACTIVATIONS // (len(inrs) * inrs.spec.hidden_dim)))
+        values = _values(inrs, _grid_points(axis, ACTIVATIONS // (len(inrs) * inrs.spec.hidden_dim)))
     else:
-        values = torch.cat([_values(inr, points, POINTS) for inr in inrs])
+        values = torch.cat([_values(inr, _grid_points(axis, POINTS)) for inr in inrs])
     return values.reshape(-1, resolution, resolution, resolution)
 
 
@@ -64,19 +63,19 @@ def level_grid(inr: INRBatch, resolution: int, level: float) -> Tensor:
     Values in the cells that the level crosses are those of `field_grid`, to the bit. The others are estimates on the
     same side of the level, from the sines of the fused engine.
     """
-    points = _grid_points(resolution, inr.device, inr.dtype)
-    values = _estimates(inr, points)
-    if values is not None:
-        margin = MARGIN * float(values.abs().amax())
-        grid = values.view(resolution, resolution, resolution)
+    axis = _axis(inr, resolution)
+    grid = _estimates(inr, axis)
+    if grid is not None:
+        margin = MARGIN * float(grid.abs().amax())
         crossed = _any_corner(grid <= level + margin) & _any_corner(grid >= level - margin)
-        exact = _any_corner(F.pad(crossed, (1,) * 6)).view(-1)
-        exact[::CHECKED] = True
-        rows = exact.nonzero()[:, 0]
-        rows = F.pad(rows, (0, -len(rows) % 64))  # torch computes the last rows of an odd number by other code
-        replaced = _values(inr, points[rows], POINTS)[0]
-        if float((replaced - values[rows]).abs().amax()) <= margin / 8:  # not so where they are not finite
-            values[rows] = replaced
+        exact = _any_corner(F.pad(crossed, (1,) * 6))
+        exact.view(-1)[::CHECKED] = True
+        steps = exact.nonzero()
+        padding = -len(steps) % 64  # torch computes the last rows of an odd number by other code
+        points = axis[F.pad(steps, (0, 0, 0, padding))]
+        replaced = _values(inr, torch.split(points, POINTS))[0, : len(steps)]
+        if float((replaced - grid[exact]).abs().amax()) <= margin / 8:  # not so where they are not finite
+            grid[exact] = replaced
             return grid
     return field_grid(inr, resolution)[0]
 
@@ -156,34 +155,39 @@ def edge_crossings(values: Tensor, levels: Tensor) -> tuple[Tensor, ...]:
     return torch.split(torch.cat(vertices)[owner.argsort(stable=True)], counts)
 
 
-@lru_cache(maxsize=1)
-def _grid_points(resolution: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Points (R³, 3) at even steps over [-1, 1], z fastest."""
-    axis = torch.linspace(-1, 1, resolution, device=device, dtype=dtype)
-    return torch.cartesian_prod(axis, axis, axis)
+def _axis(inrs: INRBatch, resolution: int) -> Tensor:
+    return torch.linspace(-1, 1, resolution, device=inrs.device, dtype=inrs.dtype)
 
 
-def _values(inrs: INRBatch, points: Tensor, step: int) -> Tensor:
-    """(N, P) values at points (P, 3), `step` of them at once."""
-    return torch.cat([inrs(part)[..., 0] for part in torch.split(points, step)], dim=1)
+def _grid_points(axis: Tensor, num_points: int) -> Iterator[Tensor]:
+    """Yield the points of the grid of an axis (R,), z fastest, in parts (P, 3) of at most `num_points`."""
+    for part in torch.split(axis, max(1, num_points // len(axis) ** 2)):
+        yield from torch.split(torch.cartesian_prod(part, axis, axis), max(1, num_points))
 
 
-def _estimates(inr: INRBatch, points: Tensor) -> Tensor | None:
-    """(P,) values of one INR but for their rounding, by the fused engine's sines; None where it has none for them."""
+def _values(inrs: INRBatch, points: Iterable[Tensor]) -> Tensor:
+    """(N, P) values at points, which come in parts."""
+    return torch.cat([inrs(part)[..., 0] for part in points], dim=1)
+
+
+def _estimates(inr: INRBatch, axis: Tensor) -> Tensor | None:
+    """(R, R, R) values of one INR but for their rounding, by the fused engine's sines; None where it has none for them."""
     spec, widths = inr.spec, fused_cpu.variants()
     if spec.activation != "sine" or inr.dtype != torch.float32 or inr.device.type != "cpu" or not widths:
         return None
     half_turns = spec.omega_0 / math.pi
     *layers, (weights, bias) = ((W[0], b[0]) for W, b in zip(inr.weights, inr.biases, strict=True))
     layers = [(W * half_turns, b * half_turns) for W, b in layers]
-    cosines, parts = np.empty((POINTS, spec.hidden_dim), np.float32), []
-    for hidden in torch.split(F.pad(points, (0, 0, 0, -len(points) % 16)), POINTS):
+    parts, cosines = [], np.empty(0, np.float32)
+    for points in _grid_points(axis, POINTS):
+        hidden = F.pad(points, (0, 0, 0, -len(points) % 16))
         for W, b in layers:
             hidden = F.linear(hidden, W, b)
             turns = hidden.numpy()
+            cosines = cosines if cosines.size >= turns.size else np.empty_like(turns)
             fused_cpu.sincospi(turns, widths[0], out=(turns, cosines))  # sines take the place of half turns
-        parts.append(torch.addmv(bias + spec.output_bias, hidden, weights[0]))
-    return torch.cat(parts)[: len(points)]
+        parts.append(torch.addmv(bias + spec.output_bias, hidden, weights[0])[: len(points)])
+    return torch.cat(parts).view(len(axis), len(axis), len(axis))
 
 
 def _any_corner(mask: Tensor) -> Tensor:

@@ -102,9 +102,7 @@ def test_few_values_are_evaluated_twice(monkeypatch):
     rows, evaluate = [], level_set._values
     inr, resolution = inrs_with_surfaces()[0], 40
     level = float(field_grid(inr, resolution).quantile(0.98))
-    monkeypatch.setattr(
-        level_set, "_values", lambda inr, points, step: rows.append(len(points)) or evaluate(inr, points, step)
-    )
+    monkeypatch.setattr(level_set, "_values", lambda inr, parts: rows.extend(map(len, parts)) or evaluate(inr, parts))
 
     level_grid(inr, resolution, level)
 
@@ -138,7 +136,7 @@ def test_grids_of_many_inrs_at_once_are_those_of_each(monkeypatch):
 
     assert torch.equal(field_grid(inrs, 10), expected)
     monkeypatch.setattr(level_set, "batches_inrs", lambda device: True)
-    monkeypatch.setattr(level_set, "ACTIVATIONS", 3 * 16 * 77)  # in parts of 77 points
+    monkeypatch.setattr(level_set, "ACTIVATIONS", 3 * 16 * 250)  # two planes at once
     torch.testing.assert_close(field_grid(inrs, 10), expected, rtol=0, atol=1e-6)
 
 
