@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_in_loop, has_jax, jax_fit
+from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_by_autograd, fit_in_loop, has_jax, jax_fit
 from inr_factory.benchmarks.harness import (
     BenchmarkSettings,
     BenchmarkTable,
@@ -42,11 +42,18 @@ GREY = SirenSpec(2, 1, hidden_dim=32, num_hidden=2, output_bias=0.5)
 RGB = SirenSpec(2, 3, hidden_dim=32, num_hidden=2, output_bias=0.5)
 SHAPE = SirenSpec(3, 1, hidden_dim=64, num_hidden=3, omega_0=10.0)
 # A spec with the points of each of its steps: pixels along a side, or points in space.
-PROBLEMS: tuple[tuple[SirenSpec, int], ...] = ((GREY, 28), (RGB, 32), (SHAPE, 2048))
-Engine = Literal["reference", "fused"]
+PROBLEMS: tuple[tuple[SirenSpec, int], ...] = (
+    (GREY, 28),
+    (RGB, 32),
+    (SHAPE, 2048),
+    *((SirenSpec(2, 1, hidden_dim=width, num_hidden=2, output_bias=0.5), 28) for width in (128, 256, 512)),
+    (SirenSpec(2, 1, hidden_dim=128, num_hidden=2, output_bias=0.5, start="linear", activation="relu"), 28),
+)
+Engine = Literal["reference", "batched", "fused"]
 
 NUM_SLOTS = 16  # INRs of a batch
-STEPS = 20  # of a timed call
+STEPS = 20  # of a timed call, fewer where they exceed CALL_FLOP
+CALL_FLOP = 2.1e9
 TARGETS = (35.0, 40.0)
 WORST = -1000.0  # dB: no fit is rejected
 NUM_IMAGES = 64  # images that are fitted to a target
@@ -91,30 +98,41 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
     """INR-steps per second on one core; a step is one forward, backward and update of one INR."""
     spec, coords, targets = problem.spec, problem.coords, problem.targets
     start, keys, signals = problem.start, [ViewKey(str(at), 0) for at in range(NUM_SLOTS)], problem.signals()
+    flop, sines = work_of_step(spec, len(coords))
+    steps = max(4, min(STEPS, int(CALL_FLOP / flop)))
 
     def engine(name: Engine) -> Candidate:
-        config = FitConfig(engine=name, steps=STEPS, target_psnr=None, floor_psnr=WORST, lanes=NUM_SLOTS, attempts=1)
-        named = f"inr-factory, {name}" if name == "reference" else f"inr-factory, {name} ({fused_cpu.variants()[0]})"
-        return Candidate(named, repeat(lambda: fit_views(spec, keys, signals, config, run_seed=0)), NUM_SLOTS * STEPS)
+        lanes = NUM_SLOTS if name == "reference" else FitConfig().lanes
+        config = FitConfig(engine=name, steps=steps, target_psnr=None, floor_psnr=WORST, attempts=1, lanes=lanes)
+        named = f"inr-factory, {name}" if name != "fused" else f"inr-factory, {name} ({fused_cpu.variants()[0]})"
+        return Candidate(named, repeat(lambda: fit_views(spec, keys, signals, config, run_seed=0)), NUM_SLOTS * steps)
 
     slots = itertools.cycle(range(NUM_SLOTS))
 
     def one() -> object:
         slot = next(slots)
-        return fit_in_loop(spec, start[slot], coords, targets[slot], STEPS)
+        return fit_in_loop(spec, start[slot], coords, targets[slot], steps)
 
-    ways = [Candidate(PER_INR, repeat(one), STEPS), engine("reference")]
-    if has_jax():
+    def autograd() -> object:
+        return fit_by_autograd(spec, start, coords, targets, steps)
+
+    ways = [
+        Candidate(PER_INR, repeat(one), steps),
+        Candidate("batched products, autograd", repeat(autograd), NUM_SLOTS * steps),
+        engine("reference"),
+        engine("batched"),
+    ]
+    if has_jax() and spec.activation == "sine":
         scan, arrays = jax_fit(spec), (start.numpy(), coords.numpy(), targets.numpy())
         ways.append(
-            Candidate("JAX, vmap and scan", repeat(lambda: scan(*arrays, STEPS).block_until_ready()), NUM_SLOTS * STEPS)
+            Candidate("JAX, vmap and scan", repeat(lambda: scan(*arrays, steps).block_until_ready()), NUM_SLOTS * steps)
         )
-    else:
+    elif not has_jax():
         settings.on_step("JAX is not installed here: measured without it")
     compiled = compiled_fit(spec)
     ways.append(
         Candidate(
-            "torch.compile of the step", repeat(lambda: compiled(start, coords, targets, STEPS)), NUM_SLOTS * STEPS
+            "torch.compile of the step", repeat(lambda: compiled(start, coords, targets, steps)), NUM_SLOTS * steps
         )
     )
     if obstacle := fused_cpu.obstacle(spec):
@@ -132,7 +150,6 @@ def _steps(problem: Problem, settings: BenchmarkSettings) -> BenchmarkTable:
         memory = {} if peak is None else {MEMORY: peak / 1e6}
         return replace(row, facts={SHARE: least * row.per_second, **memory})
 
-    flop, sines = work_of_step(spec, len(coords))
     setting = (
         f"{spec}, {len(coords):,} points, one core; a step is {flop / 1e6:.1f} MFLOP and {sines:,} sines with their "
         f"cosines, for which the core needs {least * 1e6:.0f} us"
@@ -158,7 +175,8 @@ def work_of_step(spec: SirenSpec, points: int) -> tuple[float, int]:
     Forward; the gradients of weights; the gradients of what goes into a layer, of all layers but the first.
     """
     sizes = [outputs * inputs for outputs, inputs in spec.layer_shapes]
-    return 2.0 * points * (3 * sum(sizes) - sizes[0]), points * spec.hidden_dim * spec.num_hidden
+    sines = points * spec.hidden_dim * spec.num_hidden if spec.activation == "sine" else 0
+    return 2.0 * points * (3 * sum(sizes) - sizes[0]), sines
 
 
 def least_seconds(spec: SirenSpec, points: int) -> float:

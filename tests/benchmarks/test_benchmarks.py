@@ -15,7 +15,7 @@ from inr_factory.benchmarks import fit, fixtures
 from inr_factory.benchmarks.align import match_pair, mix_pair, permuted, stack, state_dicts
 from inr_factory.benchmarks.augment import PerItem, flip_item, permute_item
 from inr_factory.benchmarks.fit import Problem, peak_bytes, work_of_step
-from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_in_loop, has_jax, jax_fit
+from inr_factory.benchmarks.fitting_baselines import compiled_fit, fit_by_autograd, fit_in_loop, has_jax, jax_fit
 from inr_factory.benchmarks.fixtures import fit_digits, scratch_folder, write_random_set
 from inr_factory.benchmarks.harness import BenchmarkSettings, Candidate, describe_machine, measure, repeat
 from inr_factory.benchmarks.load import (
@@ -320,6 +320,11 @@ def test_the_loop_fits_what_the_engines_fit(problem):
     ]
 
     torch.testing.assert_close(torch.stack(theirs), trained(problem, 10), atol=1e-4, rtol=1e-4)
+
+
+def test_batched_autograd_fits_what_the_engines_fit(problem):
+    theirs = fit_by_autograd(SPEC, problem.start, problem.coords, problem.targets, 10)
+    torch.testing.assert_close(theirs, trained(problem, 10), atol=1e-4, rtol=1e-4)
 
 
 def test_the_loop_stops_at_its_loss(problem):
