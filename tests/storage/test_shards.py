@@ -283,3 +283,13 @@ def test_other_files_are_no_shards(tmp_path):
         (tmp_path / name).write_bytes(content)
         assert "is not a shard of this format" in refusal(tmp_path / name)
     assert "is not a shard of this format" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("width", [3, 300])
+def test_a_row_checksum_is_that_of_all_its_bytes_in_the_order_of_the_names(width):
+    weights = np.arange(4 * width, dtype="<f4").reshape(4, width)
+    columns = {"width": np.arange(4, dtype="<i4"), "weights": weights, "label": np.arange(4, dtype="<i4") + 7}
+    expected = [
+        zlib.crc32(b"".join(columns[name][row].tobytes() for name in ("label", "weights", "width"))) for row in range(4)
+    ]
+    assert row_checksums(columns).tolist() == expected
