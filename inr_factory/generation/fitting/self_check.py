@@ -9,8 +9,7 @@ Has not run on a GPU yet. In Triton's interpreter five steps differ by 2e-5 of t
 Shape letters: N INRs, D parameters of one INR, P points, I coordinates, O values.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -180,8 +179,7 @@ def compare(
         raise
     except Exception as error:
         return CheckReport(float("nan"), tolerance.change, _reason(error, device))
-    with _exact_products():
-        expected = fit_by(fit_reference).flat
+    expected = fit_by(fit_reference).flat
     start = torch.stack(
         [initial_weights(spec, seed, signals[row], config) for row, seed in enumerate(fits.seeds.tolist())]
     )
@@ -272,17 +270,6 @@ def _numbered(device: torch.device) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """torch does not round the factors of float32 matrix products to TF32 here."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _tolerance(config: FitConfig) -> Tolerance:
