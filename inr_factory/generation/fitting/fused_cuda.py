@@ -37,13 +37,14 @@ MAX_NUM_HIDDEN = 3
 MAX_INPUTS = 15  # with the column of ones, the 16 of fused_triton.PAD
 MAX_OUTPUTS = 16
 
-FIRST_CHUNK = 256  # INRs of the first launch, whose time decides the size of the next
+FIRST_CHUNK = 256  # INRs of the first launch of a process, whose time decides the size of the next
 MAX_CHUNK = 4096  # INRs of a launch: several times as many as a GPU runs at once
 SECONDS = 0.5  # of a launch, so that there is progress to report, and Ctrl-C is obeyed
 CHUNK_BYTES = 2**31  # of coords, targets and states
 ADAM = 512  # parameters that a program updates at once
 
 _OF_THREAD = threading.local()
+_SIZES: dict[tuple[object, ...], int] = {}  # of chunks of such fits, as they were last
 _LAUNCHING = threading.Lock()  # a launch may compile, which Triton does not do in several threads at once
 
 
@@ -153,7 +154,8 @@ def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch
     streams = streams_of_thread(device) if device.type == "cuda" else [None]
     stop = torch.from_numpy(stop_losses(config, fits.peaks[batch.rows]))
     most = largest_chunk(spec, batch)
-    size, waiting = min(FIRST_CHUNK, most), np.arange(len(batch))
+    kind = (spec, len(batch.signals[0].coords), config.steps, str(device))
+    size, waiting = min(_SIZES.get(kind, FIRST_CHUNK), most), np.arange(len(batch))
     in_flight: deque[tuple[Chunk, LaunchResult, torch.cuda.Stream | None, float]] = deque()
     concluded = 0.0
     while len(waiting) or in_flight:
@@ -170,7 +172,9 @@ def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch
             again = conclude_chunk(chunk, result, fits)
         waiting = np.concatenate([waiting, np.searchsorted(batch.rows, again)])
         now = perf_counter()
-        size = next_size(len(chunk.rows), now - max(launched, concluded), most)
+        new = next_size(len(chunk.rows), now - max(launched, concluded), most)
+        if len(chunk.rows) == size or new > size or new < len(chunk.rows):  # the rest of a batch says less
+            _SIZES[kind] = size = new
         concluded = now
 
 

@@ -51,15 +51,14 @@ def initial_batch(
     flat = initialize_flat(spec, seeds, coords.device)
     if config.optimizer != "sprint":
         return flat
-    parts = []
     for begin in range(0, len(flat), BATCH):
         rows = slice(begin, begin + BATCH)
         points = coords if coords.dim() == 2 else _padded(coords[rows])
         solved = solve_last_layers(
             spec, _padded(flat[rows]), points, _padded(targets[rows]), field, config.ridge, chunk=POINTS
         )
-        parts.append(solved[: len(flat[rows])])
-    return torch.cat(parts)
+        flat[rows] = solved[: len(flat[rows])]
+    return flat
 
 
 def _padded(part: Tensor) -> Tensor:

@@ -145,6 +145,19 @@ def test_chunks_of_any_size_and_their_retries_have_the_same_results(chunks, monk
         assert apart.psnr.tolist() == together.psnr.tolist()
 
 
+def test_a_process_begins_with_the_chunks_that_suited_the_last_fits(chunks, monkeypatch):
+    monkeypatch.setattr(fused_cuda, "_SIZES", {})
+    monkeypatch.setattr(fused_cuda, "FIRST_CHUNK", 4)
+    fitted()
+    assert chunks[0] == 4
+    chunks.clear()
+    fitted()
+    assert chunks[0] == 60, "retries of a few INRs do not count"
+    chunks.clear()
+    fitted(steps=7)
+    assert chunks[0] == 4
+
+
 def test_progress_is_reported_after_every_chunk_and_can_end_the_fit(chunks, monkeypatch):
     monkeypatch.setattr(fused_cuda, "MAX_CHUNK", 10)
     seen = []
