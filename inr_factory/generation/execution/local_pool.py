@@ -5,11 +5,11 @@ import ctypes
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 
@@ -21,7 +21,9 @@ from inr_factory.generation.execution.scheduler import Scheduler, window_of
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.execution.worker_events import Deaths, Listener, Throttle
-from inr_factory.generation.fitting.tally import Tally
+from inr_factory.generation.fitting.tally import OnProgress, Tally
+
+STOP_SECONDS = 10.0  # for threads to end at their next report of progress
 
 
 def run_local(
@@ -128,17 +130,20 @@ class _Threads(_Process):
 
     def start(self) -> None:
         self.pipe, other_end = multiprocessing.Pipe()
-        maker = _Maker(other_end, self.worker)
-        self.threads = [Thread(target=maker, daemon=True) for _ in range(self.window)]
+        self.maker = _Maker(other_end, self.worker)
+        self.threads = [Thread(target=self.maker, daemon=True) for _ in range(self.window)]
         for thread in self.threads:
             thread.start()
         self.signs = [self.pipe]
 
     def stop(self) -> None:
-        """End threads that wait by the closed pipe, others at their next line of Python, and wait for all: a process
-        that exits while one of them computes aborts."""
+        """Wait until all threads have ended: those that wait by the closed pipe, others at their next report, and those
+        that give none at their next line of Python. A process that exits while one of them computes aborts."""
+        self.maker.stopping.set()
         self.pipe.close()
+        deadline = monotonic() + STOP_SECONDS
         for thread in self.threads:
+            thread.join(max(0.0, deadline - monotonic()))
             while thread.is_alive():
                 _raise_in(thread, SystemExit)
                 thread.join(1.0)
@@ -163,10 +168,10 @@ def _run(pipe: Connection, worker: Worker, window: int) -> None:
 
 class _Maker:
     """Makes one shard after the other, in each thread that calls it, until the pipe closes. Its messages are
-    (kind, task, content)."""
+    (kind, task, content). Once `stopping` is set, the next report of a shard ends its thread."""
 
     def __init__(self, pipe: Connection, worker: Worker) -> None:
-        self.pipe, self.worker = pipe, worker
+        self.pipe, self.worker, self.stopping = pipe, worker, Event()
         self.receiving, self.sending = Lock(), Lock()
 
     def __call__(self) -> None:
@@ -174,19 +179,25 @@ class _Maker:
             while True:
                 with self.receiving:
                     task = self.pipe.recv()
-                self._send(*_outcome(self.worker, task, partial(self._send, "progress", task)))
+                forward = Throttle(partial(self._send, "progress", task))
+                self._send(*_outcome(self.worker, task, partial(self._report, forward)))
+
+    def _report(self, forward: OnProgress, tally: Tally) -> None:
+        if self.stopping.is_set():
+            raise SystemExit
+        forward(tally)
 
     def _send(self, kind: str, task: ShardTask, content: Any) -> None:
         with self.sending:
             self.pipe.send((kind, task, content))
 
 
-def _outcome(worker: Worker, task: ShardTask, report: Callable[[Tally], None]) -> tuple[str, ShardTask, Any]:
+def _outcome(worker: Worker, task: ShardTask, on_progress: OnProgress) -> tuple[str, ShardTask, Any]:
     """("done", task, its entry), or ("error", task, an error that can be sent)."""
     try:
         if worker.device.startswith("cuda:"):
             torch.cuda.set_device(worker.device)  # each thread has its own current device
-        return "done", task, worker.make(task, Throttle(report))
+        return "done", task, worker.make(task, on_progress)
     except FactoryError as error:
         return "error", task, error
     except (MemoryError, torch.OutOfMemoryError) as error:

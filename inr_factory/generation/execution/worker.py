@@ -71,7 +71,7 @@ class Worker:
         os.environ["IGL_NUM_THREADS"] = "1"
         recipe = self.recipe
         with _READING:
-            read = read_signals(self.source, self.plan.blocks[task.split][task.block], task.view)
+            read = read_signals(self.source, self.plan.blocks[task.split][task.block], task.view, on_progress)
         fitted = self.fit(read.keys, read.signals, count_failed)
         row_of = {key.object_id: row for row, key in enumerate(read.keys)}
         rows = [row_of[key.object_id] for key in fitted.keys]
@@ -111,8 +111,13 @@ class ReadSignals:
     failed: Sequence[Quarantined] = ()
 
 
-def read_signals(source: Source, indices: Sequence[int], view: int) -> ReadSignals:
-    """The signals of some items for a view: as one stack where the source has it, else one by one."""
+def read_signals(
+    source: Source, indices: Sequence[int], view: int, on_progress: OnProgress | None = None
+) -> ReadSignals:
+    """The signals of some items for a view: as one stack where the source has it, else one by one.
+
+    `on_progress` is called before each of those with an empty tally: it may raise, to end the reading.
+    """
     items = [source.items[index] for index in indices]
     with contextlib.suppress(SignalError):  # each object gives the reason again, for its record
         stack = source.signal_stack(indices, view) if hasattr(source, "signal_stack") else None
@@ -122,6 +127,8 @@ def read_signals(source: Source, indices: Sequence[int], view: int) -> ReadSigna
     read: list[tuple[Item, Signal]] = []
     failed = []
     for index, item in zip(indices, items, strict=True):
+        if on_progress is not None:
+            on_progress(Tally())
         try:
             signal = source.signal(index, view)
         except SignalError as error:

@@ -115,7 +115,32 @@ def test_an_interrupted_run_ends_the_threads_in_the_middle_of_their_shards(tmp_p
     assert not list(tmp_path.glob("data/.*"))
 
 
-def test_an_interrupted_run_ends_threads_that_report_nothing(tmp_path):
+def test_an_interrupted_run_ends_threads_that_read(tmp_path, monkeypatch):
+    """Objects that are read one by one, each of them slowly."""
+    worker, tasks = stand_in(long(), tmp_path)
+    signal_of, read = worker.source.signal, []
+
+    def slowly(index, view=0):
+        read.append(index)
+        if len(worker.plan.blocks[tasks[0].split][tasks[0].block]) < len(read):
+            time.sleep(0.1)
+        return signal_of(index, view)
+
+    monkeypatch.setattr(type(worker.source), "signal_stack", lambda self, indices, view=0: None)
+    monkeypatch.setattr(worker.source, "signal", slowly)
+    monkeypatch.setattr(local_pool, "STOP_SECONDS", 1e9)
+
+    def interrupt(task, entry):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_local(worker, tasks, tasks, 1, Listener(lambda *_: None, interrupt, pytest.fail))
+    assert len(read) < sum(map(len, worker.plan.blocks[tasks[0].split]))
+
+
+def test_an_interrupted_run_ends_threads_that_report_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_pool, "STOP_SECONDS", 0.1)
+
     def report_nothing(task):
         while task != tasks[0]:
             time.sleep(0.01)
