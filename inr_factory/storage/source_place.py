@@ -1,0 +1,49 @@
+"""Source place: where the files of a set's source were, kept in the folder of the set on this machine alone.
+
+It is no part of the set: fingerprints, checks, copies, exports and pushes leave it out.
+"""
+
+import contextlib
+import json
+import os
+from urllib.parse import urlsplit
+
+from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.locations import Location, RemoteLocation, parse_location
+
+SOURCE_PLACE = ".source.json"
+MAX_BYTES = 65_536
+
+
+def remembered_source(dataset: Location) -> Location | None:
+    """The data root from which the set in this folder was last fitted.
+
+    None where nothing is recorded, where the record cannot be read, or where the folder is no longer there.
+    """
+    if isinstance(dataset, RemoteLocation):
+        return None
+    path = dataset / SOURCE_PLACE
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            return None
+        place = parse_location(json.loads(path.read_text(encoding="utf-8"))["data_root"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # a UsageError is a ValueError
+        return None
+    return place if isinstance(place, RemoteLocation) or (place.is_absolute() and place.is_dir()) else None
+
+
+def remember_source(dataset: Location, data_root: Location) -> None:
+    """Record the data root that a set is fitted from. Sets in stores, and passwords in URLs, are left alone."""
+    if isinstance(dataset, RemoteLocation):
+        return
+    if isinstance(data_root, RemoteLocation):
+        text = data_root.url
+        if urlsplit(text).password is not None:
+            return
+    else:
+        text = os.path.abspath(data_root.expanduser())
+    content = (json.dumps({"data_root": text}) + "\n").encode()
+    path = dataset / SOURCE_PLACE
+    with contextlib.suppress(OSError):  # a folder that cannot be written to matters elsewhere, not here
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomically(path, content)
