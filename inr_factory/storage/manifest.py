@@ -8,6 +8,7 @@ checksum: from it and the shards a lost manifest is rebuilt.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -188,6 +189,31 @@ class Manifest(Record):
         count = self.views * sum(split.blocks for split in self.splits.values())
         if self.views < 1 or count > MAX_SHARDS:
             raise ValueError(f"it claims {self.views} views and {count} shards, at most {MAX_SHARDS:,} can be")
+
+    def check_shards(self) -> None:
+        """Raise ValueError that names the first entry that the set cannot have, or has twice, and counts above its objects."""
+        seen: set[str] = set()
+        objects: Counter[tuple[str, int]] = Counter()
+        largest = self.recipe.get("shard_objects")
+        for entry in self.shards:
+            split, count = self.splits.get(entry.split), entry.rows + len(entry.quarantine)
+            objects[entry.split, entry.view] += count
+            if entry.path != shard_path(entry.split, entry.view, entry.block):
+                raise ValueError(
+                    f"the entry {entry.path} says it is {entry.split}, view {entry.view}, block {entry.block}"
+                )
+            if entry.path in seen:
+                raise ValueError(f"{entry.path} is recorded twice")
+            if split is None or entry.block >= split.blocks or entry.view >= self.views:
+                raise ValueError(f"{entry.path} is recorded, but the set has no such shard")
+            if isinstance(largest, int) and count > largest:
+                raise ValueError(f"{entry.path} has {count:,} objects, a shard of this set has at most {largest:,}")
+            if objects[entry.split, entry.view] > split.objects:
+                raise ValueError(
+                    f"the shards of {entry.split}, view {entry.view} have more objects than the split ({split.objects:,}); "
+                    f"the last is {entry.path}"
+                )
+            seen.add(entry.path)
 
     def shard_names(self) -> Iterator[str]:
         """Yield the path of every shard that the set should have, complete or not."""

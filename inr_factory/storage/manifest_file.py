@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from inr_factory.storage.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     ORIGIN,
+    SHARD_FOLDER,
     Manifest,
     ShardEntry,
     check_inside,
@@ -41,6 +43,10 @@ def load_manifest(root: Location) -> Manifest:
             raise IntegrityError(f"{path} has more than {MAX_MANIFEST_BYTES:,} bytes, which no manifest has")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
+        if (root / ORIGIN).exists() or (root / SHARD_FOLDER).is_dir():
+            raise IntegrityError(
+                f"the data set in {root} has lost its {MANIFEST}; inr-factory repair {root} rebuilds it"
+            ) from None
         raise UsageError(
             f"no data set in {root}: it has no {MANIFEST}; make one with inr-factory fit RECIPE --out {root}"
         ) from None
@@ -49,25 +55,41 @@ def load_manifest(root: Location) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}") from None
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, object_pairs_hook=_unique_keys)
         version = fields["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(
-            f"{path} is not a complete manifest; inr-factory repair {root} rebuilds it from the shards"
+            f"{path} is not a complete manifest ({one_line(error)}); inr-factory repair {root} rebuilds it from the shards"
         ) from None
     if version != FORMAT_VERSION:
         raise IntegrityError(
             f"{path} has format version {version}, this program reads {FORMAT_VERSION}; fit it again, or install a newer inr-factory"
         )
     try:
-        manifest = Manifest.model_validate(fields)
-        _ = manifest.siren_spec
-        manifest.check_size()
+        return _checked_manifest(fields)
     except ValidationError as error:
-        raise IntegrityError(f"{path} is damaged: {validation_message(error)}") from None
+        fault = validation_message(error)
     except (UsageError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}") from None
+        fault = one_line(error)
+    raise IntegrityError(f"{path} is damaged: {fault}; inr-factory repair {root} rebuilds it from the shards")
+
+
+def _checked_manifest(fields: dict[str, Any]) -> Manifest:
+    """The manifest of plain fields. Raises ValueError or UsageError where no set can have it."""
+    manifest = Manifest.model_validate(fields)
+    _ = manifest.siren_spec
+    manifest.check_size()
+    manifest.check_shards()
     return manifest
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for one with a key twice, of which readers would take one or the other."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {key!r} occurs twice")
+    return fields
 
 
 def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
@@ -173,13 +195,13 @@ def load_origin(root: Location) -> Manifest | None:
         check_inside(root, root / ORIGIN)
         if (file_size(root / ORIGIN) or 0) > MAX_MANIFEST_BYTES:
             raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
-        fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"))
+        fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
         checksum = fields.pop("checksum")
         if checksum != _fields_checksum(fields):
             raise ValueError("its checksum is wrong")
-        origin = Manifest.model_validate(fields)
-        _ = origin.siren_spec
-        origin.check_size()
+        origin = _checked_manifest(fields)
+        if origin.shards:
+            raise ValueError(f"it lists shards, which only {MANIFEST} does")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ResourceError:

@@ -1,19 +1,23 @@
 """Manifest files: what many runs write at once is complete; what is damaged is refused in one line."""
 
+import hashlib
 import json
 import multiprocessing
 
 import pytest
+from support.command_line import failure
 from support.manifests import entry, manifest
+from support.small_sets import make_set
 
 from inr_factory.errors import IntegrityError, UsageError
-from inr_factory.storage.manifest import MANIFEST, Quarantined
-from inr_factory.storage.manifest_file import load_manifest, update_manifest
+from inr_factory.storage.manifest import MANIFEST, ORIGIN, Quarantined, SplitRecord
+from inr_factory.storage.manifest_file import load_manifest, load_origin, origin_content, update_manifest
 
 
 def record_ten(root, view):
     for block in range(10):
-        update_manifest(root, manifest(), [entry(view=view, block=block)])
+        many = manifest(recipe={"views": 4}, splits={"train": SplitRecord(objects=60, blocks=10)})
+        update_manifest(root, many, [entry(view=view, block=block)])
 
 
 def leftovers(root):
@@ -128,3 +132,71 @@ def test_another_recipes_set_is_not_written_over(tmp_path):
         update_manifest(tmp_path, manifest(fingerprint="ff"), [entry(block=1)])
 
     assert (tmp_path / MANIFEST).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("shards", "changes", "message"),
+    [
+        ([entry(), entry(block=1), entry()], {}, "data/train-view000-00000.h5 is recorded twice"),
+        (
+            [entry(), entry(block=1, path="data/train-view000-00000.h5")],
+            {},
+            "00000.h5 says it is train, view 0, block 1",
+        ),
+        ([entry(), entry(path="data/other.h5")], {}, "data/other.h5 says it is train, view 0, block 0"),
+        ([entry(block=2)], {}, "data/train-view000-00002.h5 is recorded, but the set has no such shard"),
+        ([entry(view=2)], {}, "data/train-view002-00000.h5 is recorded, but the set has no such shard"),
+        ([entry("val")], {}, "data/val-view000-00000.h5 is recorded, but the set has no such shard"),
+        ([entry(rows=61)], {}, "more objects than the split .60.; the last is data/train-view000-00000.h5"),
+        ([entry(rows=40), entry(block=1, rows=21)], {}, "more objects than the split .60.; the last is .*00001.h5"),
+        ([entry(rows=8)], {"recipe": {"views": 1, "shard_objects": 7}}, "has 8 objects, .* at most 7"),
+    ],
+)
+def test_entries_that_a_set_cannot_have_are_refused_by_name(tmp_path, shards, changes, message):
+    """A manifest line twice, and its kind: 64 rows where 56 objects are."""
+    (tmp_path / MANIFEST).write_text(manifest(shards=tuple(shards), **changes).to_json())
+
+    with pytest.raises(IntegrityError, match=message) as caught:
+        load_manifest(tmp_path)
+
+    assert "inr-factory repair" in str(caught.value)
+
+
+def test_a_line_twice_is_refused_by_every_verb(tmp_path, capsys):
+    make_set(tmp_path)
+    lines = (tmp_path / MANIFEST).read_text().splitlines()
+    row = next(number for number, line in enumerate(lines) if ".h5" in line)
+    (tmp_path / MANIFEST).write_text("\n".join([*lines[: row + 1], *lines[row:]]))
+
+    for verb in (["status"], ["verify"], ["train", "--epochs", "1"], ["show"], ["report"]):
+        code, line = failure(capsys, verb[0], tmp_path, *verb[1:])
+        assert (code, "data/train-view000-00000.h5 is recorded twice" in line) == (4, True), line
+
+
+def test_a_key_twice_is_refused(tmp_path):
+    """A reader takes the first, another the last."""
+    text = manifest(shards=(entry(),)).to_json()
+    (tmp_path / MANIFEST).write_text(text.replace('"rows": 3', '"rows": 1, "rows": 3'))
+    with pytest.raises(IntegrityError, match="the key 'rows' occurs twice"):
+        load_manifest(tmp_path)
+    (tmp_path / ORIGIN).write_bytes(
+        origin_content(manifest()).replace(b'"name": "tiny"', b'"name": "x", "name": "tiny"')
+    )
+    with pytest.raises(IntegrityError, match="the key 'name' occurs twice"):
+        load_origin(tmp_path)
+
+
+def test_an_origin_that_lists_shards_is_refused(tmp_path):
+    fields = manifest(shards=(entry(),)).model_dump(mode="json")
+    checksum = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    (tmp_path / ORIGIN).write_text(json.dumps({**fields, "checksum": checksum}))
+    with pytest.raises(IntegrityError, match="it lists shards"):
+        load_origin(tmp_path)
+
+
+@pytest.mark.parametrize("rest", [ORIGIN, "data/train-view000-00000.h5"])
+def test_a_lost_manifest_points_to_repair(tmp_path, rest):
+    (tmp_path / rest).parent.mkdir(exist_ok=True)
+    (tmp_path / rest).touch()
+    with pytest.raises(IntegrityError, match=r"has lost its manifest.json; inr-factory repair"):
+        load_manifest(tmp_path)

@@ -16,6 +16,6 @@ def manifest(**changes):
     fields = {
         "name": "tiny", "spec": SirenSpec(2, 1, hidden_dim=4).to_dict(), "recipe": {"views": 2}, "fingerprint": "ab",
         "source": SourceRecord(name="digits", version="1", licence="BSD", fingerprint="cd"), "classes": ("a", "ü"),
-        "splits": {"train": SplitRecord(objects=5, blocks=2), "test": SplitRecord(objects=1, blocks=1)},
+        "splits": {"train": SplitRecord(objects=60, blocks=2), "test": SplitRecord(objects=1, blocks=1)},
     }  # fmt: skip
     return Manifest(**{**fields, **changes})

@@ -11,7 +11,7 @@ from inr_factory.errors import FactoryError, IntegrityError, UsageError
 from inr_factory.generation.fitting.shape_quality import QUALITIES
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder
-from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, shard_path
+from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_origin
 from inr_factory.storage.shards import ShardReader
 
@@ -25,11 +25,6 @@ class Fault:
 
 
 def check_manifest(root: Location, manifest: Manifest) -> list[Fault]:
-    """Faults of the record: of its head, and of the entries of its shards."""
-    return check_head(root, manifest) + check_entries(manifest)
-
-
-def check_head(root: Location, manifest: Manifest) -> list[Fault]:
     """Faults of the record's head: against origin.json, and of its recipe against its fingerprint."""
     faults: list[Fault] = []
     try:
@@ -46,19 +41,6 @@ def check_head(root: Location, manifest: Manifest) -> list[Fault]:
                 faults.append(Fault(MANIFEST, f"{MANIFEST} has a recipe that its fingerprint does not stand for"))
         except UsageError as error:
             faults.append(Fault(MANIFEST, f"{MANIFEST}: {error}"))
-    return faults
-
-
-def check_entries(manifest: Manifest) -> list[Fault]:
-    """Faults of entries whose path is not that of their shard, is not in the set, or occurs twice."""
-    faults: list[Fault] = []
-    names = set(manifest.shard_names())
-    seen: set[str] = set()
-    for entry in manifest.shards:
-        expected = shard_path(entry.split, entry.view, entry.block)
-        if entry.path != expected or entry.path not in names or entry.path in seen:
-            faults.append(Fault(MANIFEST, f"{MANIFEST} has {entry.path} where another shard belongs"))
-        seen.add(entry.path)
     return faults
 
 

@@ -16,7 +16,7 @@ from inr_factory.generation.execution.fit_plan import describe_set
 from inr_factory.generation.execution.progress_recorder import FitProgress
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.execution.shard_plan import make_shard_plan
-from inr_factory.generation.maintenance.integrity_check import Fault, belongs, check_head, check_manifest, check_shard
+from inr_factory.generation.maintenance.integrity_check import Fault, belongs, check_manifest, check_shard
 from inr_factory.generation.recipe import Recipe, check_recipe, load_recipe
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.atomic_files import remove_stale_temporaries
@@ -150,7 +150,7 @@ def _head(root: Path, saved: Manifest | None, recipe: Recipe | None, data_root: 
     if origin is not None:
         return origin
     if saved is not None:
-        wrong = [fault.reason for fault in check_head(root, saved) if fault.path == MANIFEST]
+        wrong = [fault.reason for fault in check_manifest(root, saved) if fault.path == MANIFEST]
         if wrong:
             raise IntegrityError(f"{wrong[0]}, and no {ORIGIN} says otherwise; put back a copy of {MANIFEST}")
         return saved.head
