@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from inr_factory.cli import terminal
+from inr_factory.cli.pace import Pace
 from inr_factory.reporting.number_format import format_duration, format_rate
 
 if TYPE_CHECKING:
     from inr_factory.generation.execution.progress_recorder import FitProgress as FitState
 
 LINE_SECONDS = 10.0
+LEFT = TextColumn("{task.fields[left]}")
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"{format_duration(seconds)} left"
 
 
 class _Bar:
@@ -49,11 +55,9 @@ class FitProgress(_Bar):
         self.started = monotonic()
         self.next_line = self.started + LINE_SECONDS
         self.notes_logged = 0
-        self.first_done: tuple[int, float] | None = None
-        columns = (
-            TextColumn("INRs  {task.fields[rate]}"), TextColumn("{task.fields[psnr]}"), TimeRemainingColumn(compact=True)
-        )  # fmt: skip
-        super().__init__(f"fit {name}", *columns, total=None, transient=False, rate="starting", psnr="")
+        self.pace = Pace()
+        columns = (TextColumn("INRs  {task.fields[rate]}"), TextColumn("{task.fields[psnr]}"), LEFT)
+        super().__init__(f"fit {name}", *columns, total=None, transient=False, rate="starting", psnr="", left="")
 
     def __enter__(self) -> Self:
         return self  # the bar appears with the first progress: not for a set that is complete
@@ -63,23 +67,16 @@ class FitProgress(_Bar):
         for note in state.notes[self.notes_logged :]:
             terminal.log_info(note)
         self.notes_logged = len(state.notes)
-        done, seconds = state.tally.done, monotonic() - self.started
-        if done and self.first_done is None:
-            self.first_done = done, seconds
-        steps = state.tally.steps
-        rate = format_rate(done, seconds) if done else f"{steps:,} INR-steps" if steps else "starting"
+        done, steps, now = state.tally.done, state.tally.steps, monotonic()
+        if done or steps:  # before, workers start and read the source
+            self.pace.add(now, done)
+        rate = format_rate(done, now - self.started) if done else f"{steps:,} INR-steps" if steps else "starting"
         psnr = f"{state.mean_psnr:.1f} dB" if state.mean_psnr is not None else ""
-        self.bar.update(self.row, total=state.inrs, completed=done, rate=rate, psnr=psnr)
-        if not terminal.can_show_bars() and monotonic() >= self.next_line:
-            self.next_line = monotonic() + LINE_SECONDS
-            left = f"{format_duration(self._seconds_left(state.inrs, done, seconds))} left" if done else ""
+        left = _left(self.pace.seconds_left(now, state.inrs))
+        self.bar.update(self.row, total=state.inrs, completed=done, rate=rate, psnr=psnr, left=left)
+        if not terminal.can_show_bars() and now >= self.next_line:
+            self.next_line = now + LINE_SECONDS
             terminal.log_info(", ".join(filter(None, [f"{done:,} of {state.inrs:,} INRs", rate, psnr, left])))
-
-    def _seconds_left(self, total: int, done: int, seconds: float) -> float:
-        """Extrapolated from the rate since the first INRs were done, which leaves the start-up out."""
-        before, then = self.first_done or (0, 0.0)
-        before, then = (before, then) if done > before else (0, 0.0)
-        return (total - done) * (seconds - then) / (done - before)
 
 
 class SetProgress(_Bar):
@@ -90,8 +87,7 @@ class SetProgress(_Bar):
 
     def __call__(self, done: int, total: int, per_second: float | None, seconds: float | None, rest: str) -> None:
         rate = format_rate(per_second, 1) if per_second else "nothing new"
-        left = f"{format_duration(seconds)} left" if seconds else ""
-        facts = ", ".join(filter(None, [rate if done < total else "", left, rest]))
+        facts = ", ".join(filter(None, [rate if done < total else "", _left(seconds), rest]))
         self.bar.update(self.row, total=total, completed=done, rest=facts)
         if not terminal.can_show_bars():
             terminal.log_info(f"{done:,} of {total:,} INRs, {facts}")
@@ -101,10 +97,15 @@ class ShardProgress(_Bar):
     """A bar over shards, `total` of them where that is known; silent off a terminal. A context manager."""
 
     def __init__(self, title: str, total: int | None) -> None:
-        super().__init__(title, TextColumn("shards"), TimeRemainingColumn(compact=True), total=total, transient=True)
+        super().__init__(title, TextColumn("shards"), LEFT, total=total, transient=True, left="")
+        self.total, self.done, self.pace = total, 0, Pace()
+        self.pace.add(monotonic(), 0)
 
     def __call__(self, _: object) -> None:
-        self.bar.advance(self.row)
+        self.done, now = self.done + 1, monotonic()
+        self.pace.add(now, self.done)
+        left = _left(self.pace.seconds_left(now, self.total)) if self.total else ""
+        self.bar.update(self.row, completed=self.done, left=left)
 
 
 class RunProgress:
@@ -120,7 +121,7 @@ class RunProgress:
         self.epochs, self.columns, self.best_by = epochs, columns, best_by
         self.records: deque[Mapping[str, float]] = deque(maxlen=self.SHOWN)
         self.best: Mapping[str, float] | None = None
-        self.started, self.first_done = monotonic(), -1.0
+        self.pace = Pace()
         self.current = Text("starting", style="dim")
         self.live = (
             Live(console=terminal.console, refresh_per_second=4, get_renderable=self._render)
@@ -140,13 +141,12 @@ class RunProgress:
 
     def step(self, epoch: int, position: int, count: int, loss: float) -> None:
         """Call after each step: `position` of `count` steps of the epoch are done."""
-        done = epoch + position / count
-        if self.first_done < 0:
-            self.first_done, self.started = done, monotonic()
-        spent, made = monotonic() - self.started, done - self.first_done
-        left = f", {format_duration(spent / made * (self.epochs - done))} left" if made > 0 else ""
+        now = monotonic()
+        self.pace.add(now, epoch + position / count)
+        left = _left(self.pace.seconds_left(now, self.epochs))
         self.current = Text(
-            f"epoch {epoch + 1} of {self.epochs}, step {position} of {count}, loss {loss:.4f}{left}", "dim"
+            f"epoch {epoch + 1} of {self.epochs}, step {position} of {count}, loss {loss:.4f}{left and f', {left}'}",
+            "dim",
         )
 
     def epoch(self, record: Mapping[str, float]) -> None:

@@ -22,7 +22,9 @@ def hasty(monkeypatch):
     monkeypatch.setattr(progress_bars, "LINE_SECONDS", 0.0)
 
 
-def test_a_log_gets_lines_with_count_rate_quality_and_time_left(hasty, capfd):
+def test_a_log_gets_lines_with_count_rate_quality_and_time_left(hasty, monkeypatch, capfd):
+    times = iter(range(0, 1000, 12))
+    monkeypatch.setattr(progress_bars, "monotonic", lambda: float(next(times)))
     with progress_bars.FitProgress("digits") as progress:
         progress(FitProgress(inrs=1000))
         progress(FitProgress(inrs=1000, tally=Tally(steps=2000)))
@@ -43,13 +45,40 @@ def test_a_note_is_said_once(hasty, capfd):
     assert capfd.readouterr().err.count("a worker died") == 1
 
 
-def test_the_time_left_does_not_count_the_start(hasty, monkeypatch, capfd):
+def test_the_first_time_left_is_said_after_ten_seconds_of_fitting_and_does_not_count_the_start(
+    hasty, monkeypatch, capfd
+):
+    """Faults, section 4: "12.9 h" of a run of two minutes, which had taken nine seconds to start."""
     now = 100.0
     monkeypatch.setattr(progress_bars, "monotonic", lambda: now)
     with progress_bars.FitProgress("digits") as progress:
-        for now, done in [(130.0, 10), (140.0, 110)]:  # noqa: B007
-            progress(FitProgress(inrs=1110, tally=Tally(done, done, 40.0 * done, done)))
-    assert capfd.readouterr().err.splitlines()[-1].endswith("2 min left")  # 1,000 at 10 a second
+        for now, done, steps in [(130.0, 0, 0), (130.1, 1, 60), (131.0, 10, 700), (141.0, 110, 7000)]:  # noqa: B007
+            progress(FitProgress(inrs=1110, tally=Tally(done, done, 40.0 * done, steps)))
+    *early, last = capfd.readouterr().err.splitlines()
+    assert not any("left" in line for line in early)
+    assert last.endswith("2 min left")  # 1,000 at 10 a second
+
+
+def test_shards_tell_their_time_left_after_ten_seconds(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress_bars, "monotonic", lambda: now)
+    with progress_bars.ShardProgress("verify", 100) as progress:
+        for now, left in [(2.0, ""), (4.0, ""), (12.0, "8 min left")]:  # noqa: B007
+            progress(None)
+            assert progress.bar.tasks[0].fields["left"] == left
+
+
+def test_a_training_run_tells_its_time_left_after_ten_seconds_counted_from_where_it_resumed(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress_bars, "monotonic", lambda: now)
+    progress = progress_bars.RunProgress(100, COLUMNS, best_by="val_accuracy")
+    said = []
+    for step in range(1, 30):
+        now = step * 1.0
+        progress.step(50, step, 100, 0.5)
+        said.append(str(progress.current))
+    assert not any("left" in line for line in said[:10])
+    assert said[-1].endswith("83 min left")
 
 
 COLUMNS = {"val_loss": ("val loss", ".2f"), "val_accuracy": ("val accuracy", ".1%")}

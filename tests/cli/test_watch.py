@@ -1,13 +1,13 @@
 """status --watch: rate and time left from the set alone; it ends when nothing is missing."""
 
 import json
-from collections import deque
 
 import pytest
 from support.tiny_recipes import LOCAL, tiny
 
 from inr_factory.cli import main as cli
 from inr_factory.cli.commands.watch import take_snapshot
+from inr_factory.cli.pace import Pace
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.manifest import MANIFEST, Quarantined
@@ -26,24 +26,25 @@ def first(manifest, count):
 
 
 def test_rate_and_time_left_are_those_of_the_last_snapshots(whole):
-    snapshots = deque(maxlen=3)
+    pace = Pace()
     done = [sum(entry.rows for entry in whole.shards[:count]) for count in (0, 2, 10)]
-    begun = take_snapshot(first(whole, 0), 10, snapshots, 100.0)
+    begun = take_snapshot(first(whole, 0), 10, pace, 100.0)
     assert (begun.done, begun.inrs, begun.missing, begun.shards) == (0, 48, 10, 10)
     assert (begun.inrs_per_second, begun.seconds_left) == (None, None)
-    later = take_snapshot(first(whole, 2), 8, snapshots, 107.0)
-    assert later.inrs_per_second == pytest.approx(done[1] / 7, abs=1e-3)
-    assert later.seconds_left == pytest.approx((48 - done[1]) / (done[1] / 7), rel=0.02)
-    for now in (110.0, 113.0, 116.0):
-        silent = take_snapshot(first(whole, 2), 8, snapshots, now)
-    assert silent.inrs_per_second is None
-    assert take_snapshot(whole, 0, snapshots, 120.0).done == done[2] == 48
+    early = take_snapshot(first(whole, 1), 9, pace, 107.0)
+    assert early.inrs_per_second == pytest.approx(early.done / 7, abs=1e-3)
+    assert early.seconds_left is None
+    later = take_snapshot(first(whole, 2), 8, pace, 114.0)
+    assert later.inrs_per_second == pytest.approx(done[1] / 14, abs=1e-3)
+    assert later.seconds_left == pytest.approx((48 - done[1]) / (done[1] / 14), rel=0.02)
+    assert take_snapshot(first(whole, 2), 8, pace, 200.0).inrs_per_second is None
+    assert take_snapshot(whole, 0, pace, 220.0).done == done[2] == 48
 
 
 def test_what_is_in_quarantine_counts_as_done(whole):
     bad = Quarantined(object_id="x", view=0, reason="broken")
     entry = whole.shards[0].model_copy(update={"rows": whole.shards[0].rows - 1, "quarantine": (bad,)})
-    snapshot = take_snapshot(whole.with_entries([entry]), 0, deque(), 0.0)
+    snapshot = take_snapshot(whole.with_entries([entry]), 0, Pace(), 0.0)
     assert (snapshot.done, snapshot.quarantined) == (48, 1)
 
 
