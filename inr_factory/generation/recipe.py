@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,6 +13,11 @@ from inr_factory.inr.spec import Activation, SirenSpec, Start
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
+
+RECIPE_VERSION: Final = 2
+
+# Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.
+ADDED_KEYS: dict[str, Any] = {"version": 1, "fit.scope": 0.0, "fit.scope_std": None}
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -172,6 +178,8 @@ class Recipe(Section):
     not, so that a set can get more views.
 
     Attributes:
+        version: of what recipes mean. 2 is that of new sets; 1 gives the defaults, columns and samples of sets made
+            before there was a version, and continues them.
         name: letters, digits, and _.- inside.
         source: an `ImageSource`, `ShapeSource` or `OwnSource`, chosen by its `collection`.
         views: independent fits of each object, 1 to 10,000.
@@ -192,6 +200,7 @@ class Recipe(Section):
     spec: SpecConfig = SpecConfig()
     fit: FitConfig = FitConfig()
     splits: SplitConfig = SplitConfig()
+    version: Literal[1, 2] = RECIPE_VERSION
     shard_objects: int = Field(default=500, ge=1, le=1_000_000)
     quarantine_threshold: float = Field(default=0.01, ge=0, le=1)
 
@@ -209,12 +218,11 @@ class Recipe(Section):
         """16 hex digits of everything that decides the content of the shards."""
         free = {"name", "views", "quarantine_threshold"}
         fields = self.model_dump(mode="json", exclude=free)
-        for key, default in (
-            ("scope", 0.0),
-            ("scope_std", None),
-        ):  # newer than the first sets, whose fingerprints stay
-            if fields["fit"][key] == default:
-                del fields["fit"][key]
+        for name, default in ADDED_KEYS.items():
+            *sections, key = name.split(".")
+            section = reduce(lambda outer, inner: outer[inner], sections, fields)
+            if key in section and section[key] == default:
+                del section[key]
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return fingerprint(canonical)
 
@@ -259,12 +267,15 @@ def summarize_recipes() -> list[RecipeSummary]:
     ]
 
 
-def load_recipe(recipe: "str | Path | Recipe", settings: Sequence[str] = (), **values: Any) -> Recipe:
+def load_recipe(
+    recipe: "str | Path | Recipe", settings: Sequence[str] = (), version: int | None = None, **values: Any
+) -> Recipe:
     """Read a recipe and lay settings over it.
 
     Args:
         recipe: a built-in name, a YAML file (which may inherit from another recipe: `base: NAME`), or a `Recipe`.
         settings: "key=value" strings with dotted keys and YAML values, for example "fit.steps=500".
+        version: the version of a recipe that does not name one, and of a `Recipe`; None is the newest.
         values: values of top-level keys, for example `views=5`; None leaves a key as it is.
 
     Returns:
@@ -277,7 +288,11 @@ def load_recipe(recipe: "str | Path | Recipe", settings: Sequence[str] = (), **v
         raise UsageError(f"a recipe is a name, a YAML file or a Recipe, got {type(recipe).__name__}")
     if isinstance(settings, str):
         raise UsageError(f"settings is a list of key=value, got the string {settings!r}")
-    fields = recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else _read(str(recipe), seen=())
+    of_set = {} if version is None else {"version": version}
+    if isinstance(recipe, Recipe):
+        fields = recipe.model_dump(mode="json") | of_set
+    else:
+        fields = of_set | _read(str(recipe), seen=())
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
@@ -293,6 +308,11 @@ def check_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
         return Recipe.model_validate(fields)
     except ValidationError as error:
         raise UsageError(f"recipe {origin}: {_explain(error)}") from None
+
+
+def recorded_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe in the manifest of a set; one without a version was written before there were versions."""
+    return check_recipe({"version": 1, **fields}, origin)
 
 
 def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:

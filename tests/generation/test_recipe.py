@@ -230,7 +230,7 @@ def test_a_recipe_cannot_change():
 
 
 OTHER_VALUES = {
-    "name": "else", "views": 9, "limit": 5, "seed": 1, "shard_objects": 7, "quarantine_threshold": 0.5,
+    "name": "else", "version": 1, "views": 9, "limit": 5, "seed": 1, "shard_objects": 7, "quarantine_threshold": 0.5,
     "source.collection": "mnist", "source.size": 8, "source.mode": "rgb", "source.max_pixels": 9, "source.max_points": 9,
     "spec.hidden_dim": 8, "spec.num_hidden": 3, "spec.omega_0": 7.0, "spec.output_bias": 0.0, "spec.start": "linear",
     "spec.activation": "relu", "fit.engine": "reference", "fit.learning_rate": 1e-3, "fit.steps": 5,

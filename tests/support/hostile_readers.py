@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inr_factory.errors import FactoryError
-from inr_factory.generation.execution.fit_plan import load_saved_manifest
 from inr_factory.generation.geometry.mesh_files import read_mesh
 from inr_factory.generation.geometry.point_cloud_files import read_points
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
@@ -89,8 +88,7 @@ def _manifest(folder: Path) -> None:
 
 
 def _recipe(folder: Path) -> None:
-    recipe = load_recipe(str(folder / "mine.yaml"))
-    load_saved_manifest(recipe, folder / "set")
+    load_recipe(str(folder / "mine.yaml"))
 
 
 READERS: dict[str, Callable[[Path], object]] = {

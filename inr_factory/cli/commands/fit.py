@@ -69,13 +69,15 @@ def fit(
     with FitProgress(Path(recipe).stem) as progress:
         report = fit_dataset(recipe, out, **arguments, on_progress=progress)
     log_edited_files(report.card)
+    for note in report.notes:
+        terminal.log_info(note)
     entries, quarantined, views = report.entries, report.quarantined, report.recipe.views
     if as_json:
         terminal.print_json({
             "out": str(report.out), "made_shards": report.made, "adopted_shards": report.recovered,
             "missing_shards": report.missing, "made_inrs": report.inrs, "seconds": round(report.seconds, 3),
             "inrs": sum(entry.rows for entry in entries), "median_psnr": median_psnr(entries),
-            "quarantined": len(quarantined), "made_by": report.made_by,
+            "quarantined": len(quarantined), "made_by": report.made_by, "notes": report.notes,
         })  # fmt: skip
     elif not report.made and not report.recovered and not report.missing:
         terminal.print_result(
@@ -104,6 +106,8 @@ def _print_estimate(recipe: str, out: Any, arguments: dict[str, Any], as_json: b
     from inr_factory.generation.execution.estimate import estimate
 
     report = estimate(recipe, out, **arguments)
+    for note in report.notes:
+        terminal.log_info(note)
     if as_json:
         terminal.print_json({name: value for name, value in vars(report).items() if name not in ("recipe", "out")})
         return

@@ -40,6 +40,7 @@ class EstimateReport:
         seconds: approximate duration; None if nothing is to be made.
         probed: how many INRs were fitted to measure the rate.
         inrs_per_second: rate of all workers; None if nothing was measured.
+        notes: what a user should know about the set, a line each.
     """
 
     recipe: Recipe
@@ -53,6 +54,7 @@ class EstimateReport:
     seconds: float | None
     probed: int
     inrs_per_second: float | None
+    notes: tuple[str, ...] = ()
 
 
 def estimate(
@@ -94,7 +96,9 @@ def estimate(
     count = plan.settings.workers or default_workers(chosen)
     objects = {split: counts.objects for split, counts in plan.manifest.splits.items()}
     if plan.shards is None or not plan.tasks:
-        return EstimateReport(plan.recipe, plan.out, objects, 0, 0, 0, check_disk(plan.out, 0), count, None, 0, None)
+        return EstimateReport(
+            plan.recipe, plan.out, objects, 0, 0, 0, check_disk(plan.out, 0), count, None, 0, None, plan.notes
+        )
     needed = estimate_bytes(plan.manifest, plan.shards, plan.tasks)
     free = check_disk(plan.out, needed)
     inrs = sum(map(plan.shards.num_objects, plan.tasks))
@@ -103,7 +107,7 @@ def estimate(
     total = None if rate is None else rate * min(useful, len(plan.tasks))
     seconds = None if total is None else inrs / total
     return EstimateReport(
-        plan.recipe, plan.out, objects, inrs, len(plan.tasks), needed, free, count, seconds, probed, total
+        plan.recipe, plan.out, objects, inrs, len(plan.tasks), needed, free, count, seconds, probed, total, plan.notes
     )
 
 

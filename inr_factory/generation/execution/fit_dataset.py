@@ -76,7 +76,9 @@ def fit_dataset(
     if plan.complete:
         remove_stale_temporaries(plan.out)
         card = update_card_if_complete(plan.out, plan.manifest, plan.missing)
-        return FitReport(plan.recipe, plan.out, plan.manifest, 0, 0, 0, 0, monotonic() - started, card)
+        return FitReport(
+            plan.recipe, plan.out, plan.manifest, 0, 0, 0, 0, monotonic() - started, card, notes=plan.notes
+        )
     from inr_factory.generation.execution.run_fit import run_fit
 
     return run_fit(plan, on_progress, started)

@@ -1,6 +1,6 @@
 """Fit plan: what a fit has to make, found without writing anything. Imports torch only if something is missing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.run_settings import FitSettings
-from inr_factory.generation.recipe import OwnSource, Recipe, check_recipe, load_recipe
+from inr_factory.generation.recipe import RECIPE_VERSION, OwnSource, Recipe, load_recipe, recorded_recipe
 from inr_factory.inr.version import __version__
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import MANIFEST, Manifest, SourceRecord, file_sizes
@@ -34,6 +34,7 @@ class FitPlan:
         shards: which objects are in which shard; None if no requested shard is missing.
         tasks: missing shards that this run has to make.
         unrecorded: those of `tasks` whose files exist already; they are valid or broken.
+        notes: what a user should know about the set to be made, a line each.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class FitPlan:
     shards: "ShardPlan | None" = None
     tasks: "tuple[ShardTask, ...]" = ()
     unrecorded: "tuple[ShardTask, ...]" = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -65,12 +67,25 @@ def plan_from_arguments(
 ) -> FitPlan:
     """`plan_fit` of the arguments of `fit_dataset`; `how` are those of `FitSettings.checked`."""
     checked = FitSettings.checked(**how)
-    resolved = load_recipe(recipe, settings, views=views, limit=limit, seed=seed)
-    return plan_fit(resolved, parse_location(Path("inrs") / resolved.name if out is None else out), checked, source)
+
+    def resolve(version: int | None = None) -> Recipe:
+        return load_recipe(recipe, settings, version, views=views, limit=limit, seed=seed)
+
+    resolved = resolve()
+    location = parse_location(Path("inrs") / resolved.name if out is None else out)
+    return plan_fit(resolved, location, checked, source, resolve)
 
 
-def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Source | None" = None) -> FitPlan:
+def plan_fit(
+    recipe: Recipe,
+    out: Location,
+    settings: FitSettings,
+    source: "Source | None" = None,
+    resolve: Callable[[int], Recipe] | None = None,
+) -> FitPlan:
     """Compare a recipe with the set in `out`: one read of its manifest, one listing of its shards.
+
+    `resolve` gives the recipe at the version of the set, if that is another; None changes the version alone.
 
     Raises UsageError if `out` holds another recipe's set or the source cannot be opened, IntegrityError if the
     manifest is damaged or the source is not the set's.
@@ -79,7 +94,14 @@ def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Sour
         raise UsageError(
             f"source= needs a recipe with source: {{collection: own}}, this recipe's is {recipe.source.collection}"
         )
-    saved = load_saved_manifest(recipe, out)
+    saved, version = load_saved_manifest(out)
+    notes: tuple[str, ...] = ()
+    if saved is not None:
+        if recipe.version != version:
+            newest = recipe.version
+            recipe = resolve(version) if resolve is not None else load_recipe(recipe, version=version)
+            notes = (f"{out} was made by version {version} of the recipe and is continued so; new sets get {newest}",)
+        check_same_set(recipe, saved, out)
     size_of = file_sizes(out)
     if saved is not None:
         manifest = saved.with_views(max(saved.views, recipe.views))
@@ -89,7 +111,7 @@ def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Sour
                 from inr_factory.generation.execution.source_check import check_source
 
                 check_source(source, saved.source.fingerprint, out)
-            return FitPlan(recipe, out, settings, saved, saved, missing)
+            return FitPlan(recipe, out, settings, saved, saved, missing, notes=notes)
 
     from inr_factory.generation.execution.shard_plan import make_shard_plan
     from inr_factory.generation.execution.source_check import check_given_source, check_source
@@ -98,7 +120,7 @@ def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Sour
     if source is not None:
         check_given_source(source)
     else:
-        source = open_source(recipe.source, settings.data_root)
+        source = open_source(recipe.source, settings.data_root, recipe.version)
     shards = make_shard_plan(recipe, source)
     if saved is None:
         manifest = describe_set(recipe, source, shards, settings.device)
@@ -106,7 +128,7 @@ def plan_fit(recipe: Recipe, out: Location, settings: FitSettings, source: "Sour
     check_source(source, manifest.source.fingerprint, out)
     tasks = _tasks_of_part(shards.tasks(recipe.views), settings.part, missing)
     unrecorded = tuple(task for task in tasks if size_of(task.path) is not None)
-    return FitPlan(recipe, out, settings, saved, manifest, missing, source, shards, tuple(tasks), unrecorded)
+    return FitPlan(recipe, out, settings, saved, manifest, missing, source, shards, tuple(tasks), unrecorded, notes)
 
 
 def _tasks_of_part(tasks: "Sequence[ShardTask]", part: tuple[int, int], missing: frozenset[str]) -> "list[ShardTask]":
@@ -115,14 +137,14 @@ def _tasks_of_part(tasks: "Sequence[ShardTask]", part: tuple[int, int], missing:
     return [task for task in islice(tasks, number, None, parts) if task.path in missing]
 
 
-def load_saved_manifest(recipe: Recipe, out: Location) -> Manifest | None:
-    """The manifest of the set in `out`, None if there is none; UsageError if the set is not this recipe's."""
+def load_saved_manifest(out: Location) -> tuple[Manifest | None, int]:
+    """The manifest of the set in `out` and the version of its recipe; UsageError for a set that no recipe continues."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; --out takes a folder")
     # Without its manifest, origin.json still says which set it is.
     manifest = load_manifest(out) if (out / MANIFEST).exists() else load_origin(out)
     if manifest is None:
-        return None
+        return None, RECIPE_VERSION
     if manifest.derived is not None and manifest.derived.how.startswith("import:"):
         raise UsageError(
             f"{out} was imported ({manifest.derived.how.removeprefix('import:')}) and cannot be fitted further; choose another --out"
@@ -131,7 +153,12 @@ def load_saved_manifest(recipe: Recipe, out: Location) -> Manifest | None:
         raise UsageError(
             f"{out} is a copy ({manifest.derived.how}); fit the set it was made from, or choose another --out"
         )
-    saved_recipe = check_recipe(manifest.recipe, origin=f"of {out}")
+    return manifest, recorded_recipe(manifest.recipe, origin=f"of {out}").version
+
+
+def check_same_set(recipe: Recipe, manifest: Manifest, out: Location) -> None:
+    """Raise UsageError unless the set in `out` is this recipe's."""
+    saved_recipe = recorded_recipe(manifest.recipe, origin=f"of {out}")
     if saved_recipe.fingerprint != recipe.fingerprint:
         raise UsageError(
             f"{out} holds a set of another recipe ({saved_recipe.name}: {recipe.difference(saved_recipe)}); "
@@ -142,7 +169,6 @@ def load_saved_manifest(recipe: Recipe, out: Location) -> Manifest | None:
             f"{out} was made by a version whose recipes had other settings (fingerprint {manifest.fingerprint}); "
             "continue with that version, or choose another --out"
         )
-    return manifest
 
 
 def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan", device: str = "cpu") -> Manifest:

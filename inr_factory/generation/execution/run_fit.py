@@ -69,7 +69,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     card = update_card_if_complete(out, recorder.manifest, missing)
     return FitReport(
         recipe, out, recorder.manifest, len(recorder.made), num_recovered, len(requested.intersection(missing)),
-        recorder.progress.inrs, monotonic() - started, card, engines,
+        recorder.progress.inrs, monotonic() - started, card, engines, plan.notes,
     )  # fmt: skip
 
 

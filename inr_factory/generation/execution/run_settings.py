@@ -83,6 +83,7 @@ class FitReport:
         seconds: duration.
         card: files of the dataset card that were written, or kept because a user edited them.
         made_by: shards made on a GPU by what fitted them, such as "fused on cuda".
+        notes: what a user should know about the set, a line each.
     """
 
     recipe: Recipe
@@ -95,6 +96,7 @@ class FitReport:
     seconds: float
     card: CardReport = NO_CARD
     made_by: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def entries(self) -> list[ShardEntry]:

@@ -44,7 +44,7 @@ class Worker:
 
     @cached_property
     def source(self) -> Source:
-        source = self.given_source or open_source(self.recipe.source, self.data_root)
+        source = self.given_source or open_source(self.recipe.source, self.data_root, self.recipe.version)
         check_source(source, self.source_fingerprint, self.out)
         return source
 
@@ -76,7 +76,7 @@ class Worker:
         row_of = {key.object_id: row for row, key in enumerate(read.keys)}
         rows = [row_of[key.object_id] for key in fitted.keys]
         signals = select_signals(read.signals, as_index(np.array(rows, dtype=np.int64)))
-        columns = measure_quality(fitted.inrs, signals, self.device) | {
+        columns = measure_quality(fitted.inrs, signals, self.device, recipe.version) | {
             "weights": fitted.flat.numpy(),
             "label": np.array([read.items[row].label for row in rows], dtype=np.int32),
             "object_id": np.array([key.object_id for key in fitted.keys], dtype=object),

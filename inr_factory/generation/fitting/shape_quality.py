@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inr_factory.generation.geometry.level_set import batches_inrs, is_inside, surface_vertices
 from inr_factory.generation.geometry.surface_metrics import chamfer, iou, mean_distance_error
+from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal, Truth
 from inr_factory.inr.batch import INRBatch
@@ -22,13 +23,14 @@ SURFACE_RESOLUTION = 64
 
 @torch.no_grad()
 def measure_quality(
-    inrs: INRBatch, signals: Sequence[Signal], device: torch.device | str = "cpu"
+    inrs: INRBatch, signals: Sequence[Signal], device: torch.device | str = "cpu", version: int = RECIPE_VERSION
 ) -> dict[str, NDArray[np.float64]]:
     """Measure INRs of shapes at the held-out points of their signals.
 
     Args:
         inrs: N INRs.
         signals: Their N signals.
+        version: That of the recipe.
         device: That of the fit, which also measures. A GPU rounds differently. It has not measured yet.
 
     Returns:

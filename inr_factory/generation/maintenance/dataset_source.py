@@ -4,7 +4,7 @@ from pathlib import Path
 
 from inr_factory.errors import FactoryError
 from inr_factory.generation.execution.source_check import check_source
-from inr_factory.generation.recipe import check_recipe
+from inr_factory.generation.recipe import recorded_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.locations import Location
@@ -26,7 +26,8 @@ def open_dataset_source(
         The source and None, or None and the reason in one line.
     """
     try:
-        source = open_source(check_recipe(manifest.recipe, origin=f"of {dataset}").source, data_root)
+        recipe = recorded_recipe(manifest.recipe, origin=f"of {dataset}")
+        source = open_source(recipe.source, data_root, recipe.version)
         if check:
             check_source(source, manifest.source.fingerprint, dataset)
     except FactoryError as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from inr_factory.errors import FactoryError, IntegrityError, UsageError
 from inr_factory.generation.fitting.shape_quality import QUALITIES
-from inr_factory.generation.recipe import check_recipe
+from inr_factory.generation.recipe import recorded_recipe
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_origin
@@ -36,7 +36,7 @@ def check_manifest(root: Location, manifest: Manifest) -> list[Fault]:
         faults.append(Fault(MANIFEST, f"{MANIFEST} says another {field} than {ORIGIN}; inr-factory repair decides"))
     if manifest.derived is None and "source" in manifest.recipe:
         try:
-            fingerprint = check_recipe(manifest.recipe, origin=f"of {root}").fingerprint
+            fingerprint = recorded_recipe(manifest.recipe, origin=f"of {root}").fingerprint
             if not manifest.fingerprint.startswith(fingerprint):
                 faults.append(Fault(MANIFEST, f"{MANIFEST} has a recipe that its fingerprint does not stand for"))
         except UsageError as error:

@@ -14,7 +14,7 @@ from time import monotonic
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.maintenance.repair import require_folder
-from inr_factory.generation.recipe import check_recipe
+from inr_factory.generation.recipe import recorded_recipe
 from inr_factory.storage.atomic_files import remove_stale_temporaries, temporary_name, write_atomically
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest import MANIFEST, Manifest, ShardEntry, file_size
@@ -111,14 +111,13 @@ def _check_same(first_part: Path, first: Manifest, part: Path, manifest: Manifes
     field = manifest.with_views(first.views).difference(
         first.model_copy(update={"software": manifest.software, "name": manifest.name})
     )
-    free = {"quarantine_threshold", "name", "views"}
-    if field == "recipe" and {**first.recipe, **{key: manifest.recipe.get(key) for key in free}} == manifest.recipe:
-        field = None
     if field is None:
         return
     why = f"another {field}"
     if field in ("recipe", "spec", "fingerprint") and "source" in first.recipe and "source" in manifest.recipe:
-        one, other = (check_recipe(each.recipe, origin=f"of {part}") for each in (manifest, first))
+        one, other = (recorded_recipe(each.recipe, origin=f"of {part}") for each in (manifest, first))
+        if field == "recipe" and one.fingerprint == other.fingerprint:
+            return
         difference = one.difference(other)
         why = (
             difference

@@ -17,7 +17,7 @@ from inr_factory.generation.execution.progress_recorder import FitProgress
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.maintenance.integrity_check import Fault, belongs, check_manifest, check_shard
-from inr_factory.generation.recipe import Recipe, check_recipe, load_recipe
+from inr_factory.generation.recipe import Recipe, load_recipe, recorded_recipe
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.locations import Location, parse_location
@@ -89,7 +89,7 @@ def repair_dataset(
     checked = FitSettings.checked(**how)
     if settings and recipe is None:
         raise UsageError("--set changes the recipe that --recipe names; give both")
-    resolved = load_recipe(recipe, settings) if recipe is not None else None
+    resolved = [] if recipe is None else [load_recipe(recipe, settings, version) for version in (None, 1)]
     root = require_folder(dataset)
     if not root.is_dir():
         raise UsageError(f"no data set in {root}: there is no such folder")
@@ -111,7 +111,7 @@ def repair_dataset(
     made, obstacle = 0, None
     if manifest.missing(root) and fit:
         try:
-            set_recipe = check_recipe(manifest.recipe, origin=f"of {root}")
+            set_recipe = recorded_recipe(manifest.recipe, origin=f"of {root}")
             report = fit_dataset(set_recipe, root, **how, on_progress=on_progress)
             manifest, made = report.manifest, report.made
         except (UsageError, IntegrityError) as error:
@@ -142,8 +142,11 @@ def _load(root: Path) -> tuple[Manifest | None, list[Fault]]:
     return manifest, check_manifest(root, manifest)
 
 
-def _head(root: Path, saved: Manifest | None, recipe: Recipe | None, data_root: Location | None) -> Manifest:
-    """The manifest without shards, from the first of: a valid origin.json, a readable manifest, the recipe."""
+def _head(root: Path, saved: Manifest | None, recipes: Sequence[Recipe], data_root: Location | None) -> Manifest:
+    """The manifest without shards, from the first of: a valid origin.json, a readable manifest, the recipe.
+
+    `recipes` is the recipe at its versions, newest first: the shards tell which one is theirs.
+    """
     origin = None
     with contextlib.suppress(IntegrityError):  # it is among the faults
         origin = load_origin(root)
@@ -154,15 +157,18 @@ def _head(root: Path, saved: Manifest | None, recipe: Recipe | None, data_root: 
         if wrong:
             raise IntegrityError(f"{wrong[0]}, and no {ORIGIN} says otherwise; put back a copy of {MANIFEST}")
         return saved.head
-    if recipe is None and not _files(root) and not (root / MANIFEST).exists():
+    if not recipes and not _files(root) and not (root / MANIFEST).exists():
         raise UsageError(f"no data set in {root}: it has neither a {MANIFEST} nor shards")
-    if recipe is None:
+    if not recipes:
         raise IntegrityError(
             f"{root} has neither a {MANIFEST} nor an {ORIGIN} that can be read; name its recipe: --recipe RECIPE, and --data-root"
         )
-    source = open_source(recipe.source, data_root)
-    head = describe_set(recipe, source, make_shard_plan(recipe, source))
     shards = [shard for path in _files(root) if (shard := _readable(path)) is not None]
+    heads = []
+    for recipe in recipes:
+        source = open_source(recipe.source, data_root, recipe.version)
+        heads.append(describe_set(recipe, source, make_shard_plan(recipe, source)))
+    head = next((head for head in heads if any(belongs(shard, head) for shard in shards)), heads[0])
     if shards and not any(belongs(shard, head) for shard in shards):
         raise UsageError(
             f"the shards in {root} have the fingerprint {shards[0].attributes.get('fingerprint')}, this recipe and "

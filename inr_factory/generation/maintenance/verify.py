@@ -8,7 +8,7 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.execution.source_check import check_source
 from inr_factory.generation.maintenance.integrity_check import Fault, check_manifest, check_remote, check_shards
 from inr_factory.generation.maintenance.render_check import RenderReport, render_shards
-from inr_factory.generation.recipe import check_recipe
+from inr_factory.generation.recipe import recorded_recipe
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest, ShardEntry
@@ -76,10 +76,8 @@ def verify_dataset(
                 f"{root} does not say which collection its objects are from, so nothing can be compared; import it again "
                 "with --source"
             )
-        source = open_source(
-            check_recipe(manifest.recipe, origin=f"of {root}").source,
-            None if data_root is None else parse_location(data_root),
-        )
+        recipe = recorded_recipe(manifest.recipe, origin=f"of {root}")
+        source = open_source(recipe.source, None if data_root is None else parse_location(data_root), recipe.version)
         check_source(source, manifest.source.fingerprint, root)
         rendered, faults = render_shards(fetch_shards(root, manifest.shards), manifest, source, on_shard)
     valid = [entry for entry in manifest.shards if entry.path not in invalid]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.generation.recipe import ImageSource
+from inr_factory.generation.recipe import RECIPE_VERSION, ImageSource
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Item, Signal, Source
 from inr_factory.generation.sources.image_files import array_signal, array_signals, out_dim
@@ -23,7 +23,7 @@ def default_data_root() -> Path:
     return Path(os.environ.get("INR_FACTORY_DATA") or "data").expanduser()
 
 
-def open_source(config: ImageSource, data_root: Path | None = None) -> Source:
+def open_source(config: ImageSource, data_root: Path | None = None, version: int = RECIPE_VERSION) -> Source:
     """Open the collection that a recipe names, below `data_root` (default: `default_data_root()`).
 
     Raises UsageError where the data are missing, IntegrityError where a file of an official set is damaged; both name

@@ -1,18 +1,21 @@
 """Sources: opens the collection that a recipe names, images or shapes."""
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.recipe import ImageSource, OwnSource, ShapeSource
+from inr_factory.generation.recipe import RECIPE_VERSION, ImageSource, OwnSource, ShapeSource
 from inr_factory.generation.signals import Source
 from inr_factory.storage.locations import Location, RemoteLocation, fetch_tree
 
 
-def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Location | None = None) -> Source:
+def open_source(
+    config: ImageSource | ShapeSource | OwnSource, data_root: Location | None = None, version: int = RECIPE_VERSION
+) -> Source:
     """Open the collection that a recipe names. Cheap enough that each process of a cluster opens its own.
 
     Args:
         config: The `source` of a recipe.
         data_root: Folder or URL of the collection's files; None is $INR_FACTORY_DATA, else ./data. Files of a store
             are copied to this machine once.
+        version: The version of the recipe, which decides what its collections give.
 
     Returns:
         A `Source` of images or shapes.
@@ -32,7 +35,7 @@ def open_source(config: ImageSource | ShapeSource | OwnSource, data_root: Locati
         # Geometry libraries take a second to import.
         from inr_factory.generation.sources.shape_collections import open_shapes
 
-        return open_shapes(config, data_root)
+        return open_shapes(config, data_root, version)
     from inr_factory.generation.sources.image_collections import open_source as open_images
 
-    return open_images(config, data_root)
+    return open_images(config, data_root, version)

@@ -16,7 +16,7 @@ from inr_factory.generation.geometry.mesh_files import read_mesh
 from inr_factory.generation.geometry.point_cloud_files import READERS as POINT_READERS
 from inr_factory.generation.geometry.point_cloud_files import checked_points, read_points
 from inr_factory.generation.geometry.primitives import KINDS, VERSION, primitive
-from inr_factory.generation.recipe import ShapeSource
+from inr_factory.generation.recipe import RECIPE_VERSION, ShapeSource
 from inr_factory.generation.signals import Item, Signal, SignalError, Source
 from inr_factory.generation.sources.class_folders import ClassFiles, find_class_files, readable
 from inr_factory.generation.sources.hdf5_point_clouds import BlockRow, find_blocks, list_blocks, read_block_row
@@ -35,12 +35,13 @@ from inr_factory.inr.stable_hash import fingerprint
 MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
 
 
-def open_shapes(config: ShapeSource, data_root: Path | None = None) -> Source:
+def open_shapes(config: ShapeSource, data_root: Path | None = None, version: int = RECIPE_VERSION) -> Source:
     """Open the collection that a recipe names. Cheap: files are listed, not read, so that each process opens its own.
 
     Args:
         config: The `source` of a recipe.
         data_root: Folder of the collection; None is $INR_FACTORY_DATA, else data/.
+        version: The version of the recipe.
 
     Raises:
         UsageError: The files do not exist or have no known layout.

@@ -1,5 +1,6 @@
 """Fit plan: what is read to see that a set is complete, and what to add views costs."""
 
+import json
 import sys
 from collections import Counter
 
@@ -8,8 +9,9 @@ from support.tiny_recipes import LOCAL, shards, tiny
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
-from inr_factory.generation.execution.fit_plan import plan_fit
+from inr_factory.generation.execution.fit_plan import plan_fit, plan_from_arguments
 from inr_factory.generation.execution.run_settings import FitSettings
+from inr_factory.generation.maintenance.verify import verify_dataset
 
 COUNTED = ("load_manifest", "file_sizes", "remove_stale_temporaries")
 
@@ -126,3 +128,45 @@ def test_a_set_from_before_triton_was_named_is_continued_on_a_gpu(whole, monkeyp
     plan = plan_fit(tiny(views=2), whole, FitSettings.checked(device="cuda"))
     assert plan.manifest.software == before.software
     assert len(plan.tasks) == 5
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A set as one was written before recipes had a version."""
+    folder = tmp_path / "old"
+    fit_dataset(tiny(views=1, version=1), folder, **LOCAL)
+    (folder / "origin.json").unlink()
+    fields = json.loads((folder / "manifest.json").read_text())
+    del fields["recipe"]["version"]
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    return folder
+
+
+def test_a_set_without_a_version_is_continued_as_version_1(old):
+    report = fit_dataset(tiny(views=2), old, **LOCAL)
+
+    assert report.recipe.version == 1
+    assert (report.made, report.missing) == (5, 0)
+    assert "version 1 of the recipe" in report.notes[0]
+    assert not verify_dataset(old).faults
+
+
+def test_a_recipe_by_name_has_the_defaults_of_the_version_of_the_set(old, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "inr_factory.generation.execution.fit_plan.load_recipe",
+        lambda recipe, settings, version, **values: seen.append(version) or tiny(views=1, version=version or 2),
+    )
+
+    plan = plan_from_arguments("tiny", old, None, None, None, (), **LOCAL)
+
+    assert (seen, plan.recipe.version, plan.complete) == ([None, 1], 1, True)
+
+
+def test_a_version_that_the_user_names_is_kept(old, tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(json.dumps(tiny(views=1).model_dump(mode="json", exclude={"version"})))
+
+    assert plan_from_arguments(recipe, old, None, None, None, (), **LOCAL).complete
+    with pytest.raises(UsageError, match="version is 2 here, 1 there"):
+        fit_dataset(recipe, old, settings=["version=2"], **LOCAL)
