@@ -127,5 +127,13 @@ def describe_fault(key: str, fault: Mapping[str, Any]) -> str:
 
 def shorten(value: Any) -> str:
     """The repr of a value, of which a message shows at most 100 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more than 4,300 digits
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def brief(value: Any) -> str:
+    """A value in a sentence: text as it is, anything else as its repr, of which at most 100 characters are shown."""
+    return value if isinstance(value, str) and len(value) <= 100 else shorten(value)

@@ -59,6 +59,7 @@ class Convention:
     """`output_bias` is what the project's code adds to the last layer's result; None where the user must give it.
 
     `order` is that of the inputs: (x, y) = (column, row), or (row, column). `start` is the kind of initialization.
+    `first_omega_0` is the omega_0 of the first layer where it differs from that of the others.
     """
 
     name: str
@@ -67,10 +68,12 @@ class Convention:
     order: Order = "xy"
     targets: Targets | None = TARGETS["unit"]
     start: Start = "siren"
+    first_omega_0: float | None = None
 
     def __str__(self) -> str:
         targets = self.targets.name if self.targets else "?"
-        return f"omega_0 {self.omega_0:g}, output {self.output_bias:+g}, {self.order}, targets {targets}"
+        first = "" if self.first_omega_0 is None else f" ({self.first_omega_0:g} in the first layer)"
+        return f"omega_0 {self.omega_0:g}{first}, output {self.output_bias:+g}, {self.order}, targets {targets}"
 
     def spec(self, dims: Sequence[int]) -> SirenSpec:
         """The spec of foreign INRs of these dims, in their convention. ValueError as `spec_of` raises it."""
@@ -104,6 +107,7 @@ def complete_convention(
     output_bias: float | None = None,
     order: str | None = None,
     targets: str | None = None,
+    first_omega_0: float | None = None,
 ) -> Convention:
     """The named convention with the given values in place of its own. UsageError where the result is incomplete."""
     if name not in CONVENTIONS:
@@ -117,7 +121,10 @@ def complete_convention(
         output_bias=convention.output_bias if output_bias is None else output_bias,
         order=convention.order if order is None else order,  # type: ignore[arg-type]
         targets=convention.targets if targets is None else parse_targets(targets),
+        first_omega_0=first_omega_0,
     )
+    if first_omega_0 is not None and not 0 < first_omega_0 < math.inf:
+        raise UsageError(f"--first-omega-0 must be positive, got {first_omega_0:g}")
     lacking = {
         "--omega-0": convention.omega_0,
         "--output-bias": convention.output_bias,
@@ -157,8 +164,12 @@ def from_convention(foreign: INRBatch, convention: Convention) -> INRBatch:
 
     The spec of `foreign` has the convention's output_bias. Columns of W_0 are swapped exactly. Another range of targets
     goes into the last layer, computed in float64 and rounded once; [-1, 1] is exact, since 1/2 is a power of two.
+    Another omega_0 of the first layer goes into its weights and biases: w (W x + b) = omega_0 (W w/omega_0 x + b w/omega_0).
     """
     weights, biases = list(foreign.weights), list(foreign.biases)
+    if convention.first_omega_0 is not None:
+        factor = convention.first_omega_0 / foreign.spec.omega_0
+        weights[0], biases[0] = ((side[0].double() * factor).float() for side in (weights, biases))
     if convention.order == "rowcol":
         weights[0] = _swap_columns(weights[0])
     if convention.targets is not None and convention.targets.rescales:

@@ -15,7 +15,7 @@ from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow,
 from inr_factory.interop.split_files import apply_splits, find_splits, splits_json
 from inr_factory.interop.state_dicts import Layers, layers_of, state_dicts
 from inr_factory.interop.weight_statistics import Statistics
-from inr_factory.storage.torch_files import LOAD_ERRORS, load_plain
+from inr_factory.storage.torch_files import DAMAGE, load_plain
 
 MAX_INR_BYTES = 64 * 2**20
 
@@ -68,7 +68,7 @@ class FilePerInr(Format):
         path = file_inside(root, row.path, MAX_INR_BYTES)
         try:
             return self.unpack(load_plain(path), row)
-        except LOAD_ERRORS as error:
+        except DAMAGE as error:
             raise IntegrityError(f"{row.path} is not an INR of {self.name}: {one_line(error)}") from None
 
     def unpack(self, saved: Any, row: ForeignRow) -> tuple[Layers, int | None]:

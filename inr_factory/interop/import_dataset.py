@@ -45,6 +45,7 @@ def import_dataset(
     spec: str | Sequence[int] | None = None,
     convention: str | None = None,
     omega_0: float | None = None,
+    first_omega_0: float | None = None,
     output_bias: float | None = None,
     order: str | None = None,
     targets: str | None = None,
@@ -71,6 +72,7 @@ def import_dataset(
         spec: dims of the INRs, as "2-32-32-1" or numbers; needed for inr2vec alone.
         convention: what the numbers mean; None takes the format's own.
         omega_0: of the sine layers, where the convention does not fix it.
+        first_omega_0: of the first layer, where it differs; it is folded into that layer's weights and biases.
         output_bias: what the project's code adds to the output.
         order: of the coordinates, "xy" or "rowcol".
         targets: range of the values: unit, signed, imagenet, cifar10, mnist, raw, or "MEAN/STD" by channel.
@@ -97,7 +99,7 @@ def import_dataset(
         raise UsageError(f"--shard-objects must be from 1 to 1,000,000, got {shard_objects}")
     root, out, format_ = Path(path), Path(out), format_of(format)
     options = ImportOptions(
-        convention=convention, omega_0=omega_0, output_bias=output_bias, order=order, targets=targets,
+        convention=convention, omega_0=omega_0, first_omega_0=first_omega_0, output_bias=output_bias, order=order, targets=targets,
         hints=Hints(None if splits is None else Path(splits), num_signals, parse_dims(spec), allow_missing),
         source=source if source is None or isinstance(source, Recipe) else load_recipe(str(source)),
         data_root=None if data_root is None else parse_location(data_root), unchecked=unchecked,

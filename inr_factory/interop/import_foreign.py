@@ -70,13 +70,15 @@ class ForeignImport:
                 omega_0 = saved.omega_0 if options.omega_0 is None else options.omega_0
                 output_bias = saved.output_bias if options.output_bias is None else options.output_bias
                 chosen = replace(saved, omega_0=omega_0, output_bias=output_bias, start=self.head["spec"]["start"])
-                if options.order is None and options.targets is None:
+                if options.order is None and options.targets is None and options.first_omega_0 is None:
                     return chosen
             omega_0 = self.head.get("omega_0") if options.omega_0 is None else options.omega_0
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"the files in {self.root} do not say what they hold: {error}"[:300]) from None
         name = options.convention or self.format.convention
-        return complete_convention(name, omega_0, options.output_bias, options.order, options.targets)
+        return complete_convention(
+            name, omega_0, options.output_bias, options.order, options.targets, options.first_omega_0
+        )
 
     def _read(self, rows: Sequence[ForeignRow]) -> Contents:
         return self.format.read(self.root, rows, self.options.hints)
@@ -163,6 +165,7 @@ class ForeignImport:
             "format": self.format.name, "spec": spec.to_dict(), "convention": written.model_dump(mode="json"),
             "classes": self.classes, "shard_objects": options.shard_objects, "size": options.size,
             "source": self.source.fingerprint if self.source else None,
+            **({} if convention.first_omega_0 is None else {"first_omega_0": convention.first_omega_0}),
         }  # fmt: skip
         digest = fingerprint_of(self.root, self.plan.rows, facts)
         recipe: dict[str, Any] = {"views": self.plan.views}

@@ -24,6 +24,7 @@ class ImportOptions:
 
     convention: str | None = None
     omega_0: float | None = None
+    first_omega_0: float | None = None
     output_bias: float | None = None
     order: str | None = None
     targets: str | None = None
@@ -37,7 +38,7 @@ class ImportOptions:
 
     @property
     def names_convention(self) -> bool:
-        given = (self.convention, self.omega_0, self.output_bias, self.order, self.targets)
+        given = (self.convention, self.omega_0, self.first_omega_0, self.output_bias, self.order, self.targets)
         return any(value is not None for value in given)
 
 

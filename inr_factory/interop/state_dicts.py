@@ -3,6 +3,8 @@
 Shape letters: N INRs, I inputs and O outputs of a layer.
 """
 
+import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +14,11 @@ from torch import Tensor
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import MAX_DIM, SirenSpec
-from inr_factory.storage.torch_files import count_numbers
+
+# Names of layers without a number, as modules of published code have them.
+FIRST_NAMES = ("first_layer", "first", "input_layer")
+LAST_NAMES = ("last_layer", "last", "final_layer", "final", "final_linear", "output_layer", "head")
+_FIRST, _LAST = (-1.0,), (math.inf,)
 
 
 class Layers(NamedTuple):
@@ -51,26 +57,36 @@ def dws_tuples(inrs: INRBatch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 def layers_of(state: Any) -> Layers:
     """The layers of a state dict of an MLP, whatever its module is called. ValueError where it is something else.
 
-    Layers are taken in the order of the first number in their names, so that `layers.10.0.weight` follows
-    `layers.9.0.weight`; values that are no tensors (a label) are ignored.
+    Layers are taken in the order of the numbers in their names, so that `layers.10.0.weight` follows
+    `layers.9.0.weight`. A name without a number is that of the first or last layer (FIRST_NAMES, LAST_NAMES), as
+    `last_layer.weight` of siren-pytorch. Values that are no tensors (a label) are ignored.
     """
     if not isinstance(state, Mapping):
         raise ValueError(f"it holds a {type(state).__name__}, expected a state dict")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor) and value.dim() > 0}
-    count_numbers(tensors)
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         stem, _, kind = name.rpartition(".")
-        if kind not in ("weight", "bias") or re.search(r"\d", stem) is None:
+        if kind not in ("weight", "bias") or _place(stem) is None:
             raise ValueError(f"it has a tensor {name[:80]!r}, expected LAYER.weight and LAYER.bias alone")
         layers.setdefault(stem, {})[kind] = tensor
     if not layers:
         raise ValueError("it has no weights and biases")
-    stems = sorted(layers, key=lambda stem: int(re.search(r"\d+", stem).group()))  # type: ignore[union-attr]
+    stems = sorted(layers, key=_place)  # type: ignore[arg-type]  # no stem without a place is kept
+    for earlier, stem in itertools.pairwise(stems):
+        if _place(earlier) == _place(stem) and _place(stem) in (_FIRST, _LAST):
+            raise ValueError(f"it has {earlier} and {stem}, of which one at most can be there")
     for stem in stems:
         if set(layers[stem]) != {"weight", "bias"}:
             raise ValueError(f"layer {stem} has no {'bias' if 'weight' in layers[stem] else 'weight'}")
     return check_layers([layers[stem]["weight"] for stem in stems], [layers[stem]["bias"] for stem in stems])
+
+
+def _place(stem: str) -> tuple[float, ...] | None:
+    """What sorts a layer by its name: its numbers, or before or after all of them; None where nothing says it."""
+    numbers = tuple(float(number) for number in re.findall(r"\d+", stem))
+    name = stem.rpartition(".")[2]
+    return numbers or {**dict.fromkeys(FIRST_NAMES, _FIRST), **dict.fromkeys(LAST_NAMES, _LAST)}.get(name)
 
 
 def check_layers(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Layers:

@@ -1,5 +1,6 @@
 """Foreign files: what is damaged, hostile, mixed or half there is refused in one line that names it, and leaves nothing."""
 
+import io
 import json
 import os
 import pickle
@@ -392,3 +393,125 @@ def test_a_folder_without_such_files_says_what_was_looked_for(tmp_path):
             import_dataset(tmp_path / "in", name, tmp_path / "out", **BARE)
     with pytest.raises(UsageError, match=r"is no folder"):
         import_dataset(tmp_path / "nowhere", "nfn", tmp_path / "out", **BARE)
+
+
+def seeded(count):
+    """State dicts of MLPs 2-4-4-1 with weights of their own, and their layers."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, 2), (4,), (4, 4), (4,), (1, 4), (1,)]
+    return [[torch.rand(shape, generator=generator) - 0.5 for shape in shapes] for _ in range(count)]
+
+
+def write_states(root, states):
+    for number, state in enumerate(states):
+        path = root / f"fmnist_inrs/{'test' if number == 0 else 'train'}/model_{number}.pth"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path)
+
+
+NAMED = {
+    "siren-pytorch (D20)": ("layers.0", "layers.1", "last_layer"),
+    "a wrapper of it": ("net.layers.0", "net.layers.1", "net.last_layer"),
+    "first and last": ("first_layer", "hidden.0", "final_layer"),
+    "numbers in numbers": ("net.0.9.linear", "net.0.10.linear", "net.1.0.linear"),
+}
+
+
+@pytest.mark.parametrize("names", NAMED)
+def test_names_of_layers_say_their_order(names, tmp_path):
+    parts = seeded(3)
+    keys = [f"{stem}.{kind}" for stem in NAMED[names] for kind in ("weight", "bias")]
+    write_states(tmp_path / "in", [dict(reversed(list(zip(keys, tensors, strict=True)))) for tensors in parts])
+    import_dataset(tmp_path / "in", "dwsnets-fmnist", tmp_path / "out", classes=("a", "b"))
+    row = torch.cat([tensor.flatten() for tensor in parts[0]])
+    assert torch.equal(inr_of(tmp_path / "out", "test").flatten()[0], row)
+
+
+def inr_of(out, split):
+    from inr_factory.inr.batch import INRBatch
+    from inr_factory.learning.data.dataset import INRDataset
+
+    data = INRDataset(out, split)
+    return INRBatch.from_flat(data.spec, data.gather(np.arange(len(data)))[0])
+
+
+def test_two_last_layers_are_refused(tmp_path):
+    tensors = seeded(1)[0]
+    names = ["layers.0", "last_layer", "head"]
+    write_states(tmp_path / "in", [{f"{name}.{kind}": tensors[2 * layer + part] for layer, name in enumerate(names)
+                                    for part, kind in enumerate(("weight", "bias"))}])  # fmt: skip
+    with pytest.raises(IntegrityError, match="one at most"):
+        import_dataset(tmp_path / "in", "dwsnets-fmnist", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("first", "omega_0"), [(30.0, 1.0), (1.0, 30.0), (30.0, 30.0), (45.0, 7.0)])
+def test_another_omega_0_of_the_first_layer_is_folded_into_it(first, omega_0, tmp_path, capsys):
+    """D20: siren-pytorch has w0_initial 30 in the first layer and w0 1 in the others."""
+    parts = seeded(2)
+    keys = [f"{stem}.{kind}" for stem in NAMED["siren-pytorch (D20)"] for kind in ("weight", "bias")]
+    write_states(tmp_path / "in", [dict(zip(keys, tensors, strict=True)) for tensors in parts])
+    words = ["--convention", "siren", "--order", "xy", "--targets", "unit", "--first-omega-0", f"{first}"]
+    assert run(["import", str(tmp_path / "in"), "--from", "dwsnets-fmnist", "--out", str(tmp_path / "out"),
+                "--omega-0", f"{omega_0}", *words]) == 0  # fmt: skip
+    coords = 2 * torch.rand(50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
+    W0, b0, W1, b1, W2, b2 = (tensor.double() for tensor in parts[0])
+    hidden = torch.sin(omega_0 * (torch.sin(first * (coords @ W0.T + b0)) @ W1.T + b1))
+    torch.testing.assert_close(
+        inr_of(tmp_path / "out", "test")(coords.float())[0].double(), hidden @ W2.T + b2, atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "inf", "nan"])
+def test_an_impossible_omega_0_of_the_first_layer_is_refused(value, fmnist, tmp_path):
+    words = ["--no-sidecar", "--first-omega-0", value]
+    assert run(["import", str(fmnist), "--from", "dwsnets-fmnist", "--out", str(tmp_path / "back"), *words]) == 2
+
+
+KINDS_OF_TENSORS = {
+    "nn.Parameter (D13)": torch.nn.Parameter,
+    "tensors that require a gradient": lambda tensor: tensor.clone().requires_grad_(),
+    "bfloat16 parameters": lambda tensor: torch.nn.Parameter(tensor.bfloat16()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TENSORS)
+def test_state_dicts_of_parameters_are_imported(kind, fmnist, tmp_path):
+    make = KINDS_OF_TENSORS[kind]
+    for path in (fmnist / "fmnist_inrs").rglob("*.pth"):
+        alter(path, lambda state: {name: make(v) if torch.is_tensor(v) else v for name, v in state.items()})
+    report = import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
+    assert report.manifest.rows == 7
+
+
+def saved(save, **arrays):
+    file = io.BytesIO()
+    save(file, **arrays)
+    return file.getvalue()
+
+
+OTHER_FILES = {
+    "torch before 1.6 (D18)": (
+        lambda path: torch.save(torch.load(path), path, _use_new_zipfile_serialization=False), "before 1.6.*torch.save"),
+    "a whole module (D18)": (lambda path: torch.save(torch.nn.Linear(2, 2), path), "torch.nn.*save module.state_dict"),
+    "a module in an old file": (
+        lambda path: torch.save(torch.nn.Linear(2, 2), path, _use_new_zipfile_serialization=False), "before 1.6"),
+    "a compressed archive": (lambda path: path.write_bytes(saved(np.savez_compressed, a=np.zeros(99))), "compressed"),
+    "an archive of numpy": (lambda path: path.write_bytes(saved(np.savez, a=np.zeros(99))), "."),
+    "a plain pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "plain pickle"),
+    "an array of numpy": (lambda path: path.write_bytes(saved(np.save, arr=np.zeros(9))), "no zip"),
+    "a sparse tensor": (
+        lambda path: torch.save({"seq.0.weight": torch.eye(3).to_sparse()}, path), "sparse"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_of_another_format_is_named_with_a_remedy(kind, fmnist, tmp_path, capsys):
+    make, expected = OTHER_FILES[kind]
+    make(fmnist / FIRST)
+    with pytest.raises(IntegrityError, match=expected) as caught:
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
+    line = str(caught.value)
+    assert FIRST in line
+    assert "\x1b" not in line
+    assert "weights_only" not in line

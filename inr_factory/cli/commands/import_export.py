@@ -62,6 +62,10 @@ def import_(
         str | None, typer.Option(help=f"{CONVENTION}; default: the format's own", show_default=False)
     ] = None,
     omega_0: Annotated[float | None, typer.Option("--omega-0", help="of the sine layers", show_default=False)] = None,
+    first_omega_0: Annotated[
+        float | None,
+        typer.Option("--first-omega-0", help="of the first layer, where it differs (w0_initial)", show_default=False),
+    ] = None,
     output_bias: Annotated[
         float | None, typer.Option(help="what the project's code adds to the output", show_default=False)
     ] = None,
@@ -103,7 +107,8 @@ def import_(
 
     with ShardProgress(f"import from {from_}", None) as progress:
         report = import_dataset(
-            path, from_, out, spec=spec, convention=convention, omega_0=omega_0, output_bias=output_bias, order=order,
+            path, from_, out, spec=spec, convention=convention, omega_0=omega_0,
+            first_omega_0=first_omega_0, output_bias=output_bias, order=order,
             targets=targets, source=source, data_root=data_root, splits=splits, allow_missing=allow_missing,
             num_signals=num_signals, classes=classes, size=size, shard_objects=shard_objects, no_sidecar=no_sidecar,
             unchecked=unchecked, on_shard=progress,

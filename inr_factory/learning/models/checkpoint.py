@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, brief, one_line, shorten
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.registry import FORMER_NAMES
 from inr_factory.storage.atomic_files import write_atomically
-from inr_factory.storage.torch_files import LOAD_ERRORS, count_numbers, load_plain
+from inr_factory.storage.torch_files import DAMAGE, load_plain
 
 CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1
@@ -41,25 +41,61 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     saved. Raises UsageError where there is no file or it is of another version, IntegrityError where it is broken or
     something else.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
     try:
         saved = load_plain(path)
-    except LOAD_ERRORS as error:
-        reason = str(error).partition("\n")[0][:100]
-        raise IntegrityError(f"{path} is truncated or is not a checkpoint ({reason}); train again") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged or is not a checkpoint: {error}; train again") from None
     if not isinstance(saved, dict) or saved.get("kind") != CHECKPOINT_KIND:
         raise IntegrityError(f"{path} is not a checkpoint of inr-factory")
     if saved.get("version") != CHECKPOINT_VERSION:
         raise UsageError(
-            f"{path} has checkpoint version {saved.get('version')}, this program reads {CHECKPOINT_VERSION}; "
+            f"{path} has checkpoint version {shorten(saved.get('version'))}, this program reads {CHECKPOINT_VERSION}; "
             "train again, or install a newer inr-factory"
         )
-    for kind in ("classifier", "contrastive"):
-        description = saved.get(kind)
-        if isinstance(description, dict) and isinstance(name := description.get("encoder"), str):
-            saved[kind] = {**description, "encoder": FORMER_NAMES.get(name, name)}
+    try:
+        _check_sections(saved)
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged: {error}; train again") from None
     return saved
+
+
+def _check_sections(saved: dict[str, Any]) -> None:
+    """Check the sections that every checkpoint has, and give the encoder its present name. ValueError names the first
+    that is not as `save_checkpoint` writes it."""
+    kinds = [kind for kind in ("classifier", "contrastive") if kind in saved]
+    if len(kinds) != 1:
+        raise ValueError(f"it describes {' and '.join(kinds) or 'no model'}, expected one model")
+    description = saved[kinds[0]]
+    if not isinstance(description, dict) or not isinstance(name := description.get("encoder"), str):
+        raise ValueError("the description of its model is none")
+    saved[kinds[0]] = {**description, "encoder": FORMER_NAMES.get(name, name)}
+    if not isinstance(description.get("canonical"), bool):
+        raise ValueError(f"its setting canonical is {shorten(description.get('canonical'))}, expected true or false")
+    for setting in ("num_classes", "projection_dim"):
+        if type(description.get(setting, 2)) is not int:
+            raise ValueError(f"its {setting} is {shorten(description[setting])}, expected a whole number")
+    state = saved.get("model")
+    if not isinstance(state, dict) or not state:
+        raise ValueError("it has no weights of its model")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ValueError(f"its weights {shorten(key)} are {type(value).__name__}, expected a tensor")
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"its weights {key} have values that are NaN or infinite")
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """As `module.load_state_dict`, but ValueError for a tensor of another type or shape, which torch would convert."""
+    expected = module.state_dict()
+    for name, value in state.items():
+        if name in expected and (value.dtype, value.shape) != (expected[name].dtype, expected[name].shape):
+            raise ValueError(
+                f"{name} is {value.dtype} {tuple(value.shape)}, expected {expected[name].dtype} "
+                f"{tuple(expected[name].shape)}"
+            )
+    module.load_state_dict(state)
 
 
 @contextmanager
@@ -98,11 +134,11 @@ def load_classifier(path: str | Path) -> Classifier:
     if "contrastive" in saved:
         raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")
     try:
-        with _at_most(count_numbers(saved["model"])):
+        with _at_most(sum(value.numel() for value in saved["model"].values())):
             model = Classifier.from_description(saved["classifier"])
-        model.load_state_dict(saved["model"])
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = str(error).partition("\n")[0][:100]
+        load_state(model, saved["model"])
+    except DAMAGE as error:
+        reason = one_line(error)
         raise IntegrityError(f"{path} is damaged: its weights do not fit its description ({reason})") from None
     return model.eval()
 
@@ -115,8 +151,7 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
     """
     saved = load_checkpoint(path)
     saved_description, description = saved.get("contrastive", saved.get("classifier")), model.describe()
-    if not isinstance(saved_description, Mapping) or not isinstance(saved.get("model"), Mapping):
-        raise IntegrityError(f"{path} is damaged: it lacks its description; train again")
+    assert saved_description is not None, "a checkpoint has a description"
     for part in ("encoder", "canonical", "spec", "options"):
         requested, stored = description[part], saved_description.get(part)
         if requested != stored:
@@ -124,7 +159,7 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
                 name = next(name for name in {**stored, **requested} if requested.get(name) != stored.get(name))
                 part, requested, stored = f"{part}.{name}", requested.get(name), stored.get(name)
             raise UsageError(
-                f"{path} has another {part} ({stored} there, {requested} here); ask for the same, or start from another run"
+                f"{path} has another {part} ({brief(stored)} there, {brief(requested)} here); ask for the same, or start from another run"
             )
     parts: list[Any] = []
     try:
@@ -132,10 +167,10 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
             state = {
                 key.partition(".")[2]: value for key, value in saved["model"].items() if key.startswith(f"{name}.")
             }
-            getattr(model, name).load_state_dict(state)
+            load_state(getattr(model, name), state)
             for key, value in sorted(state.items()):
                 parts += [f"{name}.{key}", value.contiguous().numpy()]
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0][:100]
+    except DAMAGE as error:
+        reason = one_line(error)
         raise IntegrityError(f"{path} is damaged: its weights do not fit its description ({reason})") from None
     return fingerprint(*parts)

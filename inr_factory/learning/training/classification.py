@@ -20,6 +20,7 @@ from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
 from inr_factory.learning.training.metrics import EvaluationReport, calibration, calibration_error, confusion_matrix
 from inr_factory.learning.training.run_config import Loader, TrainConfig
+from inr_factory.learning.training.saved_state import check_like
 from inr_factory.learning.training.trainer import Trainer, check_finite
 from inr_factory.learning.training.weight_perturbation import parse_perturbation
 
@@ -98,6 +99,8 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         if (losses := saved.get("example_losses")) is not None:
+            count = len(getattr(self.examples, "dataset", losses))
+            check_like(losses, torch.zeros(count, dtype=torch.float64), "its losses of the examples")
             self._weights_of(len(losses)).load(losses)
 
     @property

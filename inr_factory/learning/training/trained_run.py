@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
+from inr_factory.inr.plain_json import parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import load_classifier
@@ -33,6 +35,7 @@ from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Manifest
 
 EVALUATION_BATCH = 512
+MAX_RUN_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,21 @@ class TrainedRun:
 
     @cached_property
     def _facts(self) -> Mapping[str, Any]:
+        path = self.folder / RUN
         try:
-            facts = json.loads((self.folder / RUN).read_text())
-        except (OSError, ValueError):
+            facts = parse_json_object(read_regular(path, MAX_RUN_BYTES))
+            if not isinstance(facts.get("meta", {}), dict):
+                raise ValueError("its meta is none")
+            classes = facts.get("meta", {}).get("classes", [])
+            if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                raise ValueError("its classes are no names")
+        except FileNotFoundError:
             return {}
-        return facts if isinstance(facts, dict) else {}
+        except (ValueError, OSError) as error:
+            raise IntegrityError(
+                f"{path} is damaged: {one_line(error)}; the same train command writes it again"
+            ) from None
+        return facts
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -117,7 +130,17 @@ class TrainedRun:
     def history(self) -> tuple[Mapping[str, float], ...]:
         """The record of every epoch, as metrics.jsonl has them."""
         path = self.folder / METRICS
-        return tuple(json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else ()
+        try:
+            records = [parse_json_object(line) for line in read_regular(path, MAX_RUN_BYTES).splitlines()]
+            if not all(isinstance(value, int | float) for record in records for value in record.values()):
+                raise ValueError("a record has values that are no numbers")
+        except FileNotFoundError:
+            return ()
+        except (ValueError, OSError) as error:
+            raise IntegrityError(
+                f"{path} is damaged: {one_line(error)}; the same train command writes it again"
+            ) from None
+        return tuple(records)
 
     @property
     def best(self) -> Mapping[str, float]:
@@ -271,7 +294,7 @@ def predict(
 def checkpoint_of(run: Path) -> Path:
     """The best checkpoint of a run's folder, or the file itself. Raises UsageError where there is none."""
     checkpoint = run / BEST if run.is_dir() else run
-    if not checkpoint.is_file():
+    if not checkpoint.exists():
         raise UsageError(
             f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train or pretrain made"
         )

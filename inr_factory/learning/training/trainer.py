@@ -11,16 +11,27 @@ from typing import Any, Generic, NoReturn, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # private in torch 2.13: base of all BatchNorm modules
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from inr_factory.errors import FactoryError, PartialError, UsageError, needs_extra, skip_without_extra
+from inr_factory.errors import (
+    FactoryError,
+    IntegrityError,
+    PartialError,
+    UsageError,
+    brief,
+    needs_extra,
+    one_line,
+    skip_without_extra,
+    validation_message,
+)
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
-from inr_factory.learning.models.checkpoint import load_checkpoint, save_checkpoint
+from inr_factory.learning.models.checkpoint import load_checkpoint, load_state, save_checkpoint
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.run_config import (
@@ -34,8 +45,16 @@ from inr_factory.learning.training.run_config import (
     TrainProgress,
     TrainReport,
 )
+from inr_factory.learning.training.saved_state import (
+    check_all_like,
+    checked_generators,
+    checked_loader_state,
+    checked_optimizer_state,
+    checked_progress,
+)
 from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
 from inr_factory.storage.nested_mappings import flatten
+from inr_factory.storage.torch_files import DAMAGE
 
 ModelT = TypeVar("ModelT", bound=NormalizedEncoder)
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -301,26 +320,33 @@ class Trainer(Generic[ModelT, ConfigT]):
             return
         saved = load_checkpoint(path)
         self._check_same_run(saved)
-        if len(saved["generators"]) != self.ranks.size:
-            raise UsageError(
-                f"{self.out} holds a run of {len(saved['generators'])} ranks, this one has {self.ranks.size}; resume with "
-                "the same number, or train into another folder"
-            )
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        try:
+            self._restore(saved)
+        except DAMAGE as error:
+            raise IntegrityError(
+                f"{path} is damaged: {one_line(error)}; move it away, and the run begins again"
+            ) from None
+        self.write_metrics()
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over the state of a checkpoint of this run. Raises one of DAMAGE where it cannot be one."""
+        progress = checked_progress(saved["progress"], self.config, len(self.loader))
+        loader = checked_loader_state(saved["loader"], progress)
+        load_state(self.model, saved["model"])
+        self.optimizer.load_state_dict(checked_optimizer_state(saved["optimizer"], self.optimizer, progress.step))
         if self.average is not None:
-            self.average.load_state_dict(saved["average"])
+            load_state(self.average, saved["average"])
+        check_all_like(saved.get("own", []), self.extra_parameters, "its further parameters")
         with torch.no_grad():
             for parameter, value in zip(self.extra_parameters, saved.get("own", []), strict=True):
                 parameter.copy_(value)
         self.restore(saved)
-        self.progress = TrainProgress.model_validate(saved["progress"])
-        self.loader.load_state_dict(saved["loader"])
-        generators = saved["generators"][self.ranks.rank]
+        self.progress = progress
+        self.loader.load_state_dict(loader)
+        generators = checked_generators(saved["generators"], self.ranks.rank)
         torch.set_rng_state(generators["cpu"])
         if self.model.device.type == "cuda" and generators["cuda"] is not None:
             torch.cuda.set_rng_state(generators["cuda"], self.model.device)
-        self.write_metrics()
 
     def _check_same_run(self, saved: Mapping[str, Any]) -> None:
         """Refuse settings that would make it another run."""
@@ -328,18 +354,35 @@ class Trainer(Generic[ModelT, ConfigT]):
         kind = self.model.kind
         if kind not in saved:
             raise UsageError(f"{self.out} holds a run of another kind than {kind}; give this one another folder")
+        generators = saved.get("generators")
+        sections = all(isinstance(saved.get(section), dict) for section in ("meta", "config"))
+        if not sections or not isinstance(generators, list):
+            raise IntegrityError(
+                f"{self.out / LAST} is damaged: it lacks what a run resumes from; move it away, and the run begins again"
+            )
         requested = {kind: self.model.describe(), **self.sections}
         for section in (kind, "meta", "config"):
             stored = saved[section]
             if section == "config":  # one of an older version lacks settings that did not exist yet
-                stored = type(self.config).model_validate(stored).model_dump(mode="json")
+                try:
+                    stored = type(self.config).model_validate(stored).model_dump(mode="json")
+                except ValidationError as error:
+                    raise IntegrityError(
+                        f"{self.out / LAST} has settings that no run has ({validation_message(error)}); move it away, and "
+                        "the run begins again"
+                    ) from None
             here, there = flatten(requested[section]), flatten(stored)
             for name in sorted(here.keys() | there.keys()):
                 if here.get(name) != there.get(name) and not (section == "config" and name in free):
                     raise UsageError(
-                        f"{self.out} holds a run with another {name} ({there.get(name)} there, {here.get(name)} here); "
+                        f"{self.out} holds a run with another {name} ({brief(there.get(name))} there, {brief(here.get(name))} here); "
                         "train into another folder, or resume with the same settings"
                     )
+        if len(generators) != self.ranks.size:
+            raise UsageError(
+                f"{self.out} holds a run of {len(generators)} ranks, this one has {self.ranks.size}; resume with "
+                "the same number, or train into another folder"
+            )
 
 
 def check_finite(inrs: INRBatch) -> None:
