@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,18 @@ if TYPE_CHECKING:
 
 # System errors for a full disk, an exhausted quota or a limit on file sizes.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# System errors that no content of a file causes: those of memory, disks, mounts, rights, limits and networks.
+MACHINE_ERRORS = frozenset(getattr(errno, name) for name in ["ENOSPC", "EDQUOT", "EFBIG", "ENOMEM", "EIO", "EMFILE", "ENFILE", "ESTALE", "EINTR", "EAGAIN", "EACCES", "EPERM", "EROFS", "EBUSY", "ENODEV", "ENXIO", "EREMOTEIO", "ENOLCK", "EUCLEAN", "EBADMSG", "ENOBUFS", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET", "ECONNABORTED", "ECONNRESET", "ECONNREFUSED", "ENOTCONN", "ETIMEDOUT", "EPROTO"] if hasattr(errno, name))  # fmt: skip
+
+# How C++, torch, zlib, Pillow, threads and loaders of libraries say that memory is short, without a MemoryError.
+NO_MEMORY = re.compile(
+    r"bad_alloc|(can't|cannot|could not|failed to) allocate|(out of|insufficient|not enough|no) memory|"
+    r"memory allocation|can't start new thread|failed to map segment|^Error -4\b",
+    re.IGNORECASE,
+)
+# Names of the errors of clients of networks that are no OSError with a number.
+NETWORK = re.compile(r"Connect|Timeout|Disconnected|IncompleteRead|URLError|gaierror|NameResolution|Protocol")
 
 
 class FactoryError(Exception):
@@ -51,6 +64,42 @@ class PartialError(FactoryError):
     """Part of the work is done and kept; the same command resumes it."""
 
     exit_code = 75
+
+
+def machine_fault(error: BaseException, outer: BaseException | None = None) -> str | None:
+    """Why an error is a fault of the machine (memory, disk, limits, rights, network), in one line; None for any other.
+
+    An error that another wraps counts too, through `__cause__` and `__context__`: a decoder's "cannot be read" may be
+    memory that ran out. A missing file is no such fault, nor is any other error that content can cause. `outer` is an
+    error that was being handled before, which does not count.
+    """
+    chain: BaseException | None = error
+    while chain is not None and chain is not outer:
+        if (reason := _own_fault(chain)) is not None:
+            return reason
+        chain = chain.__cause__ or chain.__context__
+    return None
+
+
+def _own_fault(error: BaseException) -> str | None:
+    if isinstance(error, MemoryError):
+        return f"out of memory ({one_line(error)})"
+    if isinstance(error, ResourceError):
+        return one_line(error)
+    if isinstance(error, FactoryError) or not isinstance(error, Exception):
+        return None
+    code = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(code, int) and 400 <= code < 500 and code not in (408, 429):
+        return None  # a server that answers says something about the object
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        name = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{name}"
+    if any(NETWORK.search(kind.__name__) for kind in type(error).__mro__):
+        return f"{type(error).__name__}: {one_line(error)}"
+    of_library = isinstance(error, RuntimeError | ImportError) or type(error).__module__ == "zlib"
+    of_library |= isinstance(error, OSError) and error.errno is None
+    text = re.sub(r"'[^'\\s]+'", "", str(error))  # without names of files, which may be anything
+    return f"out of memory ({one_line(error)})" if of_library and NO_MEMORY.search(text) else None
 
 
 @contextmanager

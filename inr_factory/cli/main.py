@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 
 from inr_factory.cli import terminal
 from inr_factory.cli.completion import offer_words
-from inr_factory.errors import DISK_FULL, FactoryError, MissingExtraWarning, ResourceError, UsageError
+from inr_factory.errors import FactoryError, MissingExtraWarning, ResourceError, UsageError, machine_fault
 from inr_factory.inr.version import __version__
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), train on their weights.
@@ -112,8 +112,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
-            _log_failure(f"the machine ran out of memory or disk: {error or 'no memory'}; free some and run again")
+        if (reason := machine_fault(error)) is not None:
+            _log_failure(f"the machine failed: {reason}; see to it and run again")
             return ResourceError.exit_code
         text = " ".join(str(error).split())
         _log_failure(f"internal error, {type(error).__name__}: {text} (--debug shows where; please report it)")

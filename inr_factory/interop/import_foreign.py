@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.generation.execution.signal_reading import read_signal
 from inr_factory.generation.maintenance.render_check import mean_squared_errors
 from inr_factory.generation.recipe import FitConfig, SpecConfig
 from inr_factory.generation.signals import Signal, SignalError, Source
@@ -105,7 +106,7 @@ class ForeignImport:
 
     def _signal(self, source: Source, object_id: str) -> Signal:
         try:
-            return source.signal(self.index_of[object_id])
+            return read_signal(source, self.index_of[object_id])
         except SignalError as error:
             raise IntegrityError(f"{object_id} cannot be read from {source.name}: {error}") from None
 

@@ -13,7 +13,7 @@ from inr_factory.generation.execution.disk_space import check_disk, estimate_byt
 from inr_factory.generation.execution.fit_plan import FitPlan, plan_from_arguments
 from inr_factory.generation.execution.run_fit import default_workers
 from inr_factory.generation.execution.scheduler import window_of
-from inr_factory.generation.execution.worker import read_signals
+from inr_factory.generation.execution.signal_reading import read_signals
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import Recipe

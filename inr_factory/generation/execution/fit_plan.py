@@ -114,13 +114,12 @@ def plan_fit(
             return FitPlan(recipe, out, settings, saved, saved, missing, notes=notes)
 
     from inr_factory.generation.execution.shard_plan import make_shard_plan
-    from inr_factory.generation.execution.source_check import check_given_source, check_source
+    from inr_factory.generation.execution.source_check import check_objects, check_source
     from inr_factory.generation.sources.registry import open_source
 
-    if source is not None:
-        check_given_source(source)
-    else:
+    if source is None:
         source = open_source(recipe.source, settings.data_root, recipe.version)
+    check_objects(source)
     shards = make_shard_plan(recipe, source)
     if saved is None:
         manifest = describe_set(recipe, source, shards, settings.device)

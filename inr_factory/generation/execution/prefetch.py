@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from inr_factory.generation.execution.shard_plan import ShardTask
+from inr_factory.generation.execution.signal_reading import read_signal
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.recipe import Recipe, ShapeSource
 from inr_factory.generation.signals import SignalError
@@ -35,7 +36,7 @@ def prefetch_part(worker: Worker, tasks: Sequence[ShardTask], part: int, parts: 
             if sample not in done:
                 done.add(sample)
                 with contextlib.suppress(SignalError):  # the worker will report it
-                    source.signal(*sample)
+                    read_signal(source, *sample)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Run: makes the shards of a fit plan with local processes or Ray, and records them."""
 
+import traceback
 from collections.abc import Callable
 from importlib import metadata
 from time import monotonic
 
 import torch
 
+from inr_factory.errors import one_line
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
 from inr_factory.generation.execution.fit_plan import FitPlan, kernel_software
 from inr_factory.generation.execution.local_pool import run_local
@@ -58,6 +60,9 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
         num_recovered = len(recovered) + recorder.finish()
         engines = {} if device == "cpu" else made_by(out, recorder.made)
         ending = "complete"
+    except Exception as error:
+        log.note("error", error=one_line(error), traceback=[*traceback.format_exception(error)])
+        raise
     finally:
         recorder.write_record()
         remove_stale_temporaries(out)

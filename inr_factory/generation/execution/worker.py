@@ -1,8 +1,7 @@
 """Worker: reads the objects of one shard, fits them and writes the shard. What every backend runs."""
 
-import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -10,18 +9,20 @@ from threading import Lock
 import numpy as np
 import torch
 
+from inr_factory.errors import FactoryError, ResourceError, machine_fault
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
-from inr_factory.generation.execution.source_check import check_signal, check_source, set_fingerprint
+from inr_factory.generation.execution.signal_reading import expected_facts, read_signals
+from inr_factory.generation.execution.source_check import NUMBER, check_objects, check_source, set_fingerprint
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import Recipe
 from inr_factory.generation.signal_stack import as_index, fact_columns, select_signals
-from inr_factory.generation.signals import Item, Signal, SignalError, Source
+from inr_factory.generation.signals import Signal, Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.locations import Location
-from inr_factory.storage.manifest import Quarantined, ShardEntry, ViewKey
+from inr_factory.storage.manifest import ShardEntry, ViewKey
 from inr_factory.storage.shards import find_valid_shard, write_shard
 
 _READING = Lock()  # one shard of a process is read at a time, so that a Source need not be safe for threads
@@ -45,12 +46,17 @@ class Worker:
     @cached_property
     def source(self) -> Source:
         source = self.given_source or open_source(self.recipe.source, self.data_root, self.recipe.version)
+        check_objects(source)
         check_source(source, self.source_fingerprint, self.out)
         return source
 
     @cached_property
     def plan(self) -> ShardPlan:
         return make_shard_plan(self.recipe, self.source)
+
+    @cached_property
+    def facts(self) -> Mapping[str, str] | None:
+        return expected_facts(self.source, [index for blocks in self.plan.blocks.values() for index in blocks[0]])
 
     @property
     def spec(self) -> SirenSpec:
@@ -61,7 +67,19 @@ class Worker:
         return fit_views(self.spec, keys, signals, recipe.fit, recipe.seed, self.device, on_progress)
 
     def make(self, task: ShardTask, on_progress: OnProgress | None = None) -> ShardEntry:
-        """Fit one view of a block's objects and write the shard. Uses one thread: several workers give the speed."""
+        """Fit one view of a block's objects and write the shard. Uses one thread: several workers give the speed.
+
+        Raises ResourceError where the machine fails: memory, disk or network.
+        """
+        try:
+            return self._make(task, on_progress)
+        except Exception as error:
+            if isinstance(error, FactoryError) or (reason := machine_fault(error)) is None:
+                raise
+            remedy = "use fewer --workers or free memory" if "memory" in reason else "see to it"
+            raise ResourceError(f"{task.path} cannot be made on this machine: {reason}; {remedy}, run again") from error
+
+    def _make(self, task: ShardTask, on_progress: OnProgress | None) -> ShardEntry:
 
         def count_failed(tally: Tally) -> None:
             if on_progress is not None:
@@ -71,7 +89,8 @@ class Worker:
         os.environ["IGL_NUM_THREADS"] = "1"
         recipe = self.recipe
         with _READING:
-            read = read_signals(self.source, self.plan.blocks[task.split][task.block], task.view, on_progress)
+            indices = self.plan.blocks[task.split][task.block]
+            read = read_signals(self.source, indices, task.view, on_progress, self.facts)
         fitted = self.fit(read.keys, read.signals, count_failed)
         row_of = {key.object_id: row for row, key in enumerate(read.keys)}
         rows = [row_of[key.object_id] for key in fitted.keys]
@@ -86,8 +105,13 @@ class Worker:
             "loss": fitted.loss,
             "steps": fitted.steps,
             "status": fitted.status,
-            **fact_columns(read.signals, rows),
         }
+        facts = fact_columns(read.signals, rows)
+        # Of a source of one's own some objects may have 3 where others have 3.5.
+        floats = {name for name, kind in (self.facts or {}).items() if kind == NUMBER}
+        facts |= {name: facts[name].astype(np.float64) for name in floats & facts.keys()}
+        assert columns.keys().isdisjoint(facts), f"facts would replace columns: {columns.keys() & facts.keys()}"
+        columns |= facts
         attributes = {
             "fingerprint": set_fingerprint(recipe, self.source_fingerprint),
             "engine": fitted.engine,
@@ -99,42 +123,3 @@ class Worker:
         # makes other bytes.
         existing = find_valid_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
         return existing or write_shard(self.out, key, self.spec, columns, (*read.failed, *fitted.failures), attributes)
-
-
-@dataclass(frozen=True)
-class ReadSignals:
-    """The objects of a shard that have a signal, their keys and signals, and why others have none."""
-
-    items: Sequence[Item]
-    keys: Sequence[ViewKey]
-    signals: Sequence[Signal]
-    failed: Sequence[Quarantined] = ()
-
-
-def read_signals(
-    source: Source, indices: Sequence[int], view: int, on_progress: OnProgress | None = None
-) -> ReadSignals:
-    """The signals of some items for a view: as one stack where the source has it, else one by one.
-
-    `on_progress` is called before each of those with an empty tally: it may raise, to end the reading.
-    """
-    items = [source.items[index] for index in indices]
-    with contextlib.suppress(SignalError):  # each object gives the reason again, for its record
-        stack = source.signal_stack(indices, view) if hasattr(source, "signal_stack") else None
-        if stack is not None:
-            check_signal(stack[0], source, items[0].object_id)
-            return ReadSignals(items, [ViewKey(item.object_id, view) for item in items], stack)
-    read: list[tuple[Item, Signal]] = []
-    failed = []
-    for index, item in zip(indices, items, strict=True):
-        if on_progress is not None:
-            on_progress(Tally())
-        try:
-            signal = source.signal(index, view)
-        except SignalError as error:
-            failed.append(Quarantined(object_id=item.object_id, view=view, reason=str(error)))
-            continue
-        check_signal(signal, source, item.object_id)
-        read.append((item, signal))
-    keys = [ViewKey(item.object_id, view) for item, _ in read]
-    return ReadSignals([item for item, _ in read], keys, [signal for _, signal in read], failed)

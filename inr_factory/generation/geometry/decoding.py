@@ -18,7 +18,7 @@ def decode(content: bytes, read: Callable[[bytes], Shape]) -> Shape:
     except SignalError:
         raise
     except MemoryError:
-        raise SignalError(f"{len(content)} bytes need more memory than there is") from None
+        raise  # no fault of the content
     except Exception as error:
         # A damaged file may raise anything at all in a decoder; it is one object's reason, kept in its record.
         raise SignalError(f"cannot be read: {type(error).__name__}: {one_line(error)}") from error

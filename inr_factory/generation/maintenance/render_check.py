@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import FactoryError, IntegrityError
+from inr_factory.generation.execution.signal_reading import read_signal
 from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.signals import Field, Signal, SignalError, Source
 from inr_factory.inr.batch import INRBatch
@@ -112,6 +113,6 @@ def _signal(source: Source, index_of: dict[str, int], object_id: str) -> Signal:
     if object_id not in index_of:
         raise IntegrityError(f"{source.name} has no object {object_id}; is --data-root the one of the set?")
     try:
-        return source.signal(index_of[object_id])
+        return read_signal(source, index_of[object_id])
     except SignalError as error:
         raise IntegrityError(f"{object_id} can no longer be read: {error}") from None

@@ -1,12 +1,12 @@
 """Class folders: finds the files of a collection in folders of classes, with or without splits above or below them."""
 
 import os
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import ResourceError, UsageError, machine_fault
 from inr_factory.generation.signals import Item
 
 # What a folder may be called, in any case -> the split it is.
@@ -69,6 +69,21 @@ def readable(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
+def file_sizes(paths: Iterable[str]) -> list[int]:
+    """Bytes of each file; -1 for a link to nothing. Raises ResourceError where the machine cannot look at one."""
+    sizes = []
+    for path in paths:
+        try:
+            sizes.append(os.stat(path).st_size)
+        except OSError as error:
+            if machine_fault(error):
+                raise ResourceError(
+                    f"cannot look at {readable(path)}: {error.strerror}; see to it, run again"
+                ) from None
+            sizes.append(-1)
+    return sizes
+
+
 def _splits_on_top(root: Path, files: Collection[tuple[str, ...]]) -> bool:
     """Whether the topmost folders are splits; UsageError where that is ambiguous."""
     tops = {parts[0] for parts in files}
@@ -114,7 +129,8 @@ def _files(root: Path, suffixes: Set[str]) -> Iterator[tuple[tuple[str, ...], st
             status = os.stat(folder)
             entries = list(os.scandir(folder))
         except OSError as error:
-            raise UsageError(f"cannot list {readable(folder)}: {error.strerror}") from None
+            kind = ResourceError if machine_fault(error) else UsageError
+            raise kind(f"cannot list {readable(folder)}: {error.strerror}") from None
         inode = (status.st_dev, status.st_ino)
         if inode in above:
             continue

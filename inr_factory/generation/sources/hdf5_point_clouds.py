@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.errors import IntegrityError, ResourceError, UsageError, machine_fault, one_line
 from inr_factory.generation.signals import Item, SignalError
 from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, readable
 
@@ -72,7 +72,7 @@ def read_block_row(block: BlockRow) -> NDArray[np.generic]:
             points: NDArray[np.generic] = _plain(file, "data", Path(block.path), 3)[block.row]
             return points
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise SignalError(f"cannot be read: {one_line(error)}") from None
+        raise SignalError(f"cannot be read: {one_line(error)}") from error
 
 
 def _split(name: str) -> str | None:
@@ -92,6 +92,8 @@ def _labels(path: Path) -> NDArray[np.int64]:
             raise ValueError(f"it has the label {labels.max()}, at most {MAX_LABEL} is read")
         return labels.astype(np.int64)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if (reason := machine_fault(error)) is not None:
+            raise ResourceError(f"cannot read {readable(path)}: {reason}") from None
         raise IntegrityError(f"{readable(path)} does not hold clouds: {one_line(error)}; fetch it again") from None
 
 

@@ -30,6 +30,8 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
 )  # fmt: skip
 
+DECODER_BYTES = 16  # of memory that a decoder takes for a pixel, at most
+
 # EXIF's number for "turned or mirrored like this" -> the name of Pillow's step that puts it upright.
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -51,11 +53,13 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
 
     Raises:
         SignalError: The file is missing, damaged, not an image or over `max_pixels` or `max_points`, both of which are
-            checked before it is decoded. Nothing else is raised.
+            checked before it is decoded.
+        MemoryError: There is not enough memory to decode it. Nothing else is raised.
     """
     with needs_extra("images"):
         from PIL import Image, UnidentifiedImageError
 
+    pixels = 0
     try:
         if path.stat().st_size == 0:
             raise SignalError("the file is empty (0 bytes)")
@@ -65,6 +69,7 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
             # A file, not its path: by path, Pillow 13 maps uncompressed TIFFs into memory and scrambles turned ones.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 _check_size(image.width, image.height, config)
+                pixels = image.width * image.height
                 image.load()
                 return _signal(_values(_upright(image), out_dim(config, stored=3), config))
     except SignalError:
@@ -73,14 +78,37 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
         raise SignalError(f"not recognised as an image, it is none of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
         # Pillow's limit belongs to the process, so it stays, even where max_pixels is above it.
-        pixels, pillow_limit, *_ = [int(digits) for digits in re.findall(r"\d+", str(error))]
-        limit = f"source.max_pixels allows {config.max_pixels}" if pixels > config.max_pixels else None
-        raise SignalError(f"{pixels} pixels, {limit or f'Pillow allows {pillow_limit}'}") from None
+        claimed, pillow_limit, *_ = [int(digits) for digits in re.findall(r"\d+", str(error))]
+        limit = f"source.max_pixels allows {config.max_pixels}" if claimed > config.max_pixels else None
+        raise SignalError(f"{claimed} pixels, {limit or f'Pillow allows {pillow_limit}'}") from None
     except OSError as error:
+        if error.errno is None:
+            _check_memory(pixels or min(_webp_pixels(path), config.max_pixels))
         raise SignalError(f"cannot be read: {error.strerror or one_line(error)}") from error
+    except MemoryError:
+        raise  # no fault of the file
     except Exception as error:
         # A damaged file may raise anything at all in a decoder; it is one object's reason, kept in its record.
+        _check_memory(pixels)
         raise SignalError(f"cannot be decoded: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _check_memory(pixels: int) -> None:
+    """Raise MemoryError unless there is memory to decode so many pixels: some decoders report none as damage."""
+    np.empty((pixels, DECODER_BYTES), np.uint8)
+
+
+def _webp_pixels(path: Path) -> int:
+    """The pixels that a WebP file claims (RFC 9649, section 2); Pillow makes its decoder before it tells. 0 for others."""
+    with path.open("rb") as file:
+        head = file.read(30).ljust(30, b"\0")
+    if head[12:16] == b"VP8X":
+        return (int.from_bytes(head[24:27], "little") + 1) * (int.from_bytes(head[27:30], "little") + 1)
+    bits = int.from_bytes(head[21:25], "little") if head[12:16] == b"VP8L" else 0
+    width, height = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
+    if head[8:16] == b"WEBPVP8 ":
+        return (width & 0x3FFF) * (height & 0x3FFF)
+    return ((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1) if bits else 0
 
 
 def array_signal(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> Signal:

@@ -1,6 +1,5 @@
 """Image folders: a source whose classes are folders of image files, with or without folders for splits."""
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from inr_factory.errors import require_extra
 from inr_factory.generation.recipe import ImageSource
 from inr_factory.generation.signals import Item, Signal
-from inr_factory.generation.sources.class_folders import find_class_files
+from inr_factory.generation.sources.class_folders import file_sizes, find_class_files
 from inr_factory.generation.sources.image_files import SUFFIXES, file_signal, out_dim
 from inr_factory.inr.stable_hash import fingerprint
 
@@ -34,7 +33,7 @@ class ImageFolder:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over names and sizes of the files; their content is not read."""
-        sizes = [os.stat(path).st_size if os.path.exists(path) else -1 for path in self.paths]
+        sizes = file_sizes(self.paths)
         return fingerprint(*(f"{item.object_id}\0{size}\0" for item, size in zip(self.items, sizes, strict=True)))
 
     def signal(self, index: int, view: int = 0) -> Signal:

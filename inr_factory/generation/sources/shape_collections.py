@@ -18,7 +18,7 @@ from inr_factory.generation.geometry.point_cloud_files import checked_points, re
 from inr_factory.generation.geometry.primitives import KINDS, VERSION, primitive
 from inr_factory.generation.recipe import RECIPE_VERSION, ShapeSource
 from inr_factory.generation.signals import Item, Signal, SignalError, Source
-from inr_factory.generation.sources.class_folders import ClassFiles, find_class_files, readable
+from inr_factory.generation.sources.class_folders import ClassFiles, file_sizes, find_class_files, readable
 from inr_factory.generation.sources.hdf5_point_clouds import BlockRow, find_blocks, list_blocks, read_block_row
 from inr_factory.generation.sources.image_collections import default_data_root
 from inr_factory.generation.sources.sample_cache import SampleCache, cache_key
@@ -88,7 +88,7 @@ class ShapeFiles:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over names, labels, splits and sizes of the files; their content is not read."""
-        sizes = {path: os.stat(path).st_size if os.path.exists(path) else -1 for path in set(self.paths)}
+        sizes = dict(zip(unique := sorted(set(self.paths)), file_sizes(unique), strict=True))
         files = zip(self.items, self.paths, strict=True)
         lines = (f"{item.object_id}\0{item.label}\0{item.split}\0{sizes[path]}\0" for item, path in files)
         return fingerprint(repr(self.classes), *lines)
@@ -129,7 +129,7 @@ class ShapeFiles:
                     raise SignalError(f"{size} bytes, source.max_bytes allows {self.config.max_bytes}")
                 return file.read(self.config.max_bytes)
         except OSError as error:
-            raise SignalError(f"cannot be read: {error.strerror}") from None
+            raise SignalError(f"cannot be read: {error.strerror}") from error
 
 
 def _signal(

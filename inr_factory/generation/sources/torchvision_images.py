@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, needs_extra, one_line
+from inr_factory.errors import IntegrityError, ResourceError, UsageError, machine_fault, needs_extra, one_line
 from inr_factory.generation.sources.class_folders import readable
 from inr_factory.inr.stable_hash import fingerprint
 
@@ -74,9 +74,12 @@ def load_official(official: Official, root: Path) -> OfficialImages:
         images = np.concatenate([np.asarray(split.data, dtype=np.uint8) for split in splits.values()])
         return OfficialImages(images, labels, classes, {name: len(split.data) for name, split in splits.items()})
     except OSError as error:
-        raise UsageError(f"{official.title} cannot be read: {one_line(error)}") from None
+        kind = ResourceError if machine_fault(error) else UsageError
+        raise kind(f"{official.title} cannot be read: {one_line(error)}") from None
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         # All that torchvision raises for files that are cut short or are something else.
+        if (reason := machine_fault(error)) is not None:
+            raise ResourceError(f"{official.title} cannot be read on this machine: {reason}") from None
         path, reason = _damage(dataset, root) or (root / official.folder, one_line(error))
         raise IntegrityError(
             f"{official.title}: {readable(path)} is damaged ({reason}); delete it and run again, to download it again"
@@ -120,7 +123,9 @@ def _damage(dataset: Any, root: Path) -> tuple[Path, str] | None:
         try:
             tensor = sys.modules["torchvision.datasets.mnist"].read_sn3_pascalvincent_tensor(str(path), strict=True)
             complete = tensor.dtype == torch.uint8 and tensor.ndim == (3 if "images" in file else 1)
-        except Exception:  # torchvision checks nothing before it computes with what the header says
+        except Exception as error:  # torchvision checks nothing before it computes with what the header says
+            if machine_fault(error):
+                raise
             complete = False
         if not complete:
             return path, f"{path.stat().st_size} bytes that are no complete idx file of bytes"
