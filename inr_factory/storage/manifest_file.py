@@ -126,6 +126,14 @@ def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardE
     return merged
 
 
+def forget_shard(root: Location, path: str) -> None:
+    """Take one shard out of the manifest, before its file is replaced: a record never differs from its file."""
+    with locked(root):
+        manifest = load_manifest(root)
+        kept = tuple(entry for entry in manifest.shards if entry.path != path)
+        write_atomically(root / MANIFEST, manifest.model_copy(update={"shards": kept}).to_json().encode())
+
+
 def _checked_content(root: Location, manifest: Manifest) -> bytes:
     """The bytes of the manifest. Raises UsageError where no reader would accept them."""
     try:

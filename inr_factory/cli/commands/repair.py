@@ -24,6 +24,9 @@ def repair(
     refit: Annotated[
         bool, typer.Option("--fit/--no-fit", help="fit what is missing, if the source is available")
     ] = True,
+    retry_quarantine: Annotated[
+        bool, typer.Option("--retry-quarantine", help="read and fit again what could not be read")
+    ] = False,
     workers: Workers = None,
     backend: Annotated[str, typer.Option(help="local, or ray")] = "local",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -35,21 +38,25 @@ def repair(
     with FitProgress(f"repair {Path(dataset).name}") as progress:
         report = repair_dataset(
             dataset, recipe=recipe, settings=settings or (), data_root=data_root, fit=refit, workers=workers,
-            backend=backend, device=device, on_progress=progress,
+            backend=backend, device=device, retry_quarantine=retry_quarantine, on_progress=progress,
         )  # fmt: skip
     if as_json:
         terminal.print_json({
             "faults": [vars(fault) for fault in report.faults], "set_aside": list(report.aside),
             "recorded_shards": report.recorded, "made_shards": report.made, "missing_shards": report.missing,
             "shards": len(report.manifest.shards), "obstacle": report.obstacle,
+            "recovered_inrs": report.recovered,
         })  # fmt: skip
-    elif not (report.faults or report.recorded or report.made or report.missing):
+    elif not (report.faults or report.recorded or report.made or report.missing or report.recovered):
         terminal.print_result(f"nothing to repair: all {len(report.manifest.shards):,} shards of {dataset} are valid")
     else:
         terminal.print_result(
             f"{dataset}: {format_count(len(report.aside), 'file')} set aside in {Path(dataset) / SET_ASIDE}, "
             f"{format_count(report.recorded, 'shard')} recorded, {report.made} fitted again"
         )
+    if retry_quarantine and not as_json:
+        left = len(report.manifest.quarantine)
+        terminal.print_result(f"{format_count(report.recovered, 'INR')} left the quarantine, {left:,} stay in it")
     for fault in report.faults:
         terminal.log_error(f"fault: {fault.reason}")
     if report.missing:

@@ -1,7 +1,7 @@
 """Run: makes the shards of a fit plan with local processes or Ray, and records them."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from time import monotonic
 
@@ -14,7 +14,9 @@ from inr_factory.generation.execution.local_pool import run_local
 from inr_factory.generation.execution.prefetch import prefetch_cores, prefetching
 from inr_factory.generation.execution.progress_recorder import FitProgress, ProgressRecorder, recover_unrecorded_shards
 from inr_factory.generation.execution.run_settings import FitReport, FitSettings
+from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
+from inr_factory.generation.execution.worker_events import Listener
 from inr_factory.generation.recipe import OwnSource
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
@@ -31,7 +33,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     recipe, out, settings, source, shards = plan.recipe, plan.out, plan.settings, plan.source, plan.shards
     assert source is not None
     assert shards is not None, "a complete set needs no run"
-    device = _device_of(settings)
+    device = device_of(settings)
     recovered = recover_unrecorded_shards(out, plan.unrecorded, plan.manifest)
     valid = {entry.path for entry in recovered}
     broken = {task.path for task in plan.unrecorded} - valid
@@ -48,15 +50,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint, own_source)
     ending, engines = "stopped", dict[str, int]()
     try:
-        if tasks and settings.backend == "local":
-            workers = settings.workers or default_workers(device)
-            with prefetching(worker, tasks, prefetch_cores(recipe, device, workers)):
-                run_local(worker, tasks, recorder.pending_tasks(), workers, recorder.listener)
-        elif tasks:
-            from inr_factory.generation.execution.ray_pool import run_ray  # Ray takes seconds to import
-
-            pending = recorder.pending_tasks()
-            run_ray(worker, tasks, pending, settings.workers, settings.address, recorder.listener)
+        run_tasks(worker, tasks, recorder.pending_tasks(), settings, recorder.listener)
         num_recovered = len(recovered) + recorder.finish()
         engines = {} if device == "cpu" else made_by(out, recorder.made)
         ending = "complete"
@@ -78,7 +72,23 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     )  # fmt: skip
 
 
-def _device_of(settings: FitSettings) -> str:
+def run_tasks(
+    worker: Worker, tasks: Sequence[ShardTask], pending: Iterable[ShardTask], settings: FitSettings, listener: Listener
+) -> None:
+    """Make the shards of `pending`, those of `tasks` that are not made yet, by the backend of the settings."""
+    if not tasks:
+        return
+    if settings.backend == "local":
+        workers = settings.workers or default_workers(worker.device)
+        with prefetching(worker, tasks, prefetch_cores(worker.recipe, worker.device, workers)):
+            run_local(worker, tasks, pending, workers, listener)
+        return
+    from inr_factory.generation.execution.ray_pool import run_ray  # Ray takes seconds to import
+
+    run_ray(worker, tasks, pending, settings.workers, settings.address, listener)
+
+
+def device_of(settings: FitSettings) -> str:
     """cpu, cuda or cuda:N. The driver of a Ray cluster may have no GPU although its nodes do: there the request counts."""
     return "cuda" if settings.remote and settings.device == "cuda" else str(choose_device(settings.device))
 

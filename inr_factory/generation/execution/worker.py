@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from inr_factory.errors import FactoryError, ResourceError, machine_fault
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
@@ -22,10 +24,20 @@ from inr_factory.generation.signals import Signal, Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.locations import Location
-from inr_factory.storage.manifest import ShardEntry, ViewKey
+from inr_factory.storage.manifest import Quarantined, ShardEntry, ViewKey
 from inr_factory.storage.shards import find_valid_shard, write_shard
 
 _READING = Lock()  # one shard of a process is read at a time, so that a Source need not be safe for threads
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """Columns of fitted objects, those in quarantine that could not be read or not be fitted, attributes of the shard."""
+
+    columns: dict[str, NDArray[Any]]
+    unread: Sequence[Quarantined]
+    unfitted: Sequence[Quarantined]
+    attributes: dict[str, str]
 
 
 @dataclass
@@ -80,6 +92,17 @@ class Worker:
             raise ResourceError(f"{task.path} cannot be made on this machine: {reason}; {remedy}, run again") from error
 
     def _make(self, task: ShardTask, on_progress: OnProgress | None) -> ShardEntry:
+        rows = self.rows(task, self.plan.blocks[task.split][task.block], on_progress)
+        key = (task.split, task.view, task.block)
+        # Another worker or run may have been faster: its shard may be recorded already, and another kind of machine
+        # makes other bytes.
+        existing = find_valid_shard(self.out, key, self.spec, rows.attributes["fingerprint"])
+        return existing or write_shard(
+            self.out, key, self.spec, rows.columns, (*rows.unread, *rows.unfitted), rows.attributes
+        )
+
+    def rows(self, task: ShardTask, indices: Sequence[int], on_progress: OnProgress | None = None) -> ShardRows:
+        """Read and fit those of a shard's objects that are at `indices` of the source's items."""
 
         def count_failed(tally: Tally) -> None:
             if on_progress is not None:
@@ -89,7 +112,6 @@ class Worker:
         os.environ["IGL_NUM_THREADS"] = "1"
         recipe = self.recipe
         with _READING:
-            indices = self.plan.blocks[task.split][task.block]
             read = read_signals(self.source, indices, task.view, on_progress, self.facts)
         fitted = self.fit(read.keys, read.signals, count_failed)
         row_of = {key.object_id: row for row, key in enumerate(read.keys)}
@@ -118,8 +140,4 @@ class Worker:
             "device": torch.device(self.device).type,
             "field": read.signals[0].field if len(read.signals) else "values",
         }
-        key = (task.split, task.view, task.block)
-        # Another worker or run may have been faster: its shard may be recorded already, and another kind of machine
-        # makes other bytes.
-        existing = find_valid_shard(self.out, key, self.spec, str(attributes["fingerprint"]))
-        return existing or write_shard(self.out, key, self.spec, columns, (*read.failed, *fitted.failures), attributes)
+        return ShardRows(columns, read.failed, fitted.failures, attributes)

@@ -17,9 +17,12 @@ from inr_factory.generation.execution.progress_recorder import FitProgress
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.maintenance.integrity_check import Fault, belongs, check_manifest, check_shard
+from inr_factory.generation.maintenance.retry_quarantine import retry_quarantine as retry
 from inr_factory.generation.recipe import Recipe, load_recipe, recorded_recipe
+from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.atomic_files import remove_stale_temporaries
+from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest, load_origin, replace_manifest
@@ -40,6 +43,7 @@ class RepairReport:
         made: shards fitted again.
         missing: shards that are still missing.
         obstacle: why they could not be fitted; None if nothing stood in the way.
+        recovered: INRs that left the quarantine.
     """
 
     manifest: Manifest
@@ -49,6 +53,7 @@ class RepairReport:
     made: int
     missing: int
     obstacle: str | None
+    recovered: int = 0
 
 
 def repair_dataset(
@@ -61,6 +66,8 @@ def repair_dataset(
     workers: int | None = None,
     backend: str = "local",
     device: str = "auto",
+    retry_quarantine: bool = False,
+    source: Source | None = None,
     on_progress: Callable[[FitProgress], None] | None = None,
 ) -> RepairReport:
     """Repair a damaged set: rebuild its record, set bad shards aside, fit them again. Not while a fit is running.
@@ -76,6 +83,8 @@ def repair_dataset(
         data_root: folder or URL of the source's files; default $INR_FACTORY_DATA, else ./data.
         fit: whether to fit what is missing, if the source is available.
         workers, backend, device: as for `fit_dataset`.
+        retry_quarantine: whether objects that could not be read are read again, and fitted if they now can be.
+        source: the Source of a set that was made from one written in Python.
         on_progress: called with a `FitProgress` while shards are fitted.
 
     Returns:
@@ -112,12 +121,16 @@ def repair_dataset(
     if manifest.missing(root) and fit:
         try:
             set_recipe = recorded_recipe(manifest.recipe, origin=f"of {root}")
-            report = fit_dataset(set_recipe, root, **how, on_progress=on_progress)
+            report = fit_dataset(set_recipe, root, **how, source=source, on_progress=on_progress)
             manifest, made = report.manifest, report.made
         except (UsageError, IntegrityError) as error:
             obstacle = str(error)
+    left = 0
+    if retry_quarantine:
+        manifest, left = retry(root, manifest, checked, source, on_progress)
+        update_card_if_complete(root, manifest)
     missing = len(manifest.missing(root))
-    return RepairReport(manifest, tuple(faults), tuple(aside), recorded, made, missing, obstacle)
+    return RepairReport(manifest, tuple(faults), tuple(aside), recorded, made, missing, obstacle, left)
 
 
 def require_folder(dataset: str | Path) -> Path:
