@@ -1,9 +1,8 @@
-"""Point cloud files: reads one cloud of points from PLY, XYZ, TXT, NPY or NPZ.
+"""Point cloud files: reads one cloud of points from PLY, PCD, NPY, NPZ or lines of numbers.
 
 S points. What a header claims is compared with the size of the file before memory of that size is allocated.
 """
 
-import warnings
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -13,17 +12,22 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from inr_factory.errors import one_line
 from inr_factory.generation.geometry.decoding import decode
 from inr_factory.generation.geometry.mesh import check_points
 from inr_factory.generation.geometry.ply import read_ply
-from inr_factory.generation.geometry.text_meshes import text_of
+from inr_factory.generation.geometry.text_clouds import AXES, FIELD_VALUES, is_field, read_pcd, read_text_cloud
 from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
 
 # Names of the array of points in an .npz with several arrays.
 POINT_ARRAYS = ("points", "point", "pc", "pcd", "xyz", "coords", "pos", "data", "vertices", "arr_0")
+# Names of arrays that go with a mesh or with points, and are no points.
+NO_POINTS = frozenset({"faces", "triangles", "normals", "normal", "colors", "colours", "rgb"})
+
+TEXT_SUFFIXES = (".xyz", ".txt", ".csv", ".pts", ".asc", ".xyzn", ".xyzrgb")
+MIN_POINTS = 8
+MAX_COLUMNS = 16  # coordinates, normals, colours and a few more; an array with more is an image or a grid
 
 
 def read_points(name: str, content: bytes, max_points: int) -> Floats:
@@ -45,33 +49,32 @@ def read_points(name: str, content: bytes, max_points: int) -> Floats:
 
 
 def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
-    """Points (S, 3 or more numbers) of any type as (S, 3) in float64."""
+    """Points (S, 3 to MAX_COLUMNS numbers) of any type as (S, 3) in float64; docs/own.md has the table of what is refused.
+
+    Raises SignalError for arrays that are numbers, but no points on a surface.
+    """
     if points.ndim != 2 or points.shape[1] < 3:
         raise SignalError(f"its array has the shape {points.shape}, expected one point a row (S, 3)")
     if len(points) == 0:
         raise SignalError("it has no points")
+    if points.shape[1] > max(3, min(MAX_COLUMNS, len(points))):
+        turned = f"; save it transposed, as {points.shape[::-1]}" if len(points) <= MAX_COLUMNS else ""
+        raise SignalError(f"its array has the shape {points.shape}, expected one point a row (S, 3){turned}")
     if len(points) > max_points:
         raise SignalError(f"{len(points)} points, source.max_faces allows {max_points}")
     if points.dtype.kind not in "iuf":
         raise SignalError(f"its points are of the type {points.dtype}, expected numbers")
     coords = np.ascontiguousarray(points[:, :3], np.float64)
     check_points(coords, "point")
+    if len(points) < MIN_POINTS:
+        raise SignalError(f"it has {len(points)} points, expected {MIN_POINTS} at least")
+    if (padding := int((coords == 0).all(axis=1).sum())) > 1:
+        raise SignalError(f"{padding} of its {len(coords)} points are (0, 0, 0), as padding is; remove these rows")
+    if points.shape[1] > 3 and (coords[:, 0] == np.arange(len(coords)) + coords[0, 0]).all():
+        raise SignalError("its first column counts the rows; expected x, y and z in the first three columns")
+    if points.shape[1] == 4 and points[:, 3].min() < 0 < points[:, 3].max():
+        raise SignalError("its fourth column has both signs, as signed distances have; expected points on the surface")
     return coords
-
-
-def _read_text(content: bytes) -> Floats:
-    """Numbers with blanks or commas between them, a point a line; # and // begin a comment."""
-    text = text_of(content).replace(",", " ").replace(";", " ").replace("//", "#")
-    lines = [line for line in text.splitlines() if line.partition("#")[0].strip()]
-    if not lines:
-        raise SignalError("it has no points")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            points: Floats = np.loadtxt(lines, dtype=np.float64, usecols=(0, 1, 2), ndmin=2, comments="#")
-            return points
-    except ValueError as error:
-        raise SignalError(f"not every line begins with three numbers: {one_line(error)[:100]}") from None
 
 
 def _read_npy(content: bytes) -> NDArray[np.generic]:
@@ -82,12 +85,14 @@ def _read_npy(content: bytes) -> NDArray[np.generic]:
     if header is None:
         raise SignalError(f"its .npy is of version {version}, versions 1.0 and 2.0 are read")
     shape, fortran, dtype = header(file)
-    if dtype.hasobject or dtype.kind not in "iuf":
+    if dtype.hasobject or (dtype.kind not in "iuf" and not set(AXES) <= set(dtype.names or ())):
         raise SignalError(f"its array is of the type {dtype}, expected numbers")
     claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if claimed > len(content) - file.tell():
         raise SignalError(f"its header claims an array {shape}, {claimed} bytes, the file has {len(content)}")
     values = np.frombuffer(content, dtype, claimed // dtype.itemsize, file.tell())
+    if dtype.names:
+        return np.stack([values[axis].astype(np.float64) for axis in AXES], axis=-1)
     return values.reshape(shape, order="F" if fortran else "C")
 
 
@@ -95,20 +100,30 @@ def _read_npz(content: bytes) -> NDArray[np.generic]:
     """The array of points in an archive: the only one, or the one named in POINT_ARRAYS."""
     with zipfile.ZipFile(BytesIO(content)) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        name = next((name for name in POINT_ARRAYS if name in members), None)
+        if unlike := FIELD_VALUES.intersection(map(str.lower, members)):
+            raise SignalError(is_field(min(unlike)))
+        if NO_POINTS.intersection(members) and ("vertices" in members or len(members) == 1):
+            raise SignalError(f"it has the arrays {', '.join(sorted(members))[:60]}, which are no cloud of points")
+        names = [name for name in POINT_ARRAYS if name in members]
+        if len(names) > 1:
+            raise SignalError(f"its arrays {' and '.join(names)} may both be its points; keep one of them")
+        name = next(iter(names), None)
         if name is None and len(members) != 1:
             raise SignalError(f"it has {len(members)} arrays, none of them called {', '.join(POINT_ARRAYS)}")
         member = members[name or next(iter(members))]
         # Deflate shrinks a thousandfold at most; points that do so even thirtyfold are no shape.
         if member.file_size > 32 * max(member.compress_size, 4096):
             raise SignalError(f"{member.filename} claims {member.file_size} bytes packed into {member.compress_size}")
-        return _read_npy(archive.read(member))
+        points = _read_npy(archive.read(member))
+        if name == "pos" and points.ndim == 2 and points.shape[1] == 4:
+            raise SignalError(is_field("pos, of four columns as DeepSDF has them"))
+        return points
 
 
 READERS: dict[str, Callable[[bytes], NDArray[np.generic]]] = {
     ".ply": lambda content: read_ply(content).vertices,
-    ".xyz": _read_text,
-    ".txt": _read_text,
+    **dict.fromkeys(TEXT_SUFFIXES, read_text_cloud),
+    ".pcd": read_pcd,
     ".npy": _read_npy,
     ".npz": _read_npz,
 }

@@ -29,6 +29,8 @@ OFF_SURFACE = 0.02  # distance from which a winding number should be near an int
 MAX_REACH = 1e300  # and its inverse; scaled values must stay finite and normal
 FLAT = 1e-7  # a shape's thickness, as a share of its width, below which it is a plane
 
+ON_A_LINE = 1e-6  # mean distance of a cloud's points from a line, in normalised coordinates, below which it is one
+
 
 @dataclass(frozen=True)
 class ShapeSamples:
@@ -89,6 +91,9 @@ def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | No
 def cloud_samples(cloud: Floats, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:
     """The samples of a cloud in the units of its file, as `mesh_samples`; distances are from its nearest point."""
     normalised, normalisation = _normalised(cloud, config)
+    centred = normalised - normalised.mean(axis=0)
+    if np.linalg.eigvalsh(centred.T @ centred)[1] < len(cloud) * ON_A_LINE**2:
+        raise SignalError("all its points lie on one line")
 
     def on_surface(count: int, rng: np.random.Generator) -> Floats:
         return normalised[

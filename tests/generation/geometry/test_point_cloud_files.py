@@ -119,3 +119,62 @@ def test_a_broken_cloud_is_a_signal_error_with_one_reason_and_costs_no_memory(na
 def test_too_many_points_are_refused():
     with pytest.raises(SignalError, match=r"8 points, source.max_faces allows 7"):
         read_points("x.npy", npy(POINTS), 7)
+
+
+SPREAD = np.random.default_rng(0).uniform(-1, 1, (512, 3))
+SIGNED = np.random.default_rng(1).uniform(-1, 1, (512, 1))
+STRUCTURED = np.empty(512, [("intensity", "<u2"), ("z", "<f4"), ("y", "<f4"), ("x", "<f4")])
+STRUCTURED["x"], STRUCTURED["y"], STRUCTURED["z"] = SPREAD.astype("<f4").T
+
+
+# D06, D07 and their siblings: arrays of numbers that are no points on a surface.
+NO_POINTS = {
+    "DeepSDF.npz": (npz(pos=np.hstack([SPREAD, abs(SIGNED)]), neg=np.hstack([SPREAD, -abs(SIGNED)])), "called neg"),
+    "pos of DeepSDF.npz": (npz(pos=np.hstack([SPREAD, abs(SIGNED)])), "DeepSDF"),
+    "Occupancy Networks.npz": (npz(points=SPREAD, occupancies=np.zeros(64, np.uint8)), "called occupancies"),
+    "distances.npz": (npz(points=SPREAD, sdf=SIGNED), "called sdf"),
+    "two clouds.npz": (npz(points=SPREAD, pc=2 * SPREAD), "points and pc may both be"),
+    "mesh.npz": (npz(vertices=SPREAD, faces=np.zeros((9, 3), int)), "no cloud of points"),
+    "normals.npz": (npz(normals=SPREAD), "no cloud of points"),
+    "signed.npy": (npy(np.hstack([SPREAD, SIGNED])), "fourth column has both signs"),
+    "channels first.npy": (npy(SPREAD.T), r"shape \(3, 512\), .* transposed, as \(512, 3\)"),
+    "four channels first.npy": (npy(np.ones((4, 512))), r"shape \(4, 512\)"),
+    "image.npy": (npy(np.ones((64, 64))), r"shape \(64, 64\)"),
+    "grid.npy": (npy(np.ones((32, 32, 32))), r"shape \(32, 32, 32\)"),
+    "batch.npy": (npy(SPREAD[None]), r"shape \(1, 512, 3\)"),
+    "rotation.npy": (npy(np.eye(3)), "3 points, expected 8 at least"),
+    "zero rows.npy": (npy(np.vstack([SPREAD, np.zeros((2, 3))])), "2 of its 514 points"),
+    "NaN rows.npy": (npy(np.vstack([SPREAD, np.full((2, 3), np.nan)])), "point 512 of 514 is NaN"),
+    "rows.npy": (npy(np.hstack([np.arange(512)[:, None], SPREAD])), "counts the rows"),
+    "truth.npy": (npy(SPREAD > 0), "of the type bool"),
+    "raw scanner.npy": (npy(np.zeros(512, [("X", "<i4"), ("Y", "<i4"), ("Z", "<i4")])), "expected numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_POINTS)
+def test_numbers_that_are_no_points_on_a_surface_are_refused(name):
+    content, reason = NO_POINTS[name]
+
+    with pytest.raises(SignalError, match=reason):
+        read_points(name, content, 10_000)
+
+
+READ = {
+    "pointcloud of Occupancy Networks.npz": npz(
+        points=SPREAD, normals=SPREAD, loc=np.zeros(3), scale=np.array(1.0)
+    ),
+    "homogeneous.npy": npy(np.hstack([SPREAD, np.ones((512, 1))])),
+    "intensities.npy": npy(np.hstack([SPREAD, abs(SIGNED)])),
+    "structured.npy": npy(STRUCTURED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_arrays_with_more_than_coordinates_give_the_coordinates(name):
+    np.testing.assert_allclose(read_points(name, READ[name], 512), SPREAD, atol=1e-7)
+
+
+def test_whole_numbers_are_points_in_their_own_units():
+    whole = np.round(1000 * SPREAD).astype(np.int16)
+
+    assert np.array_equal(read_points("whole.npy", npy(whole), 512), whole)

@@ -23,6 +23,7 @@ from inr_factory.generation.geometry.primitives import KINDS
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.generation.signals import SignalError
 from inr_factory.generation.sources.shape_collections import open_shapes
+from inr_factory.generation.sources.shape_sampling import cloud_samples
 
 pytestmark = pytest.mark.usefixtures("cache")
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the real data are not at {DATASETS}")
@@ -231,3 +232,12 @@ def test_every_polygon_soup_gives_a_signal_or_a_reason():
     assert len(source.items) == 268
     assert len(reasons) < len(picked) / 5
     assert all("\n" not in reason and len(reason) < 250 for reason in reasons)
+
+
+def test_a_cloud_on_one_line_is_refused_and_one_in_a_plane_is_not():
+    along = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    config = ShapeSource(collection="point_folder", num_points=100)
+
+    with pytest.raises(SignalError, match="lie on one line"):
+        cloud_samples(along[:, :1] * [1.0, 2.0, 3.0] + 100, config, "line", None)
+    assert cloud_samples(np.pad(along, ((0, 0), (0, 1))), config, "plane", None).facts["vertices"] == 100
