@@ -4,11 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
-from inr_factory.errors import UsageError, describe_fault, did_you_mean, shorten
+from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.generation.recipe_messages import explain_fault, section_keys
 from inr_factory.inr.spec import Activation, SirenSpec, Start
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
@@ -184,6 +193,7 @@ class Recipe(Section):
         source: an `ImageSource`, `ShapeSource` or `OwnSource`, chosen by its `collection`.
         views: independent fits of each object, 1 to 10,000.
         limit: number of objects in all, shared among the splits, or a number for each split; None is all.
+        earlier_limits: those that the set had before it grew; `fit` records them, since each has blocks of its own.
         seed: of the initial weights, at least 0.
         spec: the SIREN.
         fit: how it is fitted.
@@ -196,6 +206,7 @@ class Recipe(Section):
     source: Annotated[ImageSource | ShapeSource | OwnSource, Field(discriminator="collection")]
     views: int = Field(default=1, ge=1, le=10_000)
     limit: Annotated[int, Field(ge=1)] | Limit | None = None
+    earlier_limits: tuple[Annotated[int, Field(ge=1)] | Limit, ...] = ()
     seed: int = Field(default=0, ge=0, lt=2**63)
     spec: SpecConfig = SpecConfig()
     fit: FitConfig = FitConfig()
@@ -213,11 +224,27 @@ class Recipe(Section):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_history(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Versions before sets could grow do not know the key."""
+        fields: dict[str, Any] = dump(self)
+        if not self.earlier_limits:
+            del fields["earlier_limits"]
+        return fields
+
+    @property
+    def limits(self) -> tuple[int | Limit | None, ...]:
+        """The limits that the set has had, the present one last."""
+        return (*self.earlier_limits, self.limit)
+
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of everything that decides the content of the shards."""
+        """16 hex digits of everything that decides the content of the shards; of the limits only the first, since a set
+        that grows stays the same set."""
         free = {"name", "views", "quarantine_threshold"}
         fields = self.model_dump(mode="json", exclude=free)
+        if earlier := fields.pop("earlier_limits", None):
+            fields["limit"] = earlier[0]
         for name, default in ADDED_KEYS.items():
             *sections, key = name.split(".")
             section = reduce(lambda outer, inner: outer[inner], sections, fields)
@@ -307,7 +334,7 @@ def check_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        raise UsageError(f"recipe {origin}: {_explain(error)}") from None
+        raise UsageError(f"recipe {origin}: {explain_fault(error, Recipe, SOURCES)}") from None
 
 
 def recorded_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
@@ -323,7 +350,8 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if not path.is_file():
         if name.endswith((".yaml", ".yml")) or "/" in name:
             raise UsageError(
-                f"no recipe file {name}; give a YAML file that exists, or a built-in name (inr-factory recipes)"
+                f"no recipe file or data set {name}; give a YAML file or a folder that exists, or a built-in name "
+                "(inr-factory recipes)"
             )
         raise UsageError(f"no recipe {name!r}: {did_you_mean(name, builtin)} (inr-factory recipes lists them)")
     fields = load_yaml(path, f"recipe {path}")
@@ -345,49 +373,6 @@ def _with_value(fields: Mapping[str, Any], path: Sequence[str], value: Any, oute
     return {**fields, key: value}
 
 
-def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+def recipe_keys() -> list[str]:
     """Every key of a recipe, dotted, with those of sections."""
-    keys: list[str] = []
-    for name, entry in model.model_fields.items():
-        for kind in get_args(entry.annotation) or (entry.annotation,):  # a section may be one of several types
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += recipe_keys(kind, f"{prefix}{name}.")
-        keys.append(prefix + name)
-    return list(dict.fromkeys(keys))
-
-
-def _collections(source: type[BaseModel]) -> tuple[str, ...]:
-    """The collections of a source section."""
-    return get_args(source.model_fields["collection"].annotation)
-
-
-def _explain(error: ValidationError) -> str:
-    """The first fault of a validation, in one line."""
-    first, *others = error.errors()
-    if first["loc"][:1] == ("limit",) and isinstance(first["input"], Mapping):  # not a number, so a Limit was meant
-        first = next(fault for fault in others if "Limit" in fault["loc"])
-    where = [str(part) for part in first["loc"] if part != "Limit"]
-    known_keys = recipe_keys()
-    if where[:1] == ["source"] and len(where) > 1:
-        collection = where.pop(1)  # by which pydantic names the section that it was
-        source_section = next(source for source in SOURCES if collection in _collections(source))
-        known_keys = [key for key in known_keys if not key.startswith("source.")] + recipe_keys(
-            source_section, "source."
-        )
-    key = ".".join(part for part in where if not part.startswith(("constrained", "function", "tuple")))
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        key += ".collection"
-        if "collection" not in first["input"]:
-            return f"the key {key!r} is missing"
-        known = [tag for source in SOURCES for tag in _collections(source)]
-        word = first["input"]["collection"]
-        return f"{key}: unknown value {shorten(word)}; {did_you_mean(str(word)[:100], known)}"
-    if first["type"] == "extra_forbidden":
-        section, _, last = key.rpartition(".")
-        namesakes = [known for known in known_keys if known.rpartition(".")[2] == last]
-        siblings = [known for known in known_keys if known.rpartition(".")[0] == section]
-        hint = did_you_mean(namesakes[0] if namesakes else key, namesakes or siblings)
-        if "did you mean" not in hint and section != "source":
-            hint = did_you_mean(key, known_keys)
-        return f"no key {key!r}: {hint}"
-    return describe_fault(key, first)
+    return section_keys(Recipe)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.inr.arguments import as_tensor
+from inr_factory.inr.stable_hash import content_digest
 
 
 class SignalError(ValueError):
@@ -49,6 +50,8 @@ class Signal:
         field: What the targets are: plain values, signed distances (negative inside), occupancies (1 inside,
             0 outside) or unsigned distances.
         truth: Held-out points, for shapes.
+        content: Digest of the file that this was read from (`stable_hash.content_digest`), to find files that change
+            between the fits of two views; None where unknown.
 
     Raises:
         SignalError: There are no points, coords and targets differ in their number, or values are not finite.
@@ -61,6 +64,7 @@ class Signal:
     facts: Mapping[str, int | float] = dataclass_field(default_factory=dict)
     field: Field = "values"
     truth: Truth | None = None
+    content: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("coords", "targets"):
@@ -75,6 +79,15 @@ class Signal:
         # numpy takes a tenth of torch's time for arrays of this size, and every object has two.
         if not np.isfinite(self.targets.numpy()).all() or not np.isfinite(self.coords.numpy()).all():
             raise SignalError("it has values that are NaN or infinite")
+
+
+def file_content(path: str) -> int:
+    """The digest of the bytes of an object's file. Raises SignalError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return content_digest(file)
+    except OSError as error:
+        raise SignalError(f"cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,9 @@ class Item:
 
 class Source(Protocol):
     """A collection of objects that INRs are fitted to. examples/own_source.py defines one in thirty lines.
+
+    A Source may also have `content(index) -> bytes | str | int`: what `items[index]` is read from, or a digest of it.
+    A set keeps it for each object, and refuses an object whose content has changed. Raises SignalError if it is gone.
 
     Attributes:
         name: Name of the collection, kept in the manifest with `version` and `licence`.

@@ -1,7 +1,7 @@
 """Stable hashes: seeds and fingerprints that are the same in every process, on every machine. `hash()` is not."""
 
 import hashlib
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def stable_digest(*parts: object, size: int = 8, person: bytes = b"") -> bytes:
@@ -22,6 +22,25 @@ def stable_digest(*parts: object, size: int = 8, person: bytes = b"") -> bytes:
 def stable_seed(*parts: object) -> int:
     """Derive a seed from the text of all parts: 0 <= seed < 2**63."""
     return int.from_bytes(stable_digest(*parts), "little") & (2**63 - 1)
+
+
+def content_digest(content: bytes | memoryview | str | BinaryIO) -> int:
+    """Hash what an object is read from to a whole number below 2**52, which a float64 holds exactly.
+
+    Args:
+        content: bytes, text (as UTF-8), or an open file, which is read from its beginning.
+
+    Returns:
+        The first 52 bits of the SHA-256, the first 13 hex digits that sha256sum prints.
+    """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogateescape")
+    if isinstance(content, bytes | memoryview):
+        digest = hashlib.sha256(content)
+    else:
+        content.seek(0)
+        digest = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
+    return int(digest.hexdigest()[:13], 16)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -34,6 +34,7 @@ COLUMNS = {
     "steps": "steps that the fit took",
     "status": "0: reached the target PSNR; 1: took all steps; -1: not known",
     "checksum": "crc32 of the row",
+    "content": "what the object was read from: the first 13 hex digits of the SHA-256 of its file, as a whole number",
     "height": "of the image, pixels",
     "width": "of the image, pixels",
     "scale": "times the INR's coordinates, plus the centre, gives those of the shape's file",

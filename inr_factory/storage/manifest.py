@@ -179,6 +179,26 @@ class Manifest(Record):
         """The manifest with another number of requested views."""
         return self.model_copy(update={"recipe": {**self.recipe, "views": views}})
 
+    @property
+    def limits(self) -> list[Any]:
+        """The limits on objects that the set has had, the present one last."""
+        return [*self.recipe.get("earlier_limits", ()), self.recipe.get("limit")]
+
+    def grown_like(self, other: "Manifest") -> "Manifest":
+        """The manifest with the views and the limit of another, where those are more; with its software then.
+
+        Raises ValueError if the limits of one do not begin with those of the other.
+        """
+        shorter, longer = sorted((self.limits, other.limits), key=len)
+        if longer[: len(shorter)] != shorter:
+            raise ValueError(f"limits {self.limits} and {other.limits}")
+        grown = self.with_views(max(self.views, other.views))
+        if len(other.limits) > len(self.limits):
+            *earlier, limit = other.limits
+            recipe = {**grown.recipe, "limit": limit, "earlier_limits": earlier}
+            grown = grown.model_copy(update={"recipe": recipe, "splits": other.splits})
+        return grown if grown == self else grown.model_copy(update={"software": other.software})
+
     def difference(self, other: "Manifest") -> str | None:
         """The first field besides the shards in which another manifest differs; None if none does."""
         fields, other_fields = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")

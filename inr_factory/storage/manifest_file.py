@@ -93,7 +93,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
-    """Merge entries, and `views` if it grew, into the manifest on disk.
+    """Merge entries, and views and limit if they grew, into the manifest on disk.
 
     Any number of runs may update one set: the file is read, merged and replaced under a lock, and left alone if
     nothing is new. Where nothing can be locked a run may overwrite the update of another: see `record_until_visible`.
@@ -107,7 +107,8 @@ def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardE
         The manifest that is on disk now.
 
     Raises:
-        UsageError: where the folder holds the set of another recipe, or the manifest would be too large to read.
+        UsageError: where the folder holds the set of another recipe, or one that grew otherwise, or the manifest would be
+            too large to read.
     """
     root.mkdir(parents=True, exist_ok=True)
     with locked(root):
@@ -116,8 +117,10 @@ def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardE
             merged = saved = load_manifest(root)
             if merged.fingerprint != manifest.fingerprint:
                 raise UsageError(f"{root} holds another recipe's set since this run started; choose another --out")
-            if manifest.views > merged.views:
-                merged = merged.with_views(manifest.views)
+            try:
+                merged = saved.grown_like(manifest.model_copy(update={"software": saved.software}))
+            except ValueError as error:
+                raise UsageError(f"another run has made {root} grow otherwise ({error}); run again") from None
         merged = merged.with_entries(entries)
         if merged != saved:
             content = _checked_content(root, merged)
@@ -182,8 +185,11 @@ def _update_origin(root: Location, manifest: Manifest) -> None:
     except IntegrityError:
         return
     if saved is not None:
-        grown = saved.with_views(manifest.views).model_copy(update={"software": manifest.software})
-        if saved.views >= manifest.views or grown.difference(manifest) is not None:
+        try:
+            grown = saved.grown_like(manifest)
+        except ValueError:
+            return
+        if grown == saved or grown.difference(manifest) is not None:
             return
     write_atomically(root / ORIGIN, origin_content(manifest))
 

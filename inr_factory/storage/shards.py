@@ -61,6 +61,11 @@ CONVENTIONS = {
     "status": json.dumps({str(code): name for name, code in STATUS.items()}),
 }
 
+# Of columns that not every shard has; a shard explains those that it has.
+FACT_CONVENTIONS = {
+    "content": "what the object was read from: the first 13 hex digits of the SHA-256 of its file, as a whole number",
+}
+
 
 def row_checksums(columns: Columns) -> NDArray[np.uint32]:
     """(N,) crc32 of each row: the bytes of every column but `checksum`, in alphabetical order."""
@@ -112,7 +117,9 @@ def write_shard(
         "block": block,
         "spec": json.dumps(spec.to_dict(), sort_keys=True),
         "parameters": json.dumps(parameters),
-        "conventions": json.dumps(CONVENTIONS),
+        "conventions": json.dumps(
+            CONVENTIONS | {name: text for name, text in FACT_CONVENTIONS.items() if name in columns}
+        ),
         "quarantine": json.dumps([row.model_dump(mode="json") for row in quarantine]),
         **attributes,
     }
@@ -216,16 +223,22 @@ class ShardReader:
             )
 
     @classmethod
+    def unchecked(cls, path: Path) -> "ShardReader":
+        """Open a shard that no manifest records, and check its layout alone."""
+        reader = cls.__new__(cls)
+        reader.path, reader.entry = path, None
+        check_inside(path.parent.parent, path)
+        reader._open()
+        return reader
+
+    @classmethod
     def unrecorded(cls, path: Path) -> "ShardReader":
         """Open a shard that no manifest records.
 
         Rows and attributes must match their checksums, and every byte must be as `write_shard` writes it. Raises
         IntegrityError where they do not.
         """
-        reader = cls.__new__(cls)
-        reader.path, reader.entry = path, None
-        check_inside(path.parent.parent, path)
-        reader._open()
+        reader = cls.unchecked(path)
         reader.check_rows()
         columns = {name: reader._typed(name) for name in reader.column_names}
         if _image(columns, reader.attributes) != path.read_bytes():

@@ -147,8 +147,8 @@ def test_a_wrong_override_is_refused_in_one_line(folder, override, message):
     [
         ("smal", "no recipe 'smal': did you mean 'small'"),
         ("zzz", "known: egg, hen, small, smaller, tiny"),
-        ("nowhere.yaml", "no recipe file nowhere.yaml"),
-        ("./nowhere", "no recipe file ./nowhere"),
+        ("nowhere.yaml", "no recipe file or data set nowhere.yaml"),
+        ("./nowhere", "no recipe file or data set ./nowhere"),
     ],
 )
 def test_an_unknown_recipe_names_the_nearest(folder, name, message):

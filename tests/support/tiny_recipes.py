@@ -33,8 +33,9 @@ def long():
 
 
 def files(out):
-    """Every file of a set with its bytes, but for the logs of its runs."""
+    """Every file of a set with its bytes, but for the logs of its runs and what it remembers of its source."""
     paths = [path for path in sorted(out.rglob("*")) if path.is_file() and path.parent != out / LOG_FOLDER]
+    paths = [path for path in paths if not path.name.startswith(".source")]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 

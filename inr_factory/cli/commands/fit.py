@@ -22,7 +22,10 @@ QUARANTINED = 3
 
 def fit(
     recipe: Annotated[
-        str, typer.Argument(help="a built-in recipe (inr-factory recipes) or a YAML file", show_default=False)
+        str,
+        typer.Argument(
+            help="a built-in recipe (inr-factory recipes), a YAML file, or a set to continue", show_default=False
+        ),
     ],
     views: Annotated[int | None, typer.Option(help="independent fits of each object", show_default=False)] = None,
     out: Annotated[
@@ -37,7 +40,10 @@ def fit(
     ] = None,
     data_root: DataRoot = None,
     limit: Annotated[
-        int | None, typer.Option(help="at most this number of objects, shared among the splits", show_default=False)
+        int | None,
+        typer.Option(
+            help="at most this number of objects, shared among the splits; a set can grow", show_default=False
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the initial weights", show_default=False)] = None,
     workers: Workers = None,
@@ -55,7 +61,7 @@ def fit(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a data set, or what is missing of one. Run it again after an interruption, or with more --views."""
+    """Make a data set, or what is missing of one. Run it again after an interruption, with more --views or a larger --limit."""
     arguments: dict[str, Any] = {
         "views": views, "limit": limit, "seed": seed, "workers": workers, "backend": backend, "address": address,
         "device": device, "shard": shard, "data_root": data_root, "settings": settings or (),

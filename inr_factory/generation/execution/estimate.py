@@ -89,7 +89,7 @@ def estimate(
         UsageError, IntegrityError, ResourceError: as `fit_dataset` does before it starts.
     """
     plan = plan_from_arguments(
-        recipe, out, views, limit, seed, settings, source,
+        recipe, out, views, limit, seed, settings, source, dry=True,
         workers=workers, backend=backend, address=address, device=device, shard=shard, data_root=data_root,
     )  # fmt: skip
     chosen = str(choose_device(plan.settings.device))

@@ -5,6 +5,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from inr_factory.generation.execution.content_check import save_source_files
 from inr_factory.generation.execution.fit_plan import plan_from_arguments
 from inr_factory.generation.execution.main_guard import exit_if_importing_main
 from inr_factory.generation.execution.run_settings import FitReport
@@ -44,10 +45,12 @@ def fit_dataset(
     at the end, and in between at most every second.
 
     Args:
-        recipe: a built-in recipe (`inr-factory recipes`), a YAML file, or a `Recipe`.
+        recipe: a built-in recipe (`inr-factory recipes`), a YAML file, a `Recipe`, or the folder or URL of a set, which is
+            continued by the recipe that it holds.
         out: folder or URL of the set; default `inrs/NAME`.
         views: independent fits of each object, at least 1; default the recipe's.
-        limit: at most this number of objects in all, shared among the splits; default the recipe's.
+        limit: at most this number of objects in all, shared among the splits; default the recipe's. A set grows to a
+            larger limit: its shards stay, and the further objects are added in blocks of their own.
         seed: seed of the initial weights, at least 0; default the recipe's.
         workers: how many processes or actors; default one per GPU or core. More than there are GPUs share them.
         backend: "ray", or "local" for this process and those it spawns.
@@ -63,7 +66,8 @@ def fit_dataset(
         What the run made, and the set's manifest.
 
     Raises:
-        UsageError: for a wrong argument, or if `out` holds another recipe's set.
+        UsageError: for a wrong argument, if `out` holds another recipe's set, or if an object has another content than when
+            the set was fitted.
         IntegrityError: if the set is damaged, or the source is not the one the set was begun with.
         ResourceError: if disk, memory or GPUs do not suffice, or Ray does not start.
     """
@@ -75,6 +79,7 @@ def fit_dataset(
     )  # fmt: skip
     if plan.complete:
         remove_stale_temporaries(plan.out)
+        save_source_files(plan.out, plan.files)
         card = update_card_if_complete(plan.out, plan.manifest, plan.missing)
         return FitReport(
             plan.recipe, plan.out, plan.manifest, 0, 0, 0, 0, monotonic() - started, card, notes=plan.notes

@@ -9,9 +9,16 @@ from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.execution.content_check import (
+    SourceFiles,
+    check_contents,
+    check_contents_of_complete,
+    state_of_source,
+)
 from inr_factory.generation.execution.run_settings import FitSettings
-from inr_factory.generation.recipe import RECIPE_VERSION, OwnSource, Recipe, load_recipe, recorded_recipe
+from inr_factory.generation.recipe import Limit, OwnSource, Recipe, builtin_recipes, load_recipe, recorded_recipe
 from inr_factory.inr.version import __version__
+from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import MANIFEST, Manifest, SourceRecord, file_sizes
 from inr_factory.storage.manifest_file import load_manifest, load_origin
@@ -35,6 +42,7 @@ class FitPlan:
         tasks: missing shards that this run has to make.
         unrecorded: those of `tasks` whose files exist already; they are valid or broken.
         notes: what a user should know about the set to be made, a line each.
+        files: the state of the source's files, to be kept with the set; None where it stays as it is.
     """
 
     recipe: Recipe
@@ -48,6 +56,7 @@ class FitPlan:
     tasks: "tuple[ShardTask, ...]" = ()
     unrecorded: "tuple[ShardTask, ...]" = ()
     notes: tuple[str, ...] = ()
+    files: SourceFiles | None = None
 
     @property
     def complete(self) -> bool:
@@ -63,17 +72,33 @@ def plan_from_arguments(
     seed: int | None,
     settings: Sequence[str],
     source: "Source | None" = None,
+    dry: bool = False,
     **how: Any,
 ) -> FitPlan:
-    """`plan_fit` of the arguments of `fit_dataset`; `how` are those of `FitSettings.checked`."""
+    """`plan_fit` of the arguments of `fit_dataset`; `how` are those of `FitSettings.checked`.
+
+    With `dry`, a default folder that another recipe has taken is no error but a note.
+    """
     checked = FitSettings.checked(**how)
+    dataset = locate_set(recipe)
+    named = recipe if dataset is None else recipe_of_set(load_manifest(dataset), dataset)
 
     def resolve(version: int | None = None) -> Recipe:
-        return load_recipe(recipe, settings, version, views=views, limit=limit, seed=seed)
+        return load_recipe(named, settings, version, views=views, limit=limit, seed=seed)
 
     resolved = resolve()
-    location = parse_location(Path("inrs") / resolved.name if out is None else out)
-    return plan_fit(resolved, location, checked, source, resolve)
+    folder = Path("inrs") / resolved.name if dataset is None else dataset
+    location = parse_location(folder if out is None else out)
+    return plan_fit(resolved, location, checked, source, resolve, dry and out is None)
+
+
+def locate_set(recipe: Recipe | str | Path) -> Location | None:
+    """The folder or URL of a set that is given in place of a recipe; None for a recipe."""
+    if isinstance(recipe, Recipe) or not isinstance(recipe, str | Path) or str(recipe) in builtin_recipes():
+        return None
+    if "://" in str(recipe):
+        return dataset_location(recipe)
+    return Path(recipe) if Path(recipe).is_dir() else None
 
 
 def plan_fit(
@@ -82,38 +107,44 @@ def plan_fit(
     settings: FitSettings,
     source: "Source | None" = None,
     resolve: Callable[[int], Recipe] | None = None,
+    lenient: bool = False,
 ) -> FitPlan:
     """Compare a recipe with the set in `out`: one read of its manifest, one listing of its shards.
 
-    `resolve` gives the recipe at the version of the set, if that is another; None changes the version alone.
+    `resolve` gives the recipe at the version of the set, if that is another; None changes the version alone. `lenient`
+    plans a new set where `out` holds another one, with a note.
 
-    Raises UsageError if `out` holds another recipe's set or the source cannot be opened, IntegrityError if the
-    manifest is damaged or the source is not the set's.
+    Raises UsageError if `out` holds another recipe's set, if the source cannot be opened or if objects have changed
+    since the set was fitted; IntegrityError if the manifest is damaged or the source is not the set's.
     """
     if source is not None and not isinstance(recipe.source, OwnSource):
         raise UsageError(
             f"source= needs a recipe with source: {{collection: own}}, this recipe's is {recipe.source.collection}"
         )
-    saved, version = load_saved_manifest(out)
-    notes: tuple[str, ...] = ()
+    saved, smaller, notes = None, False, tuple[str, ...]()
+    try:
+        if (saved := load_saved_manifest(out)) is not None:
+            recipe, smaller, notes = continued_recipe(recipe, saved, out, resolve)
+    except UsageError as error:
+        if not lenient:
+            raise
+        saved, notes = None, (f"fit would need another --out: {error}",)
+    size_of, grows = file_sizes(out), False
     if saved is not None:
-        if recipe.version != version:
-            newest = recipe.version
-            recipe = resolve(version) if resolve is not None else load_recipe(recipe, version=version)
-            notes = (f"{out} was made by version {version} of the recipe and is continued so; new sets get {newest}",)
-        check_same_set(recipe, saved, out)
-    size_of = file_sizes(out)
-    if saved is not None:
+        grows = len(recipe.limits) > len(saved.limits)
         manifest = saved.with_views(max(saved.views, recipe.views))
         missing = frozenset(manifest.missing(out, size_of))
-        if missing.isdisjoint(saved.with_views(recipe.views).shard_names()):
-            if source is not None:
-                from inr_factory.generation.execution.source_check import check_source
+        done = missing.isdisjoint(saved.with_views(recipe.views).shard_names())
+        if done and not grows:
+            files = check_contents_of_complete(recipe, saved, out, settings.data_root, source)
+            return FitPlan(recipe, out, settings, saved, saved, missing, notes=notes, files=files)
+        if smaller:
+            raise UsageError(
+                f"{out} was begun with the limit {recipe.limit} and is not complete, and a set keeps its objects; run with "
+                "that --limit, or choose another --out"
+            )
 
-                check_source(source, saved.source.fingerprint, out)
-            return FitPlan(recipe, out, settings, saved, saved, missing, notes=notes)
-
-    from inr_factory.generation.execution.shard_plan import make_shard_plan
+    from inr_factory.generation.execution.shard_plan import make_shard_plan, small_split_notes
     from inr_factory.generation.execution.source_check import check_objects, check_source
     from inr_factory.generation.sources.registry import open_source
 
@@ -121,13 +152,26 @@ def plan_fit(
         source = open_source(recipe.source, settings.data_root, recipe.version)
     check_objects(source)
     shards = make_shard_plan(recipe, source)
+    notes += small_split_notes(shards, recipe)
     if saved is None:
         manifest = describe_set(recipe, source, shards, settings.device)
         missing = frozenset(manifest.shard_names())
+    elif grows:
+        limits = recipe.model_dump(mode="json", include={"limit", "earlier_limits"})
+        manifest = manifest.model_copy(update={"recipe": manifest.recipe | limits, "splits": shards.splits})
+        missing = frozenset(manifest.missing(out, size_of))
+        before, now = (sum(split.objects for split in each.splits.values()) for each in (saved, manifest))
+        notes += (f"{out} grows from {before:,} to {now:,} objects; its shards stay as they are",)
     check_source(source, manifest.source.fingerprint, out)
+    indices = [index for blocks in shards.blocks.values() for block in blocks for index in block]
+    if saved is not None:
+        check_contents(saved, out, source, indices)
     tasks = _tasks_of_part(shards.tasks(recipe.views), settings.part, missing)
     unrecorded = tuple(task for task in tasks if size_of(task.path) is not None)
-    return FitPlan(recipe, out, settings, saved, manifest, missing, source, shards, tuple(tasks), unrecorded, notes)
+    files = state_of_source(source, indices) if recipe.version >= 2 else None
+    return FitPlan(
+        recipe, out, settings, saved, manifest, missing, source, shards, tuple(tasks), unrecorded, notes, files
+    )
 
 
 def _tasks_of_part(tasks: "Sequence[ShardTask]", part: tuple[int, int], missing: frozenset[str]) -> "list[ShardTask]":
@@ -136,14 +180,19 @@ def _tasks_of_part(tasks: "Sequence[ShardTask]", part: tuple[int, int], missing:
     return [task for task in islice(tasks, number, None, parts) if task.path in missing]
 
 
-def load_saved_manifest(out: Location) -> tuple[Manifest | None, int]:
-    """The manifest of the set in `out` and the version of its recipe; UsageError for a set that no recipe continues."""
+def load_saved_manifest(out: Location) -> Manifest | None:
+    """The manifest of the set in `out`, None if there is none; UsageError for a set that no recipe continues."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; --out takes a folder")
     # Without its manifest, origin.json still says which set it is.
     manifest = load_manifest(out) if (out / MANIFEST).exists() else load_origin(out)
-    if manifest is None:
-        return None, RECIPE_VERSION
+    if manifest is not None:
+        check_not_derived(manifest, out)
+    return manifest
+
+
+def check_not_derived(manifest: Manifest, out: Location) -> None:
+    """Raise UsageError for an imported set and for a copy, which were not fitted from a source."""
     if manifest.derived is not None and manifest.derived.how.startswith("import:"):
         raise UsageError(
             f"{out} was imported ({manifest.derived.how.removeprefix('import:')}) and cannot be fitted further; choose another --out"
@@ -152,22 +201,61 @@ def load_saved_manifest(out: Location) -> tuple[Manifest | None, int]:
         raise UsageError(
             f"{out} is a copy ({manifest.derived.how}); fit the set it was made from, or choose another --out"
         )
-    return manifest, recorded_recipe(manifest.recipe, origin=f"of {out}").version
 
 
-def check_same_set(recipe: Recipe, manifest: Manifest, out: Location) -> None:
-    """Raise UsageError unless the set in `out` is this recipe's."""
-    saved_recipe = recorded_recipe(manifest.recipe, origin=f"of {out}")
-    if saved_recipe.fingerprint != recipe.fingerprint:
-        raise UsageError(
-            f"{out} holds a set of another recipe ({saved_recipe.name}: {recipe.difference(saved_recipe)}); "
-            "choose another --out"
+def recipe_of_set(manifest: Manifest, out: Location) -> Recipe:
+    """The recipe of a set, with its present limit alone; UsageError for a set that no recipe continues."""
+    check_not_derived(manifest, out)
+    return recorded_recipe(manifest.recipe, origin=f"of {out}").model_copy(update={"earlier_limits": ()})
+
+
+def continued_recipe(
+    recipe: Recipe, manifest: Manifest, out: Location, resolve: Callable[[int], Recipe] | None = None
+) -> tuple[Recipe, bool, tuple[str, ...]]:
+    """The recipe by which the set in `out` is continued: at its version, with the limits that it has had.
+
+    Returns:
+        The recipe, whether its limit is smaller than the set's, which it has then, and notes for the user.
+
+    Raises:
+        UsageError: the set is not this recipe's.
+    """
+    saved, notes = recorded_recipe(manifest.recipe, origin=f"of {out}"), tuple[str, ...]()
+    if recipe.version != saved.version:
+        notes = (
+            f"{out} was made by version {saved.version} of the recipe and is continued so; new sets get {recipe.version}",
         )
-    if not manifest.fingerprint.startswith(saved_recipe.fingerprint):
+        recipe = resolve(saved.version) if resolve is not None else load_recipe(recipe, version=saved.version)
+    smaller = False
+    if not recipe.earlier_limits:
+        smaller = recipe.limit != saved.limit and _is_smaller(recipe.limit, saved.limit)
+        same = smaller or recipe.limit == saved.limit
+        limits = (
+            {"limit": saved.limit, "earlier_limits": saved.earlier_limits} if same else {"earlier_limits": saved.limits}
+        )
+        if smaller:
+            notes += (f"{out} keeps its limit {saved.limit}, of which {recipe.limit} is a part",)
+        recipe = recipe.model_copy(update=limits)
+    if saved.fingerprint != recipe.fingerprint:
+        raise UsageError(
+            f"{out} holds a set of another recipe ({saved.name}: {recipe.difference(saved)}); choose another --out"
+        )
+    if not manifest.fingerprint.startswith(saved.fingerprint):
         raise UsageError(
             f"{out} was made by a version whose recipes had other settings (fingerprint {manifest.fingerprint}); "
             "continue with that version, or choose another --out"
         )
+    return recipe, smaller, notes
+
+
+def _is_smaller(limit: int | Limit | None, other: int | Limit | None) -> bool:
+    """Whether a limit takes a part of what another takes. A number and a limit for each split are not comparable."""
+    if isinstance(limit, Limit) and isinstance(other, Limit):
+        pairs = zip(limit.model_dump().values(), other.model_dump().values(), strict=True)
+        return all(_is_smaller(one, two) or one == two for one, two in pairs)
+    if isinstance(limit, int) and isinstance(other, int):
+        return limit < other
+    return other is None and limit is not None
 
 
 def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan", device: str = "cpu") -> Manifest:

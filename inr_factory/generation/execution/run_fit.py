@@ -8,6 +8,7 @@ from time import monotonic
 import torch
 
 from inr_factory.errors import one_line
+from inr_factory.generation.execution.content_check import check_recovered, save_source_files
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
 from inr_factory.generation.execution.fit_plan import FitPlan, kernel_software
 from inr_factory.generation.execution.local_pool import run_local
@@ -35,11 +36,13 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     assert shards is not None, "a complete set needs no run"
     device = device_of(settings)
     recovered = recover_unrecorded_shards(out, plan.unrecorded, plan.manifest)
+    check_recovered(out, plan.manifest, recovered)
     valid = {entry.path for entry in recovered}
     broken = {task.path for task in plan.unrecorded} - valid
     tasks = [task for task in plan.tasks if task.path not in valid]
     check_disk(out, estimate_bytes(plan.manifest, shards, tasks))
     manifest = update_manifest(out, plan.manifest, recovered)
+    save_source_files(out, plan.files)
     versions = {"inr-factory": __version__, "torch": metadata.version("torch"), **kernel_software(device)}
     log = RunLog(
         out, settings.part, backend=settings.backend, workers=settings.workers, device=device, **versions,

@@ -87,6 +87,15 @@ def read_signal(source: Source, index: int, view: int = 0) -> Signal:
         return source.signal(index, view)
 
 
+def read_content(source: Source, index: int) -> bytes | str | int:
+    """What `source.content(index)` gives, of a source that has it. Raises as `read_signal` does."""
+    with _blaming(source, f"object {source.items[index].object_id}"):
+        content: bytes | str | int = source.content(index)  # type: ignore[attr-defined]
+        if not isinstance(content, bytes | str | int):
+            raise TypeError(f"content() gives {type(content).__name__}, expected bytes, text or a whole number")
+        return content
+
+
 def expected_facts(source: Source, indices: Sequence[int]) -> Mapping[str, str] | None:
     """The facts that every signal of a Source written in Python must have: those of the first of these objects that
     has a signal. Every worker finds the same. None for sources of this package, whose facts are always the same."""

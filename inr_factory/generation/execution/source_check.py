@@ -17,6 +17,7 @@ from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Item, Signal, Source
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import SPLITS
+from inr_factory.storage.shard_contents import CONTENT
 from inr_factory.storage.shards import COLUMN_TYPES
 
 MEMBERS = ("name", "version", "licence", "in_dim", "out_dim", "classes", "items", "fingerprint", "signal")
@@ -26,7 +27,7 @@ UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # NUL ends a text in HDF5, so t
 MAX_TEXT, MAX_NAME, MAX_DIM, MAX_WHOLE = 1_000, 4_096, 64, 2**31 - 1
 
 # Columns that a worker computes; a fact of their name would replace them.
-RESERVED = frozenset({*COLUMN_TYPES, "object_id", *QUALITIES})
+RESERVED = frozenset({*COLUMN_TYPES, "object_id", CONTENT, *QUALITIES})
 WHOLE, NUMBER = "whole number", "number"
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import FactoryError, ResourceError, machine_fault
+from inr_factory.errors import FactoryError, ResourceError, UsageError, machine_fault
+from inr_factory.generation.execution.content_check import check_other_views, read_contents
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
 from inr_factory.generation.execution.signal_reading import expected_facts, read_signals
 from inr_factory.generation.execution.source_check import NUMBER, check_objects, check_source, set_fingerprint
@@ -25,6 +27,7 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Quarantined, ShardEntry, ViewKey
+from inr_factory.storage.shard_contents import CONTENT
 from inr_factory.storage.shards import find_valid_shard, write_shard
 
 _READING = Lock()  # one shard of a process is read at a time, so that a Source need not be safe for threads
@@ -97,9 +100,22 @@ class Worker:
         # Another worker or run may have been faster: its shard may be recorded already, and another kind of machine
         # makes other bytes.
         existing = find_valid_shard(self.out, key, self.spec, rows.attributes["fingerprint"])
-        return existing or write_shard(
-            self.out, key, self.spec, rows.columns, (*rows.unread, *rows.unfitted), rows.attributes
-        )
+        if existing is not None:
+            return existing
+        entry = write_shard(self.out, key, self.spec, rows.columns, (*rows.unread, *rows.unfitted), rows.attributes)
+        try:  # again: another worker may have written another view meanwhile
+            self._check_contents(
+                task, dict(zip(rows.columns["object_id"], rows.columns.get(CONTENT, ()), strict=False))
+            )
+        except UsageError:
+            if isinstance(self.out, Path):
+                (self.out / entry.path).unlink(missing_ok=True)
+            raise
+        return entry
+
+    def _check_contents(self, task: ShardTask, contents: Mapping[str, float]) -> None:
+        fingerprint = set_fingerprint(self.recipe, self.source_fingerprint)
+        check_other_views(self.out, task, self.recipe.views, fingerprint, contents)
 
     def rows(self, task: ShardTask, indices: Sequence[int], on_progress: OnProgress | None = None) -> ShardRows:
         """Read and fit those of a shard's objects that are at `indices` of the source's items."""
@@ -113,6 +129,8 @@ class Worker:
         recipe = self.recipe
         with _READING:
             read = read_signals(self.source, indices, task.view, on_progress, self.facts)
+            contents = read_contents(self.source, indices, read.keys, read.signals) if recipe.version >= 2 else {}
+        self._check_contents(task, contents)
         fitted = self.fit(read.keys, read.signals, count_failed)
         row_of = {key.object_id: row for row, key in enumerate(read.keys)}
         rows = [row_of[key.object_id] for key in fitted.keys]
@@ -134,6 +152,8 @@ class Worker:
         facts |= {name: facts[name].astype(np.float64) for name in floats & facts.keys()}
         assert columns.keys().isdisjoint(facts), f"facts would replace columns: {columns.keys() & facts.keys()}"
         columns |= facts
+        if contents:
+            columns[CONTENT] = np.array([contents[key.object_id] for key in fitted.keys], dtype=np.float64)
         attributes = {
             "fingerprint": set_fingerprint(recipe, self.source_fingerprint),
             "engine": fitted.engine,

@@ -1,5 +1,6 @@
 """Integrity check: faults of the record and of the shards of a set."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from inr_factory.generation.recipe import recorded_recipe
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_origin
+from inr_factory.storage.shard_contents import content_conflicts
 from inr_factory.storage.shards import ShardReader
 
 
@@ -45,9 +47,10 @@ def check_manifest(root: Location, manifest: Manifest) -> list[Fault]:
 
 
 def _altered(manifest: Manifest, origin: Manifest) -> str | None:
-    """The field in which the two differ. A run that dies between two writes leaves more views in the origin alone."""
-    if manifest.views < origin.views:
-        origin = origin.with_views(manifest.views).model_copy(update={"software": manifest.software})
+    """The field in which the two differ. A run that dies between two writes leaves more views, or a larger limit, in the
+    origin alone."""
+    with contextlib.suppress(ValueError):
+        manifest = manifest.grown_like(origin)
     return manifest.difference(origin)
 
 
@@ -83,6 +86,10 @@ def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry]
             faults.append(Fault(entry.path, f"{entry.path} cannot be read: {error.strerror}"))
         if on_shard is not None:
             on_shard(entry)
+    faults += [
+        Fault(conflict.path, str(conflict))
+        for conflict in content_conflicts((root, entry) for entry in manifest.shards)
+    ]
     known = {entry.path for entry in manifest.shards}
     for path in sorted((root / SHARD_FOLDER).glob("*.h5")):
         name = f"{SHARD_FOLDER}/{path.name}"

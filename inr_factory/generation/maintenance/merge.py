@@ -3,6 +3,7 @@
 They have one fingerprint, so that their shards fit together unchanged.
 """
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -19,6 +20,7 @@ from inr_factory.storage.atomic_files import remove_stale_temporaries, temporary
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest import MANIFEST, Manifest, ShardEntry, file_size
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
+from inr_factory.storage.shard_contents import content_conflicts
 from inr_factory.storage.shards import ShardReader
 
 
@@ -78,7 +80,14 @@ def merge_datasets(
     first_part, first = next(iter(sets.items()))
     for part, manifest in sets.items():
         _check_same(first_part, first, part, manifest)
-    widest = max(sets.values(), key=lambda manifest: manifest.views)
+    present_shards = [(part, entry) for part, manifest in sets.items() for entry in manifest.shards]
+    for conflict in content_conflicts(present_shards):
+        raise UsageError(
+            f"{conflict.folder / conflict.path} was fitted to another content of {conflict.object_id} than "
+            f"{conflict.earlier}; fit one of the parts again from the files of the other"
+        )
+    widest = max(sets.values(), key=lambda manifest: (len(manifest.limits), manifest.views))
+    widest = widest.with_views(max(manifest.views for manifest in sets.values()))
     remove_stale_temporaries(out)
     before = update_manifest(out, widest.head)
     done = {entry.path for entry in before.shards if file_size(out / entry.path) == entry.bytes}
@@ -117,7 +126,9 @@ def _check_same(first_part: Path, first: Manifest, part: Path, manifest: Manifes
     if field in ("recipe", "spec", "fingerprint") and "source" in first.recipe and "source" in manifest.recipe:
         one, other = (recorded_recipe(each.recipe, origin=f"of {part}") for each in (manifest, first))
         if field == "recipe" and one.fingerprint == other.fingerprint:
-            return
+            with contextlib.suppress(ValueError):  # limits by which one of the two did not grow
+                manifest.grown_like(first)
+                return
         difference = one.difference(other)
         why = (
             difference

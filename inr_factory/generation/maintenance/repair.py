@@ -26,6 +26,7 @@ from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest, load_origin, replace_manifest
+from inr_factory.storage.shard_contents import content_conflicts
 from inr_factory.storage.shards import ShardReader
 
 SET_ASIDE = "set-aside"
@@ -223,6 +224,9 @@ def _sort_shards(root: Path, head: Manifest, saved: Manifest | None) -> tuple[li
             recorded += 1
         else:
             faults.append(Fault(name, reason))
+    for conflict in content_conflicts((root, entry) for entry in entries):
+        faults.append(Fault(conflict.path, str(conflict)))
+        entries = [entry for entry in entries if entry.path != conflict.path]
     faults += [Fault(name, f"{name} is recorded but missing") for name in known]
     return entries, recorded, faults
 

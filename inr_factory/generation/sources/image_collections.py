@@ -15,7 +15,7 @@ from inr_factory.generation.signals import Item, Signal, Source
 from inr_factory.generation.sources.image_files import array_signal, array_signals, out_dim
 from inr_factory.generation.sources.image_folder import open_image_folder
 from inr_factory.generation.sources.torchvision_images import OFFICIAL, load_official
-from inr_factory.inr.stable_hash import fingerprint
+from inr_factory.inr.stable_hash import content_digest, fingerprint
 
 
 def default_data_root() -> Path:
@@ -77,6 +77,10 @@ class ArraySource:
 
     def signal_stack(self, indices: Sequence[int], view: int = 0) -> SignalStack | None:
         return array_signals(self.images[list(indices)], self.white, self.config)
+
+    def content(self, index: int) -> int:
+        """The digest of the bytes of an image's pixels, row by row."""
+        return content_digest(self.images[index].tobytes())
 
 
 def _digits(config: ImageSource) -> ArraySource:

@@ -17,6 +17,7 @@ from inr_factory.generation.recipe import ImageSource
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.inr.stable_hash import content_digest
 
 if TYPE_CHECKING:
     with needs_extra("images"):
@@ -71,7 +72,8 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
                 _check_size(image.width, image.height, config)
                 pixels = image.width * image.height
                 image.load()
-                return _signal(_values(_upright(image), out_dim(config, stored=3), config))
+                content = content_digest(file)
+                return _signal(_values(_upright(image), out_dim(config, stored=3), config), content)
     except SignalError:
         raise
     except UnidentifiedImageError:
@@ -202,7 +204,8 @@ def _channels(values: Values, channels: int) -> Values:
     return values if values.ndim == 3 else np.repeat(values[:, :, None], channels, axis=2)
 
 
-def _signal(values: Values) -> Signal:
+def _signal(values: Values, content: int | None = None) -> Signal:
     height, width, channels = values.shape
     targets = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32).reshape(-1, channels))
-    return Signal(pixel_grid(height, width), targets, peak=1.0, facts={"height": height, "width": width})
+    facts = {"height": height, "width": width}
+    return Signal(pixel_grid(height, width), targets, peak=1.0, facts=facts, content=content)

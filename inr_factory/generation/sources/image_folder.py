@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inr_factory.errors import require_extra
 from inr_factory.generation.recipe import ImageSource
-from inr_factory.generation.signals import Item, Signal
+from inr_factory.generation.signals import Item, Signal, file_content
 from inr_factory.generation.sources.class_folders import file_sizes, find_class_files
 from inr_factory.generation.sources.image_files import SUFFIXES, file_signal, out_dim
 from inr_factory.inr.stable_hash import fingerprint
@@ -38,6 +38,10 @@ class ImageFolder:
 
     def signal(self, index: int, view: int = 0) -> Signal:
         return file_signal(Path(self.paths[index]), self.config)
+
+    def content(self, index: int) -> int:
+        """The digest of the bytes of a file, as its signal has it. Raises SignalError where it cannot be read."""
+        return file_content(self.paths[index])
 
 
 def open_image_folder(config: ImageSource, root: Path) -> ImageFolder:

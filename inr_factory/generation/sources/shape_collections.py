@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from inr_factory.generation.geometry.point_cloud_files import READERS as POINT_R
 from inr_factory.generation.geometry.point_cloud_files import checked_points, read_points
 from inr_factory.generation.geometry.primitives import KINDS, VERSION, primitive
 from inr_factory.generation.recipe import RECIPE_VERSION, ShapeSource
-from inr_factory.generation.signals import Item, Signal, SignalError, Source
+from inr_factory.generation.signals import Item, Signal, SignalError, Source, file_content
 from inr_factory.generation.sources.class_folders import ClassFiles, file_sizes, find_class_files, readable
 from inr_factory.generation.sources.hdf5_point_clouds import BlockRow, find_blocks, list_blocks, read_block_row
 from inr_factory.generation.sources.image_collections import default_data_root
@@ -30,7 +30,7 @@ from inr_factory.generation.sources.shape_sampling import (
     seeded,
     shape_signal,
 )
-from inr_factory.inr.stable_hash import fingerprint
+from inr_factory.inr.stable_hash import content_digest, fingerprint
 
 MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
 
@@ -105,7 +105,14 @@ class ShapeFiles:
 
         kind = f"{self.config.collection == 'point_folder'} {Path(path).suffix.lower()}"
         written = content if isinstance(content, bytes) else content.tobytes()
-        return _signal(self.config, self.root, object_id, view, written, kind, compute)
+        signal = _signal(self.config, self.root, object_id, view, written, kind, compute)
+        return replace(signal, content=content_digest(written))
+
+    def content(self, index: int) -> int:
+        """The digest of a file's bytes, or of the bytes of its row. Raises SignalError where they cannot be read."""
+        if not self.blocks:
+            return file_content(self.paths[index])
+        return content_digest(np.asarray(self._content(index)).tobytes())
 
     def geometry(self, index: int) -> Mesh | NDArray[np.float64]:
         """The mesh of `items[index]`, or the points (S, 3) of a cloud, in the units of its file. Raises SignalError."""

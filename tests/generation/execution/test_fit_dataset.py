@@ -283,8 +283,8 @@ def copy(whole, tmp_path):
 
 def test_without_its_manifest_a_set_goes_on_for_its_own_recipe_and_for_no_other(whole, copy):
     (copy / MANIFEST).unlink()
-    with pytest.raises(UsageError, match=r"holds a set of another recipe .*limit"):
-        fit_dataset(tiny(limit=23), copy, **LOCAL)
+    with pytest.raises(UsageError, match=r"holds a set of another recipe .*seed"):
+        fit_dataset(tiny(seed=1), copy, **LOCAL)
 
     report = fit_dataset(tiny(), copy, **LOCAL)
 
