@@ -1,5 +1,6 @@
 """Ray pool: workers as actors of a Ray cluster. The only module that imports ray."""
 
+import contextlib
 import logging
 import os
 import secrets
@@ -13,8 +14,9 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
-from inr_factory.errors import ResourceError, UsageError, needs_extra
+from inr_factory.errors import ResourceError, UsageError, needs_extra, one_line
 from inr_factory.generation.execution.prefetch import prefetch_part
+from inr_factory.generation.execution.ray_address import check_address, no_answer
 from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.scheduler import Scheduler, window_of
 from inr_factory.generation.execution.shard_plan import ShardTask
@@ -54,40 +56,75 @@ class _Actor:
         return dict(self.tallies)
 
 
+class RayUnavailableError(ResourceError):
+    """Ray cannot start on this machine."""
+
+
 @contextmanager
 def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     """The ray module, connected to the cluster at `address` or in $RAY_ADDRESS, else to one started for the context.
 
-    A cluster started here ends with the context. Raises UsageError if no cluster answers, ResourceError if none starts.
+    A cluster started here ends with the context, and only this machine can reach it. Raises UsageError if no cluster
+    answers, RayUnavailableError if none starts.
     """
+    where = "--address" if address else "$RAY_ADDRESS"
+    address = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address is None and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        # Ray would write a token below HOME, which may be read-only; it accepts one in the environment.
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if address is None:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would starve beside other work
+        if not given and "RAY_AUTH_MODE" not in os.environ:
+            # Ray would write a token below HOME, which may be read-only; it accepts one in the environment.
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    elif given:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     with needs_extra("ray", ", or use --backend local"):
         import ray
     if ray.is_initialized():
         yield ray
         return
-    options: dict[str, Any] = (
-        {"address": address} if address else {"num_cpus": num_cpus or num_cores(), "include_dashboard": False}
-    )
+    options: dict[str, Any] = {"num_cpus": num_cpus or num_cores(), "include_dashboard": False}
+    if address:
+        options = {"address": address}
+        check_address(_resolved(ray, address, where), address, where)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        reason = " ".join(str(error).split())
+        with contextlib.nullcontext() if address else _on_loopback(ray):
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    except Exception as error:  # of any kind: a node that is slow to start raises a bare Exception
+        ray.shutdown()
         if address:
-            raise UsageError(f"no Ray cluster answers at {address}: {reason}") from None
-        raise ResourceError(f"Ray cannot start here: {reason}; use --backend local") from None
+            raise UsageError(no_answer(address, where, one_line(error))) from None
+        raise RayUnavailableError(f"Ray cannot start here: {one_line(error)}; use --backend local") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler aborts the driver before it has cleaned up
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _resolved(ray: Any, address: str, where: str) -> str:
+    """HOST:PORT of an address; that of "auto" is where Ray last started a cluster on this machine."""
+    if address.startswith("ray://"):
+        return address
+    try:
+        return str(ray._private.services.canonicalize_bootstrap_address(address, None) or address)
+    except Exception as error:
+        raise UsageError(no_answer(address, where, one_line(error))) from None
+
+
+@contextmanager
+def _on_loopback(ray: Any) -> Iterator[None]:
+    """Let the servers of a cluster that starts listen on the loopback alone, as Ray does where it supports one machine."""
+    constants = ray._private.ray_constants
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", True)
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def run_each(
