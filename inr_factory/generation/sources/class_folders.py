@@ -1,54 +1,67 @@
 """Class folders: finds the files of a collection in folders of classes, with or without splits above or below them."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence, Set
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from inr_factory.errors import ResourceError, UsageError, machine_fault
+from inr_factory.errors import UsageError
+from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signals import Item
+from inr_factory.generation.sources.folder_listing import LEFTOVERS, FolderListing, Parts, list_folder, readable
+from inr_factory.storage.passed_over import PassedOver, name_some
 
 # What a folder may be called, in any case -> the split it is.
 SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+# Suffixes of files that may be tables of labels, and of those that no class consists of.
+TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".txt", ".xml", ".xlsx", ".parquet", ".mat"})
+DOCUMENTS = TABLES | {".md", ".rst", ".pdf", ".html", ".yaml", ".yml", ".toml", ".log", ".py", ".ipynb", ".sh"}
 
 
 class ClassFiles(NamedTuple):
-    """Classes, items in the order of their names, and the path of each item."""
+    """Classes, items in the order of their names, the path of each item, and what was passed over."""
 
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     paths: tuple[str, ...]
+    passed_over: PassedOver | None = None
 
 
-def find_class_files(root: Path, suffixes: Set[str], what: str) -> ClassFiles:
+def find_class_files(root: Path, suffixes: Set[str], what: str, version: int = RECIPE_VERSION) -> ClassFiles:
     """Find the files of a collection in CLASS/…, SPLIT/CLASS/… or CLASS/SPLIT/….
 
-    Hidden files, files of other kinds and files directly in root are ignored.
+    Hidden files, files of other kinds and files directly in root are passed over, and counted. A class folder without
+    files keeps its class, unless it holds nothing but documents.
 
     Args:
         root: Folder that holds the class folders.
         suffixes: File name endings in lower case; files may have them in any case.
         what: Plural noun for the files in messages.
+        version: Of the recipe. 1 drops classes without files, and reads what systems leave behind.
 
     Raises:
-        UsageError: The folder does not exist or has another layout.
+        UsageError: The folder does not exist, has another layout, or its val or test has a class that train lacks.
     """
     if not root.is_dir():
         raise UsageError(f"no folder {readable(root)}; give --data-root the folder that holds the {what}")
-    paths = {parts: path for parts, path in _files(root, suffixes) if len(parts) > 1}
+    listing = list_folder(
+        root,
+        lambda parts: len(parts) > 1 and os.path.splitext(parts[-1])[1].lower() in suffixes,
+        LEFTOVERS if version > 1 else frozenset(),
+    )
+    paths = listing.files
     if not paths:
-        raise UsageError(
-            f"no {what} in class folders below {readable(root)}: expected CLASS/FILE, SPLIT/CLASS/FILE or "
-            f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, and files that end in "
-            f"{' '.join(sorted(suffixes))}"
-        )
+        raise UsageError(_nothing(root, suffixes, what, listing))
     depth_of_class, depth_of_split = (1, 0) if _splits_on_top(root, paths) else (0, 1 if _splits_below(paths) else None)
     named = sorted((readable(os.path.join(*parts)), parts, path) for parts, path in paths.items())
-    classes = tuple(sorted({readable(parts[depth_of_class]) for parts in paths}))
+    filled = {readable(parts[depth_of_class]) for parts in paths}
+    empty = _class_folders(listing, depth_of_class) - filled if version > 1 else set[str]()
+    classes = tuple(sorted(filled | empty))
     labels = {name: label for label, name in enumerate(classes)}
     items = tuple(
         Item(
@@ -61,30 +74,109 @@ def find_class_files(root: Path, suffixes: Set[str], what: str) -> ClassFiles:
     for earlier, later in pairwise(items):
         if earlier.object_id == later.object_id:
             raise UsageError(f"two files have the same name once written as UTF-8, {later.object_id}; rename one")
-    return ClassFiles(classes, items, tuple(path for _, _, path in named))
+    remarks: Sequence[str] = ()
+    if version > 1:
+        check_classes_of_train(root, classes, items, what, listing)
+        remarks = _remarks(root, listing, depth_of_split == 0)
+    passed_over = listing.passed_over(depth_of_class, empty, remarks)
+    return ClassFiles(classes, items, tuple(path for _, _, path in named), passed_over)
 
 
-def readable(path: Path | str) -> str:
-    """A path as text that any file can hold: bytes that are not UTF-8 become \\xNN. Slashes are the same everywhere."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
+def _class_folders(listing: FolderListing, depth: int) -> set[str]:
+    """The names of all class folders, also of those without files that are read; not of folders of mere documents."""
+    kinds = defaultdict[Parts, set[str]](set)
+    for parts, kind in listing.others.items():
+        kinds[parts[: depth + 1]].add(kind)
+    return {
+        readable(parts[-1])
+        for parts in listing.folders
+        if len(parts) == depth + 1
+        and (depth == 0 or parts[0].casefold() in SPLITS)
+        and not (kinds[parts] and kinds[parts] <= DOCUMENTS)
+    }
 
 
-def file_sizes(paths: Iterable[str]) -> list[int]:
-    """Bytes of each file; -1 for a link to nothing. Raises ResourceError where the machine cannot look at one."""
-    sizes = []
-    for path in paths:
-        try:
-            sizes.append(os.stat(path).st_size)
-        except OSError as error:
-            if machine_fault(error):
-                raise ResourceError(
-                    f"cannot look at {readable(path)}: {error.strerror}; see to it, run again"
-                ) from None
-            sizes.append(-1)
-    return sizes
+def check_classes_of_train(
+    root: Path, classes: Sequence[str], items: Iterable[Item], what: str, listing: FolderListing
+) -> None:
+    """Raise UsageError where train has objects, and val or test have a class of which it has none."""
+    splits = defaultdict[int, set[str]](set)
+    for item in items:
+        splits[item.label].add(item.split or "train")
+    lacking = [label for label, seen in sorted(splits.items()) if "train" not in seen]
+    if len(lacking) in (0, len(splits)):
+        return
+    where = " and ".join(split for split in ("val", "test") if any(split in splits[label] for label in lacking))
+    names = name_some([classes[label] for label in lacking])
+    tables = _tables(listing)
+    raise UsageError(
+        f"{readable(root)}: {where} {'have' if ' ' in where else 'has'} {what} of the "
+        f"{'class' if len(lacking) == 1 else 'classes'} {names}, of which train has none; sort them into the class "
+        f"folders of train{f' (tables such as {tables} are not read)' if tables else ''}, or move them away"
+    )
 
 
-def _splits_on_top(root: Path, files: Collection[tuple[str, ...]]) -> bool:
+def _nothing(root: Path, suffixes: Set[str], what: str, listing: FolderListing) -> str:
+    """The message for a folder without files in class folders: what was expected, and what it has instead."""
+    passed_over, tables = listing.passed_over(0), _tables(listing)
+    there = f" ({passed_over.lines()[0]})" if passed_over is not None else ""
+    return (
+        f"no {what} in class folders below {readable(root)}{there}: expected CLASS/FILE, SPLIT/CLASS/FILE or "
+        f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, and files that end in "
+        f"{' '.join(sorted(suffixes))}"
+        + (f"; a table such as {tables} is not read: sort the {what} into class folders by it" if tables else "")
+    )
+
+
+def _tables(listing: FolderListing) -> str:
+    """The first files outside of class folders that may be tables of labels."""
+    tables = [parts for parts, kind in listing.others.items() if kind in TABLES and len(parts) <= 2]
+    return name_some(
+        [readable(os.path.join(*parts)) for parts in sorted(tables, key=lambda parts: (len(parts), parts))]
+    )
+
+
+def _remarks(root: Path, listing: FolderListing, splits_on_top: bool) -> list[str]:
+    """Layouts that may mean something else than they are read as. UsageError where that is certain."""
+    files, tops = listing.files, sorted({parts[0] for parts in listing.files})
+    if splits_on_top:
+        used = {SPLITS[top.casefold()] for top in tops}
+        return [
+            f"the split folder {readable(parts[0])} holds nothing that is read; splits.{SPLITS[parts[0].casefold()]} "
+            "decides what is taken from train instead"
+            for parts in sorted(listing.folders)
+            if len(parts) == 1 and SPLITS.get(parts[0].casefold(), "train") not in {*used, "train"}
+        ]
+    # The folder that holds everything, if the classes are below it and not directly in root.
+    base = Path(os.path.commonpath([os.path.join(*parts[:-1]) for parts in files])).parts or (tops[0],)
+    base = base[: next((depth for depth, name in enumerate(base) if name.casefold() in SPLITS), len(base))]
+    inner = defaultdict[str, set[str]](set)
+    for parts in files:
+        inner[parts[0]].add(parts[len(base)] if len(parts) > len(base) + 1 else "")
+    folders = inner[tops[0]]
+    names, data_root = name_some([readable(name) for name in sorted(folders)]), readable(root.joinpath(*base))
+    if all(name.casefold() in SPLITS for name in folders):
+        if len(tops) == 1 and base and all(len(parts) > len(base) + 2 for parts in files):
+            raise UsageError(
+                f"{data_root} has the splits {names} and their class folders; give --data-root {data_root}"
+            )
+        return []
+    if len(folders) < 2 or "" in folders:
+        return []
+    if len(tops) == 1:
+        return [
+            f"all objects are of the class {readable(tops[0])}; if the folders {names} are the classes, give "
+            f"--data-root {data_root}"
+        ]
+    if all(each == folders for each in inner.values()):
+        return [
+            f"each of the classes {name_some([readable(top) for top in tops])} has the folders {names}; if these are "
+            "the classes, call the folders above them train, val or test"
+        ]
+    return []
+
+
+def _splits_on_top(root: Path, files: Collection[Parts]) -> bool:
     """Whether the topmost folders are splits; UsageError where that is ambiguous."""
     tops = {parts[0] for parts in files}
     splits = {top for top in tops if top.casefold() in SPLITS}
@@ -104,7 +196,7 @@ def _splits_on_top(root: Path, files: Collection[tuple[str, ...]]) -> bool:
     return True
 
 
-def _splits_below(files: Collection[tuple[str, ...]]) -> bool:
+def _splits_below(files: Collection[Parts]) -> bool:
     """Whether every file lies in CLASS/SPLIT/…; UsageError where only some do."""
     in_split = {parts: len(parts) > 2 and parts[1].casefold() in SPLITS for parts in files}
     if any(in_split.values()) and not all(in_split.values()):
@@ -114,33 +206,3 @@ def _splits_below(files: Collection[tuple[str, ...]]) -> bool:
             f"{inside} is in a split and {outside} in none; put every file into CLASS/SPLIT/, or none of them"
         )
     return all(in_split.values())
-
-
-def _files(root: Path, suffixes: Set[str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The files below a folder that end in `suffixes`: the parts of the path below it, and the path.
-
-    Links are followed, except into a folder that contains them. Broken links are included, so that their objects fail
-    with a reason.
-    """
-    folders: list[tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]] = [(str(root), (), frozenset())]
-    while folders:
-        folder, parts, above = folders.pop()
-        try:
-            status = os.stat(folder)
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            kind = ResourceError if machine_fault(error) else UsageError
-            raise kind(f"cannot list {readable(folder)}: {error.strerror}") from None
-        inode = (status.st_dev, status.st_ino)
-        if inode in above:
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            linked = entry.is_symlink()
-            if os.path.isdir(entry.path) if linked else entry.is_dir():
-                folders.append((entry.path, (*parts, entry.name), above | {inode}))
-            elif os.path.splitext(entry.name)[1].lower() in suffixes and (
-                os.path.isfile(entry.path) or not os.path.exists(entry.path) if linked else entry.is_file()
-            ):
-                yield (*parts, entry.name), entry.path

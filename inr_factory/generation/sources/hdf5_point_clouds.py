@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError, machine_fault, one_line
+from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signals import Item, SignalError
-from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, readable
+from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, check_classes_of_train
+from inr_factory.generation.sources.folder_listing import list_folder, readable
 
 if TYPE_CHECKING:
     import h5py
@@ -39,9 +41,15 @@ def find_blocks(root: Path) -> list[Path]:
     )  # fmt: skip
 
 
-def list_blocks(root: Path, blocks: list[Path]) -> tuple[ClassFiles, tuple[BlockRow, ...]]:
-    """Every cloud of the files, named FILE/ROW, and its row. Raises IntegrityError that names a damaged file."""
-    labelled = [(path, _labels(path)) for path in blocks]
+def list_blocks(
+    root: Path, blocks: list[Path], version: int = RECIPE_VERSION
+) -> tuple[ClassFiles, tuple[BlockRow, ...]]:
+    """Every cloud of the files, named FILE/ROW, and its row.
+
+    Raises IntegrityError that names a damaged file, UsageError where classes or splits do not go together. At version 1
+    of the recipe a file without a split takes the splits from all others.
+    """
+    labelled, known = [(path, _labels(path)) for path in blocks], set(blocks)
     names = root / CLASS_NAMES
     highest = max((int(labels.max(initial=-1)) for _, labels in labelled), default=-1)
     if names.is_file():
@@ -60,9 +68,26 @@ def list_blocks(root: Path, blocks: list[Path]) -> tuple[ClassFiles, tuple[Block
     if not rows:
         raise UsageError(f"the HDF5 files in {readable(root)} hold no clouds")
     items = tuple(item for item, _ in rows)
+    listing = list_folder(root, lambda parts: len(parts) == 1 and (parts[0] == CLASS_NAMES or root / parts[0] in known))
+    if version > 1:
+        _check_splits(root, blocks)
+        check_classes_of_train(root, classes, items, "clouds", listing)
     if any(item.split is None for item in items):
         items = tuple(Item(item.object_id, item.label, None) for item in items)
-    return ClassFiles(classes, items, tuple(block.path for _, block in rows)), tuple(block for _, block in rows)
+    files = ClassFiles(classes, items, tuple(block.path for _, block in rows), listing.passed_over(0))
+    return files, tuple(block for _, block in rows)
+
+
+def _check_splits(root: Path, blocks: list[Path]) -> None:
+    """Raise UsageError where some of the files are of a split and others of none."""
+    splits = {path.name: _split(path.name) for path in blocks}
+    without = [name for name, split in splits.items() if split is None]
+    if 0 < len(without) < len(splits):
+        inside = next(name for name, split in splits.items() if split is not None)
+        raise UsageError(
+            f"{readable(root)}: the name of {readable(inside)} says its split, that of {readable(without[0])} does not; "
+            f"rename it to contain one of {', '.join(SPLITS)}, or move it away"
+        )
 
 
 def read_block_row(block: BlockRow) -> NDArray[np.generic]:

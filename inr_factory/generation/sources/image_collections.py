@@ -33,7 +33,7 @@ def open_source(config: ImageSource, data_root: Path | None = None, version: int
     if config.collection == "digits":
         return _digits(config)
     if config.collection == "image_folder":
-        return open_image_folder(config, root)
+        return open_image_folder(config, root, version)
     return _official(config, root)
 
 

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import needs_extra, one_line
-from inr_factory.generation.recipe import ImageSource
+from inr_factory.generation.recipe import RECIPE_VERSION, ImageSource
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal, SignalError
+from inr_factory.generation.sources.image_formats import MAX_PIXELS, pillow_formats
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.stable_hash import content_digest
 
@@ -25,13 +26,7 @@ if TYPE_CHECKING:
 
 Values = NDArray[np.float32]
 
-# Pillow goes by the content, not by the name; without this list an .eps named .png would start Ghostscript.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
-)  # fmt: skip
-
-DECODER_BYTES = 16  # of memory that a decoder takes for a pixel, at most
+DECODER_BYTES = 24  # of memory that a decoder takes for a pixel, at most
 
 # EXIF's number for "turned or mirrored like this" -> the name of Pillow's step that puts it upright.
 ORIENTATION = 0x0112
@@ -46,7 +41,7 @@ def out_dim(config: ImageSource, stored: int) -> int:
     return {"grey": 1, "rgb": 3, None: stored}[config.mode]
 
 
-def file_signal(path: Path, config: ImageSource) -> Signal:
+def file_signal(path: Path, config: ImageSource, version: int = RECIPE_VERSION) -> Signal:
     """Read the signal of an image file: its first frame, upright by its EXIF tag, transparent parts on white.
 
     8-bit values are divided by 255, 16-bit greys by 65535; floating-point values must lie in [0, 1]. 16-bit colour is
@@ -60,7 +55,7 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
     with needs_extra("images"):
         from PIL import Image, UnidentifiedImageError
 
-    pixels = 0
+    formats, pixels = pillow_formats(path.suffix, version), 0
     try:
         if path.stat().st_size == 0:
             raise SignalError("the file is empty (0 bytes)")
@@ -68,7 +63,8 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
             # Pillow warns of odd metadata, and of sizes that `max_pixels` allows.
             warnings.simplefilter("ignore")
             # A file, not its path: by path, Pillow 13 maps uncompressed TIFFs into memory and scrambles turned ones.
-            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            with path.open("rb") as file, Image.open(file, formats=formats) as image:
+                _check_decoder(image)
                 _check_size(image.width, image.height, config)
                 pixels = image.width * image.height
                 image.load()
@@ -77,7 +73,7 @@ def file_signal(path: Path, config: ImageSource) -> Signal:
     except SignalError:
         raise
     except UnidentifiedImageError:
-        raise SignalError(f"not recognised as an image, it is none of {', '.join(FORMATS)}") from None
+        raise SignalError(f"not recognised as an image, it is none of {', '.join(formats)}") from None
     except Image.DecompressionBombError as error:
         # Pillow's limit belongs to the process, so it stays, even where max_pixels is above it.
         claimed, pillow_limit, *_ = [int(digits) for digits in re.findall(r"\d+", str(error))]
@@ -137,6 +133,13 @@ def array_signals(pixels: NDArray[np.uint8], white: int, config: ImageSource) ->
         return None
     values = torch.tensor(pixels).view(len(pixels), height * width, stored).expand(-1, -1, channels)
     return SignalStack(pixel_grid(height, width), values, white, 1.0, {"height": height, "width": width})
+
+
+def _check_decoder(image: "Image.Image") -> None:
+    """Refuse an image that its decoder would need too much memory for."""
+    most = MAX_PIXELS.get(image.format or "", image.width * image.height)
+    if image.width * image.height > most:
+        raise SignalError(f"{image.width} x {image.height} pixels of {image.format}, at most {most} are decoded")
 
 
 def _check_size(width: int, height: int, config: ImageSource) -> None:

@@ -18,7 +18,8 @@ from inr_factory.generation.geometry.point_cloud_files import checked_points, re
 from inr_factory.generation.geometry.primitives import KINDS, VERSION, primitive
 from inr_factory.generation.recipe import RECIPE_VERSION, ShapeSource
 from inr_factory.generation.signals import Item, Signal, SignalError, Source, file_content
-from inr_factory.generation.sources.class_folders import ClassFiles, file_sizes, find_class_files, readable
+from inr_factory.generation.sources.class_folders import ClassFiles, find_class_files
+from inr_factory.generation.sources.folder_listing import file_sizes, readable
 from inr_factory.generation.sources.hdf5_point_clouds import BlockRow, find_blocks, list_blocks, read_block_row
 from inr_factory.generation.sources.image_collections import default_data_root
 from inr_factory.generation.sources.sample_cache import SampleCache, cache_key
@@ -31,6 +32,7 @@ from inr_factory.generation.sources.shape_sampling import (
     shape_signal,
 )
 from inr_factory.inr.stable_hash import content_digest, fingerprint
+from inr_factory.storage.passed_over import PassedOver
 
 MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
 
@@ -53,14 +55,14 @@ def open_shapes(config: ShapeSource, data_root: Path | None = None, version: int
     if config.collection == "primitives":
         return PrimitiveShapes(config, root)
     if config.collection == "mesh_folder":
-        return ShapeFiles(config, root, *find_class_files(root, frozenset(MESH_READERS), "meshes"))
+        return ShapeFiles(config, root, *find_class_files(root, frozenset(MESH_READERS), "meshes", version))
     if config.collection == "point_folder":
         blocks = find_blocks(root) if root.is_dir() else []
         if blocks:
-            files, rows = list_blocks(root, blocks)
+            files, rows = list_blocks(root, blocks, version)
             return ShapeFiles(config, root, *files, blocks=rows)
-        return ShapeFiles(config, root, *find_class_files(root, frozenset(POINT_READERS), "point clouds"))
-    return _modelnet(config, root)
+        return ShapeFiles(config, root, *find_class_files(root, frozenset(POINT_READERS), "point clouds", version))
+    return _modelnet(config, root, version)
 
 
 @dataclass(eq=False)
@@ -75,6 +77,7 @@ class ShapeFiles:
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     paths: tuple[str, ...]
+    passed_over: PassedOver | None = None
     blocks: tuple[BlockRow, ...] = ()
     name: str = field(init=False)
     version: str = "folder"
@@ -205,7 +208,7 @@ class PrimitiveShapes:
         return primitive(object_id.partition("/")[0], seeded("primitive", object_id))
 
 
-def _modelnet(config: ShapeSource, root: Path) -> ShapeFiles:
+def _modelnet(config: ShapeSource, root: Path, version: int) -> ShapeFiles:
     """The official tree below the data root, or the data root itself if it has the name of the collection."""
     title = MODELNET[config.collection]
     candidates = [root / title, *([root] if root.name == title else [])]
@@ -216,7 +219,7 @@ def _modelnet(config: ShapeSource, root: Path) -> ShapeFiles:
             f"only) and unpack it into {readable(root)}, or let --data-root or $INR_FACTORY_DATA name the folder that has "
             f"{title} in it"
         )
-    files = find_class_files(folder, frozenset({".off"}), "meshes")
+    files = find_class_files(folder, frozenset({".off"}), "meshes", version)
     _check_modelnet(files, folder, title)
     return ShapeFiles(
         config, root, *files, version=f"{title} official OFF files", licence="academic research only, see its page"

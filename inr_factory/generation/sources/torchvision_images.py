@@ -19,7 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError, machine_fault, needs_extra, one_line
-from inr_factory.generation.sources.class_folders import readable
+from inr_factory.generation.sources.folder_listing import readable
 from inr_factory.inr.stable_hash import fingerprint
 
 SOCKET_TIMEOUT = 20.0  # seconds without an answer; torchvision downloads without a timeout

@@ -16,12 +16,17 @@ def find(root, *names):
 LAYOUTS = {
     "no splits": (["cat/1.off", "dog/2.OFF"], [("cat/1.off", 0, None), ("dog/2.OFF", 1, None)]),
     "splits above": (
-        ["train/cat/1.off", "Testing/cat/2.off", "valid/dog/3.off"],
-        [("Testing/cat/2.off", 0, "test"), ("train/cat/1.off", 0, "train"), ("valid/dog/3.off", 1, "val")],
+        ["train/cat/1.off", "Testing/cat/2.off", "valid/cat/3.off", "train/dog/1.off"],
+        [
+            ("Testing/cat/2.off", 0, "test"),
+            ("train/cat/1.off", 0, "train"),
+            ("train/dog/1.off", 1, "train"),
+            ("valid/cat/3.off", 0, "val"),
+        ],
     ),
     "splits below": (
-        ["cat/train/1.off", "cat/test/2.off", "dog/val/more/3.off"],
-        [("cat/test/2.off", 0, "test"), ("cat/train/1.off", 0, "train"), ("dog/val/more/3.off", 1, "val")],
+        ["cat/train/1.off", "cat/test/2.off", "cat/val/more/3.off"],
+        [("cat/test/2.off", 0, "test"), ("cat/train/1.off", 0, "train"), ("cat/val/more/3.off", 0, "val")],
     ),
     "folders below": (["cat/old/1.off", "dog/2.off"], [("cat/old/1.off", 0, None), ("dog/2.off", 1, None)]),
     "a class called train": (["train/1.off", "bus/2.off"], [("bus/2.off", 0, None), ("train/1.off", 1, None)]),
@@ -33,7 +38,7 @@ LAYOUTS = {
 def test_layouts(layout, tmp_path):
     names, expected = LAYOUTS[layout]
 
-    classes, items, paths = find(tmp_path, *names)
+    classes, items, paths, _ = find(tmp_path, *names)
 
     assert [(item.object_id, item.label, item.split) for item in items] == expected
     assert list(classes) == sorted(set(classes))
@@ -70,6 +75,6 @@ def test_linked_folders_count_but_loops_end(tmp_path):
     (tmp_path / "there" / "loop").symlink_to(root)
     (tmp_path / "there" / "gone.off").symlink_to("nowhere")
 
-    _, items, _ = find_class_files(root, frozenset({".off"}), "meshes")
+    _, items, _, _ = find_class_files(root, frozenset({".off"}), "meshes")
 
     assert {item.object_id for item in items} == {"cat/1.off", "cat/gone.off"}

@@ -50,12 +50,29 @@ def test_each_row_is_an_object_with_its_class_and_split(root):
 
 def test_without_names_and_splits_classes_are_numbers(root):
     (root / "shape_names.txt").unlink()
-    (root / "ply_data_train0.h5").rename(root / "ply_data0.h5")
+    for split in ("train", "test"):
+        (root / f"ply_data_{split}0.h5").rename(root / f"ply_data_{split[1]}0.h5")
 
     source = blocks(root)
 
     assert source.classes == ("0", "1", "2")
     assert {item.split for item in source.items} == {None}
+
+
+def test_a_file_of_no_split_among_files_of_splits_is_refused(root):
+    (root / "ply_data_train0.h5").rename(root / "ply_data0.h5")
+
+    with pytest.raises(
+        UsageError, match=r"the name of ply_data_test0.h5 says its split, that of ply_data0.h5 does not"
+    ):
+        blocks(root)
+
+
+def test_what_lies_beside_the_files_is_counted(root):
+    (root / "cat").mkdir()
+    (root / "cat" / "0.ply").write_bytes(b"ply")
+
+    assert blocks(root).passed_over.folders == {"cat": 1}
 
 
 def test_the_fingerprint_follows_sizes_and_labels(root):

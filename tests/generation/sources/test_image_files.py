@@ -13,7 +13,7 @@ from PIL import Image
 from support.images import COLOURS, GREYS, digits, encoded, folder, only, picture_of, put, save
 
 from inr_factory.generation.signals import SignalError
-from inr_factory.generation.sources.image_files import FORMATS
+from inr_factory.generation.sources.image_formats import FORMATS
 from inr_factory.inr.pixel_grid import pixel_grid
 
 
