@@ -43,7 +43,7 @@ HOMES = {
     "scipy": {"learning.alignment", "generation.geometry.surface_metrics", "benchmarks"},
     "sklearn": {"generation.sources.image_collections", "learning.training.probes"},
     "torchvision": {"generation.sources.torchvision_images"},
-    "PIL": {"generation.sources.image_files", "reporting.html"},
+    "PIL": {"generation.sources.image_files", "generation.sources.image_formats", "reporting.html"},
     "trimesh": {"generation.geometry.mesh_files"},
     "igl": {"generation.geometry.distances"},
     "triton": {"generation.fitting.fused_triton"},

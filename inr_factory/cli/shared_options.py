@@ -50,7 +50,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 DataRoot = Annotated[
     Any,
     typer.Option(
-        help="folder or URL of the source's files; else $INR_FACTORY_DATA, else ./data",
+        help="folder or URL of the source's files; else where the set had them, else $INR_FACTORY_DATA, else ./data",
         show_default=False,
         parser=str,
         callback=parse_location_option,

@@ -105,6 +105,8 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     yield "\n## How it was made\n"
     yield "The recipe, with all its settings, stands in `manifest.json`: `recipe`, `spec`, `fingerprint`, software versions, and"
     yield "for each shard its sha256 and what is in quarantine, with the reason.\n"
+    for line in () if manifest.passed_over is None else manifest.passed_over.lines():
+        yield f"- {_line(line)}"
     if manifest.derived is not None:
         yield f"Derived from the set {manifest.derived.of}: {_line(manifest.derived.how)}.\n"
     yield "## Licence and terms\n"

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import stable_seed
 from inr_factory.storage.locations import Location, RemoteLocation
+from inr_factory.storage.passed_over import PassedOver
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -136,6 +137,7 @@ class Manifest(Record):
         shards: complete shards, in the order of view, split and block.
         software: versions that made the set.
         derived: set and operation from which this one was made.
+        passed_over: what lies in the folders of the source and became no object; left out where there is nothing.
     """
 
     format_version: int = FORMAT_VERSION
@@ -149,6 +151,14 @@ class Manifest(Record):
     shards: tuple[ShardEntry, ...] = ()
     software: dict[str, str] = {}
     derived: Derived | None = None
+    passed_over: PassedOver | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_older_versions_read_it(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        if fields.get("passed_over", ...) is None:
+            del fields["passed_over"]
+        return fields
 
     @property
     def siren_spec(self) -> SirenSpec:
@@ -202,7 +212,7 @@ class Manifest(Record):
     def difference(self, other: "Manifest") -> str | None:
         """The first field besides the shards in which another manifest differs; None if none does."""
         fields, other_fields = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")
-        return next((key for key in fields if fields[key] != other_fields[key]), None)
+        return next((key for key in {**fields, **other_fields} if fields.get(key) != other_fields.get(key)), None)
 
     def check_size(self) -> None:
         """Raise ValueError where the set claims more shards than a set can have, before they are listed."""

@@ -84,6 +84,7 @@ def fit(
             "missing_shards": report.missing, "made_inrs": report.inrs, "seconds": round(report.seconds, 3),
             "inrs": sum(entry.rows for entry in entries), "median_psnr": median_psnr(entries),
             "quarantined": len(quarantined), "made_by": report.made_by, "notes": report.notes,
+            "passed_over": report.manifest.passed_over and report.manifest.passed_over.model_dump(),
         })  # fmt: skip
     elif not report.made and not report.recovered and not report.missing:
         terminal.print_result(
@@ -115,7 +116,8 @@ def _print_estimate(recipe: str, out: Any, arguments: dict[str, Any], as_json: b
     for note in report.notes:
         terminal.log_info(note)
     if as_json:
-        terminal.print_json({name: value for name, value in vars(report).items() if name not in ("recipe", "out")})
+        fields = {name: value for name, value in vars(report).items() if name not in ("recipe", "out")}
+        terminal.print_json({**fields, "passed_over": report.passed_over and report.passed_over.model_dump()})
         return
     rows = [(f"objects, {split}", f"{count:,}") for split, count in report.objects.items()]
     rows += [

@@ -61,6 +61,7 @@ def status(
             "name": manifest.name, "spec": str(manifest.siren_spec), "source": source.model_dump(),
             "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": report.bytes,
             "missing_shards": list(report.missing), "quarantine": [row.model_dump() for row in manifest.quarantine],
+            "passed_over": manifest.passed_over and manifest.passed_over.model_dump(),
             "parts": [dict(zip(columns, row, strict=True)) for row in rows],
         })  # fmt: skip
     else:
@@ -71,6 +72,8 @@ def status(
             f"of {source.name} ({source.version}; licence: {source.licence}), {len(manifest.classes)} classes\n"
         )
         terminal.print_table(columns, [["-" if cell is None else cell for cell in row] for row in rows])
+    for line in () if manifest.passed_over is None else manifest.passed_over.lines():
+        terminal.log_info(line)
     log_quarantine(list(manifest.quarantine), most=10**9 if quarantine else 5)
     if report.missing:
         raise PartialError(

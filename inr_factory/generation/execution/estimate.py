@@ -21,6 +21,7 @@ from inr_factory.generation.signal_stack import select_signals
 from inr_factory.generation.signals import Source
 from inr_factory.inr.device import choose_device
 from inr_factory.storage.locations import Location
+from inr_factory.storage.passed_over import PassedOver
 
 PROBE_INRS, PROBE_SECONDS = 16, 8.0
 
@@ -41,6 +42,7 @@ class EstimateReport:
         probed: how many INRs were fitted to measure the rate.
         inrs_per_second: rate of all workers; None if nothing was measured.
         notes: what a user should know about the set, a line each.
+        passed_over: what lies in the folders of the source and becomes no object.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class EstimateReport:
     probed: int
     inrs_per_second: float | None
     notes: tuple[str, ...] = ()
+    passed_over: PassedOver | None = None
 
 
 def estimate(
@@ -97,7 +100,19 @@ def estimate(
     objects = {split: counts.objects for split, counts in plan.manifest.splits.items()}
     if plan.shards is None or not plan.tasks:
         return EstimateReport(
-            plan.recipe, plan.out, objects, 0, 0, 0, check_disk(plan.out, 0), count, None, 0, None, plan.notes
+            plan.recipe,
+            plan.out,
+            objects,
+            0,
+            0,
+            0,
+            check_disk(plan.out, 0),
+            count,
+            None,
+            0,
+            None,
+            plan.notes,
+            plan.manifest.passed_over,
         )
     needed = estimate_bytes(plan.manifest, plan.shards, plan.tasks)
     free = check_disk(plan.out, needed)
@@ -107,7 +122,19 @@ def estimate(
     total = None if rate is None else rate * min(useful, len(plan.tasks))
     seconds = None if total is None else inrs / total
     return EstimateReport(
-        plan.recipe, plan.out, objects, inrs, len(plan.tasks), needed, free, count, seconds, probed, total, plan.notes
+        plan.recipe,
+        plan.out,
+        objects,
+        inrs,
+        len(plan.tasks),
+        needed,
+        free,
+        count,
+        seconds,
+        probed,
+        total,
+        plan.notes,
+        plan.manifest.passed_over,
     )
 
 

@@ -57,7 +57,8 @@ def fit_dataset(
         address: a running Ray cluster; default $RAY_ADDRESS, else one is started.
         device: "auto" (cuda if torch sees a GPU), "cpu", "cuda" or "cuda:N".
         shard: "i/n": every n-th shard from the i-th on, 0 <= i < n, for array jobs.
-        data_root: folder or URL of the source's files; default $INR_FACTORY_DATA, else ./data.
+        data_root: folder or URL of the source's files; default where they were when the set was last fitted, else
+            $INR_FACTORY_DATA, else ./data.
         settings: further "key=value" of the recipe, for example "fit.steps=500".
         source: a `Source` written in Python, for a recipe with source.collection own. Workers get a pickled copy.
         on_progress: called with a `FitProgress` whenever INRs are done.

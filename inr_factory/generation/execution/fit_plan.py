@@ -1,7 +1,7 @@
 """Fit plan: what a fit has to make, found without writing anything. Imports torch only if something is missing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import MANIFEST, Manifest, SourceRecord, file_sizes
 from inr_factory.storage.manifest_file import load_manifest, load_origin
+from inr_factory.storage.source_place import remembered_source
 
 if TYPE_CHECKING:
     from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask
@@ -131,11 +132,13 @@ def plan_fit(
         saved, notes = None, (f"fit would need another --out: {error}",)
     size_of, grows = file_sizes(out), False
     if saved is not None:
+        settings = replace(settings, data_root=settings.data_root or remembered_source(out))
         grows = len(recipe.limits) > len(saved.limits)
         manifest = saved.with_views(max(saved.views, recipe.views))
         missing = frozenset(manifest.missing(out, size_of))
         done = missing.isdisjoint(saved.with_views(recipe.views).shard_names())
         if done and not grows:
+            notes += () if saved.passed_over is None else saved.passed_over.lines()
             files = check_contents_of_complete(recipe, saved, out, settings.data_root, source)
             return FitPlan(recipe, out, settings, saved, saved, missing, notes=notes, files=files)
         if smaller:
@@ -166,6 +169,8 @@ def plan_fit(
     indices = [index for blocks in shards.blocks.values() for block in blocks for index in block]
     if saved is not None:
         check_contents(saved, out, source, indices)
+    passed_over = getattr(source, "passed_over", None) or manifest.passed_over
+    notes += () if passed_over is None else passed_over.lines()
     tasks = _tasks_of_part(shards.tasks(recipe.views), settings.part, missing)
     unrecorded = tuple(task for task in tasks if size_of(task.path) is not None)
     files = state_of_source(source, indices) if recipe.version >= 2 else None
@@ -272,6 +277,7 @@ def describe_set(recipe: Recipe, source: "Source", shards: "ShardPlan", device: 
         ),
         classes=source.classes,
         splits=shards.splits,
+        passed_over=getattr(source, "passed_over", None),
         software={
             "python": python_version(),
             "inr-factory": __version__,

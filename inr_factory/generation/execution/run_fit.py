@@ -19,6 +19,7 @@ from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.execution.worker_events import Listener
 from inr_factory.generation.recipe import OwnSource
+from inr_factory.generation.sources.registry import source_place
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.version import __version__
@@ -27,6 +28,7 @@ from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.run_log import RunLog
 from inr_factory.storage.shards import made_by
+from inr_factory.storage.source_place import remember_source
 
 
 def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, started: float) -> FitReport:
@@ -43,6 +45,8 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     check_disk(out, estimate_bytes(plan.manifest, shards, tasks))
     manifest = update_manifest(out, plan.manifest, recovered)
     save_source_files(out, plan.files)
+    if (place := source_place(recipe.source, settings.data_root)) is not None:
+        remember_source(out, place)
     versions = {"inr-factory": __version__, "torch": metadata.version("torch"), **kernel_software(device)}
     log = RunLog(
         out, settings.part, backend=settings.backend, workers=settings.workers, device=device, **versions,

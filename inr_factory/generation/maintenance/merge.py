@@ -118,7 +118,9 @@ def merge_datasets(
 
 def _check_same(first_part: Path, first: Manifest, part: Path, manifest: Manifest) -> None:
     field = manifest.with_views(first.views).difference(
-        first.model_copy(update={"software": manifest.software, "name": manifest.name})
+        first.model_copy(
+            update={"software": manifest.software, "name": manifest.name, "passed_over": manifest.passed_over}
+        )
     )
     if field is None:
         return

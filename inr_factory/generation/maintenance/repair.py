@@ -28,6 +28,7 @@ from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifes
 from inr_factory.storage.manifest_file import load_manifest, load_origin, replace_manifest
 from inr_factory.storage.shard_contents import content_conflicts
 from inr_factory.storage.shards import ShardReader
+from inr_factory.storage.source_place import remembered_source
 
 SET_ASIDE = "set-aside"
 
@@ -81,7 +82,7 @@ def repair_dataset(
         dataset: folder of the set.
         recipe: the recipe of the set, needed if manifest.json and origin.json are both lost.
         settings: further "key=value" of that recipe.
-        data_root: folder or URL of the source's files; default $INR_FACTORY_DATA, else ./data.
+        data_root: folder or URL of the source's files; default as for `fit_dataset`.
         fit: whether to fit what is missing, if the source is available.
         workers, backend, device: as for `fit_dataset`.
         retry_quarantine: whether objects that could not be read are read again, and fitted if they now can be.
@@ -180,7 +181,7 @@ def _head(root: Path, saved: Manifest | None, recipes: Sequence[Recipe], data_ro
     shards = [shard for path in _files(root) if (shard := _readable(path)) is not None]
     heads = []
     for recipe in recipes:
-        source = open_source(recipe.source, data_root, recipe.version)
+        source = open_source(recipe.source, data_root or remembered_source(root), recipe.version)
         heads.append(describe_set(recipe, source, make_shard_plan(recipe, source)))
     head = next((head for head in heads if any(belongs(shard, head) for shard in shards)), heads[0])
     if shards and not any(belongs(shard, head) for shard in shards):

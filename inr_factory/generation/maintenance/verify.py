@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.execution.source_check import check_source
+from inr_factory.generation.maintenance.dataset_source import open_recorded_source
 from inr_factory.generation.maintenance.integrity_check import Fault, check_manifest, check_remote, check_shards
 from inr_factory.generation.maintenance.render_check import RenderReport, render_shards
-from inr_factory.generation.recipe import recorded_recipe
-from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
@@ -51,7 +49,7 @@ def verify_dataset(
     Args:
         dataset: folder or URL of the set.
         render: whether to render every INR again at the points that it was fitted to.
-        data_root: folder or URL of the source's files, for `render`; default $INR_FACTORY_DATA, else ./data.
+        data_root: folder or URL of the source's files, for `render`; default where they were when the set was fitted.
         on_shard: called with each shard's entry when it has been checked, and again when it has been rendered.
 
     Returns:
@@ -76,9 +74,7 @@ def verify_dataset(
                 f"{root} does not say which collection its objects are from, so nothing can be compared; import it again "
                 "with --source"
             )
-        recipe = recorded_recipe(manifest.recipe, origin=f"of {root}")
-        source = open_source(recipe.source, None if data_root is None else parse_location(data_root), recipe.version)
-        check_source(source, manifest.source.fingerprint, root)
+        source = open_recorded_source(manifest, root, None if data_root is None else parse_location(data_root))
         rendered, faults = render_shards(fetch_shards(root, manifest.shards), manifest, source, on_shard)
     valid = [entry for entry in manifest.shards if entry.path not in invalid]
     missing = tuple(manifest.missing(root))

@@ -23,8 +23,10 @@ def default_data_root() -> Path:
     return Path(os.environ.get("INR_FACTORY_DATA") or "data").expanduser()
 
 
-def open_source(config: ImageSource, data_root: Path | None = None, version: int = RECIPE_VERSION) -> Source:
-    """Open the collection that a recipe names, below `data_root` (default: `default_data_root()`).
+def open_source(
+    config: ImageSource, data_root: Path | None = None, version: int = RECIPE_VERSION, download: bool = True
+) -> Source:
+    """Open the collection that a recipe names, below `data_root` (default: `default_data_root()`); `download` what is missing.
 
     Raises UsageError where the data are missing, IntegrityError where a file of an official set is damaged; both name
     the path.
@@ -34,7 +36,7 @@ def open_source(config: ImageSource, data_root: Path | None = None, version: int
         return _digits(config)
     if config.collection == "image_folder":
         return open_image_folder(config, root, version)
-    return _official(config, root)
+    return _official(config, root, download)
 
 
 @dataclass(eq=False)
@@ -102,12 +104,12 @@ def _digits(config: ImageSource) -> ArraySource:
     )
 
 
-def _official(config: ImageSource, root: Path) -> ArraySource:
+def _official(config: ImageSource, root: Path, download: bool) -> ArraySource:
     official = OFFICIAL[config.collection]
     return ArraySource(
         config,
         name=config.collection,
         version=official.version,
         licence=official.licence,
-        **load_official(official, root)._asdict(),
+        **load_official(official, root, download)._asdict(),
     )

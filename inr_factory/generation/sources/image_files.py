@@ -1,4 +1,4 @@
-"""One image, from a file or an array, as a signal: values in [0, 1] at the centres of pixels. The only user of PIL.
+"""One image, from a file or an array, as a signal: values in [0, 1] at the centres of pixels.
 
 H and W are an image's height and width, O its values a pixel: 1 (grey) or 3 (rgb).
 """

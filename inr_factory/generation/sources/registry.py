@@ -7,7 +7,10 @@ from inr_factory.storage.locations import Location, RemoteLocation, fetch_tree
 
 
 def open_source(
-    config: ImageSource | ShapeSource | OwnSource, data_root: Location | None = None, version: int = RECIPE_VERSION
+    config: ImageSource | ShapeSource | OwnSource,
+    data_root: Location | None = None,
+    version: int = RECIPE_VERSION,
+    download: bool = True,
 ) -> Source:
     """Open the collection that a recipe names. Cheap enough that each process of a cluster opens its own.
 
@@ -16,6 +19,7 @@ def open_source(
         data_root: Folder or URL of the collection's files; None is $INR_FACTORY_DATA, else ./data. Files of a store
             are copied to this machine once.
         version: The version of the recipe, which decides what its collections give.
+        download: Whether an official set that is missing is downloaded.
 
     Returns:
         A `Source` of images or shapes.
@@ -38,4 +42,13 @@ def open_source(
         return open_shapes(config, data_root, version)
     from inr_factory.generation.sources.image_collections import open_source as open_images
 
-    return open_images(config, data_root, version)
+    return open_images(config, data_root, version, download)
+
+
+def source_place(config: ImageSource | ShapeSource | OwnSource, data_root: Location | None) -> Location | None:
+    """The folder or URL from which `open_source` reads the files of a collection; None for one without files."""
+    if config.collection in ("digits", "primitives", "own"):
+        return None
+    from inr_factory.generation.sources.image_collections import default_data_root
+
+    return default_data_root() if data_root is None else data_root

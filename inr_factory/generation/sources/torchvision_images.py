@@ -53,15 +53,19 @@ class OfficialImages(NamedTuple):
     counts: dict[str | None, int]
 
 
-def load_official(official: Official, root: Path) -> OfficialImages:
-    """Load a set in torchvision's layout below `root`, after downloading what is missing.
+def load_official(official: Official, root: Path, download: bool = True) -> OfficialImages:
+    """Load a set in torchvision's layout below `root`, after downloading what is missing, if that is asked for.
 
     Raises:
         UsageError: The set is not there and cannot be downloaded or read; the message says which files go where.
         IntegrityError: A file is damaged; the message names it.
     """
     dataset = getattr(torchvision_datasets(), official.torchvision_name)
-    if _missing(dataset, root):
+    if missing := _missing(dataset, root):
+        if not download:
+            raise UsageError(
+                f"{official.title}: no {readable(missing[0])}; inr-factory fit downloads it, or {_by_hand(official, dataset, root)}"
+            )
         _download(official, dataset, root)
     try:
         splits = {split: _open(dataset, root, train=split == "train") for split in ("train", "test")}
@@ -106,6 +110,15 @@ def _archives(dataset: Any) -> list[str]:
     if dataset.__name__ == "CIFAR10":
         return [dataset.filename]
     return [f"{dataset.__name__}/raw/{name}" for name, _ in dataset.resources]
+
+
+def _by_hand(official: Official, dataset: Any, root: Path) -> str:
+    """How a user gets a set without a download by this program."""
+    archives = _archives(dataset)
+    return (
+        f"put {', '.join(Path(archive).name for archive in archives)} into {readable((root / archives[0]).parent)}, or let "
+        f"--data-root or $INR_FACTORY_DATA name the folder that has {official.folder} in it"
+    )
 
 
 def _missing(dataset: Any, root: Path) -> list[Path]:
@@ -163,9 +176,7 @@ def _download(official: Official, dataset: Any, root: Path) -> None:
     except (OSError, RuntimeError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
         raise UsageError(
             f"{official.title}: no {readable(_missing(dataset, root)[0])}, and the download failed "
-            f"({one_line(error)}); put {', '.join(Path(archive).name for archive in archives)} into "
-            f"{readable((root / archives[0]).parent)}, or let --data-root or $INR_FACTORY_DATA name the folder that "
-            f"has {official.folder} in it"
+            f"({one_line(error)}); {_by_hand(official, dataset, root)}"
         ) from None
     finally:
         socket.setdefaulttimeout(timeout_before)
