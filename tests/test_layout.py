@@ -40,7 +40,12 @@ HOMES = {
     "torch_geometric": {"interop.pyg"},
     "ray": {"generation.execution.ray_pool"},
     "fsspec": {"storage.locations"},
-    "scipy": {"learning.alignment", "generation.geometry.surface_metrics", "benchmarks"},
+    "scipy": {
+        "learning.alignment",
+        "generation.geometry.orientation",
+        "generation.geometry.surface_metrics",
+        "benchmarks",
+    },
     "sklearn": {"generation.sources.image_collections", "learning.training.probes"},
     "torchvision": {"generation.sources.torchvision_images"},
     "PIL": {"generation.sources.image_files", "generation.sources.image_formats", "reporting.html"},

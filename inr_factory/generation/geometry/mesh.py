@@ -35,6 +35,11 @@ class Mesh:
         areas: Floats = 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1)
         return areas
 
+    def part(self, faces: Indices) -> "Mesh":
+        """Some faces, by their numbers, and the vertices that they use."""
+        used, renumbered = np.unique(self.faces[faces], return_inverse=True)
+        return Mesh(self.vertices[used], renumbered.reshape(-1, 3).astype(np.int64))
+
     @property
     def is_watertight(self) -> bool:
         """Whether each edge belongs to two triangles, where vertices with the same coordinates are one vertex."""
@@ -92,10 +97,14 @@ def without_flat_faces(mesh: Mesh) -> Mesh:
 
 def draw_on_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Floats:
     """(count, 3) points, uniform over the area of the mesh."""
+    return draw_faces(mesh, count, rng)[1]
+
+
+def draw_faces(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[Indices, Floats]:
+    """(count,) faces, each as often as its area is large, and one point (count, 3) in each, uniform over it."""
     cumulative = np.cumsum(mesh.areas)
     rows = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right").clip(max=len(mesh.faces) - 1)
     first, second, third = mesh.vertices[mesh.faces[rows]].transpose(1, 0, 2)
     # Osada et al., Shape distributions (TOG 2002): the root spreads points evenly over a triangle.
     root, share = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
-    points: Floats = (1 - root) * first + root * (1 - share) * second + root * share * third
-    return points
+    return rows, (1 - root) * first + root * (1 - share) * second + root * share * third

@@ -26,6 +26,7 @@ POINT_ARRAYS = ("points", "point", "pc", "pcd", "xyz", "coords", "pos", "data", 
 NO_POINTS = frozenset({"faces", "triangles", "normals", "normal", "colors", "colours", "rgb"})
 
 TEXT_SUFFIXES = (".xyz", ".txt", ".csv", ".pts", ".asc", ".xyzn", ".xyzrgb")
+FIRST_SUFFIXES = frozenset({".ply", ".xyz", ".txt", ".npy", ".npz"})  # those of recipes of version 1
 MIN_POINTS = 8
 MAX_COLUMNS = 16  # coordinates, normals, colours and a few more; an array with more is an image or a grid
 

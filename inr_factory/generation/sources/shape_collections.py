@@ -13,8 +13,8 @@ from inr_factory.errors import UsageError, require_extra
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.mesh_files import READERS as MESH_READERS
 from inr_factory.generation.geometry.mesh_files import read_mesh
+from inr_factory.generation.geometry.point_cloud_files import FIRST_SUFFIXES, checked_points, read_points
 from inr_factory.generation.geometry.point_cloud_files import READERS as POINT_READERS
-from inr_factory.generation.geometry.point_cloud_files import checked_points, read_points
 from inr_factory.generation.geometry.primitives import KINDS, VERSION, primitive
 from inr_factory.generation.recipe import RECIPE_VERSION, ShapeSource
 from inr_factory.generation.signals import Item, Signal, SignalError, Source, file_content
@@ -53,15 +53,18 @@ def open_shapes(config: ShapeSource, data_root: Path | None = None, version: int
     root = Path(os.path.abspath(default_data_root() if data_root is None else data_root.expanduser()))
     SampleCache.near(root).sweep()
     if config.collection == "primitives":
-        return PrimitiveShapes(config, root)
+        return PrimitiveShapes(config, root, recipe_version=version)
     if config.collection == "mesh_folder":
-        return ShapeFiles(config, root, *find_class_files(root, frozenset(MESH_READERS), "meshes", version))
+        files = find_class_files(root, frozenset(MESH_READERS), "meshes", version)
+        return ShapeFiles(config, root, *files, recipe_version=version)
     if config.collection == "point_folder":
         blocks = find_blocks(root) if root.is_dir() else []
         if blocks:
             files, rows = list_blocks(root, blocks, version)
-            return ShapeFiles(config, root, *files, blocks=rows)
-        return ShapeFiles(config, root, *find_class_files(root, frozenset(POINT_READERS), "point clouds", version))
+            return ShapeFiles(config, root, *files, blocks=rows, recipe_version=version)
+        suffixes = frozenset(POINT_READERS) if version > 1 else FIRST_SUFFIXES
+        files = find_class_files(root, suffixes, "point clouds", version)
+        return ShapeFiles(config, root, *files, recipe_version=version)
     return _modelnet(config, root, version)
 
 
@@ -84,6 +87,7 @@ class ShapeFiles:
     licence: str = "unknown: your own files"
     in_dim: int = 3
     out_dim: int = 1
+    recipe_version: int = RECIPE_VERSION
 
     def __post_init__(self) -> None:
         self.name = self.config.collection
@@ -103,12 +107,12 @@ class ShapeFiles:
         def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
             shape = self._shape(path, content)
             if isinstance(shape, Mesh):
-                return mesh_samples(shape, config, object_id, view)
+                return mesh_samples(shape, config, object_id, view, self.recipe_version)
             return cloud_samples(shape, config, object_id, view)
 
         kind = f"{self.config.collection == 'point_folder'} {Path(path).suffix.lower()}"
         written = content if isinstance(content, bytes) else content.tobytes()
-        signal = _signal(self.config, self.root, object_id, view, written, kind, compute)
+        signal = _signal(self.config, self.recipe_version, self.root, object_id, view, written, kind, compute)
         return replace(signal, content=content_digest(written))
 
     def content(self, index: int) -> int:
@@ -144,6 +148,7 @@ class ShapeFiles:
 
 def _signal(
     config: ShapeSource,
+    version: int,
     root: Path,
     object_id: str,
     view: int,
@@ -155,7 +160,7 @@ def _signal(
     drawn = view if config.views_resample else None
     settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
         "kind": kind, "signed": config.natural_field != "udf", "object_id": object_id, "view": drawn,
-    }  # fmt: skip
+    } | ({"version": version} if version > 1 else {})  # fmt: skip
     key, cache = cache_key(content, settings), SampleCache.near(root)
     if (cached := cache.load(key)) is not None:
         return shape_signal(ShapeSamples(*cached), config)
@@ -175,6 +180,7 @@ class PrimitiveShapes:
     licence: str = "none: made by this program"
     in_dim: int = 3
     out_dim: int = 1
+    recipe_version: int = RECIPE_VERSION
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -198,9 +204,11 @@ class PrimitiveShapes:
         object_id = self.items[index].object_id
 
         def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
-            return mesh_samples(self.geometry(index), config, object_id, view)
+            return mesh_samples(self.geometry(index), config, object_id, view, self.recipe_version)
 
-        return _signal(self.config, self.root, object_id, view, self.version.encode(), "primitive", compute)
+        return _signal(
+            self.config, self.recipe_version, self.root, object_id, view, self.version.encode(), "primitive", compute
+        )
 
     def geometry(self, index: int) -> Mesh:
         """The mesh of `items[index]`."""
@@ -222,7 +230,12 @@ def _modelnet(config: ShapeSource, root: Path, version: int) -> ShapeFiles:
     files = find_class_files(folder, frozenset({".off"}), "meshes", version)
     _check_modelnet(files, folder, title)
     return ShapeFiles(
-        config, root, *files, version=f"{title} official OFF files", licence="academic research only, see its page"
+        config,
+        root,
+        *files,
+        version=f"{title} official OFF files",
+        licence="academic research only, see its page",
+        recipe_version=version,
     )
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from inr_factory.generation.geometry.distances import cloud_distances, mesh_distances, winding_numbers
 from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_flat_faces
-from inr_factory.generation.recipe import ShapeSource
+from inr_factory.generation.geometry.surfaces import consistent, share_of_sides, without_stray_faces
+from inr_factory.generation.recipe import RECIPE_VERSION, ShapeSource
 from inr_factory.generation.signals import Field, Signal, SignalError, Truth
 from inr_factory.inr.stable_hash import stable_digest
 
@@ -29,6 +30,12 @@ OFF_SURFACE = 0.02  # distance from which a winding number should be near an int
 MAX_REACH = 1e300  # and its inverse; scaled values must stay finite and normal
 FLAT = 1e-7  # a shape's thickness, as a share of its width, below which it is a plane
 
+# Shares of a surface up to which its signed distances are of use; in docs/results/shapes.md is what real meshes have.
+LIMITS = (
+    ("sheet", 0.25, "has no inside on either side: sheets, or faces turned against each other"),
+    ("buried", 0.5, "lies within its solid: parts overlap or enclose each other"),
+)
+UNSIGNED = "source.field=udf needs no inside"
 ON_A_LINE = 1e-6  # mean distance of a cloud's points from a line, in normalised coordinates, below which it is one
 
 
@@ -51,15 +58,23 @@ def seeded(*parts: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(stable_digest(*parts, size=16), "little")))
 
 
-def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:
+def mesh_samples(
+    mesh: Mesh, config: ShapeSource, object_id: str, view: int | None, version: int = RECIPE_VERSION
+) -> ShapeSamples:
     """The samples of a mesh in the units of its file. `view` None draws the same points for all views.
 
     Distances are negative inside unless the field is udf; signs take most of the time. Raises SignalError where the
     mesh has no area or is a single point.
     """
-    used, renumbered = np.unique(mesh.faces, return_inverse=True)
-    vertices, normalisation = _normalised(mesh.vertices[used], config)
-    normalised = without_flat_faces(Mesh(vertices, renumbered.reshape(mesh.faces.shape).astype(np.int64)))
+    if version == 1:
+        surface = mesh.part(np.arange(len(mesh.faces)))
+        vertices, normalisation = _normalised(surface.vertices, config)
+        normalised = without_flat_faces(Mesh(vertices, surface.faces))
+        about: dict[str, int | float] = {"watertight": int(normalised.is_watertight)}
+    else:
+        surface = without_stray_faces(mesh)
+        vertices, normalisation = _normalised(surface.vertices, config)
+        normalised, about = consistent(Mesh(vertices, surface.faces), orient=config.natural_field != "udf")
 
     def on_surface(count: int, rng: np.random.Generator) -> Floats:
         return draw_on_surface(normalised, count, rng)
@@ -78,11 +93,14 @@ def mesh_samples(mesh: Mesh, config: ShapeSource, object_id: str, view: int | No
             off_surface += int(off.sum())
             distances = np.where(winding > 0.5, -distances, distances)
         arrays[f"{which}distances"] = distances.astype(np.float32)
+    if version > 1:
+        no_sides = {"sheet": 0.0, "buried": 0.0}
+        about |= share_of_sides(normalised, seeded("sides", object_id)) if signed else no_sides
     facts = {
         **normalisation,
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
-        "watertight": int(normalised.is_watertight),
+        **about,
         "ambiguous": unclear / max(1, off_surface),
     }
     return ShapeSamples(arrays, facts)
@@ -138,13 +156,30 @@ def _check_inside(samples: ShapeSamples, config: ShapeSource) -> None:
     if inside < max(1, MIN_INSIDE * near.sum()):
         raise SignalError(
             f"it has no inside: {inside} of {int(near.sum())} points near its surface are within; its surface is "
-            "open or flat, or each face has a twin that looks the other way; source.field=udf needs no inside"
+            f"open or flat, or each face has a twin that looks the other way{_edges(samples)}; {UNSIGNED}"
         )
     if (ambiguous := samples.facts["ambiguous"]) > config.max_ambiguous:
-        raise SignalError(
-            f"its surface is too open for an inside: {ambiguous:.0%} of the points off it can be told neither inside "
-            f"nor outside, source.max_ambiguous allows {config.max_ambiguous:.0%}; source.field=udf needs no inside"
+        closed = samples.facts.get("open_edges") == 0
+        flaw = (
+            "its faces contradict each other as to their inside" if closed else "its surface is too open for an inside"
         )
+        raise SignalError(
+            f"{flaw}: {ambiguous:.0%} of the points off it can be told neither inside nor outside, "
+            f"source.max_ambiguous allows {config.max_ambiguous:.0%}{_edges(samples)}; {UNSIGNED}"
+        )
+    for fact, limit, what in LIMITS:
+        if (share := samples.facts.get(fact, 0.0)) > limit:
+            raise SignalError(
+                f"{share:.0%} of its surface {what}, at most {limit:.0%} may{_edges(samples)}; {UNSIGNED}"
+            )
+
+
+def _edges(samples: ShapeSamples) -> str:
+    """What is wrong with the edges of a mesh, for a reason; empty where nothing is, or nothing is known."""
+    kinds = {"open_edges": "with one face", "crowded_edges": "with more than two"}
+    shares = {words: samples.facts.get(fact, 0.0) for fact, words in kinds.items()}
+    found = [f"{share:.1%} {words}" for words, share in shares.items() if share]
+    return f" (of its edges {' and '.join(found)})" if found else ""
 
 
 def _targets(distances: NDArray[np.float32], field: Field, clamp: float) -> torch.Tensor:

@@ -19,11 +19,12 @@ from support.shapes import (
 )
 
 from inr_factory.generation.geometry.mesh import Mesh
+from inr_factory.generation.geometry.mesh_files import read_mesh
 from inr_factory.generation.geometry.primitives import KINDS
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.generation.signals import SignalError
 from inr_factory.generation.sources.shape_collections import open_shapes
-from inr_factory.generation.sources.shape_sampling import cloud_samples
+from inr_factory.generation.sources.shape_sampling import cloud_samples, mesh_samples
 
 pytestmark = pytest.mark.usefixtures("cache")
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the real data are not at {DATASETS}")
@@ -241,3 +242,59 @@ def test_a_cloud_on_one_line_is_refused_and_one_in_a_plane_is_not():
     with pytest.raises(SignalError, match="lie on one line"):
         cloud_samples(along[:, :1] * [1.0, 2.0, 3.0] + 100, config, "line", None)
     assert cloud_samples(np.pad(along, ((0, 0), (0, 1))), config, "plane", None).facts["vertices"] == 100
+
+
+@pytest.mark.parametrize(("case", "scale"), [("D10_degenerate_far", 1 / 0.9), ("D11_flipped50", 1 / 0.9)])
+def test_stray_vertices_and_turned_faces_do_not_change_a_sphere(case, scale):
+    folder = DATASETS.parent / "cases" / case
+    if not folder.is_dir():
+        pytest.skip(f"the inputs are not at {folder}")
+    path = next(folder.glob("data/*.off"))
+    mesh = read_mesh(path.name, path.read_bytes(), 1_000_000)
+
+    samples = mesh_samples(mesh, ShapeSource(collection="mesh_folder", num_points=2000, clamp=4), "x", None)
+
+    distances = np.linalg.norm(samples.arrays["coords"], axis=1) - 0.9
+    assert samples.facts["scale"] == pytest.approx(scale, rel=1e-3)
+    assert np.abs(samples.arrays["distances"] - distances).max() < 0.02
+
+
+def test_version_1_gives_the_samples_of_before(tmp_path):
+    turned = sphere()
+    turned = Mesh(
+        turned.vertices, np.where(np.arange(len(turned.faces))[:, None] % 2, turned.faces[:, ::-1], turned.faces)
+    )
+    write_off(tmp_path / "a/1.off", turned)
+    config = ShapeSource(collection="mesh_folder", **FEW)
+
+    new = open_shapes(config, tmp_path).signal(0)  # and then out of the cache, in which versions do not meet
+    with pytest.raises(SignalError, match=r"no inside|too open"):
+        open_shapes(config, tmp_path, 1).signal(0)
+    again = open_shapes(config, tmp_path).signal(0)
+
+    assert new.facts == again.facts
+    assert {"sheet", "buried", "turned", "open_edges", "crowded_edges"} <= new.facts.keys()
+    assert new.facts["turned"] == pytest.approx(0.5, abs=0.01)
+    write_off(tmp_path / "a/1.off", sphere())
+    assert {"sheet", "turned"}.isdisjoint(open_shapes(config, tmp_path, 1).signal(0).facts)
+
+
+def test_a_sheet_and_parts_within_a_solid_are_refused_with_the_reason(tmp_path):
+    ball = sphere()
+    faces = ball.faces[ball.vertices[ball.faces].max(axis=(1, 2)) < 2]
+    plate = Mesh(np.array([[-3, -3, 2], [3, -3, 2], [3, 3, 2], [-3, 3, 2.0]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    sheet = Mesh(
+        np.concatenate([ball.vertices, plate.vertices]), np.concatenate([faces, plate.faces + len(ball.vertices)])
+    )
+    shells = [
+        Mesh(ball.vertices * size, ball.faces + number * len(ball.vertices))
+        for number, size in enumerate((1, 0.9, 0.8))
+    ]
+    onion = Mesh(
+        np.concatenate([shell.vertices for shell in shells]), np.concatenate([shell.faces for shell in shells])
+    )
+
+    with pytest.raises(SignalError, match=r"7.% of its surface has no inside on either side.*with one face"):
+        source_of(tmp_path, sheet, "a/sheet.off", max_ambiguous=1).signal(0)
+    with pytest.raises(SignalError, match=r"5.% of its surface lies within its solid"):
+        source_of(tmp_path, onion, "b/onion.off").signal(1)
