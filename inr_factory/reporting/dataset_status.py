@@ -9,6 +9,7 @@ from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import RemoteLocation
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
+from inr_factory.storage.source_place import continue_command
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class StatusReport:
-    """The contents of a set: its manifest, one summary for each view of each split, and the paths of missing shards."""
+    """The contents of a set: its manifest, one summary for each view of each split, the paths of missing shards, and the
+    command that makes them or extends the set."""
 
     manifest: Manifest
     parts: tuple[SplitSummary, ...]
     missing: tuple[str, ...]
+    command: str = ""
 
     @property
     def bytes(self) -> int:
@@ -65,7 +68,7 @@ def dataset_status(dataset: str | Path | RemoteLocation) -> StatusReport:
     for index, part in enumerate(parts):
         entries = [entry for entry in present if (entry.split, entry.view) == (part.split, part.view)]
         parts[index] = SplitSummary(**{**vars(part), "quality": median_quality(location, entries)})
-    return StatusReport(manifest, tuple(parts), tuple(sorted(missing)))
+    return StatusReport(manifest, tuple(parts), tuple(sorted(missing)), continue_command(location, manifest))
 
 
 def summarize_splits(manifest: Manifest, present: Sequence[ShardEntry]) -> list[SplitSummary]:

@@ -6,13 +6,16 @@ It is no part of the set: fingerprints, checks, copies, exports and pushes leave
 import contextlib
 import json
 import os
+import shlex
 from urllib.parse import urlsplit
 
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
+from inr_factory.storage.manifest import Manifest
 
 SOURCE_PLACE = ".source.json"
 MAX_BYTES = 65_536
+WITHOUT_FILES = ("digits", "primitives")
 
 
 def remembered_source(dataset: Location) -> Location | None:
@@ -30,6 +33,19 @@ def remembered_source(dataset: Location) -> Location | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # a UsageError is a ValueError
         return None
     return place if isinstance(place, RemoteLocation) or (place.is_absolute() and place.is_dir()) else None
+
+
+def continue_command(dataset: Location, manifest: Manifest) -> str:
+    """The command that makes what is missing of a set, and more of it with a larger --views or --limit."""
+    name = shlex.quote(str(dataset))
+    if manifest.derived is not None:
+        how = manifest.derived.how
+        return f"inr-factory {'import' if how.startswith('import:') else 'align'}, by which it was made"
+    collection = manifest.recipe.get("source", {}).get("collection")
+    if collection == "own":
+        return f"in Python: inr_factory.fit_dataset({str(dataset)!r}, source=...)"
+    known = collection in WITHOUT_FILES or remembered_source(dataset) is not None
+    return f"inr-factory fit {name}{'' if known else ' --data-root FOLDER'}"
 
 
 def remember_source(dataset: Location, data_root: Location) -> None:

@@ -60,7 +60,8 @@ def status(
         terminal.print_json({
             "name": manifest.name, "spec": str(manifest.siren_spec), "source": source.model_dump(),
             "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": report.bytes,
-            "missing_shards": list(report.missing), "quarantine": [row.model_dump() for row in manifest.quarantine],
+            "missing_shards": list(report.missing), "command": report.command,
+            "quarantine": [row.model_dump() for row in manifest.quarantine],
             "passed_over": manifest.passed_over and manifest.passed_over.model_dump(),
             "parts": [dict(zip(columns, row, strict=True)) for row in rows],
         })  # fmt: skip
@@ -76,9 +77,10 @@ def status(
         terminal.log_info(line)
     log_quarantine(list(manifest.quarantine), most=10**9 if quarantine else 5)
     if report.missing:
-        raise PartialError(
-            f"{len(report.missing):,} shards are missing; inr-factory fit with the set's recipe makes them"
-        )
+        raise PartialError(f"{len(report.missing):,} shards are missing; continue: {report.command}")
+    if not as_json and manifest.derived is None:
+        more = f"--views {manifest.views + 1}" + (", or a larger --limit" if manifest.limits[-1] else "")
+        terminal.log_info(f"to extend it: {report.command} {more}")
 
 
 def verify(
@@ -92,6 +94,7 @@ def verify(
     Exit code 4 means faults, which are named; `repair` removes them.
     """
     from inr_factory.generation.maintenance.verify import verify_dataset
+    from inr_factory.storage.source_place import continue_command
 
     with ShardProgress("verify", None) as progress:
         report = verify_dataset(dataset, render=render, data_root=data_root, on_shard=progress)
@@ -120,7 +123,7 @@ def verify(
         )
     if missing:
         terminal.log_error(
-            f"{len(missing):,} shards are not made yet; inr-factory fit with the set's recipe makes them"
+            f"{len(missing):,} shards are not made yet; continue: {continue_command(dataset, report.manifest)}"
         )
 
 

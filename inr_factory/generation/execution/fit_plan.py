@@ -239,7 +239,8 @@ def continued_recipe(
             {"limit": saved.limit, "earlier_limits": saved.earlier_limits} if same else {"earlier_limits": saved.limits}
         )
         if smaller:
-            notes += (f"{out} keeps its limit {saved.limit}, of which {recipe.limit} is a part",)
+            objects = sum(split.objects for split in manifest.splits.values())
+            notes += (f"{out} keeps its {objects:,} objects, which the limit {recipe.limit} is a part of",)
         recipe = recipe.model_copy(update=limits)
     if saved.fingerprint != recipe.fingerprint:
         raise UsageError(
