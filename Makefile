@@ -11,7 +11,7 @@ SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transform
 .PHONY: demo test test-system test-all lint docs gpu-bundle clean
 
 demo: .venv/compiled
-	$(BIN)/inr-factory fit digits --views 2 --out $(DEMO)
+	$(BIN)/inr-factory fit digits --views 2 --backend ray --out $(DEMO)
 	$(BIN)/inr-factory verify $(DEMO) --render
 	$(BIN)/inr-factory show $(DEMO)
 	$(BIN)/inr-factory train $(DEMO) --model parity --epochs 15 --batch-size 64 --lr 5e-3 --schedule cosine --out runs/demo

@@ -31,7 +31,7 @@ WORDS: dict[str, Callable[[], Iterable[str]]] = {
     "match": lambda: MATCHES,
     "split": lambda: SPLITS,
     "benchmark.what": lambda: BENCHMARKS,
-    "backend": lambda: ("ray", "local"),
+    "backend": lambda: ("auto", "ray", "local"),
     "device": lambda: ("auto", "cpu", "cuda"),
     "schedule": lambda: ("constant", "cosine"),
     "positives": lambda: ("augment", "views", "both"),

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from support.paths import ROOT
 from support.tiny_recipes import LOCAL, files, long, processes_named, tiny
 
@@ -17,6 +18,8 @@ from inr_factory.generation.execution.local_pool import run_local
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.execution.worker_events import Listener
+from inr_factory.generation.signals import Item, Signal
+from inr_factory.inr.pixel_grid import pixel_grid
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +171,34 @@ def test_a_finished_set_is_recognised_without_torch(whole):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout == "0 0 False False\n"
+
+
+class Locked:
+    """A source that cannot be pickled, or not be unpickled, as one of a notebook's is."""
+
+    name, version, licence, fingerprint = "locked", "1", "CC0", "0" * 16
+    in_dim, out_dim, classes = 2, 1, ("a",)
+    items = tuple(Item(f"o{number}", 0, None) for number in range(12))
+
+    def __init__(self, how):
+        self.how = how
+
+    def signal(self, index, view=0):
+        return Signal(pixel_grid(4, 4), torch.linspace(0, 1, 16)[:, None] * (index + 1) / 12)
+
+    def __reduce__(self):
+        return (_elsewhere, (self.how,)) if self.how == "unpickled" else (lambda: None, ())
+
+
+def _elsewhere(how):
+    raise AttributeError("module '__main__' has no attribute 'Locked'")
+
+
+@pytest.mark.parametrize("how", ["pickled", "unpickled"])
+def test_a_source_that_cannot_be_sent_to_processes_is_refused_in_one_line(tmp_path, how):
+    own = tiny(source={"collection": "own"}, limit=None, views=1)
+
+    with pytest.raises(UsageError, match=r"^the source.* cannot be sent to worker processes \(.*--workers 1$"):
+        fit_dataset(own, tmp_path / "set", source=Locked(how), backend="local", workers=2)
+
+    assert fit_dataset(own, tmp_path / "set", source=Locked(how), backend="local", workers=1).manifest.rows == 12

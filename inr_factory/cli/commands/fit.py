@@ -47,7 +47,7 @@ def fit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the initial weights", show_default=False)] = None,
     workers: Workers = None,
-    backend: Annotated[str, typer.Option(help="ray, or local: no Ray")] = "ray",
+    backend: Annotated[str, typer.Option(help="auto, ray, or local: no Ray")] = "auto",
     address: Annotated[
         str | None, typer.Option(help="a running Ray cluster; else $RAY_ADDRESS", show_default=False)
     ] = None,

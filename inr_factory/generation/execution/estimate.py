@@ -68,7 +68,7 @@ def estimate(
     limit: int | None = None,
     seed: int | None = None,
     workers: int | None = None,
-    backend: str = "ray",
+    backend: str = "auto",
     address: str | None = None,
     device: str = "auto",
     shard: str = "0/1",

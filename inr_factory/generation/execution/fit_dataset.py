@@ -27,7 +27,7 @@ def fit_dataset(
     limit: int | None = None,
     seed: int | None = None,
     workers: int | None = None,
-    backend: str = "ray",
+    backend: str = "auto",
     address: str | None = None,
     device: str = "auto",
     shard: str = "0/1",
@@ -53,7 +53,8 @@ def fit_dataset(
             larger limit: its shards stay, and the further objects are added in blocks of their own.
         seed: seed of the initial weights, at least 0; default the recipe's.
         workers: how many processes or actors; default one per GPU or core. More than there are GPUs share them.
-        backend: "ray", or "local" for this process and those it spawns.
+        backend: "ray", "local" for this process and those it spawns, or "auto": Ray, but local where the whole run is
+            short (about a minute), or where Ray is not installed or cannot start.
         address: a running Ray cluster; default $RAY_ADDRESS, else one is started.
         device: "auto" (cuda if torch sees a GPU), "cpu", "cuda" or "cuda:N".
         shard: "i/n": every n-th shard from the i-th on, 0 <= i < n, for array jobs.

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import multiprocessing
+import pickle
 import signal
 import traceback
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from inr_factory.errors import FactoryError, ResourceError, UsageError
+from inr_factory.errors import FactoryError, ResourceError, UsageError, one_line
 from inr_factory.generation.execution.main_guard import UNGUARDED
 from inr_factory.generation.execution.scheduler import Scheduler, window_of
 from inr_factory.generation.execution.shard_plan import ShardTask
@@ -23,6 +24,10 @@ from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.execution.worker_events import Deaths, Listener, Throttle
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 
+UNSENDABLE = (
+    "the source{} cannot be sent to worker processes ({}): define its class in a module that can be imported and keep open "
+    "files and functions out of its attributes, or use --backend local with --workers 1"
+)
 STOP_SECONDS = 10.0  # for threads to end at their next report of progress
 
 
@@ -105,7 +110,11 @@ class _Process:
     def start(self) -> None:
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
         self.pipe, child_end = context.Pipe()
-        self.process = context.Process(target=_run, args=(child_end, self.worker, self.window), daemon=True)
+        try:
+            pickled = pickle.dumps(self.worker)
+        except Exception as error:  # of any kind: a source's own code may run
+            raise UsageError(unsendable(self.worker, error)) from error
+        self.process = context.Process(target=_run, args=(child_end, pickled, self.window), daemon=True)
         self.process.start()
         child_end.close()
         self.signs: list[Any] = [self.pipe, self.process.sentinel]
@@ -149,14 +158,25 @@ class _Threads(_Process):
                 thread.join(1.0)
 
 
+def unsendable(worker: Worker, error: Exception) -> str:
+    """The message for a worker that cannot be pickled, which only a source of the user's can cause."""
+    return UNSENDABLE.format(f" {type(worker.given_source).__name__}", one_line(error))
+
+
 def _raise_in(thread: Thread, error: type[BaseException]) -> None:
     assert thread.ident is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
 
 
-def _run(pipe: Connection, worker: Worker, window: int) -> None:
+def _run(pipe: Connection, pickled: bytes, window: int) -> None:
     """What a process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process group; the driver ends its workers
+    try:
+        worker = pickle.loads(pickled)
+    except Exception as error:  # such as a class that this process cannot import
+        pipe.send(("error", None, UsageError(UNSENDABLE.format("", one_line(error)))))
+        pipe.recv()  # until the driver has read it
+        return
     maker = _Maker(pipe, worker)
     others = [Thread(target=maker, daemon=True) for _ in range(window - 1)]
     for thread in others:

@@ -3,12 +3,16 @@
 import os
 import socket
 
-from inr_factory.errors import UsageError, one_line
+from inr_factory.errors import ResourceError, UsageError, one_line
 
 ANSWER_SECONDS = 10.0
 # What a client of gRPC says first (RFC 9113, section 3.4): the preface of HTTP/2 and an empty frame of settings.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS = 4  # the type of the frame that a server answers with
+
+
+class RayUnavailableError(ResourceError):
+    """Ray cannot start on this machine."""
 
 
 def check_address(resolved: str, given: str, where: str) -> None:

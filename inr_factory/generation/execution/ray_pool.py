@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import pickle
 import secrets
 import signal
 import threading
@@ -15,8 +16,9 @@ from time import monotonic
 from typing import Any
 
 from inr_factory.errors import ResourceError, UsageError, needs_extra, one_line
+from inr_factory.generation.execution.local_pool import unsendable
 from inr_factory.generation.execution.prefetch import prefetch_part
-from inr_factory.generation.execution.ray_address import check_address, no_answer
+from inr_factory.generation.execution.ray_address import RayUnavailableError, check_address, no_answer
 from inr_factory.generation.execution.ray_driver import Driver
 from inr_factory.generation.execution.scheduler import Scheduler, window_of
 from inr_factory.generation.execution.shard_plan import ShardTask
@@ -54,10 +56,6 @@ class _Actor:
 
     def progress(self) -> dict[ShardTask, Tally]:
         return dict(self.tallies)
-
-
-class RayUnavailableError(ResourceError):
-    """Ray cannot start on this machine."""
 
 
 @contextmanager
@@ -185,7 +183,10 @@ def run_ray(
         maker = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=num_gpus, max_restarts=0, max_concurrency=window + 1
         )  # fmt: skip
-        shared = ray.put(absolute)
+        try:
+            shared = ray.put(absolute)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise UsageError(unsendable(worker, error)) from error
         spare_cores = int(ray.cluster_resources().get("CPU", 0)) - number if on_gpu else 0
         helpers = _start_prefetch(ray, absolute, tasks, max(0, spare_cores))
         scheduler: Scheduler[Any] = Scheduler(pending, len(tasks), window)

@@ -2,18 +2,21 @@
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from time import monotonic
 
 import torch
 
 from inr_factory.errors import one_line
+from inr_factory.generation.execution.backend_choice import WITHOUT_RAY, choose_backend
 from inr_factory.generation.execution.content_check import check_recovered, save_source_files
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
 from inr_factory.generation.execution.fit_plan import FitPlan, kernel_software
 from inr_factory.generation.execution.local_pool import run_local
 from inr_factory.generation.execution.prefetch import prefetch_cores, prefetching
 from inr_factory.generation.execution.progress_recorder import FitProgress, ProgressRecorder, recover_unrecorded_shards
+from inr_factory.generation.execution.ray_address import RayUnavailableError
 from inr_factory.generation.execution.run_settings import FitReport, FitSettings
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
@@ -47,17 +50,28 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     save_source_files(out, plan.files)
     if (place := source_place(recipe.source, settings.data_root)) is not None:
         remember_source(out, place)
+    workers = settings.workers or (1 if settings.remote else default_workers(device))
+    backend, why = choose_backend(plan, device, workers) if tasks else (settings.backend, None)
+    settings = replace(settings, backend=backend)
     versions = {"inr-factory": __version__, "torch": metadata.version("torch"), **kernel_software(device)}
     log = RunLog(
         out, settings.part, backend=settings.backend, workers=settings.workers, device=device, **versions,
         views=recipe.views, shards=len(tasks),
     )  # fmt: skip
     recorder = ProgressRecorder(out, manifest, shards, tasks, broken, log, on_progress)
+    recorder.progress.notes += [why] if why else []
     own_source = source if isinstance(recipe.source, OwnSource) else None
     worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint, own_source)
     ending, engines = "stopped", dict[str, int]()
     try:
-        run_tasks(worker, tasks, recorder.pending_tasks(), settings, recorder.listener)
+        try:
+            run_tasks(worker, tasks, recorder.pending_tasks(), settings, recorder.listener)
+        except RayUnavailableError as error:
+            if plan.settings.backend != "auto":
+                raise
+            recorder.progress.notes.append(f"{one_line(error).partition('; use')[0]}: {WITHOUT_RAY}")
+            settings = replace(settings, backend="local")
+            run_tasks(worker, tasks, recorder.pending_tasks(), settings, recorder.listener)
         num_recovered = len(recovered) + recorder.finish()
         engines = {} if device == "cpu" else made_by(out, recorder.made)
         ending = "complete"
@@ -85,7 +99,7 @@ def run_tasks(
     """Make the shards of `pending`, those of `tasks` that are not made yet, by the backend of the settings."""
     if not tasks:
         return
-    if settings.backend == "local":
+    if settings.backend == "local" or (settings.backend == "auto" and not settings.remote):
         workers = settings.workers or default_workers(worker.device)
         with prefetching(worker, tasks, prefetch_cores(worker.recipe, worker.device, workers)):
             run_local(worker, tasks, pending, workers, listener)

@@ -12,7 +12,7 @@ from inr_factory.storage.dataset_card import NO_CARD, CardReport
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry
 
-Backend = Literal["ray", "local"]
+Backend = Literal["auto", "ray", "local"]
 DEVICES = r"auto|cpu|cuda(:[0-9]{1,3})?"
 
 
@@ -24,7 +24,7 @@ class FitSettings:
     """
 
     data_root: Location | None = None
-    backend: Backend = "ray"
+    backend: Backend = "auto"
     workers: int | None = None
     address: str | None = None
     device: str = "auto"
@@ -33,14 +33,14 @@ class FitSettings:
     @property
     def remote(self) -> bool:
         """Whether a Ray cluster at an address makes the shards."""
-        return self.backend == "ray" and bool(self.address or os.environ.get("RAY_ADDRESS"))
+        return self.backend != "local" and bool(self.address or os.environ.get("RAY_ADDRESS"))
 
     @classmethod
     def checked(
         cls,
         *,
         workers: int | None = None,
-        backend: str = "ray",
+        backend: str = "auto",
         address: str | None = None,
         device: str = "auto",
         shard: str = "0/1",
@@ -48,7 +48,7 @@ class FitSettings:
     ) -> "FitSettings":
         """Settings from the keyword arguments of a public function; raises UsageError for a wrong one."""
         if backend not in get_args(Backend):
-            raise UsageError(f"--backend must be ray or local, got {backend!r}")
+            raise UsageError(f"--backend must be auto, ray or local, got {backend!r}")
         if not re.fullmatch(DEVICES, str(device)):
             raise UsageError(f"--device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
         if backend == "ray" and str(device).startswith("cuda:"):

@@ -42,10 +42,10 @@ def hurt(recipe, pictures, tmp_path, monkeypatch):
     fit_dataset(recipe, tmp_path / "sound", data_root=pictures, **LOCAL)
     read = image_folder.file_signal
 
-    def failing(path, config):
+    def failing(path, *rest):
         if any(path.name.endswith(f"{number}.png") for number in (0, 1, 3, 7)):
             raise SignalError("cannot be read: Input/output error")
-        return read(path, config)
+        return read(path, *rest)
 
     monkeypatch.setattr(image_folder, "file_signal", failing)
     report = fit_dataset(recipe, tmp_path / "hurt", data_root=pictures, **LOCAL)
@@ -116,10 +116,10 @@ def test_a_machine_that_still_fails_ends_with_the_fault_and_keeps_the_rest(hurt,
     broken, sound = hurt
     read = image_folder.file_signal
 
-    def failing(path, config):
+    def failing(path, *rest):
         if path.name.endswith("7.png"):
             raise OSError(5, "Input/output error")
-        return read(path, config)
+        return read(path, *rest)
 
     monkeypatch.setattr(image_folder, "file_signal", failing)
     with pytest.raises(ResourceError, match=r"object .*7\.png cannot be read"):
