@@ -48,7 +48,7 @@ HOMES = {
     },
     "sklearn": {"generation.sources.image_collections", "learning.training.probes"},
     "torchvision": {"generation.sources.torchvision_images"},
-    "PIL": {"generation.sources.image_files", "generation.sources.image_formats", "reporting.html"},
+    "PIL": {f"generation.sources.image_{part}" for part in ("files", "formats", "values")} | {"reporting.html"},
     "trimesh": {"generation.geometry.mesh_files"},
     "igl": {"generation.geometry.distances"},
     "triton": {"generation.fitting.fused_triton"},

@@ -1,13 +1,13 @@
 """Messages that several verbs print."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from inr_factory.cli import terminal
 
 if TYPE_CHECKING:
     from inr_factory.storage.dataset_card import CardReport
-    from inr_factory.storage.manifest import Quarantined
+    from inr_factory.storage.manifest import Quarantined, Remark
 
 
 def log_edited_files(card: "CardReport") -> None:
@@ -24,3 +24,18 @@ def log_quarantine(rows: "Sequence[Quarantined]", most: int = 5) -> None:
         terminal.log_error(f"quarantine: {row.object_id}, view {row.view}: {row.reason}")
     if len(rows) > most:
         terminal.log_error(f"and {len(rows) - most} more (inr-factory status DATASET --quarantine)")
+
+
+def print_remarks(remarks: "Iterable[Remark]", noun: str = "INRs") -> None:
+    """Name INRs of constant signals, unused frames and the like as results, a line for each kind."""
+    from inr_factory.storage.remarks import summarize_remarks
+
+    for remark in summarize_remarks(remarks):
+        terminal.print_result(f"note: {remark.text(noun)}")
+
+
+def remarks_json(remarks: "Iterable[Remark]") -> list[dict[str, Any]]:
+    """Remarks for --json, by kind."""
+    from inr_factory.storage.remarks import summarize_remarks
+
+    return [vars(remark) for remark in summarize_remarks(remarks)]

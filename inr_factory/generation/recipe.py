@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -18,6 +16,10 @@ from pydantic import (
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.generation.recipe_messages import explain_fault, section_keys
+from inr_factory.generation.source_settings import SOURCES, Section
+from inr_factory.generation.source_settings import ImageSource as ImageSource
+from inr_factory.generation.source_settings import OwnSource as OwnSource
+from inr_factory.generation.source_settings import ShapeSource as ShapeSource
 from inr_factory.inr.spec import Activation, SirenSpec, Start
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
@@ -26,80 +28,14 @@ from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 RECIPE_VERSION: Final = 2
 
 # Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.
-ADDED_KEYS: dict[str, Any] = {"version": 1, "fit.scope": 0.0, "fit.scope_std": None}
-
-Side = Annotated[int, Field(ge=1, le=8192)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Spread = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImageSource(Section):
-    """Which images. `size` crops to its aspect ratio and resizes; `mode` None keeps the collection's."""
-
-    collection: Literal["digits", "fashion_mnist", "mnist", "cifar10", "image_folder"]
-    size: Side | tuple[Side, Side] | None = None
-    mode: Literal["grey", "rgb"] | None = None
-    max_pixels: int = Field(default=64_000_000, ge=1)
-    max_points: int = Field(default=65_536, ge=1)
-
-
-class ShapeSource(Section):
-    """Which meshes or point clouds, and at which points their distance is sampled.
-
-    A shape is centred at the origin and scaled until it touches, from within, the sphere of radius `radius` or the cube
-    of side 2 `radius`; the INR is defined on [-1, 1]. All lengths are in these coordinates. Each pair of `near` is
-    (share of the `num_points` points, standard deviation): those points lie off the surface by a Gaussian on each axis.
-    The others are uniform in the cube [-1, 1]. Distances are clamped to `clamp`. With `views_resample` each view has
-    other points; else views differ by their initialization alone. `num_truth` points (half uniform, half near the
-    surface) and `num_surface` points on the surface are used only to measure the fits.
-
-    `field` None means signed distances for meshes, unsigned ones for point clouds and for ModelNet: in half of its
-    files each face has a twin of opposite orientation, so that there is no inside. Except for udf, a mesh is refused if
-    for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
-    """
-
-    collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
-    field: Literal["sdf", "occupancy", "udf"] | None = None
-    fit_to: Literal["sphere", "cube"] = "sphere"
-    radius: float = Field(default=0.9, gt=0, le=1)
-    clamp: float = Field(default=0.1, gt=0, le=4)
-    num_points: int = Field(default=20_000, ge=1, le=10_000_000)
-    near: tuple[tuple[Share, Spread], ...] = ((0.5, 0.01), (0.3, 0.05))
-    views_resample: bool = False
-    num_truth: int = Field(default=10_000, ge=2, le=10_000_000)
-    num_surface: int = Field(default=2_500, ge=1, le=10_000_000)
-    max_ambiguous: float = Field(default=0.25, ge=0, le=1)
-    max_faces: int = Field(default=1_000_000, ge=1)  # triangles of a mesh, points of a cloud
-    max_bytes: int = Field(default=256 * 2**20, ge=1)  # of a file
-    per_class: int = Field(default=50, ge=1, le=1_000_000)  # objects of each class of primitives
-
-    @property
-    def natural_field(self) -> Literal["sdf", "occupancy", "udf"]:
-        """`field`, with None resolved."""
-        return self.field or ("sdf" if self.collection in ("mesh_folder", "primitives") else "udf")
-
-    @model_validator(mode="after")
-    def _check(self) -> "ShapeSource":
-        if sum(share for share, _ in self.near) > 1 + 1e-9:
-            raise ValueError(f"the shares of near add up to {sum(share for share, _ in self.near):g}, at most 1")
-        if self.collection == "point_folder" and self.field not in (None, "udf"):
-            raise ValueError(f"clouds of points have no inside, so their field can only be udf, not {self.field}")
-        return self
-
-
-class OwnSource(Section):
-    """Objects of a Source written in Python and given to `fit_dataset`; a recipe cannot name its code."""
-
-    collection: Literal["own"]
-
-
-SOURCES = (ImageSource, ShapeSource, OwnSource)
+ADDED_KEYS: dict[str, Any] = {
+    "version": 1,
+    "fit.scope": 0.0,
+    "fit.scope_std": None,
+    "fit.floor_explained": None,
+    "source.background": "white",
+    "source.value_range": None,
+}
 
 
 class SpecConfig(Section):
@@ -119,7 +55,8 @@ class SpecConfig(Section):
 class FitConfig(Section):
     """How to fit. Each INR stops at `target_psnr` (dB) or, if given, at the root mean square error `target_error` (of
     distances, in units of the coordinates), or after `steps`. Below `floor_psnr` it is fitted again from another
-    initialization, `attempts` times in all, and then quarantined.
+    initialization, `attempts` times in all, and then quarantined. `floor_explained` is a floor of the share of the
+    signal's variance that an INR explains, 1 - MSE / variance: 0 is that of a constant; None asks for none.
 
     `optimizer` "adam" is the usual one (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one (Adam with betas
     0.6 and 0.97, warm-up and square-root decay; its last layer starts at the ridge least-squares solution, see
@@ -148,6 +85,7 @@ class FitConfig(Section):
     target_psnr: float | None = Field(default=40.0, gt=0, allow_inf_nan=False)
     target_error: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     floor_psnr: float = Field(default=20.0, allow_inf_nan=False)
+    floor_explained: float | None = Field(default=None, lt=1, allow_inf_nan=False)
     attempts: int = Field(default=3, ge=1, le=10)
     lanes: int = Field(default=32, ge=2, le=65_536)
     ridge: float = Field(default=5.0, gt=0, allow_inf_nan=False)

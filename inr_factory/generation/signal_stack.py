@@ -27,7 +27,7 @@ class SignalStack(Sequence[Signal]):
 
     Args:
         coords: Points in [-1, 1], (P, I), shared, or (N, P, I).
-        values: (N, P, O), float32, finite; or uint8 from 0 to `white`.
+        values: (N, P, O), float32; or uint8 from 0 to `white`.
         white: Targets are float32 values divided by it.
         peak, facts, field: As `Signal` has them, the same for all.
     """
@@ -81,6 +81,27 @@ def fact_columns(signals: Sequence[Signal], rows: Sequence[int]) -> dict[str, ND
         return {name: np.array([fact] * len(rows)) for name, fact in sorted(signals.facts.items())}
     names = sorted({name for signal in signals for name in signal.facts})
     return {name: np.array([signals[row].facts[name] for row in rows]) for name in names}
+
+
+def variances(signals: Sequence[Signal]) -> NDArray[np.float64]:
+    """(N,) variance of each signal's targets: their mean squared distance from the best constant, one for each value.
+
+    It is exactly 0 where the targets are constant.
+    """
+    if isinstance(signals, SignalStack):
+        values = divided(signals.values, signals.white).double().numpy()
+        with np.errstate(invalid="ignore"):
+            away = values - values[:, :1]  # a constant leaves zeros, its mean could differ from it
+            return np.asarray(away.var(axis=1).mean(axis=1))
+    return np.array([variances(stack_signals([signal], True))[0] for signal in signals], dtype=np.float64)
+
+
+def inside_shares(signals: Sequence[Signal]) -> dict[str, NDArray[np.float64]]:
+    """For signals with an inside (sdf, occupancy) a column `inside`: the share of their points that lie within."""
+    if not len(signals) or signals[0].field not in ("sdf", "occupancy"):
+        return {}
+    insides = (signal.targets < 0 if signal.field == "sdf" else signal.targets > 0.5 for signal in signals)
+    return {"inside": np.array([float(inside.float().mean()) for inside in insides])}
 
 
 def stack_signals(signals: Sequence[Signal], shared_coords: bool) -> SignalStack:

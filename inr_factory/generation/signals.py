@@ -68,8 +68,10 @@ class Signal:
 
     def __post_init__(self) -> None:
         for name in ("coords", "targets"):
-            if not isinstance(getattr(self, name), Tensor):
-                object.__setattr__(self, name, as_tensor(getattr(self, name), name, dtype=torch.float32))
+            value = getattr(self, name)
+            plain = isinstance(value, Tensor) and value.dtype == torch.float32 and not value.requires_grad
+            if not plain or value.device.type != "cpu":
+                object.__setattr__(self, name, as_tensor(value, name, dtype=torch.float32).detach().cpu())
         if self.coords.dim() != 2 or self.targets.dim() != 2 or len(self.coords) != len(self.targets):
             raise SignalError(
                 f"coords {tuple(self.coords.shape)} and targets {tuple(self.targets.shape)} do not pair up"

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,17 +23,34 @@ def psnr(a: Any, b: Any, data_range: float = 1.0) -> float:
         10 log10(data_range² / mse) over all elements; infinity for equal arrays.
 
     Raises:
-        UsageError: for shapes that differ or are empty, a data range that is not positive, or uint8 values whose data
-            range is left at 1.
+        UsageError: for shapes that differ or are empty, single numbers (of a mean squared error the PSNR is
+            `psnr_of_mse`), a data range that is not positive, or values that clearly have another range.
     """
-    first, second = as_tensor(a, "a"), as_tensor(b, "b")
+    first, second = as_tensor(a, "a").detach(), as_tensor(b, "b").detach()
+    if second.dim() == 0:
+        raise UsageError(
+            "psnr compares two arrays of values, got a single number; psnr_of_mse(mse, peak) of "
+            "inr_factory.inr.metrics converts a mean squared error"
+        )
     if first.shape != second.shape or first.numel() == 0:
         raise UsageError(f"psnr compares arrays of one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
+    if isinstance(data_range, bool) or not isinstance(data_range, int | float | np.number | np.ndarray | Tensor):
+        raise UsageError(f"data_range must be a number, got {type(data_range).__name__}")
     if not (math.isfinite(data_range) and data_range > 0):
         raise UsageError(f"data_range must be a positive number, got {data_range!r}")
-    if data_range == 1 and any(str(getattr(value, "dtype", "")).endswith("uint8") for value in (a, b)):
-        raise UsageError("psnr got uint8 values with data_range 1; give data_range=255, or values in [0, 1]")
-    return float(psnr_of_mse((first.double() - second.to(first.device).double()).square().mean(), data_range))
+    for name, values in (("a", first), ("b", second)):
+        if not values.isfinite().all():
+            raise UsageError(f"{name} has values that are NaN or infinite")
+    # An image lies in its range; what an INR renders may leave it a little.
+    span = min(float(values.max() - values.min()) for values in (first, second))
+    highest = max(float(first.max()), float(second.max()))
+    kinds = {str(getattr(value, "dtype", "")).removeprefix("torch.") for value in (a, b)}
+    if span > 2 * data_range or (data_range == 1 and ("uint8" in kinds or ("int" in str(kinds) and highest > 1))):
+        raise UsageError(
+            f"psnr got {' and '.join(sorted(kinds - {''}) or ['values'])} up to {highest:g} with data_range {data_range:g}; "
+            "give data_range=255 for uint8, the range of others, or values in [0, 1]"
+        )
+    return float(psnr_of_mse((first.double() - second.to(first.device).double()).square().mean(), float(data_range)))
 
 
 def psnr_of_mse(mse: Tensor, peak: Tensor | float = 1.0) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from inr_factory.storage.card_croissant import describe, filled_splits
 from inr_factory.storage.manifest import Manifest
+from inr_factory.storage.remarks import summarize_remarks
 
 # Licences that hubs know by a name, as sources call them in lower case with dashes.
 KNOWN_LICENCES = (
@@ -89,6 +90,8 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
         entries = [entry for entry in manifest.shards if entry.split == split]
         bad = sum(len(entry.quarantine) for entry in entries)
         yield f"| {split} | {counts.objects:,} | {manifest.views} | {sum(e.rows for e in entries):,} | {bad:,} |"
+    remarks = summarize_remarks(manifest.remarks)
+    yield "".join(f"\n- **Note:** {_line(str(remark))}." for remark in remarks)
     names = ", ".join(_line(name) for name in manifest.classes[:100])
     yield f"\n{len(manifest.classes)} classes: {names}{', …' if len(manifest.classes) > 100 else ''}.\n"
     yield f"## How to load\n\n{_snippets(manifest)}"

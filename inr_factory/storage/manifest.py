@@ -72,8 +72,19 @@ class PSNRSummary(Record):
     min: float
 
 
+class Remark(Record):
+    """Rows of a shard that a user should know about: what is odd (`remarks.TEXTS`), how many, the first objects."""
+
+    kind: str
+    count: int = Field(ge=1)
+    objects: tuple[str, ...]
+
+
 class ShardEntry(Record):
-    """The record of one shard: `path` is relative to the set, `bytes` and `sha256` are those of the file."""
+    """The record of one shard: `path` is relative to the set, `bytes` and `sha256` are those of the file.
+
+    `remarks` are written only where there are some: older versions refuse fields that they do not know.
+    """
 
     path: str
     split: str
@@ -85,6 +96,11 @@ class ShardEntry(Record):
     psnr: PSNRSummary | None
     mean_steps: float | None
     quarantine: tuple[Quarantined, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_remarks(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in fields(self).items() if name != "remarks" or value}
 
     @field_validator("path")
     @classmethod
@@ -179,6 +195,11 @@ class Manifest(Record):
     def quarantine(self) -> tuple[Quarantined, ...]:
         """All objects in quarantine, shard by shard."""
         return tuple(row for entry in self.shards for row in entry.quarantine)
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """The remarks on all shards."""
+        return tuple(remark for entry in self.shards for remark in entry.remarks)
 
     @property
     def head(self) -> "Manifest":

@@ -33,6 +33,8 @@ from inr_factory.storage.manifest import (
     file_size,
     shard_path,
 )
+from inr_factory.storage.remarks import COLUMNS as REMARK_COLUMNS
+from inr_factory.storage.remarks import remarks_of
 from inr_factory.storage.shard_files import check_shard_file
 
 Columns = Mapping[str, NDArray[Any]]
@@ -163,7 +165,7 @@ def _entry(
     return ShardEntry(
         path=shard_path(split, view, block), split=split, view=view, block=block, rows=rows, bytes=size,
         sha256=sha256, psnr=summary, mean_steps=round(float(steps.mean()), 1) if steps.size else None,
-        quarantine=tuple(quarantine),
+        quarantine=tuple(quarantine), remarks=remarks_of(columns),
     )  # fmt: skip
 
 
@@ -323,7 +325,8 @@ class ShardReader:
 
     def describe_as(self, size: int, sha256: str) -> ShardEntry:
         """As `describe`, for a file of known size and sha256."""
-        columns = {name: self.column(name) for name in ("psnr", "steps")}
+        names = {"psnr", "steps", "object_id", *REMARK_COLUMNS} & set(self._columns)
+        columns = {name: self.column(name) for name in names}
         return _entry(self.key, columns, self.quarantine, size, sha256)
 
 

@@ -14,6 +14,7 @@ from inr_factory.generation.recipe import Recipe, builtin_recipes, check_recipe,
 from inr_factory.storage.yaml_files import load_yaml
 
 MINIMAL = {"name": "tiny", "source": {"collection": "digits"}}
+FOLDER = {"name": "tiny", "source": {"collection": "image_folder"}}
 FREE = {"name", "views", "quarantine_threshold"}
 
 
@@ -203,6 +204,17 @@ def test_what_is_merged_in_may_be_overruled_again_and_again(folder):
         ({"source": {"collection": ["digits"]}}, "unknown value"),
         ({"source": {}}, "the key 'source.collection' is missing"),
         ({"source": {"collection": "digits", "size": [0, 2]}}, "source.size"),
+        ({"source": FOLDER["source"] | {"background": None}}, "source.background: .*'#rrggbb' in quotes"),
+        ({"source": FOLDER["source"] | {"background": 255}}, "source.background: .*a grey from 0 to 1, .*got 255"),
+        ({"source": FOLDER["source"] | {"background": [0, 0, 255]}}, "source.background: .*got .0, 0, 255."),
+        ({"source": FOLDER["source"] | {"background": True}}, "source.background: .*got True"),
+        ({"source": FOLDER["source"] | {"background": "#fff000f"}}, "source.background: .*got '#fff000f'"),
+        ({"source": FOLDER["source"] | {"value_range": [4095, 0]}}, "source.value_range: .*low below high"),
+        ({"source": FOLDER["source"] | {"value_range": [0, float("inf")]}}, "source.value_range: "),
+        ({"source": FOLDER["source"] | {"value_range": 4095}}, "source.value_range: "),
+        ({"source": {"collection": "digits", "background": "black"}}, "background is for image_folder"),
+        ({"source": {"collection": "mnist", "value_range": [0, 1]}}, "value_range is for image_folder"),
+        ({"fit": {"floor_explained": 1.0}}, "fit.floor_explained: input should be less than 1"),
         ({"splits": {"val": 1.5}}, "splits.val: .*got 1.5"),
         ({"splits": {"test": -0.1}}, "splits.test: .*got -0.1"),
         ({"name": "../outside"}, "name: .*got '../outside'"),
@@ -232,6 +244,7 @@ def test_a_recipe_cannot_change():
 OTHER_VALUES = {
     "name": "else", "version": 1, "views": 9, "limit": 5, "seed": 1, "shard_objects": 7, "quarantine_threshold": 0.5,
     "source.collection": "mnist", "source.size": 8, "source.mode": "rgb", "source.max_pixels": 9, "source.max_points": 9,
+    "source.background": "black", "source.value_range": [0.0, 4095.0], "fit.floor_explained": 0.5,
     "spec.hidden_dim": 8, "spec.num_hidden": 3, "spec.omega_0": 7.0, "spec.output_bias": 0.0, "spec.start": "linear",
     "spec.activation": "relu", "fit.engine": "reference", "fit.learning_rate": 1e-3, "fit.steps": 5,
     "fit.target_psnr": None, "fit.floor_psnr": 1.0, "fit.attempts": 1, "fit.lanes": 4, "fit.tf32": True,
@@ -249,7 +262,7 @@ def test_every_setting_has_another_value_in_these_tests():
 
 @pytest.mark.parametrize("key", sorted(OTHER_VALUES))
 def test_the_fingerprint_covers_what_decides_the_shards_and_nothing_else(key):
-    recipe = check_recipe(MINIMAL, "here")
+    recipe = check_recipe(FOLDER if key in ("source.background", "source.value_range") else MINIMAL, "here")
     fields = recipe.model_dump(mode="json")
     *sections, leaf = key.split(".")
     inner = fields

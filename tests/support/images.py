@@ -16,6 +16,8 @@ from inr_factory.generation.sources.image_collections import open_source
 rng = np.random.default_rng(0)
 
 
+PLAIN = {"transparent": 0.0, "more_frames": 0}  # facts of an opaque file with one frame
+
 COLOURS = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import FitProgress
-from inr_factory.cli.shared_messages import log_edited_files, log_quarantine
+from inr_factory.cli.shared_messages import log_edited_files, log_quarantine, print_remarks, remarks_json
 from inr_factory.cli.shared_options import (
     DataRoot,
     Json,
@@ -85,6 +85,7 @@ def fit(
             "inrs": sum(entry.rows for entry in entries), "median_psnr": median_psnr(entries),
             "quarantined": len(quarantined), "made_by": report.made_by, "notes": report.notes,
             "passed_over": report.manifest.passed_over and report.manifest.passed_over.model_dump(),
+            "remarks": remarks_json(report.remarks),
         })  # fmt: skip
     elif not report.made and not report.recovered and not report.missing:
         terminal.print_result(
@@ -98,6 +99,8 @@ def fit(
         terminal.print_result(f"median of the shards {median_psnr(entries)} dB; {len(quarantined)} in quarantine")
         if report.made_by:  # a worker on another machine may have taken a slower engine; its warning is not seen here
             terminal.print_result(f"fitted by {', '.join(f'{engine} ({n:,})' for engine, n in report.made_by.items())}")
+    if not as_json:
+        print_remarks(report.remarks)
     log_quarantine(quarantined)
     if report.missing and not shard.endswith("/1"):
         terminal.log_info(f"{report.missing} shards belong to other parts")
@@ -117,7 +120,8 @@ def _print_estimate(recipe: str, out: Any, arguments: dict[str, Any], as_json: b
         terminal.log_info(note)
     if as_json:
         fields = {name: value for name, value in vars(report).items() if name not in ("recipe", "out")}
-        terminal.print_json({**fields, "passed_over": report.passed_over and report.passed_over.model_dump()})
+        passed_over = report.passed_over and report.passed_over.model_dump()
+        terminal.print_json({**fields, "passed_over": passed_over, "remarks": remarks_json(report.remarks)})
         return
     rows = [(f"objects, {split}", f"{count:,}") for split, count in report.objects.items()]
     rows += [
@@ -133,3 +137,4 @@ def _print_estimate(recipe: str, out: Any, arguments: dict[str, Any], as_json: b
         duration = format_duration(report.seconds)
         rows += [("time", f"about {duration} at {rate}, by a probe of {report.probed} INRs")]
     terminal.print_table(["", ""], rows, title=f"fit {report.recipe.name} into {report.out} would make")
+    print_remarks(report.remarks, f"of {report.probed} objects probed")

@@ -9,7 +9,7 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli.commands.watch import watch_set
 from inr_factory.cli.progress_bars import ShardProgress
-from inr_factory.cli.shared_messages import log_quarantine
+from inr_factory.cli.shared_messages import log_quarantine, print_remarks, remarks_json
 from inr_factory.cli.shared_options import (
     DataRoot,
     DatasetFolder,
@@ -63,6 +63,7 @@ def status(
             "missing_shards": list(report.missing), "command": report.command,
             "quarantine": [row.model_dump() for row in manifest.quarantine],
             "passed_over": manifest.passed_over and manifest.passed_over.model_dump(),
+            "remarks": remarks_json(manifest.remarks),
             "parts": [dict(zip(columns, row, strict=True)) for row in rows],
         })  # fmt: skip
     else:
@@ -73,6 +74,7 @@ def status(
             f"of {source.name} ({source.version}; licence: {source.licence}), {len(manifest.classes)} classes\n"
         )
         terminal.print_table(columns, [["-" if cell is None else cell for cell in row] for row in rows])
+        print_remarks(manifest.remarks)
     for line in () if manifest.passed_over is None else manifest.passed_over.lines():
         terminal.log_info(line)
     log_quarantine(list(manifest.quarantine), most=10**9 if quarantine else 5)

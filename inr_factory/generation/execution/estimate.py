@@ -13,15 +13,19 @@ from inr_factory.generation.execution.disk_space import check_disk, estimate_byt
 from inr_factory.generation.execution.fit_plan import FitPlan, plan_from_arguments
 from inr_factory.generation.execution.run_fit import default_workers
 from inr_factory.generation.execution.scheduler import window_of
-from inr_factory.generation.execution.signal_reading import read_signals
+from inr_factory.generation.execution.signal_reading import ReadSignals, read_signals
+from inr_factory.generation.fitting.fit_table import explained_variance
 from inr_factory.generation.fitting.fit_views import fit_views
+from inr_factory.generation.fitting.stopping import target_of
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import Recipe
-from inr_factory.generation.signal_stack import select_signals
+from inr_factory.generation.signal_stack import fact_columns, inside_shares, select_signals, variances
 from inr_factory.generation.signals import Source
 from inr_factory.inr.device import choose_device
 from inr_factory.storage.locations import Location
+from inr_factory.storage.manifest import Remark
 from inr_factory.storage.passed_over import PassedOver
+from inr_factory.storage.remarks import remarks_of
 
 PROBE_INRS, PROBE_SECONDS = 16, 8.0
 
@@ -43,6 +47,7 @@ class EstimateReport:
         inrs_per_second: rate of all workers; None if nothing was measured.
         notes: what a user should know about the set, a line each.
         passed_over: what lies in the folders of the source and becomes no object.
+        remarks: on the objects that were fitted to measure the rate, such as constant signals.
     """
 
     recipe: Recipe
@@ -58,6 +63,7 @@ class EstimateReport:
     inrs_per_second: float | None
     notes: tuple[str, ...] = ()
     passed_over: PassedOver | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 def estimate(
@@ -117,7 +123,8 @@ def estimate(
     needed = estimate_bytes(plan.manifest, plan.shards, plan.tasks)
     free = check_disk(plan.out, needed)
     inrs = sum(map(plan.shards.num_objects, plan.tasks))
-    rate, probed = _probe(plan, chosen)
+    read = _read_probe(plan)
+    rate, probed = _probe(plan, read, chosen)
     useful = count if plan.settings.remote else min(count, default_workers(chosen))
     total = None if rate is None else rate * min(useful, len(plan.tasks))
     seconds = None if total is None else inrs / total
@@ -135,6 +142,7 @@ def estimate(
         total,
         plan.notes,
         plan.manifest.passed_over,
+        _remarks(plan.recipe, read),
     )
 
 
@@ -142,7 +150,29 @@ class _TimeUp(Exception):
     """The probe has run long enough."""
 
 
-def _probe(plan: FitPlan, device: str) -> tuple[float | None, int]:
+def _read_probe(plan: FitPlan) -> ReadSignals:
+    """The signals of some objects of the first block."""
+    assert plan.source is not None
+    assert plan.shards is not None, "only a plan with tasks is probed"
+    block = next(iter(plan.shards.blocks.values()))[0]
+    return read_signals(plan.source, block[:: max(1, len(block) // PROBE_INRS)][:PROBE_INRS], 0)
+
+
+def _remarks(recipe: Recipe, read: ReadSignals) -> tuple[Remark, ...]:
+    """The remarks on INRs of these signals that have just reached their targets."""
+    if not read.keys:
+        return ()
+    targets = [target_of(recipe.fit, signal.peak) for signal in read.signals]
+    losses = [
+        0 if target is None else signal.peak**2 * 10 ** (-target / 10)
+        for target, signal in zip(targets, read.signals, strict=True)
+    ]
+    facts = fact_columns(read.signals, range(len(read.keys))) | inside_shares(read.signals)
+    names = np.array([key.object_id for key in read.keys], dtype=object)
+    return remarks_of({**facts, "object_id": names, "explained": explained_variance(losses, variances(read.signals))})
+
+
+def _probe(plan: FitPlan, read: ReadSignals, device: str) -> tuple[float | None, int]:
     """(INRs a second of one core or GPU, INRs fitted to measure it).
 
     A GPU fits the INRs of several shards side by side: there the probe is of that size, and one that compiles comes
@@ -152,8 +182,6 @@ def _probe(plan: FitPlan, device: str) -> tuple[float | None, int]:
     assert source is not None
     assert shards is not None, "only a plan with tasks is probed"
     block = next(iter(shards.blocks.values()))[0]
-    indices = block[:: max(1, len(block) // PROBE_INRS)][:PROBE_INRS]
-    read = read_signals(source, indices, 0)
     if not read.keys:
         return None, 0
     count = len(read.keys)

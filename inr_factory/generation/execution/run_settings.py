@@ -10,7 +10,7 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import Recipe
 from inr_factory.storage.dataset_card import NO_CARD, CardReport
 from inr_factory.storage.locations import Location, parse_location
-from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry
+from inr_factory.storage.manifest import Manifest, Quarantined, Remark, ShardEntry
 
 Backend = Literal["auto", "ray", "local"]
 DEVICES = r"auto|cpu|cuda(:[0-9]{1,3})?"
@@ -102,6 +102,11 @@ class FitReport:
     def entries(self) -> list[ShardEntry]:
         """The recorded shards of the requested views."""
         return [entry for entry in self.manifest.shards if entry.view < self.recipe.views]
+
+    @property
+    def remarks(self) -> list[Remark]:
+        """What is odd about INRs of the requested views, such as constant signals, shard by shard."""
+        return [remark for entry in self.entries for remark in entry.remarks]
 
     @property
     def quarantined(self) -> list[Quarantined]:

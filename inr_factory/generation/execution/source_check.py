@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from inr_factory.errors import IntegrityError, UsageError, one_line, shorten
-from inr_factory.generation.fitting.shape_quality import QUALITIES
+from inr_factory.generation.fitting.shape_quality import MEASURES
 from inr_factory.generation.recipe import Recipe
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Item, Signal, Source
@@ -27,7 +27,7 @@ UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # NUL ends a text in HDF5, so t
 MAX_TEXT, MAX_NAME, MAX_DIM, MAX_WHOLE = 1_000, 4_096, 64, 2**31 - 1
 
 # Columns that a worker computes; a fact of their name would replace them.
-RESERVED = frozenset({*COLUMN_TYPES, "object_id", CONTENT, *QUALITIES})
+RESERVED = frozenset({*COLUMN_TYPES, "object_id", "inside", CONTENT, *MEASURES})
 WHOLE, NUMBER = "whole number", "number"
 
 

@@ -21,7 +21,7 @@ from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import Recipe
-from inr_factory.generation.signal_stack import as_index, fact_columns, select_signals
+from inr_factory.generation.signal_stack import as_index, fact_columns, inside_shares, select_signals
 from inr_factory.generation.signals import Signal, Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.spec import SirenSpec
@@ -135,7 +135,10 @@ class Worker:
         row_of = {key.object_id: row for row, key in enumerate(read.keys)}
         rows = [row_of[key.object_id] for key in fitted.keys]
         signals = select_signals(read.signals, as_index(np.array(rows, dtype=np.int64)))
-        columns = measure_quality(fitted.inrs, signals, self.device, recipe.version) | {
+        columns: dict[str, NDArray[Any]] = dict(measure_quality(fitted.inrs, signals, self.device, recipe.version))
+        if recipe.version >= 2 and fitted.engine != "none":
+            columns |= {"explained": fitted.explained, **inside_shares(signals)}
+        columns |= {
             "weights": fitted.flat.numpy(),
             "label": np.array([read.items[row].label for row in rows], dtype=np.int32),
             "object_id": np.array([key.object_id for key in fitted.keys], dtype=object),

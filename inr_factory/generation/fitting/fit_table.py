@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from inr_factory.generation.fitting.stopping import psnr_of, target_of
@@ -50,12 +50,14 @@ class FitTable:
         config: Fitting configuration of the recipe.
         run_seed: Seed of the whole run.
         on_progress: Called by `step` with the tally so far.
+        variances: (N,), those of the targets, 0 for constants; None where nobody asks for `explained`.
 
     Attributes:
         seeds: (N,) int64, of the present attempts: an engine starts a fit at `initial_weights` of its seed.
         flat: (N, D) float32 on the CPU, the weights of fits that stopped.
         loss: (N,) float32, their mean squared error over all points.
         psnr: (N,) float64 in dB, of these weights; the best of the attempts where all failed.
+        explained: (N,) float64, share of the targets' variance that they explain; NaN for constants.
         steps: (N,) int32, updates made.
         reached: (N,) bool, whether they reached their target.
         failures: By row, why a fit failed in all attempts.
@@ -70,8 +72,10 @@ class FitTable:
         config: FitConfig,
         run_seed: int,
         on_progress: OnProgress | None = None,
+        variances: NDArray[np.float64] | None = None,
     ) -> None:
         count = len(keys)
+        self.variances = np.full(count, np.nan) if variances is None else variances
         self.keys, self.peaks, self.config, self.run_seed, self.on_progress = keys, peaks, config, run_seed, on_progress
         targets = {peak: target_of(config, peak) for peak in set(peaks.tolist())}
         self.targets = np.array([math.inf if targets[peak] is None else targets[peak] for peak in peaks.tolist()])
@@ -82,6 +86,7 @@ class FitTable:
         )  # numpy takes large pages
         self.loss = np.full(count, np.nan, dtype=np.float32)
         self.psnr = np.full(count, -np.inf)
+        self.explained = np.full(count, np.nan)
         self.steps = np.zeros(count, dtype=np.int32)
         self.reached = np.zeros(count, dtype=bool)
         self.failures: dict[int, str] = {}
@@ -111,10 +116,15 @@ class FitTable:
             ]
         )
         reached = psnr >= self.targets[rows]
-        good = reached | (psnr >= self.config.floor_psnr)
-        again = ~good & (self.attempts[rows] + 1 < self.config.attempts)
+        explained, floor = explained_variance(losses, self.variances[rows]), self.config.floor_explained
+        shown = np.full(len(rows), True) if floor is None else explained >= floor
+        good = (reached | (psnr >= self.config.floor_psnr)) & shown
+        # Another attempt that reaches its target ends at the same error, and nothing explains a constant.
+        again = ~good & ~reached & (shown | (self.variances[rows] > 0))
+        again &= self.attempts[rows] + 1 < self.config.attempts
         self.psnr[rows] = np.where(good, psnr, np.maximum(self.psnr[rows], psnr))
         self.loss[rows], self.steps[rows], self.reached[rows] = losses, steps, reached
+        self.explained[rows] = explained
         index = as_index(rows)
         self.flat[index] = flat if isinstance(index, slice) else flat.cpu()  # a slice copies from any device
         for row in rows[~good & ~again].tolist():
@@ -137,7 +147,23 @@ class FitTable:
         best = self.psnr[row]
         if not math.isfinite(best):
             return f"the fit diverged {times}"
+        if best >= self.config.floor_psnr or self.reached[row]:
+            if self.variances[row] == 0:
+                return f"its signal is constant, fit.floor_explained asks for {self.config.floor_explained:g}"
+            return (
+                f"the fit explains {self.explained[row]:.2g} of its signal's variance at {best:.1f} dB, fit.floor_explained "
+                f"asks for {self.config.floor_explained:g}; raise fit.target_psnr or fit.steps"
+            )
         return f"the fit stayed below {self.config.floor_psnr:g} dB {times}; the best reached {best:.1f} dB"
+
+
+def explained_variance(losses: ArrayLike, variances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) share of the targets' variance that fits explain: 1 - MSE / variance; NaN where the targets are constant.
+
+    1 is a perfect fit; 0 or less is no better than the best constant. It is the coefficient of determination R².
+    """
+    variances = np.where(variances > 0, variances, np.nan)
+    return np.asarray(1 - np.asarray(losses, dtype=np.float64) / variances)
 
 
 FitEngine = Callable[[SirenSpec, FitBatch, FitConfig, torch.device, FitTable], None]

@@ -21,7 +21,7 @@ from inr_factory.generation.fitting.self_check import EngineFault, no_memory
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.recipe import FitConfig
-from inr_factory.generation.signal_stack import SignalStack, as_index
+from inr_factory.generation.signal_stack import SignalStack, as_index, variances
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize_flat
@@ -31,7 +31,7 @@ from inr_factory.storage.shards import STATUS
 
 _CHANGING, _BEFORE = Lock(), list[str]()
 
-COLUMNS = ("seeds", "psnr", "loss", "steps", "status")  # of FittedViews, one entry for each INR
+COLUMNS = ("seeds", "psnr", "loss", "explained", "steps", "status")  # of FittedViews, one entry for each INR
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class FittedViews:
         seeds: (N,) int64, of the attempts that made them.
         psnr: (N,) float32 in dB, of these very weights.
         loss: (N,) float32, their mean squared error.
+        explained: (N,) float64, share of the variance of their targets that they explain; NaN for constants.
         steps: (N,) int32, updates made.
         status: (N,) int8 as `shards.STATUS` names it.
         failures: Objects and views that failed in all attempts, with the reason.
@@ -57,6 +58,7 @@ class FittedViews:
     seeds: NDArray[np.int64]
     psnr: NDArray[np.float32]
     loss: NDArray[np.float32]
+    explained: NDArray[np.float64]
     steps: NDArray[np.int32]
     status: NDArray[np.int8]
     failures: tuple[Quarantined, ...]
@@ -108,7 +110,7 @@ def fit_views(
     Adam, or the setting that `config.optimizer` names, on the mean squared error over all points (for occupancies, on
     the cross-entropy); with `batch_points` each step takes a batch of them in turn. Each INR stops by itself, before
     the update after which it would have reached its target, or after `steps` updates. One that diverges or ends below
-    `floor_psnr` starts again with the seed of its next attempt; after `attempts` it is a failure. INRs do not influence
+    `floor_psnr` (or `floor_explained`) starts again with the seed of its next attempt; after `attempts` it is a failure. INRs do not influence
     each other: on a CPU the result for a key is bit-identical whatever else is fitted with it.
 
     Args:
@@ -137,10 +139,11 @@ def fit_views(
         if dims != (spec.in_dim, spec.out_dim):
             raise UsageError(f"{key.object_id} maps {dims[0]} to {dims[1]} values; this INR is {spec}")
 
+    spreads = variances(signals)
     peaks = np.array([signal.peak for signal in different] * (len(keys) if stacked else 1), dtype=np.float64)
 
     def new_table() -> FitTable:
-        return FitTable(spec, keys, peaks, config, run_seed, on_progress)
+        return FitTable(spec, keys, peaks, config, run_seed, on_progress, spreads)
 
     fits = new_table()
     if config.engine == "none":
@@ -218,6 +221,7 @@ def _collect(spec: SirenSpec, fits: FitTable, engine: EngineName) -> FittedViews
         seeds=fits.seeds[index],
         psnr=fits.psnr[index].astype(np.float32),
         loss=fits.loss[index],
+        explained=fits.explained[index],
         steps=fits.steps[index],
         status=np.where(fits.reached[index], STATUS["reached target_psnr"], STATUS["ran all steps"]).astype(np.int8),
         failures=failures,

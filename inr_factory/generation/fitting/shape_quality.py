@@ -18,6 +18,7 @@ from inr_factory.generation.signals import Signal, Truth
 from inr_factory.inr.batch import INRBatch
 
 QUALITIES = ("iou", "distance_error", "chamfer")
+MEASURES = ("explained", *QUALITIES)  # besides the PSNR
 SURFACE_RESOLUTION = 64
 
 

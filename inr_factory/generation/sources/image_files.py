@@ -5,8 +5,9 @@ H and W are an image's height and width, O its values a pixel: 1 (grey) or 3 (rg
 
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from inr_factory.generation.recipe import RECIPE_VERSION, ImageSource
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.generation.sources.image_formats import MAX_PIXELS, pillow_formats
+from inr_factory.generation.sources.image_values import Values, file_values, height_width, pixel_values
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.stable_hash import content_digest
 
@@ -24,16 +26,7 @@ if TYPE_CHECKING:
     with needs_extra("images"):
         from PIL import Image
 
-Values = NDArray[np.float32]
-
 DECODER_BYTES = 24  # of memory that a decoder takes for a pixel, at most
-
-# EXIF's number for "turned or mirrored like this" -> the name of Pillow's step that puts it upright.
-ORIENTATION = 0x0112
-UPRIGHT = {
-    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
-    6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
-}  # fmt: skip
 
 
 def out_dim(config: ImageSource, stored: int) -> int:
@@ -42,10 +35,11 @@ def out_dim(config: ImageSource, stored: int) -> int:
 
 
 def file_signal(path: Path, config: ImageSource, version: int = RECIPE_VERSION) -> Signal:
-    """Read the signal of an image file: its first frame, upright by its EXIF tag, transparent parts on white.
+    """Read the signal of an image file: its first frame, upright by its EXIF tag, on `source.background`.
 
-    8-bit values are divided by 255, 16-bit greys by 65535; floating-point values must lie in [0, 1]. 16-bit colour is
-    read as 8-bit, the most that Pillow gives.
+    8-bit values are divided by 255, 16-bit greys by 65535; floating-point values must lie in [0, 1]; or
+    `source.value_range` says which values become 0 and 1. 16-bit colour is read as 8-bit, the most that Pillow gives.
+    From version 2 of the recipe on, facts say how much is transparent and whether there are more frames.
 
     Raises:
         SignalError: The file is missing, damaged, not an image or over `max_pixels` or `max_points`, both of which are
@@ -69,7 +63,7 @@ def file_signal(path: Path, config: ImageSource, version: int = RECIPE_VERSION) 
                 pixels = image.width * image.height
                 image.load()
                 content = content_digest(file)
-                return _signal(_values(_upright(image), out_dim(config, stored=3), config), content)
+                return _signal(*file_values(image, out_dim(config, stored=3), config, version), content)
     except SignalError:
         raise
     except UnidentifiedImageError:
@@ -120,7 +114,7 @@ def array_signal(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> 
         from PIL import Image
 
     image = Image.fromarray(pixels if white == 255 else pixels.astype(np.float32) / np.float32(white))
-    return _signal(_values(image, channels, config))
+    return _signal(pixel_values(image, channels, config)[0], {})
 
 
 def array_signals(pixels: NDArray[np.uint8], white: int, config: ImageSource) -> SignalStack | None:
@@ -147,7 +141,7 @@ def _check_size(width: int, height: int, config: ImageSource) -> None:
     pixels = width * height
     if pixels > config.max_pixels:
         raise SignalError(f"{width} x {height} are {pixels} pixels, source.max_pixels allows {config.max_pixels}")
-    points = pixels if config.size is None else int(np.prod(_height_width(config.size)))
+    points = pixels if config.size is None else int(np.prod(height_width(config.size)))
     if points > config.max_points:
         raise SignalError(
             f"{points} points, source.max_points allows {config.max_points}; "
@@ -155,60 +149,8 @@ def _check_size(width: int, height: int, config: ImageSource) -> None:
         )
 
 
-def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
-
-
-def _upright(image: "Image.Image") -> "Image.Image":
-    """The image turned by its EXIF orientation; ImageOps.exif_transpose fails where other fields are malformed."""
-    with needs_extra("images"):
-        from PIL import Image
-
-    step = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    return image if step is None else image.transpose(Image.Transpose[step])
-
-
-def _values(image: "Image.Image", channels: int, config: ImageSource) -> Values:
-    """Values (H, W, O) in [0, 1] of a decoded image of any mode, at `config.size`.
-
-    A size is reached by cropping the middle to its aspect, then resampling bicubically with antialiasing.
-    """
-    with needs_extra("images"):
-        from PIL import Image, ImageOps
-
-    if image.mode.startswith("I"):
-        image = Image.fromarray(_scaled(np.asarray(image), white=65535))
-    elif image.mode == "F":
-        image = Image.fromarray(_scaled(np.asarray(image), white=1))
-    else:
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        image = image.convert("L" if channels == 1 else "RGB")
-    if config.size is not None:
-        height, width = _height_width(config.size)
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)
-    # Bicubic resampling overshoots at edges; Pillow clips bytes by itself, floats not.
-    values = pixels.clip(0, 1) if image.mode == "F" else pixels.astype(np.float32) / np.float32(255)
-    return _channels(values, channels)
-
-
-def _scaled(pixels: NDArray[Any], white: int) -> Values:
-    """Greys of more than 8 bits, divided by `white`; Pillow gives no white for 32-bit ones."""
-    low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= white):
-        raise SignalError(f"{pixels.dtype} values go from {low:g} to {high:g}, expected 0 to {white}")
-    return pixels.astype(np.float32) / np.float32(white)
-
-
-def _channels(values: Values, channels: int) -> Values:
-    """Greys (H, W) as (H, W, O), the same in each channel; colours stay as they are."""
-    return values if values.ndim == 3 else np.repeat(values[:, :, None], channels, axis=2)
-
-
-def _signal(values: Values, content: int | None = None) -> Signal:
+def _signal(values: Values, facts: Mapping[str, int | float], content: int | None = None) -> Signal:
     height, width, channels = values.shape
     targets = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32).reshape(-1, channels))
-    facts = {"height": height, "width": width}
+    facts = {"height": height, "width": width, **facts}
     return Signal(pixel_grid(height, width), targets, peak=1.0, facts=facts, content=content)

@@ -12,6 +12,7 @@ from inr_factory.generation.sources.class_folders import find_class_files
 from inr_factory.generation.sources.folder_listing import file_sizes
 from inr_factory.generation.sources.image_files import file_signal, out_dim
 from inr_factory.generation.sources.image_formats import check_decoders, image_suffixes
+from inr_factory.generation.sources.image_values import background_color
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.passed_over import PassedOver
 
@@ -58,6 +59,7 @@ def open_image_folder(config: ImageSource, root: Path, version: int = RECIPE_VER
     other layouts, and for files that this machine's Pillow cannot decode.
     """
     require_extra("images", "PIL")
+    background_color(config)  # a name that is no colour is refused before anything is read
     files = find_class_files(root, image_suffixes(version), "images", version)
     check_decoders({os.path.splitext(path)[1].lower() for path in files.paths})
     return ImageFolder(root, config, *files, recipe_version=version)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.images import (
+    PLAIN,
     encoded,
     folder,
     put,
@@ -112,7 +113,7 @@ def test_linked_files_and_folders_count_but_loops_end(tmp_path):
 
     ids = [item.object_id for item in source.items]
     assert ids == ["cat/0.png", "cat/1.png", "cat/gone.png", "cat/self.png", "dog/1.png", "dog/2.png"]
-    assert source.signal(1).facts == {"height": 4, "width": 6}
+    assert source.signal(1).facts == {"height": 4, "width": 6, **PLAIN}
     assert len(source.fingerprint) == 16
     for broken in (2, 3):
         with pytest.raises(SignalError):
@@ -130,7 +131,7 @@ def test_names_that_are_not_utf_8_are_written_as_utf_8_and_still_open(tmp_path):
     assert [item.object_id for item in source.items] == ["caf\\xe9/\\xff.png", "café/ü.png"]
     assert source.classes == ("caf\\xe9", "café")
     assert all(item.object_id.encode() for item in source.items)
-    assert source.signal(0).facts == {"height": 32, "width": 32}
+    assert source.signal(0).facts == {"height": 32, "width": 32, **PLAIN}
     assert len(source.fingerprint) == 16
 
 

@@ -1,0 +1,120 @@
+"""Source settings: the `source` of a recipe, which names a collection of images or shapes and says how it is read."""
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from inr_factory.errors import shorten
+
+Side = Annotated[int, Field(ge=1, le=8192)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSource(Section):
+    """Which images. `size` crops to its aspect ratio and resizes; `mode` None keeps the collection's.
+
+    Of an image_folder, `background` is what shows through transparent parts: a colour's name, "#rrggbb", a grey from 0
+    to 1, or red, green and blue from 0 to 1. `value_range` gives the stored values that become 0 and 1 (as [0, 4095]
+    for 12-bit greys); others are clipped. None means 0 to 255 in 8-bit files, 0 to 65535 in greys of more bits, and 0
+    to 1 in floating-point files.
+    """
+
+    collection: Literal["digits", "fashion_mnist", "mnist", "cifar10", "image_folder"]
+    size: Side | tuple[Side, Side] | None = None
+    mode: Literal["grey", "rgb"] | None = None
+    background: str | float | tuple[float, float, float] = "white"
+    value_range: tuple[float, float] | None = None
+    max_pixels: int = Field(default=64_000_000, ge=1)
+    max_points: int = Field(default=65_536, ge=1)
+
+    @field_validator("background", mode="before")
+    @classmethod
+    def _check_background(cls, given: Any) -> Any:
+        levels = given if isinstance(given, list | tuple) and len(given) == 3 else [given]
+        is_levels = all(
+            isinstance(level, int | float) and not isinstance(level, bool) and 0 <= level <= 1 for level in levels
+        )
+        if not is_levels and not (isinstance(given, str) and re.fullmatch("[A-Za-z]+|#[0-9A-Fa-f]{6}", given)):
+            raise ValueError(
+                "expected the name of a colour, '#rrggbb' in quotes (a bare # begins a comment), a grey from 0 to 1, or "
+                f"[red, green, blue] from 0 to 1, got {shorten(given)}"
+            )
+        return given
+
+    @field_validator("value_range", mode="after")
+    @classmethod
+    def _check_range(cls, given: tuple[float, float] | None) -> tuple[float, float] | None:
+        if given is not None and not (given[0] < given[1] and math.isfinite(given[1] - given[0])):
+            raise ValueError(
+                f"expected [low, high], two finite numbers with low below high, got {shorten(list(given))}"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _check_folder(self) -> "ImageSource":
+        for key, unset in (("background", "white"), ("value_range", None)):
+            if self.collection != "image_folder" and getattr(self, key) != unset:
+                raise ValueError(f"{key} is for image_folder; the images of {self.collection} are opaque bytes")
+        return self
+
+
+class ShapeSource(Section):
+    """Which meshes or point clouds, and at which points their distance is sampled.
+
+    A shape is centred at the origin and scaled until it touches, from within, the sphere of radius `radius` or the cube
+    of side 2 `radius`; the INR is defined on [-1, 1]. All lengths are in these coordinates. Each pair of `near` is
+    (share of the `num_points` points, standard deviation): those points lie off the surface by a Gaussian on each axis.
+    The others are uniform in the cube [-1, 1]. Distances are clamped to `clamp`. With `views_resample` each view has
+    other points; else views differ by their initialization alone. `num_truth` points (half uniform, half near the
+    surface) and `num_surface` points on the surface are used only to measure the fits.
+
+    `field` None means signed distances for meshes, unsigned ones for point clouds and for ModelNet: in half of its
+    files each face has a twin of opposite orientation, so that there is no inside. Except for udf, a mesh is refused if
+    for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
+    """
+
+    collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
+    field: Literal["sdf", "occupancy", "udf"] | None = None
+    fit_to: Literal["sphere", "cube"] = "sphere"
+    radius: float = Field(default=0.9, gt=0, le=1)
+    clamp: float = Field(default=0.1, gt=0, le=4)
+    num_points: int = Field(default=20_000, ge=1, le=10_000_000)
+    near: tuple[tuple[Share, Spread], ...] = ((0.5, 0.01), (0.3, 0.05))
+    views_resample: bool = False
+    num_truth: int = Field(default=10_000, ge=2, le=10_000_000)
+    num_surface: int = Field(default=2_500, ge=1, le=10_000_000)
+    max_ambiguous: float = Field(default=0.25, ge=0, le=1)
+    max_faces: int = Field(default=1_000_000, ge=1)  # triangles of a mesh, points of a cloud
+    max_bytes: int = Field(default=256 * 2**20, ge=1)  # of a file
+    per_class: int = Field(default=50, ge=1, le=1_000_000)  # objects of each class of primitives
+
+    @property
+    def natural_field(self) -> Literal["sdf", "occupancy", "udf"]:
+        """`field`, with None resolved."""
+        return self.field or ("sdf" if self.collection in ("mesh_folder", "primitives") else "udf")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ShapeSource":
+        if sum(share for share, _ in self.near) > 1 + 1e-9:
+            raise ValueError(f"the shares of near add up to {sum(share for share, _ in self.near):g}, at most 1")
+        if self.collection == "point_folder" and self.field not in (None, "udf"):
+            raise ValueError(f"clouds of points have no inside, so their field can only be udf, not {self.field}")
+        return self
+
+
+class OwnSource(Section):
+    """Objects of a Source written in Python and given to `fit_dataset`; a recipe cannot name its code."""
+
+    collection: Literal["own"]
+
+
+SOURCES = (ImageSource, ShapeSource, OwnSource)
