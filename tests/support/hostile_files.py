@@ -18,6 +18,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from PIL import Image
 
 from inr_factory.learning.models.checkpoint import save_checkpoint
 from inr_factory.learning.models.classifier import build_classifier
@@ -289,6 +290,40 @@ def _deflated(count: int) -> bytes:
     return b"".join([*parts, packer.compress(bytes(count % 2**20)), packer.flush()])
 
 
+def encoded_image(kind: str, side: int, mode: str) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, kind)
+    return file.getvalue()
+
+
+def newer_images() -> Iterator[Hostile]:
+    """JPEG 2000, AVIF and TGA: what their headers claim, and what little they unpack to much."""
+    tga = struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, 7990, 7990, 24, 0)
+    yield Hostile("image", "TGA bomb within the limits", content("a.tga", tga + b"\xff\1\2\3" * 500_000), harmless=True)
+    claim = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 65_535, 65_535, 24, 0)
+    yield Hostile("image", "TGA of 65535 x 65535", content("a.tga", claim + bytes(100)))
+    yield Hostile("image", "TGA named .png", content("a.png", tga + b"\xff\1\2\3" * 500_000))
+
+    def jp2(folder: Path, _: Path) -> None:
+        (folder / "a.jp2").write_bytes(encoded_image("JPEG2000", 4000, "RGBA"))
+
+    yield Hostile("image", "JPEG 2000 bomb within the limits", jp2, harmless=True)
+    small = encoded_image("JPEG2000", 16, "RGB")
+    start = small.index(b"\xff\x51") + 6  # the sizes of SIZ: image, offset, tile, offset of the tiles
+    for side in (5_000, 60_000):
+        grown = small[:start] + struct.pack(">II", side, side) + small[start + 8 :]
+        yield Hostile("image", f"JPEG 2000 whose code claims {side}", content("a.jp2", grown))
+        bare = grown[small.index(b"\xff\x4f") :]
+        yield Hostile("image", f"bare code of JPEG 2000 that claims {side}", content("a.j2k", bare))
+    tiles = small[:start] + struct.pack(">IIIIII", 3_900, 3_900, 0, 0, 1, 1) + small[start + 24 :]
+    yield Hostile("image", "JPEG 2000 in tiles of one pixel", content("a.j2k", tiles[small.index(b"\xff\x4f") :]))
+    avif = encoded_image("AVIF", 64, "RGB")
+    ispe = avif.index(b"ispe") + 8
+    for side in (7_900, 30_000, 2**31):
+        grown = avif[:ispe] + struct.pack(">II", side, side) + avif[ispe + 8 :]
+        yield Hostile("image", f"AVIF that claims {side}", content("a.avif", grown), harmless=side < 8_000)
+
+
 def images() -> Iterator[Hostile]:
     for channels, colour in ((1, 0), (3, 2), (4, 6)):
         side = 7990
@@ -308,6 +343,7 @@ def images() -> Iterator[Hostile]:
     yield Hostile(
         "image", "PNG text bomb", content("a.png", png(4, 4, 0, zlib.compress(bytes(20)), chunk)), harmless=True
     )
+    yield from newer_images()
     yield Hostile("image", "PNG without rows", content("a.png", png(64, 64, 2, b"")))
     yield Hostile("image", "BMP of 30000 x 30000", content("a.bmp", b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 30_000, 30_000, 1, 24, 0, 0, 0, 0, 0, 0)))  # fmt: skip
     yield Hostile("image", "BMP of negative size", content("a.bmp", b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, -5, -(2**31), 1, 24, 0, 0, 0, 0, 0, 0)))  # fmt: skip

@@ -140,6 +140,13 @@ def test_d19_clouds_that_are_not_read_are_counted_and_keep_their_classes(tmp_pat
     assert source.passed_over.suffixes == {".e57": 1, ".las": 1}
 
 
+def test_d19_version_1_lists_the_clouds_that_it_listed(tmp_path):
+    put(tmp_path / "xyz" / "0.xyz", b"0 0 0\n1 0 0\n0 1 0\n")
+    put(tmp_path / "csv" / "0.csv", b"0,0,0\n1,0,0\n0,1,0\n")
+    old = open_source(ShapeSource(collection="point_folder"), tmp_path, 1)
+    assert (old.classes, points(tmp_path).classes) == (("xyz",), ("csv", "xyz"))
+
+
 LEFT_BEHIND = [
     "cat/.DS_Store", "cat/Thumbs.db", "__MACOSX/cat/._0.png", "cat/._0.png", "cat/desktop.ini",
     ".ipynb_checkpoints/0-checkpoint.png", "cat/@eaDir/0.png/SYNOPHOTO_THUMB_M.png", "@eaDir/0.png", "lost+found/0.png",
