@@ -71,7 +71,10 @@ def subjects(folder: Path) -> Iterator[Subject]:
         content = plain.export(file_type=suffix, **options)
         raw = content if isinstance(content, bytes) else content.encode()
         yield Subject("mesh", f"a.{suffix}", raw, _corners, igls if suffix != "glb" else (_trimesh_corners,), 1e-5)
-    for suffix, options in {"stl": {"file_type": "stl_ascii"}, "ply": {"file_type": "ply", "encoding": "ascii"}}.items():
+    for suffix, options in {
+        "stl": {"file_type": "stl_ascii"},
+        "ply": {"file_type": "ply", "encoding": "ascii"},
+    }.items():
         content = plain.export(**options)
         raw = content if isinstance(content, bytes) else content.encode()
         yield Subject("mesh", f"a.{suffix}", raw, _corners, igls, 1e-5)
@@ -196,7 +199,7 @@ def _igl_corners(path: Path) -> Numbers:
 def _sorted(corners: Numbers) -> Numbers:
     """Triangles (F, 3, 3) in an order of their own, each from its least corner on, so that only geometry counts."""
     rows = corners.astype(np.float32).astype(np.float64).round(4)
-    turned = [np.roll(row, -min(range(3), key=lambda at: tuple(row[at])), axis=0).reshape(-1) for row in rows]  # noqa: B023
+    turned = [np.roll(row, -min(range(3), key=lambda at: tuple(row[at])), axis=0).reshape(-1) for row in rows]
     return np.array(sorted(map(tuple, turned))).reshape(-1, 9)
 
 

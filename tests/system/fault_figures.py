@@ -32,6 +32,7 @@ from support.faults import (  # noqa: E402
     start_program,
 )
 from support.faults import exit_code as end  # noqa: E402
+from support.file_mutations import mutate_files  # noqa: E402
 from support.mutations import mutate_caches, mutate_manifests, mutate_shards  # noqa: E402
 
 from inr_factory.generation.execution import fit_plan, run_fit  # noqa: E402
@@ -62,6 +63,7 @@ def main() -> int:
             "disk": lambda: _fill(tally, folder, whole, chance, share(50)),
             "shards": lambda: mutate_shards(tally, out, folder, share(600)),
             "manifests": lambda: mutate_manifests(tally, out, folder, share(100)),
+            "files": lambda: mutate_files(tally, folder / "files", share(900)),
             "caches": lambda: mutate_caches(tally, folder, share(100)),
             "workers 1, 2, 4, any order, ten restarts": lambda: _same_bits(tally, folder, whole),
         }

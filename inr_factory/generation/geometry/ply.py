@@ -58,6 +58,9 @@ def read_ply(content: bytes) -> Polygons:
     polygons = next((face[name] for name in ("vertex_indices", "vertex_index") if name in face), None)
     if isinstance(polygons, tuple):
         sizes, corners = polygons
+        if len(sizes) and sizes.min() < 3:  # lengths that are damaged shift all rows behind them
+            row = int(sizes.argmin())
+            raise SignalError(f"face {row} of {len(sizes)} has {sizes[row]} corners, expected at least 3")
         return Polygons(vertices, sizes, corners.astype(np.int64))
     if tables.get("tristrips"):
         raise SignalError("its triangles are in strips, which are not read; save it with faces")

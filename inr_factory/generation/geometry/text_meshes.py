@@ -133,12 +133,15 @@ def read_obj(content: bytes) -> Polygons:
 
 def read_ascii_stl(content: bytes) -> Polygons:
     """The triangles of an STL file in words; each has its corners to itself."""
-    lines = [line.split() for line in text_of(content).lower().splitlines() if "vertex" in line]
+    text = text_of(content).lower()
+    lines = [line.split() for line in text.splitlines() if "vertex" in line]
     words = [line[1:] for line in lines if line and line[0] == "vertex"]
     if not words:
         raise SignalError("it has no triangles")
     if len(words) % 3:
         raise SignalError(f"it has {len(words)} corners of triangles, expected a multiple of three; it may break off")
+    if "endsolid" not in text[-4096:]:
+        raise SignalError("it breaks off: no endsolid follows its triangles")
     vertices = _rows_of_three([" ".join(line) for line in words], "corner")
     return Polygons(vertices, np.full(len(words) // 3, 3, np.int64), np.arange(len(words), dtype=np.int64))
 

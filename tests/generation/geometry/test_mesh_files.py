@@ -186,6 +186,8 @@ BROKEN = {
     "cut.stl": (stl_binary()[:-1], "claims 12 triangles, which are 684 bytes, the file has 683"),
     "empty.stl": (b"x" * 80 + bytes(4), "no triangles"),
     "text cut.stl": (stl_text()[: stl_text().rindex(b"vertex")], "expected a multiple of three"),
+    "text cut between triangles.stl": (stl_text()[: stl_text().rindex(b"facet normal")], "no endsolid"),
+    "two corners.ply": (ply(faces=[*QUADS[:5], (1, 5)]), "face 5 of 6 has 2 corners"),
     "empty text.stl": (b"solid nothing\nendsolid nothing\n", "no triangles"),
     "claims.glb": (glb(count=10**12), "claims 1000000000000 numbers"),
     "nowhere.glb": (edited_glb(glb(), lambda tree: tree["accessors"][0].pop("bufferView")), "stored nowhere"),
