@@ -1,5 +1,6 @@
 """The command line: its verbs, and the message and exit code of each failure."""
 
+import math
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ EXAMPLES = """Make data sets of implicit neural representations (INRs), train on
   inr-factory train inrs/digits --mixup mixup    a classifier of weights
 """
 INTERRUPTED = 130
+LEAST_MEMORY = 256 * 2**20  # bytes; numpy alone takes half of it
 
 # Headings of the first help screen, each with its verbs and the modules of cli/commands that hold them. These modules
 # import torch, h5py and the like inside their functions: help and completion load all of them in a tenth of a second.
@@ -80,7 +82,22 @@ def _global_options(
 def main() -> NoReturn:
     """Run the command of sys.argv and leave with its exit code; docs/commands.md says what the codes mean."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # also where SIGINT is ignored, as in background jobs
+    if _memory_limit() < LEAST_MEMORY:  # libraries end the process themselves where they cannot be loaded
+        _log_failure(
+            f"the machine allows {_memory_limit():,} bytes of memory (ulimit -v), {LEAST_MEMORY:,} are the least"
+        )
+        sys.exit(ResourceError.exit_code)
     sys.exit(run(sys.argv[1:]))
+
+
+def _memory_limit() -> float:
+    """The bytes of memory that this process may map."""
+    if os.name == "nt":
+        return math.inf
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def run(arguments: list[str]) -> int:
