@@ -14,7 +14,7 @@ from inr_factory.errors import IntegrityError, UsageError, brief, one_line, shor
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
-from inr_factory.learning.models.registry import FORMER_NAMES
+from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES, encoder_class
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.torch_files import DAMAGE, load_plain
 
@@ -37,9 +37,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the contents of a checkpoint, on the CPU: classifier or contrastive (its description), model (its state), and
     from training config, meta and progress; last.pt has optimizer, loader and generators, too.
 
-    Loads with weights_only, so that a stranger's file runs no code. An encoder has its present name, whichever is
-    saved. Raises UsageError where there is no file or it is of another version, IntegrityError where it is broken or
-    something else.
+    Loads with weights_only, so that a stranger's file runs no code. An encoder has its present name and all options,
+    whichever are saved. Raises UsageError where there is no file or it is of another version, IntegrityError where it is
+    broken or something else.
     """
     if not path.exists():
         raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
@@ -62,7 +62,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_sections(saved: dict[str, Any]) -> None:
-    """Check the sections that every checkpoint has, and give the encoder its present name. ValueError names the first
+    """Check the sections that every checkpoint has, and give the encoder its present name and options. ValueError names the first
     that is not as `save_checkpoint` writes it."""
     kinds = [kind for kind in ("classifier", "contrastive") if kind in saved]
     if len(kinds) != 1:
@@ -70,7 +70,10 @@ def _check_sections(saved: dict[str, Any]) -> None:
     description = saved[kinds[0]]
     if not isinstance(description, dict) or not isinstance(name := description.get("encoder"), str):
         raise ValueError("the description of its model is none")
-    saved[kinds[0]] = {**description, "encoder": FORMER_NAMES.get(name, name)}
+    name = FORMER_NAMES.get(name, name)
+    options, former = description.get("options"), ENCODERS[name].former_options if name in ENCODERS else {}
+    description = {**description, "options": {**former, **options}} if isinstance(options, dict) else description
+    saved[kinds[0]] = {**description, "encoder": name}
     if not isinstance(description.get("canonical"), bool):
         raise ValueError(f"its setting canonical is {shorten(description.get('canonical'))}, expected true or false")
     for setting in ("num_classes", "projection_dim"):
@@ -96,6 +99,21 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
                 f"{tuple(expected[name].shape)}"
             )
     module.load_state_dict(state)
+
+
+def former_options(path: Path | None, name: str) -> dict[str, Any]:
+    """The options of a checkpoint's encoder that earlier versions did not have; none without a file or for another name.
+
+    Who continues from the checkpoint takes them as defaults, so that a command of an earlier version still resumes.
+    """
+    if path is None or not path.is_file():
+        return {}
+    kind, saved = encoder_class(name), load_checkpoint(path)
+    description = saved.get("contrastive", saved.get("classifier"))
+    if not isinstance(description, Mapping) or description.get("encoder") != kind.name:
+        return {}
+    options = description.get("options", {})
+    return {option: options[option] for option in kind.former_options if option in options}
 
 
 @contextmanager

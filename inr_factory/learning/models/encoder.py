@@ -21,12 +21,14 @@ class Encoder(nn.Module):
 
     `features` is the width of the result, `options` all that besides the spec is needed to build it again: an
     encoder's constructor takes `(spec, **options)`. The normalized INRs are centred and scaled, or where `centred` is
-    False only scaled, which keeps the signs of neurons exact. Encoders that run the INRs use those as fitted. Raises
+    False only scaled, which keeps the signs of neurons exact. `former_options` are options that checkpoints of earlier
+    versions lack, with the values that those encoders had. Encoders that run the INRs use those as fitted. Raises
     UsageError unless widths and numbers of layers, heads and probes are whole numbers and `dropout` is in [0, 1).
     """
 
     name: ClassVar[str]
     centred: ClassVar[bool] = True
+    former_options: ClassVar[Mapping[str, Any]] = {}
     features: int
 
     def __init__(self, spec: SirenSpec, **options: Any) -> None:

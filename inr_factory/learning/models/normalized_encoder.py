@@ -47,8 +47,9 @@ class NormalizedEncoder(nn.Module):
         return next(self.encoder.parameters()).device
 
     def features(self, inrs: INRBatch) -> Tensor:
-        """(N, F): the encoder's features of N INRs."""
+        """(N, F): the encoder's features of N INRs, in the model's floating type."""
         check_spec(self.spec, inrs, f"this {self.kind} was made")
+        inrs = inrs.to(self.normalizer.weight_mean.dtype)
         inrs = canonicalize(inrs) if self.canonical else inrs
         features: Tensor = self.encoder(self.normalizer(inrs, self.encoder.centred), inrs)
         return features

@@ -101,3 +101,14 @@ def check_spec(spec: SirenSpec, inrs: INRBatch, subject: str) -> None:
     fields = [name for name in made_for if made_for[name] != got[name]]
     expected, given = (", ".join(f"{name} {values[name]}" for name in fields) for values in (made_for, got))
     raise UsageError(f"{subject} for INRs of {expected}, got {given}; fit or import INRs of that spec, or train again")
+
+
+def check_finite(inrs: INRBatch) -> None:
+    """Raise UsageError unless all weights are finite."""
+    tensors: Iterable[Tensor] = (*inrs.weights, *inrs.biases)
+    finite = torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in tensors]).all(0)
+    if not bool(finite.all()):
+        raise UsageError(
+            f"{int((~finite).sum())} of {len(inrs)} INRs of a batch have NaN or infinite weights; "
+            "run `inr-factory verify` on the data set, and check the transforms"
+        )

@@ -8,6 +8,7 @@ Shape letters: N INRs, R nodes that attend (rows), J nodes attended to, C featur
 a head, D = H * E.
 """
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -20,15 +21,22 @@ def pair_logits(
 ) -> Tensor:
     """(q_i + Q e_ij) . (k_j + K e_ij) by heads, (N, R, J, H): pairs (N, R, J, C), query (N, R, D), key (N, J, D), Q
     and K (D, C)."""
-    logits: Tensor = _Logits.apply(pairs, query, key, edge_query, edge_key, num_heads)  # type: ignore[no-untyped-call]
+    tensors = _of_one_type(pairs, query, key, edge_query, edge_key)
+    logits: Tensor = _Logits.apply(*tensors, num_heads)  # type: ignore[no-untyped-call]
     return logits
 
 
 def pair_values(pairs: Tensor, attention: Tensor, value: Tensor, edge_value: Tensor) -> Tensor:
     """Sum over j of a_ij (v_j * A e_ij) by heads, (N, R, D): pairs (N, R, J, C), attention (N, R, J, H), value
     (N, J, D), A (D, C)."""
-    values: Tensor = _Values.apply(pairs, attention, value, edge_value)  # type: ignore[no-untyped-call]
+    values: Tensor = _Values.apply(*_of_one_type(pairs, attention, value, edge_value))  # type: ignore[no-untyped-call]
     return values
+
+
+def _of_one_type(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in their widest type; under autocast they have several, and the backward passes mix them."""
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    return [tensor.to(dtype) for tensor in tensors]
 
 
 class _Logits(torch.autograd.Function):

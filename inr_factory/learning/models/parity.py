@@ -4,6 +4,8 @@ Shape letters: N INRs, I inputs and O outputs of a layer, F features, P points.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +21,7 @@ class ParityEncoder(Encoder):
 
     Each neuron has odd features o, which change sign with the neuron, and even features e, which do not. Layer by layer
     it receives the messages W o and W^2 e (entry by entry) of the layer before and maps them to features of its own;
-    the features of the outputs are the result. From the second layer on, omega_0 (W o + b) is also sent through a sine,
-    as the INR does.
+    the features of the outputs are the result.
 
     A neuron sin(omega_0 (W x + b)) is minus the one with -W and -b, and minus the one half a turn of its phase omega_0 b
     away. With E even and D odd in the messages, o = sin(phase) E + cos(phase) D follows it exactly, as
@@ -37,6 +38,11 @@ class ParityEncoder(Encoder):
         points: The odd features of the first layer start as its neurons' values at `hidden_dim` learned points of
             [-1, 1]^I. Such an encoder can learn to look at what the INR shows, as probes do (Kofinas et al., ICLR
             2024). Sines only.
+        amplitudes: The result also depends on the logarithms of the norms of the last three messages, and on the biases
+            of the outputs. Without them, contrast and brightness do not change it.
+        sine_path: From the second layer on, sin(omega_0 (M W o + b)) is added to the odd features, as the INR computes
+            it; M, learned, starts as the identity. Such an encoder can learn to probe, too: compare it with encoders of
+            weights alone only without it. Sines only.
         dropout: Share of hidden values set to zero in training, in [0, 1).
 
     Raises:
@@ -45,22 +51,37 @@ class ParityEncoder(Encoder):
 
     name = "parity"
     centred = False  # a weight of 0 carries no message, and signs must stay exact
+    former_options: ClassVar[Mapping[str, Any]] = {"amplitudes": False, "sine_path": True}
 
-    def __init__(self, spec: SirenSpec, *, hidden_dim: int = 64, points: bool = False, dropout: float = 0.0) -> None:
-        super().__init__(spec, hidden_dim=hidden_dim, points=points, dropout=dropout)
+    def __init__(
+        self,
+        spec: SirenSpec,
+        *,
+        hidden_dim: int = 64,
+        points: bool = False,
+        amplitudes: bool = True,
+        sine_path: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        flags = {"points": points, "amplitudes": amplitudes, "sine_path": sine_path}
+        super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, **flags)
         sine = spec.activation == "sine"
-        if not isinstance(points, bool) or (points and not sine):
-            raise UsageError(f"points of {self.name} must be true or false, and false for {spec}; got {points!r}")
+        for option, value in flags.items():
+            if not isinstance(value, bool):
+                raise UsageError(f"{option} of {self.name} must be true or false, got {value!r}")
+        if points and not sine:
+            raise UsageError(f"points of {self.name} must be false for {spec}; got {points!r}")
         self.features = hidden_dim * spec.out_dim
         first = 2 * torch.rand(hidden_dim, spec.in_dim) - 1 if points else None
-        probe_mixes = (first, *[torch.eye(hidden_dim)] * (spec.num_hidden - 1))
+        later = torch.eye(hidden_dim) if sine_path else None
+        probe_mixes = (first, *[later] * (spec.num_hidden - 1))
         inputs = (spec.in_dim, *[hidden_dim] * (spec.num_hidden - 1))
         self.layers = nn.ModuleList(
             _SineNeurons(width, hidden_dim, dropout, mix) if sine else _Neurons(width, hidden_dim, dropout)
             for width, mix in zip(inputs, probe_mixes, strict=True)
         )
         self.last = nn.Sequential(
-            nn.Linear(2 * hidden_dim + 1, 2 * hidden_dim),
+            nn.Linear(2 * hidden_dim + (5 if amplitudes else 1), 2 * hidden_dim),
             nn.LayerNorm(2 * hidden_dim),
             nn.GELU(),
             nn.Dropout(dropout),
@@ -79,8 +100,13 @@ class ParityEncoder(Encoder):
                 angle = omega * (weights[depth] @ odd)
                 odd, even = _scaled(angle), _scaled(weights[depth].square() @ even)
             odd, even = layer(odd, even, angle, omega * biases[depth].unsqueeze(-1))
-        messages = [_unit(part) for part in (weights[-1] @ odd, weights[-1].square() @ even, biases[-1].unsqueeze(-1))]
-        features: Tensor = self.last(torch.cat(messages, dim=-1))
+        messages = (weights[-1] @ odd, weights[-1].square() @ even, biases[-1].unsqueeze(-1))
+        parts = [_unit(message) for message in messages]
+        if self.options["amplitudes"]:
+            norms = [message.norm(dim=(1, 2), keepdim=True) for message in messages]
+            parts += [norm.clamp_min(1e-6).log().expand_as(messages[-1]) for norm in norms]
+            parts.append(inrs.biases[-1].unsqueeze(-1))
+        features: Tensor = self.last(torch.cat(parts, dim=-1))
         return features.flatten(1)
 
 

@@ -15,13 +15,14 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.targets import smooth_labels
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
 from inr_factory.learning.training.metrics import EvaluationReport, calibration, calibration_error, confusion_matrix
 from inr_factory.learning.training.run_config import Loader, TrainConfig
 from inr_factory.learning.training.saved_state import check_like
-from inr_factory.learning.training.trainer import Trainer, check_finite
+from inr_factory.learning.training.trainer import Trainer
 from inr_factory.learning.training.weight_perturbation import parse_perturbation
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
@@ -64,7 +65,7 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
             raise UsageError("reweigh needs the loss of each training example; pass them to the trainer as examples")
         self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
         model = model.to(choose_device(config.device))
-        extra_parameters = [] if self.perturb is None else self.perturb.parameters_for(model)
+        extra_parameters = [] if self.perturb is None else self.perturb.parameters_for(model, config.rules, config.seed)
         super().__init__(model, loader, config, out, meta, extra_parameters, ranks)
         self.validation, self.examples = validation, examples
         self.weights: ExampleWeights | None = None
@@ -108,7 +109,7 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
         model: nn.Module = super().eval_model
         if self.perturb is not None:
             generator = Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
-            model = self.perturb.eval_model(model, self.extra_parameters, generator)
+            model = self.perturb.eval_model(model, self.eval_extra_parameters, generator, self.config.rules)
         assert isinstance(model, Classifier)
         return model
 
@@ -118,7 +119,7 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
             targets = self.weights.weigh(targets, self.rows)
         if self.perturb is None:
             return super().backward(inrs, targets)
-        return self.perturb.backward(self.model, self.loss, inrs, targets, self.extra_parameters)
+        return self.perturb.backward(self.model, self.loss, inrs, targets, self.extra_parameters, self.config.rules)
 
     def loss(self, inrs: INRBatch, targets: Tensor) -> Tensor:
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):

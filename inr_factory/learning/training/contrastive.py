@@ -15,9 +15,10 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.stable_hash import stable_seed
 from inr_factory.learning.models.contrastive import Contrastive, nt_xent
+from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.training.probes import features_of, neighbour_accuracy
 from inr_factory.learning.training.run_config import Loader, PretrainConfig
-from inr_factory.learning.training.trainer import Trainer, check_finite
+from inr_factory.learning.training.trainer import Trainer
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C)."""

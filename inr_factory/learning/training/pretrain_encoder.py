@@ -35,7 +35,13 @@ from inr_factory.learning.training.run_config import (
     TrainReport,
     check_config,
 )
-from inr_factory.learning.training.train_classifier import log_incomplete, parse_augmentation
+from inr_factory.learning.training.train_classifier import (
+    as_begun,
+    log_incomplete,
+    log_warmup,
+    parse_augmentation,
+    warn_of_few,
+)
 from inr_factory.learning.training.trained_run import evaluation_loader, has_split, plain_batches, write_run_file
 from inr_factory.learning.transforms.canonical import Canonicalize
 from inr_factory.learning.transforms.compose import Compose, WeightTransform
@@ -115,7 +121,7 @@ def pretrain(
         learning_rate: Above 0.
         weight_decay: Of AdamW.
         schedule: "constant" or "cosine", both after the warm-up.
-        warmup_steps: Steps over which the learning rate rises.
+        warmup_steps: Steps over which the learning rate rises, at most a tenth of all steps.
         neighbours: Number of nearest neighbours that vote.
         probe_epochs: Probe the features after each this many epochs.
         bf16: Train in bfloat16 where that is safe.
@@ -157,6 +163,9 @@ def pretrain(
             f"{len(training.chosen_views)}; fit more views, or take --positives augment"
         )
     log_incomplete(log, training, validation)
+    warn_of_few(log, validation)
+    folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
+    config, options = as_begun(config, name, options, folder)
     canonical = canonical and training.spec.activation == "sine"
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     loader = INRLoader(
@@ -170,16 +179,16 @@ def pretrain(
         name, training.spec, normalizer, seed=seed, canonical=canonical, projection_dim=projection_dim, **options
     )
     untrained = copy.deepcopy(encoder)
-    folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
     meta: dict[str, Any] = {
         "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
         "augment": str(transform), "batch_size": batch_size,
     }  # fmt: skip
     parameters = sum(parameter.numel() for parameter in encoder.encoder.parameters())
     log(f"{encoder.encoder.name}, {parameters:,} parameters, positives {positives}, on {training}; run in {folder}")
+    log_warmup(log, config, len(loader))
     known = evaluation_loader(INRDataset(dataset, "train", views=1, check=False), device)
     trainer = ContrastiveTrainer(
-        encoder, loader, known, evaluation_loader(validation, device), transform if transform.transforms else None,
+        encoder, loader, known, evaluation_loader(validation, device), transform if augmentation else None,
         config, folder, meta,
     )  # fmt: skip
     report = trainer.fit(on_epoch, on_step=on_step)

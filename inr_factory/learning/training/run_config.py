@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 RUN = "run.json"  # where the data set of a run lies, which may move, and the run's meta
 
+RULES = 2
+"""The rules of new runs. Runs before version 0.2 have rules 1, and keep them when they resume: a warm-up longer than a
+tenth of the steps is not cut, and perturbations move all parameters of two or more dimensions."""
+
 DEFAULT_MODEL = "dws"
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_PROJECTION_DIM = 64
@@ -50,8 +54,8 @@ class Loader(Protocol):
 
 
 class RunConfig(BaseModel):
-    """Settings of every kind of run: AdamW with amsgrad, a warm-up, then a constant rate or a cosine to zero, gradients
-    clipped.
+    """Settings of every kind of run: AdamW with amsgrad, a warm-up of at most a tenth of the steps, then a constant rate
+    or a cosine to zero, gradients clipped.
 
     `early_stopping` ends the run after this number of epochs without a better validation accuracy; `save_steps` also
     saves in mid-epoch. `ema` is the decay per step of a running average of the weights, which is then validated and
@@ -75,14 +79,20 @@ class RunConfig(BaseModel):
     device: str = "auto"
     save_steps: int | None = Field(default=None, ge=1)
     tensorboard: bool = True
+    rules: Literal[1, 2] = RULES
+
+    def warmup(self, num_steps: int) -> int:
+        """The steps of the warm-up of a run of num_steps."""
+        return self.warmup_steps if self.rules == 1 else min(self.warmup_steps, num_steps // 10)
 
     def rate(self, step: int, num_steps: int) -> float:
         """The learning rate of one step, counted from 0, of a run of num_steps."""
-        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        steps = self.warmup(num_steps)
+        rise = min(1.0, (step + 1) / steps) if steps else 1.0
         if self.schedule == "constant":
-            return self.learning_rate * warmup
-        share = min(1.0, max(0, step - self.warmup_steps) / max(1, num_steps - self.warmup_steps))
-        return self.learning_rate * warmup * (1 + math.cos(math.pi * share)) / 2
+            return self.learning_rate * rise
+        share = min(1.0, max(0, step - steps) / max(1, num_steps - steps))
+        return self.learning_rate * rise * (1 + math.cos(math.pi * share)) / 2
 
 
 class TrainConfig(RunConfig):

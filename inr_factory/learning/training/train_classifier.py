@@ -1,15 +1,18 @@
 """Training a classifier on a data set from end to end: what the command `train` does."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader, Mixing
-from inr_factory.learning.models.checkpoint import initialize_from
+from inr_factory.learning.models.checkpoint import former_options, initialize_from, load_checkpoint
 from inr_factory.learning.models.classifier import build_classifier
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.option_strings import parse_model
@@ -19,8 +22,12 @@ from inr_factory.learning.training.run_config import (
     BEST,
     DEFAULT_BATCH_SIZE,
     DEFAULT_MODEL,
+    LAST,
+    RULES,
+    ConfigT,
     OnEpoch,
     OnStep,
+    RunConfig,
     TrainConfig,
     check_config,
 )
@@ -36,6 +43,7 @@ from inr_factory.learning.transforms.compose import Compose, WeightTransform, pa
 from inr_factory.storage.locations import Location
 
 DEFAULTS = TrainConfig()
+FEW_OBJECTS = 200
 
 
 def train(
@@ -90,7 +98,7 @@ def train(
         learning_rate: Above 0.
         weight_decay: Of AdamW.
         schedule: "constant" or "cosine", both after the warm-up.
-        warmup_steps: Steps over which the learning rate rises.
+        warmup_steps: Steps over which the learning rate rises, at most a tenth of all steps.
         label_smoothing: Share of each target that is spread over all classes, in [0, 1).
         perturb: Take gradients at perturbed weights: "damp:sigma=0.2", "asam:rho=0.5" or "wat:sigma=0.2".
         reweigh: Give examples whose loss stays high less weight: "mr:eta=0.01".
@@ -136,26 +144,32 @@ def train(
         )
     validation = INRDataset(training.location, "val", views=1)
     log_incomplete(log, training, validation)
+    warn_of_few(log, validation)
+    folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
+    checkpoint = (
+        None if init is None else init.checkpoint if isinstance(init, TrainedRun) else checkpoint_of(Path(init))
+    )
+    config, options = as_begun(config, name, options, folder, checkpoint)
     canonical = canonical and training.spec.activation == "sine"
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
+    # The model brings INRs to their canonical form; those that are changed or mixed are in it before that, too.
+    prepare = transform if augmentation or (canonical and mixing is not None) else None
     with join_process_group(choose_device(device)) as (ranks, rank_device):
         config = config.model_copy(update={"device": str(rank_device)})
         loader = INRLoader(
-            training, batch_size, seed=seed, transform=transform if transform.transforms else None, mixup=mixing,
+            training, batch_size, seed=seed, transform=prepare, mixup=mixing,
             device=rank_device, views_per_object=views_per_object, rank=ranks.rank, world_size=ranks.size,
         )  # fmt: skip
         normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
         classifier = build_classifier(
             name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
         )
-        folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
         meta: dict[str, Any] = {
             "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
             "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
             "views_per_object": views_per_object, **({"ranks": ranks.size} if ranks.size > 1 else {}),
         }  # fmt: skip
-        if init is not None:
-            checkpoint = init.checkpoint if isinstance(init, TrainedRun) else checkpoint_of(Path(init))
+        if checkpoint is not None:
             meta |= {"init": initialize_from(classifier, checkpoint), "freeze": freeze}
         if freeze:
             classifier.freeze()
@@ -163,6 +177,7 @@ def train(
             parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
             together = f" by {ranks.size} ranks" if ranks.size > 1 else ""
             log(f"{classifier.encoder.name}, {parameters:,} parameters, on {training}; run in {folder}{together}")
+            log_warmup(log, config, len(loader))
         examples = evaluation_loader(training, str(rank_device)) if config.reweigh is not None else None
         trainer = ClassifierTrainer(
             classifier, loader, evaluation_loader(validation, str(rank_device)), config, folder, meta, examples, ranks
@@ -178,6 +193,41 @@ def log_incomplete(log: Callable[[str], None] | None, *datasets: INRDataset) -> 
     for part in datasets:
         if part.incomplete and log is not None:
             log(f"{part.incomplete} shards of {part.split} are missing; the run trains on the others")
+
+
+def warn_of_few(log: Callable[[str], None] | None, *datasets: INRDataset) -> None:
+    """Report splits whose accuracies say little: FEW_OBJECTS, since one standard error is then up to 3.5 points."""
+    for part in datasets:
+        if (count := len(np.unique(part.objects))) < FEW_OBJECTS and log is not None:
+            error = 50 / math.sqrt(count)
+            log(
+                f"{part.split} has {count} objects, so that one standard error of its accuracy is up to {error:.1f} points; "
+                f"take at least {FEW_OBJECTS}, or compare the means of several seeds"
+            )
+
+
+def log_warmup(log: Callable[[str], None], config: RunConfig, steps_per_epoch: int) -> None:
+    """Report a requested warm-up that is cut; the default one is cut without a word."""
+    num_steps = config.epochs * steps_per_epoch
+    requested = config.warmup_steps != DEFAULTS.warmup_steps
+    if (warmup := config.warmup(num_steps)) < config.warmup_steps and requested:
+        log(f"the warm-up has {warmup} steps instead of {config.warmup_steps}, a tenth of the run's {num_steps}")
+
+
+def as_begun(
+    config: ConfigT, name: str, options: Mapping[str, Any], folder: Path, init: Path | None = None
+) -> tuple[ConfigT, dict[str, Any]]:
+    """The settings and the encoder's options under which the run in a folder began, or as they are where there is none.
+
+    A run of an earlier version keeps its rules, and options that its version did not have keep the values of that time
+    unless they are given. The same holds for options of the encoder that a run starts from.
+    """
+    begun = folder / LAST if (folder / LAST).is_file() else None
+    if begun is not None:
+        stored = load_checkpoint(begun).get("config")
+        rules = stored.get("rules", 1) if isinstance(stored, Mapping) else RULES
+        config = config.model_copy(update={"rules": rules})
+    return config, {**former_options(begun or init, name), **options}
 
 
 def parse_augmentation(augment: str | WeightTransform | Sequence[str | WeightTransform]) -> tuple[WeightTransform, ...]:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -97,10 +97,12 @@ class Trainer(Generic[ModelT, ConfigT]):
             groups.append({"params": self.extra_parameters, "weight_decay": 0.0})
         self.optimizer = AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True)
         self.rows: NDArray[np.int64] | None = None  # those of the current batch, where `needs_rows`
-        self.average = None
+        self.average = self.extra_average = None
         if config.ema is not None:
             update: Callable[..., None] = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+            extra = nn.ParameterList(self.extra_parameters)
+            self.extra_average = AveragedModel(extra, multi_avg_fn=update) if self.extra_parameters else None
         if config.compile:
             model.encoder.compile()
 
@@ -141,6 +143,11 @@ class Trainer(Generic[ModelT, ConfigT]):
     def eval_model(self) -> ModelT:
         """The model that is validated and saved in best.pt."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+
+    @property
+    def eval_extra_parameters(self) -> list[nn.Parameter]:
+        """The parameters besides the model's, averaged where the model is."""
+        return self.extra_parameters if self.extra_average is None else list(self.extra_average.module.parameters())
 
     def fit(
         self, on_epoch: OnEpoch | None = None, stop: Callable[[], bool] | None = None, on_step: OnStep | None = None
@@ -243,6 +250,8 @@ class Trainer(Generic[ModelT, ConfigT]):
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)  # type: ignore[no-untyped-call]
+        if self.extra_average is not None:
+            self.extra_average.update_parameters(nn.ParameterList(self.extra_parameters))  # type: ignore[no-untyped-call]
         return value
 
     def _average_batch_norms(self) -> None:
@@ -304,6 +313,7 @@ class Trainer(Generic[ModelT, ConfigT]):
             "own": [parameter.detach() for parameter in self.extra_parameters],
             **self.state(),
             "average": None if self.average is None else self.average.state_dict(),
+            "own_average": None if self.extra_average is None else self.extra_average.state_dict(),
         }
         if self.ranks.first:
             save_checkpoint(self.out / LAST, self.model, self.sections | state)
@@ -340,6 +350,10 @@ class Trainer(Generic[ModelT, ConfigT]):
         with torch.no_grad():
             for parameter, value in zip(self.extra_parameters, saved.get("own", []), strict=True):
                 parameter.copy_(value)
+        if self.extra_average is not None:  # runs before version 0.2 did not average them: the average starts here
+            self.extra_average.update_parameters(nn.ParameterList(self.extra_parameters))  # type: ignore[no-untyped-call]
+            if saved.get("own_average") is not None:
+                self.extra_average.load_state_dict(saved["own_average"])
         self.restore(saved)
         self.progress = progress
         self.loader.load_state_dict(loader)
@@ -365,7 +379,7 @@ class Trainer(Generic[ModelT, ConfigT]):
             stored = saved[section]
             if section == "config":  # one of an older version lacks settings that did not exist yet
                 try:
-                    stored = type(self.config).model_validate(stored).model_dump(mode="json")
+                    stored = type(self.config).model_validate({"rules": 1, **stored}).model_dump(mode="json")
                 except ValidationError as error:
                     raise IntegrityError(
                         f"{self.out / LAST} has settings that no run has ({validation_message(error)}); move it away, and "
@@ -383,14 +397,3 @@ class Trainer(Generic[ModelT, ConfigT]):
                 f"{self.out} holds a run of {len(generators)} ranks, this one has {self.ranks.size}; resume with "
                 "the same number, or train into another folder"
             )
-
-
-def check_finite(inrs: INRBatch) -> None:
-    """Raise UsageError unless all weights are finite."""
-    tensors: Iterable[Tensor] = (*inrs.weights, *inrs.biases)
-    finite = torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in tensors]).all(0)
-    if not bool(finite.all()):
-        raise UsageError(
-            f"{int((~finite).sum())} of {len(inrs)} INRs of a batch have NaN or infinite weights; "
-            "run `inr-factory verify` on the data set, and check the transforms"
-        )

@@ -24,11 +24,12 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
     - sign: the entries of a neuron's row of W sum to more than 0 (where they sum to 0: its first entry that is
       not 0 is positive). Independent of the order of the neurons.
     - phase: omega_0 b lies in one half period, [-pi/2, pi/2) less 0.01 % of it.
-    - a neuron whose row of W is all 0 is a constant; sign and phase bring its omega_0 b into [0, pi/2].
+    - a neuron whose row of W is all 0 is a constant; sign and phase bring its omega_0 b into [0, pi/2]. One that is
+      constantly 0 (omega_0 b within rounding of whole half turns) has the bias and the outgoing weights 0.
 
     Weights change by their signs alone. Biases are rounded once to float32, so that INRs which differ by
     signs and up to a few half turns agree to 1e-6 afterwards, unless a bias lies within rounding of an edge.
-    A canonical form is returned bit for bit. A neuron that is constantly 0 keeps the sign of its outgoing weights.
+    A canonical form is returned bit for bit.
 
     Args:
         inrs: N sine INRs.
@@ -41,6 +42,7 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
     """
     require_batch(inrs, "canonicalize")
     require_sine("the canonical form", inrs)
+    inrs = _without_zeros(inrs)
     if neuron_ops.supports(inrs):
         return neuron_ops.canonical_form(inrs, EDGE)
     period = math.pi / inrs.spec.omega_0
@@ -61,6 +63,23 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
             weights[layer].mul_(sign[:, :, None])  # a new tensor since the layer before
         biases[layer] = bias
         weights[layer + 1] = weights[layer + 1] * turn[:, None, :]
+    return INRBatch(inrs.spec, tuple(weights), tuple(biases))
+
+
+def _without_zeros(inrs: INRBatch) -> INRBatch:
+    """The INRs with 0 for the bias and the outgoing weights of neurons that are constantly 0, from the first layer on."""
+    weights, biases = list(inrs.weights), list(inrs.biases)
+    rounding = min(4 * torch.finfo(inrs.dtype).eps, 1e-6)
+    for layer in range(inrs.spec.num_hidden):
+        n, h = (weights[layer][:, :, 0] == 0).nonzero(as_tuple=True)
+        if len(n):
+            turns = biases[layer][n, h].double() * (inrs.spec.omega_0 / math.pi)
+            zero = ((turns - turns.round()).abs() <= rounding) & ~weights[layer][n, h].any(dim=1)
+            n, h = n[zero], h[zero]
+        if len(n):
+            biases[layer], weights[layer + 1] = biases[layer].clone(), weights[layer + 1].clone()
+            biases[layer][n, h] = 0
+            weights[layer + 1][n, :, h] = 0
     return INRBatch(inrs.spec, tuple(weights), tuple(biases))
 
 

@@ -350,7 +350,7 @@ def test_a_classifier_refuses_one_class_and_parts_of_another_spec() -> None:
         ("dws", {"hidden_dim": 8, "num_heads": 3}, "must divide hidden_dim 8, got 3"),
         ("dws", {"num_hidden": 0}, "num_hidden of dws must be a whole number of at least 1, got 0"),
         ("mlp", {"hidden_dim": 2.5}, r"hidden_dim of mlp must be a whole number of at least 1, got 2\.5"),
-        ("parity", {"points": 3}, "points of parity must be true or false, .* got 3"),
+        ("parity", {"points": 3}, "points of parity must be true or false, got 3"),
         ("mlp", {"dropout": 1.0}, "dropout of mlp must be at least 0 and below 1"),
     ],
 )
@@ -456,10 +456,27 @@ def test_parity_reads_relu_inrs_without_signs_and_without_points() -> None:
     encoder, inrs = build_encoder("parity", spec, hidden_dim=8).double(), random_inrs(spec, 4)
     torch.testing.assert_close(encoder(permuted(inrs)), encoder(inrs))
     assert differs(encoder(permuted(inrs, columns=False)), encoder(inrs))
-    with pytest.raises(UsageError, match=r"points of parity must be true or false, and false for .*relu.*; got True"):
+    with pytest.raises(UsageError, match=r"points of parity must be false for .*relu.*; got True"):
         build_encoder("parity", spec, points=True)
 
 
 def test_relu_inrs_have_no_canonical_classifier():
     with pytest.raises(UsageError, match="only sine INRs"):
         build_classifier("mlp", SirenSpec(2, 1, hidden_dim=4, activation="relu", start="linear"), 3, canonical=True)
+
+
+def test_parity_sees_amplitudes_unless_it_is_told_not_to() -> None:
+    """Faults, section 5: contrast times 3 and the last bias times 10 changed nothing."""
+    inrs = random_inrs(SPECS[0], 4)
+    louder = INRBatch(inrs.spec, (*inrs.weights[:-1], 3 * inrs.weights[-1]), (*inrs.biases[:-1], 3 * inrs.biases[-1]))
+    shifted = INRBatch(inrs.spec, inrs.weights, (*inrs.biases[:-1], 10 * inrs.biases[-1]))
+    for amplitudes in (True, False):
+        encoder = build_encoder("parity", SPECS[0], hidden_dim=8, amplitudes=amplitudes).double()
+        assert differs(encoder(louder), encoder(inrs)) == amplitudes
+        assert differs(encoder(shifted), encoder(inrs)) == amplitudes
+        torch.testing.assert_close(encoder(permuted(inrs)), encoder(inrs))
+
+
+def test_parity_without_its_sine_path_has_no_mixes_of_sines() -> None:
+    names = [name for name, _ in build_encoder("parity", SPECS[0], sine_path=False).named_parameters()]
+    assert not any("look" in name for name in names)

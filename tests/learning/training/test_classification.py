@@ -23,7 +23,7 @@ from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.training.classification import ClassifierTrainer, evaluate_model
 from inr_factory.learning.training.example_reweighting import losses_of
 from inr_factory.learning.training.metrics import confusion_matrix
-from inr_factory.learning.training.run_config import BEST, LAST, METRICS, TrainConfig, TrainReport
+from inr_factory.learning.training.run_config import BEST, LAST, METRICS, PretrainConfig, TrainConfig, TrainReport
 
 SPEC = SirenSpec(2, 1, hidden_dim=8, num_hidden=2, omega_0=7.0)
 CONFIG = TrainConfig(epochs=3, warmup_steps=4, device="cpu", tensorboard=False)
@@ -267,13 +267,26 @@ def test_the_rate_warms_up_and_falls_as_its_schedule_says() -> None:
     assert TrainConfig(learning_rate=2.0, warmup_steps=0).rate(0, 10) == 2.0
 
 
+@pytest.mark.parametrize("kind", [TrainConfig, PretrainConfig])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("num_steps", [1, 5, 50, 400, 5000])
+def test_the_warm_up_takes_at_most_a_tenth_of_the_steps(kind: Any, schedule: Any, num_steps: int) -> None:
+    """Faults, section 5: a run that was shorter than its warm-up never reached its rate."""
+    config = kind(learning_rate=2.0, schedule=schedule)
+    rates = [config.rate(step, num_steps) for step in range(num_steps)]
+
+    assert max(rates) == 2.0
+    assert rates.index(2.0) <= min(100, num_steps // 10)
+    assert config.model_copy(update={"rules": 1}).rate(0, num_steps) == 0.02, "runs of before keep their warm-up"
+
+
 def test_every_setting_of_the_steps_changes_the_weights(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epochs": 1})
     changes: list[dict[str, Any]] = [
         {},
         {"learning_rate": 2e-3},
         {"weight_decay": 0.1},
-        {"warmup_steps": 0},
+        {"rules": 1},
         {"schedule": "cosine"},
         {"gradient_clip": 0.1},
         {"label_smoothing": 0.1},

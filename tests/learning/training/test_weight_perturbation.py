@@ -8,6 +8,10 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.classifier import build_classifier
+from inr_factory.learning.models.registry import ENCODERS
+from inr_factory.learning.models.set_layers import LinearStack
+from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.weight_perturbation import ASAM, DAMP, WAT, parse_perturbation
 
 SPEC = SirenSpec(2, 1, hidden_dim=4)
@@ -106,7 +110,7 @@ def test_it_is_written_as_it_is_read():
         parse_perturbation("asam:rho=-1")
 
 
-@pytest.mark.parametrize("transform", ["noise", "scale", "drop"])
+@pytest.mark.parametrize("transform", ["noise", "scale", "drop", "shift"])
 def test_shadow_weights_move_the_plain_ones_and_their_scales_as_autograd_says(transform, model, batch):
     wat = WAT(transform=transform, sigma=0.3)
     own = wat.parameters_for(model)
@@ -118,9 +122,9 @@ def test_shadow_weights_move_the_plain_ones_and_their_scales_as_autograd_says(tr
     observed = wat.backward(model, loss_of(model), *batch, own)
 
     torch.manual_seed(5)
-    factors = [wat._factor(weight, None) for weight in (model[0].weight, model[2].weight)]
+    moves = [wat._draw(weight, None)[0] for weight in (model[0].weight, model[2].weight)]
     leaves = [weight.detach().clone().requires_grad_() for weight in (model[0].weight, model[2].weight, *own)]
-    shadows = [leaves[2] * factors[0] * leaves[0], leaves[3] * factors[1] * leaves[1]]
+    shadows = [leaves[2] * moves[0](leaves[0]), leaves[3] * moves[1](leaves[1])]
     hidden = torch.tanh(F.linear(batch[0].flatten(), shadows[0], model[0].bias))
     loss = F.cross_entropy(F.linear(hidden, shadows[1], model[2].bias), batch[1])
     expected = torch.autograd.grad(loss, leaves)
@@ -132,9 +136,10 @@ def test_shadow_weights_move_the_plain_ones_and_their_scales_as_autograd_says(tr
 
 def test_a_factor_is_what_its_transform_says():
     weight = torch.ones(500, 40)
-    noise, rows, drop = (WAT(transform=name, sigma=0.25)._factor(weight, None) for name in ("noise", "scale", "drop"))
-    assert noise.shape == weight.shape
-    assert rows.shape == (500, 1)
+    noise, rows, drop = (
+        WAT(transform=name, sigma=0.25)._draw(weight, None)[0](weight) for name in ("noise", "scale", "drop")
+    )
+    assert torch.equal(rows, rows[:, :1].expand(500, 40))
     assert abs(float(noise.std()) - 0.25) < 0.01
     assert abs(float(rows.std()) - 0.25) < 0.04
     torch.testing.assert_close(drop.unique(), torch.tensor([0, 1 / 0.75]))
@@ -151,3 +156,72 @@ def test_what_is_read_is_the_plain_model_or_one_draw_of_its_shadow(model, batch)
     assert torch.equal(shadows[0][0].weight, shadows[1][0].weight)
     assert torch.equal(shadows[0][0].bias, model[0].bias)
     assert not torch.equal(shadows[0][0].weight, model[0].weight)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (4, 6, 5)], ids=str)
+def test_wat_shifts_rows_and_columns_of_each_matrix_cyclically(shape):
+    weight = torch.arange(4 * 30.0)[: torch.Size(shape).numel()].view(shape)
+    seen = set()
+    for seed in range(30):
+        moved = WAT(transform="shift", sigma=0.4)._draw(weight, torch.Generator().manual_seed(seed))[0](weight)
+        for before, after in zip(weight.view(-1, 6, 5), moved.view(-1, 6, 5), strict=True):
+            row, column = divmod(int((after == before[0, 0]).nonzero()[0] @ torch.tensor([5, 1])), 5)
+            assert torch.equal(after, before.roll((row, column), (0, 1)))
+            seen.add((row, column))
+    assert seen <= {(row, column) for row in (0, 1, 2, 4, 5) for column in (0, 1, 2, 3, 4)}
+    assert len(seen) > 10
+
+
+def test_p_of_wat_starts_at_one_or_uniform_as_the_authors_have_it(model):
+    assert [p.item() for p in WAT().parameters_for(model)] == [1, 1]
+    uniform = [p.item() for p in WAT(start="uniform").parameters_for(model, seed=3)]
+    assert all(0 <= p < 1 for p in uniform)
+    assert uniform == [p.item() for p in WAT(start="uniform").parameters_for(model, seed=3)]
+    assert uniform != [p.item() for p in WAT(start="uniform").parameters_for(model, seed=4)]
+
+
+MODELS = [*ENCODERS, "parity:points=true", "ng_t:num_probes=3", "ng_gnn:num_probes=3", "dws:set_layer=deepsets"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "perturbation", [DAMP(sigma=0.5, parts=2), ASAM(), WAT(sigma=0.5), WAT(transform="shift")], ids=str
+)
+def test_kernels_and_gains_of_every_model_move_and_all_else_stays(name, perturbation):
+    """Faults, section 5: 66 stacks of biases of DWS, position vectors and probe points moved."""
+    encoder, options = parse_model(name)
+    model = build_classifier(encoder, SPEC, 3, **{"dropout": 0.0, **options})
+    before, seen = {key: p.detach().clone() for key, p in model.named_parameters()}, []
+
+    def watched(inrs, targets):
+        seen.append({key: p.detach().clone() for key, p in model.named_parameters()})
+        return F.cross_entropy(model(inrs), targets)
+
+    batch = initialize(SPEC, range(8)), F.one_hot(torch.arange(8) % 3, 3).float()
+    perturbation.backward(model, watched, *batch, perturbation.parameters_for(model))
+
+    kernels = {
+        f"{prefix}.weight"
+        for prefix, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | LinearStack)
+    }
+    gains = {f"{prefix}.weight" for prefix, module in model.named_modules() if "Norm" in type(module).__name__} & {
+        *before
+    }
+    moved = {key for key, old in before.items() if not torch.equal(seen[-1][key], old)}
+    expected = kernels if isinstance(perturbation, WAT) else kernels | gains
+    unused = {key for key in expected - moved if model.get_parameter(key).grad is None}
+    still = {key for key in expected - moved if before[key].numel() == 1 or not before[key].any()}
+    if isinstance(perturbation, WAT) and perturbation.transform == "shift":
+        assert moved <= expected, moved - expected  # a shift by 0 leaves a matrix
+    else:
+        assert moved | unused | still == expected, (moved - expected, expected - moved)
+    assert all(torch.equal(p, before[key]) for key, p in model.named_parameters())
+
+
+def test_runs_before_version_0_2_keep_what_moves_when_they_resume():
+    model = build_classifier("dws", SPEC, 3)
+    stacks = [p for p in model.parameters() if p.dim() >= 2]
+    assert len(DAMP().moved(model, rules=1)) == len(stacks)
+    assert len(WAT().parameters_for(model, rules=1)) == len(stacks)
+    assert len(WAT().moved(model)) == len(stacks) - 66

@@ -148,3 +148,23 @@ def test_float64_inrs_have_a_fixed_point_as_well():
     inrs = initialize(SirenSpec(2, 1, hidden_dim=8), range(200)).to(torch.float64)
 
     assert equal(canonicalize(canonicalize(inrs)), canonicalize(inrs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_neurons_that_are_constantly_zero_have_one_form(dtype, generator):
+    """Faults, section 5: the sign of their outgoing weights was whatever it had been."""
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=6, num_hidden=3), range(4)).to(dtype)
+    weights, biases = [W.clone() for W in inrs.weights], [b.clone() for b in inrs.biases]
+    weights[0][:, 2], biases[0][:, 2] = 0, 0
+    weights[1][:, 3], weights[1][:, 3, 2], biases[1][:, 3] = 0, 0.5, 0  # sees the constant zero alone
+    inrs = INRBatch(inrs.spec, tuple(weights), tuple(biases))
+    form = canonicalize(inrs)
+
+    assert not form.weights[1][:, :, 2].any()
+    assert not form.weights[2][:, :, 3].any()
+    coords = torch.rand(20, 2, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(form.to(torch.float64)(coords), inrs.to(torch.float64)(coords), atol=1e-5, rtol=0)
+    for _ in range(5):
+        moved = ShiftPhases(max_k=3)(FlipSigns()(inrs, generator), generator)
+        torch.testing.assert_close(canonicalize(moved).flatten(), form.flatten(), atol=2e-6, rtol=0)
+    assert equal(canonicalize(form), form)
