@@ -16,7 +16,6 @@ from torch import Generator, Tensor, nn
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.models.parameter_kinds import ParameterKind, parameter_kinds
 from inr_factory.learning.option_strings import Option, check_integer, check_number, check_word, parse_option
-from inr_factory.learning.training.run_config import RULES
 
 Loss = Callable[[INRBatch, Tensor], Tensor]
 """The mean loss of a model over a batch of INRs and their targets (N, C)."""
@@ -34,7 +33,7 @@ class Perturbation(Option):
 
     kinds: ClassVar[tuple[ParameterKind, ...]] = ("kernel", "gain")
 
-    def moved(self, model: nn.Module, rules: int = RULES) -> list[nn.Parameter]:
+    def moved(self, model: nn.Module, rules: int = 2) -> list[nn.Parameter]:
         """The parameters that are moved, in the model's order; frozen ones are not."""
         kinds = parameter_kinds(model)
         return [
@@ -43,7 +42,7 @@ class Perturbation(Option):
             if parameter.requires_grad and (parameter.dim() > 1 if rules == 1 else kinds[name] in self.kinds)
         ]
 
-    def parameters_for(self, model: nn.Module, rules: int = RULES, seed: int = 0) -> list[nn.Parameter]:
+    def parameters_for(self, model: nn.Module, rules: int = 2, seed: int = 0) -> list[nn.Parameter]:
         return []
 
     def backward(
@@ -53,12 +52,12 @@ class Perturbation(Option):
         inrs: INRBatch,
         targets: Tensor,
         extra_parameters: Sequence[nn.Parameter] = (),
-        rules: int = RULES,
+        rules: int = 2,
     ) -> Tensor:
         raise NotImplementedError
 
     def eval_model(
-        self, model: nn.Module, extra_parameters: Sequence[nn.Parameter], generator: Generator, rules: int = RULES
+        self, model: nn.Module, extra_parameters: Sequence[nn.Parameter], generator: Generator, rules: int = 2
     ) -> nn.Module:
         """The model that is evaluated and saved: the model itself, or another made from it."""
         return model
@@ -87,7 +86,7 @@ class DAMP(Perturbation):
         inrs: INRBatch,
         targets: Tensor,
         extra_parameters: Sequence[nn.Parameter] = (),
-        rules: int = RULES,
+        rules: int = 2,
     ) -> Tensor:
         count, weights = len(inrs), self.moved(model, rules)
         parts = max(1, min(self.parts, count // 2))
@@ -122,7 +121,7 @@ class ASAM(Perturbation):
         inrs: INRBatch,
         targets: Tensor,
         extra_parameters: Sequence[nn.Parameter] = (),
-        rules: int = RULES,
+        rules: int = 2,
     ) -> Tensor:
         weights = self.moved(model, rules)
         value = loss(inrs, targets)
@@ -165,7 +164,7 @@ class WAT(Perturbation):
         check_word(self, "start")
         check_number(self, "sigma", 0, {"drop": 0.95, "shift": 1}.get(self.transform, 10))
 
-    def parameters_for(self, model: nn.Module, rules: int = RULES, seed: int = 0) -> list[nn.Parameter]:
+    def parameters_for(self, model: nn.Module, rules: int = 2, seed: int = 0) -> list[nn.Parameter]:
         generator = Generator().manual_seed(seed)
         draw = partial(torch.rand, generator=generator) if self.start == "uniform" else torch.ones
         return [nn.Parameter(draw(()).to(weight.device)) for weight in self.moved(model, rules)]
@@ -177,7 +176,7 @@ class WAT(Perturbation):
         inrs: INRBatch,
         targets: Tensor,
         extra_parameters: Sequence[nn.Parameter] = (),
-        rules: int = RULES,
+        rules: int = 2,
     ) -> Tensor:
         weights = self.moved(model, rules)
         maps = [self._draw(weight, None) for weight in weights]
@@ -193,7 +192,7 @@ class WAT(Perturbation):
         return value.detach()
 
     def eval_model(
-        self, model: nn.Module, extra_parameters: Sequence[nn.Parameter], generator: Generator, rules: int = RULES
+        self, model: nn.Module, extra_parameters: Sequence[nn.Parameter], generator: Generator, rules: int = 2
     ) -> nn.Module:
         if self.evaluate == "plain":
             return model
