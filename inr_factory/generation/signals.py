@@ -1,9 +1,9 @@
 """Signals: what one INR is fitted to, and the collections that give them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -27,12 +27,14 @@ class Truth:
     Attributes:
         coords: Points (Q, I) that no fit uses.
         targets: Values (Q, O) of the signal's field there.
-        surface: Points (S, I) on the shape.
+        surface: Points (S, I) on the shape, uniform over its area.
+        shape: Makes the shape itself, a `Mesh` or its points (S, 3) float64; None if there is none but `surface`.
     """
 
     coords: Tensor
     targets: Tensor
     surface: Tensor
+    shape: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.generation.geometry.level_set import batches_inrs, is_inside, surface_vertices
+from inr_factory.errors import ResourceError
+from inr_factory.generation.geometry.distances import cloud_distances, mesh_distances
+from inr_factory.generation.geometry.level_set import batches_inrs, is_inside, surface_vertices, surfaces
+from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_flat_faces
 from inr_factory.generation.geometry.surface_metrics import chamfer, iou, mean_distance_error
 from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signal_stack import SignalStack
-from inr_factory.generation.signals import Signal, Truth
+from inr_factory.generation.signals import Signal, SignalError, Truth
 from inr_factory.inr.batch import INRBatch
 
 QUALITIES = ("iou", "distance_error", "chamfer")
@@ -40,8 +43,9 @@ def measure_quality(
         - iou: intersection over union of the insides at the held-out points (sdf, occupancy), in [0, 1];
         - distance_error: mean absolute error of the distance there, both clamped as the targets (sdf, udf), in the
           unit of the coordinates;
-        - chamfer: mean of the distances from the INR's surface (vertices of marching cubes) to the shape's and back, in
-          that unit.
+        - chamfer: mean of the distances from the INR's surface to the shape and back, in that unit: from points that
+          are uniform over the area of each to the nearest triangle of the other, or point of a cloud. In version 1
+          from vertices of marching cubes to points on the shape, and back.
     """
     if isinstance(signals, SignalStack):
         return {}
@@ -51,17 +55,23 @@ def measure_quality(
     measured, device = list(truths), torch.device(device)
     inrs = inrs[measured].to(device)
     fields = [signals[row].field for row in measured]
-    surfaces = surface_vertices(inrs, fields, SURFACE_RESOLUTION)
-    parts = zip(inrs, measured, _on_device(list(truths.values()), device), surfaces, strict=True)
-    rows = [_measure(inr, signals[row], truth, vertices) for inr, row, truth, vertices in parts]
+    on_device = _on_device(list(truths.values()), device)
+    if version == 1:
+        vertices = surface_vertices(inrs, fields, SURFACE_RESOLUTION)
+        chamfers = (chamfer(points, truth.surface) for points, truth in zip(vertices, on_device, strict=True))
+    else:
+        found = surfaces(inrs, fields, SURFACE_RESOLUTION)
+        chamfers = (_exact_chamfer(*surface, truth) for surface, truth in zip(found, truths.values(), strict=True))
+    parts = zip(inrs, measured, on_device, chamfers, strict=True)
+    rows = [_measure(inr, signals[row], truth, distance) for inr, row, truth, distance in parts]
     columns = np.full((len(QUALITIES), len(signals)), np.nan)
     columns[:, measured] = torch.stack(rows, dim=1).cpu()
     return dict(zip(QUALITIES, columns, strict=True))
 
 
-def _measure(inr: INRBatch, signal: Signal, truth: Truth, vertices: Tensor) -> Tensor:
-    """(3,) QUALITIES of one INR, whose surface has vertices (V, 3)."""
-    overlap = error = vertices.new_tensor(float("nan"))
+def _measure(inr: INRBatch, signal: Signal, truth: Truth, distance: Tensor) -> Tensor:
+    """(3,) QUALITIES of one INR, the last of which is `distance`."""
+    overlap = error = distance.new_tensor(float("nan"), device=inr.device)
     values = inr(truth.coords)[0]
     if signal.field in ("sdf", "occupancy"):
         inside = (is_inside(part, signal.field)[:, 0] for part in (values, truth.targets))
@@ -69,7 +79,22 @@ def _measure(inr: INRBatch, signal: Signal, truth: Truth, vertices: Tensor) -> T
     if signal.field in ("sdf", "udf"):
         clamp = signal.peak / 2 if signal.field == "sdf" else signal.peak
         error = mean_distance_error(values[:, 0], truth.targets[:, 0], clamp)
-    return torch.stack([overlap, error, chamfer(vertices, truth.surface)])
+    return torch.stack([overlap, error, distance.to(error)])
+
+
+def _exact_chamfer(vertices: Tensor, faces: Tensor, truth: Truth) -> Tensor:
+    """(), from points on both surfaces to the nearest triangle or point of the other; NaN where one is missing."""
+    try:
+        surface = without_flat_faces(Mesh(vertices.numpy().astype(np.float64), faces.numpy()))
+        shape = truth.surface.double().numpy() if truth.shape is None else truth.shape()
+    except SignalError as error:
+        if len(faces) and truth.shape is not None:
+            raise ResourceError(f"a shape cannot be read again: {error}; put its file back, run again") from error
+        return torch.tensor(float("nan"))
+    points = draw_on_surface(surface, len(truth.surface), np.random.Generator(np.random.Philox(0)))
+    forth = mesh_distances(shape, points) if isinstance(shape, Mesh) else cloud_distances(shape, points)
+    back = mesh_distances(surface, truth.surface.double().numpy())
+    return torch.tensor((forth.mean() + back.mean()) / 2)
 
 
 def _on_device(truths: list[Truth], device: torch.device) -> list[Truth]:

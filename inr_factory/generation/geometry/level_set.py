@@ -95,18 +95,39 @@ def extract_surface(
         Vertices (V, 3) in [-1, 1] and triangles (F, 3), counter-clockwise from outside. The surface ends at the
         faces of the cube. Empty tensors where the INR does not cross the level or is not finite.
     """
+    level = LEVELS[field] if level is None else level
+    return _marched(level_grid(inr, resolution, level), level, field)
+
+
+def _marched(grid: Tensor, level: float, field: Field) -> tuple[Tensor, Tensor]:
+    """Vertices (V, 3) in [-1, 1] and triangles (F, 3) of the level set of a grid (R, R, R), on the CPU."""
     with needs_extra("shapes"):
         from skimage.measure import marching_cubes
 
-    level = LEVELS[field] if level is None else level
-    values = level_grid(inr, resolution, level).float().cpu().numpy()
+    values = grid.float().cpu().numpy()
     if not np.isfinite(values).all() or not values.min() < level < values.max():
         return torch.empty(0, 3), torch.empty(0, 3, dtype=torch.long)
     downhill = "descent" if field in ("sdf", "udf") else "ascent"  # scikit-image's name for values that rise outward
     surface: Any = marching_cubes
     vertices, faces, _, _ = surface(values, level, gradient_direction=downhill)
-    coords = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / (resolution - 1)) - 1
+    coords = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / (len(grid) - 1)) - 1
     return coords, torch.from_numpy(np.ascontiguousarray(faces, np.int64))
+
+
+def surfaces(inrs: INRBatch, fields: Sequence[Field], resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the surface of each INR, as `extract_surface` has it, on the CPU. A GPU computes the grids of many INRs at
+    once; this has not run on a GPU yet.
+    """
+    for start in range(0, len(inrs), INRS):
+        part = slice(start, start + INRS)
+        chosen = inrs.select(part)
+        if batches_inrs(inrs.device):
+            grids = field_grid(chosen, resolution)
+            yield from (_marched(grid, LEVELS[field], field) for grid, field in zip(grids, fields[part], strict=True))
+        else:
+            yield from (
+                extract_surface(inr, resolution, field=field) for inr, field in zip(chosen, fields[part], strict=True)
+            )
 
 
 def surface_vertices(inrs: INRBatch, fields: Sequence[Field], resolution: int) -> Iterator[Tensor]:

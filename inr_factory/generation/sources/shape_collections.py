@@ -1,9 +1,9 @@
 """Shape collections by name, as sources: ModelNet, folders of meshes and of point clouds, and primitives."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from inr_factory.generation.sources.shape_sampling import (
     ShapeSamples,
     cloud_samples,
     mesh_samples,
+    normalised_shape,
     seeded,
     shape_signal,
 )
@@ -113,7 +114,7 @@ class ShapeFiles:
         kind = f"{self.config.collection == 'point_folder'} {Path(path).suffix.lower()}"
         written = content if isinstance(content, bytes) else content.tobytes()
         signal = _signal(self.config, self.recipe_version, self.root, object_id, view, written, kind, compute)
-        return replace(signal, content=content_digest(written))
+        return replace(with_shape(self, index, signal), content=content_digest(written))
 
     def content(self, index: int) -> int:
         """The digest of a file's bytes, or of the bytes of its row. Raises SignalError where they cannot be read."""
@@ -169,6 +170,19 @@ def _signal(
     return shape_signal(samples, config)
 
 
+def with_shape(source: "ShapeFiles | PrimitiveShapes", index: int, signal: Signal) -> Signal:
+    """A signal whose truth makes the shape itself, read again when it is measured; as it is in version 1."""
+    if source.recipe_version == 1 or signal.truth is None:
+        return signal
+    return replace(signal, truth=replace(signal.truth, shape=partial(_shape, source, index, signal.facts)))
+
+
+def _shape(
+    source: "ShapeFiles | PrimitiveShapes", index: int, facts: Mapping[str, int | float]
+) -> Mesh | NDArray[np.float64]:
+    return normalised_shape(source.geometry(index), facts)
+
+
 @dataclass(eq=False)
 class PrimitiveShapes:
     """`per_class` random objects of each kind of primitive. Needs no files; `root` is for the cache, if it exists."""
@@ -206,9 +220,9 @@ class PrimitiveShapes:
         def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
             return mesh_samples(self.geometry(index), config, object_id, view, self.recipe_version)
 
-        return _signal(
-            self.config, self.recipe_version, self.root, object_id, view, self.version.encode(), "primitive", compute
-        )
+        version = self.version.encode()
+        signal = _signal(self.config, self.recipe_version, self.root, object_id, view, version, "primitive", compute)
+        return with_shape(self, index, signal)
 
     def geometry(self, index: int) -> Mesh:
         """The mesh of `items[index]`."""

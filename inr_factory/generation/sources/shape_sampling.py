@@ -129,6 +129,15 @@ def cloud_samples(cloud: Floats, config: ShapeSource, object_id: str, view: int 
     )
 
 
+def normalised_shape(shape: Mesh | Floats, facts: Mapping[str, int | float]) -> Mesh | Floats:
+    """A shape in the units of its file, brought to the coordinates of the signal with these facts, for distances."""
+    center = np.array([facts[f"center_{axis}"] for axis in "xyz"])
+    if not isinstance(shape, Mesh):
+        return (shape - center) / facts["scale"]
+    surface = without_stray_faces(shape)
+    return without_flat_faces(Mesh((surface.vertices - center) / facts["scale"], surface.faces))
+
+
 def shape_signal(samples: ShapeSamples, config: ShapeSource) -> Signal:
     """The signal of samples: the values of the field. Raises SignalError where its inside is missing."""
     arrays, field, clamp = samples.arrays, config.natural_field, config.clamp

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ import torch
 from skimage.measure import marching_cubes
 from support.shapes import inrs_with_surfaces
 
+from inr_factory.errors import ResourceError
 from inr_factory.generation.fitting import shape_quality
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.geometry import level_set, surface_metrics
-from inr_factory.generation.geometry.level_set import LEVELS, field_grid, is_inside
+from inr_factory.generation.geometry.distances import mean_distances
+from inr_factory.generation.geometry.level_set import LEVELS, extract_surface, field_grid, is_inside
+from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.surface_metrics import iou, mean_distance_error
-from inr_factory.generation.signals import Signal, Truth
+from inr_factory.generation.signals import Signal, SignalError, Truth
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
@@ -78,7 +82,7 @@ def test_inrs_measured_together_have_the_bits_of_each_measured_as_before():
     inrs = inrs_with_surfaces()
     signals = [signal("sdf")] * 3
 
-    quality = measure_quality(inrs, signals)
+    quality = measure_quality(inrs, signals, version=1)
 
     before = np.array([as_before(inr, one) for inr, one in zip(inrs, signals, strict=True)])
     assert np.isfinite(before).all()
@@ -99,6 +103,49 @@ def test_measuring_as_on_a_gpu_agrees_with_measuring_one_by_one(monkeypatch):
     assert np.isnan([column[1] for column in quality.values()]).all()
     for name, column in quality.items():
         np.testing.assert_allclose(column, expected[name], rtol=1e-4, err_msg=name)
+
+
+CORNERS = SIZE * np.concatenate([np.eye(3), -np.eye(3)])
+FACES = np.array([[0, 1, 2], [1, 3, 2], [3, 4, 2], [4, 0, 2], [1, 0, 5], [3, 1, 5], [4, 3, 5], [0, 4, 5]])
+
+
+def test_chamfer_has_no_floor_of_its_own_sampling():
+    """The true surface scores the error of its grid, not the distance between samples: 0.0103 in version 1."""
+    sampled = signal("sdf")
+    exact = dataclasses.replace(sampled, truth=dataclasses.replace(sampled.truth, shape=partial(Mesh, CORNERS, FACES)))
+    inrs = octahedra([SIZE, SIZE + 0.1])
+
+    distances = measure_quality(inrs, [exact] * 2)["chamfer"]
+    before = measure_quality(inrs, [exact] * 2, version=1)["chamfer"]
+
+    assert before[0] > 0.005
+    assert distances[0] < 0.001
+    assert distances[1] == pytest.approx(0.1 / math.sqrt(3), rel=0.03)
+    surface = Mesh(*(part.numpy() for part in extract_surface(inrs[1], 64)))
+    picture = mean_distances(
+        Mesh(surface.vertices.astype(np.float64), surface.faces), exact.truth.shape(), 20_000, np.random.default_rng(0)
+    )
+    assert distances[1] == pytest.approx(np.mean(picture), rel=0.02)
+
+
+def test_points_stand_for_a_shape_that_is_a_cloud():
+    sampled = signal("sdf")
+    cloud = sampled.truth.surface.double().numpy()
+    given = dataclasses.replace(sampled, truth=dataclasses.replace(sampled.truth, shape=lambda: cloud))
+    inrs = octahedra([SIZE])
+
+    assert measure_quality(inrs, [given])["chamfer"] == measure_quality(inrs, [sampled])["chamfer"]
+
+
+def test_a_shape_that_is_gone_when_it_is_measured_is_no_fault_of_its_inr():
+    def gone():
+        raise SignalError("cannot be read: No such file or directory")
+
+    lost = signal("sdf")
+    lost = dataclasses.replace(lost, truth=dataclasses.replace(lost.truth, shape=gone))
+
+    with pytest.raises(ResourceError, match="put its file back"):
+        measure_quality(octahedra([SIZE]), [lost])
 
 
 def test_an_inr_without_a_surface_has_no_chamfer_distance():
