@@ -133,7 +133,8 @@ def normalised_shape(shape: Mesh | Floats, facts: Mapping[str, int | float]) -> 
     """A shape in the units of its file, brought to the coordinates of the signal with these facts, for distances."""
     center = np.array([facts[f"center_{axis}"] for axis in "xyz"])
     if not isinstance(shape, Mesh):
-        return (shape - center) / facts["scale"]
+        cloud: Floats = (shape - center) / facts["scale"]
+        return cloud
     surface = without_stray_faces(shape)
     return without_flat_faces(Mesh((surface.vertices - center) / facts["scale"], surface.faces))
 
