@@ -82,7 +82,9 @@ def keep_times(root, make):
 
 
 @pytest.mark.parametrize("known", ["size and times known", "times kept", "nothing known"])
-@pytest.mark.parametrize(("collection", "make", "suffix"), KINDS, ids=lambda value: str(value).strip("."))
+@pytest.mark.parametrize(
+    ("collection", "make", "suffix"), KINDS, ids=lambda value: str(getattr(value, "__name__", value)).strip(".")
+)
 def test_files_of_the_same_size_that_change_are_refused_with_a_view_added(collection, make, suffix, known, tmp_path):
     """D05, and its kind."""
     data, out, config = make(tmp_path / "data", 0, suffix), tmp_path / "set", recipe(collection)
