@@ -16,6 +16,7 @@ from inr_factory.errors import needs_extra
 from inr_factory.generation.geometry.decoding import decode
 from inr_factory.generation.geometry.mesh import Mesh, checked_mesh
 from inr_factory.generation.geometry.ply import ply_content, read_ply
+from inr_factory.generation.geometry.quantized_glb import with_float_positions
 from inr_factory.generation.geometry.text_meshes import Polygons, read_ascii_stl, read_obj, read_off
 from inr_factory.generation.signals import SignalError
 
@@ -44,15 +45,20 @@ def read_mesh(name: str, content: bytes, max_faces: int) -> Mesh:
 
 
 def _read_stl(content: bytes) -> Polygons:
-    """Binary where the size matches the header, else text."""
+    """Binary where the file has the bytes for the triangles that its header counts, else text; more may follow.
+
+    Bytes of text at the place of the count are 151 million triangles at least. A binary header may begin with solid.
+    """
     count = int.from_bytes(content[80:STL_HEADER], "little") if len(content) >= STL_HEADER else -1
     expected = STL_HEADER + count * STL_TRIANGLE.itemsize
-    if count < 0 or (expected != len(content) and content[:512].lstrip().lower().startswith(b"solid")):
+    if count < 0 or (expected > len(content) and b"\0" not in content[:STL_HEADER] and b"vertex" in content.lower()):
         return read_ascii_stl(content)
-    if expected != len(content):
+    if expected > len(content):
         raise SignalError(
-            f"its header claims {count} triangles, which are {expected} bytes, the file has {len(content)}"
+            f"it breaks off: its header claims {count} triangles, which are {expected} bytes, the file has {len(content)}"
         )
+    if count == 0 and len(content) > STL_HEADER:
+        raise SignalError(f"its header claims no triangles, and {len(content) - STL_HEADER} bytes follow")
     if count == 0:
         raise SignalError("it has no triangles")
     corners = np.frombuffer(content, STL_TRIANGLE, count, STL_HEADER)["corners"].reshape(-1, 3)
@@ -61,7 +67,7 @@ def _read_stl(content: bytes) -> Polygons:
 
 def _read_glb(content: bytes, max_faces: int) -> Polygons:
     """The triangles of all instances of all meshes of a scene, each where the scene puts it."""
-    _check_glb(content, max_faces)
+    content = with_float_positions(content, _checked_glb(content, max_faces))
     with needs_extra("shapes"):
         import trimesh
 
@@ -71,8 +77,8 @@ def _read_glb(content: bytes, max_faces: int) -> Polygons:
     return Polygons(np.asarray(mesh.vertices, np.float64), np.full(len(faces), 3, np.int64), faces.reshape(-1))
 
 
-def _check_glb(content: bytes, max_faces: int) -> None:
-    """Refuse a GLB whose description claims more than the file has, or needs other files or decoders."""
+def _checked_glb(content: bytes, max_faces: int) -> dict[str, Any]:
+    """The description of a GLB. Refuses one that claims more than the file has, or needs other files or decoders."""
     size = int.from_bytes(content[12:16], "little")
     if content[:4] != b"glTF" or content[16:20] != b"JSON":
         raise SignalError("it does not begin as GLB does")
@@ -87,6 +93,10 @@ def _check_glb(content: bytes, max_faces: int) -> None:
     needed = [name for name in tree.get("extensionsRequired", []) if name != "KHR_mesh_quantization"]
     if any("compression" in name or "meshopt" in name for name in needed):
         raise SignalError(f"it needs {needed[0]}, which is not read; save it without compression")
+    if any("EXT_mesh_gpu_instancing" in node.get("extensions", {}) for node in tree.get("nodes", [])):
+        raise SignalError(
+            "it has instances by EXT_mesh_gpu_instancing, which are not read; save it with a node for each"
+        )
     if any(not str(buffer.get("uri", "data:")).startswith("data:") for buffer in tree.get("buffers", [])):
         raise SignalError("its numbers lie in another file; save it as one GLB file")
     _check_tree(tree.get("nodes", []))
@@ -101,6 +111,7 @@ def _check_glb(content: bytes, max_faces: int) -> None:
     num_faces = sum(faces[node["mesh"]] for node in tree.get("nodes", []) if "mesh" in node)
     if num_faces > max_faces:
         raise SignalError(f"{num_faces} triangles, source.max_faces allows {max_faces}")
+    return tree
 
 
 def _check_tree(nodes: list[dict[str, Any]]) -> None:

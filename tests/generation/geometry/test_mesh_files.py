@@ -269,3 +269,88 @@ def test_every_odd_mesh_gives_a_result_or_one_reason(tmp_path):
     assert all(len(reason) < 250 and "\n" not in reason for reason in reasons.values())
     assert "index 0" in reasons["assimp/invalid/malformed.obj"]
     assert "points" in reasons["trimesh/points_bin.ply"]
+
+
+# D12 and its siblings.
+@pytest.mark.parametrize("behind", [b"\0\0", b"0123456789", bytes(50), b"endsolid\n"])
+@pytest.mark.parametrize("header", [b"binary", b"solid box\n"])
+def test_a_binary_stl_may_have_bytes_behind_its_triangles(header, behind):
+    content = header.ljust(80) + stl_binary()[80:] + behind
+
+    assert len(read_mesh("x.stl", content, 100).faces) == len(TRIANGLES)
+    with pytest.raises(SignalError, match="breaks off: its header claims 12 triangles"):
+        read_mesh("x.stl", header.ljust(80) + stl_binary()[80:-9], 100)
+
+
+def test_a_binary_stl_that_counts_no_triangle_before_its_triangles_is_refused():
+    with pytest.raises(SignalError, match="claims no triangles, and 600 bytes follow"):
+        read_mesh("x.stl", stl_binary(0), 100)
+
+
+def quantized(kind, component, normalized, stride):
+    """A GLB of two boxes of side 1, 3 apart, the second in integers that its node scales, as KHR_mesh_quantization has
+    them."""
+    numbers = np.array(CORNERS, dtype=np.float64)
+    center, half = (numbers.max(axis=0) + numbers.min(axis=0)) / 2, np.ptp(numbers, axis=0).max() / 2
+    info = np.iinfo(kind)
+    unit = (numbers - center) / half  # -1 to 1
+    low = -info.max if info.min < 0 else 0
+    integers = np.round(low + (unit + 1) / 2 * (info.max - low)).astype(kind)
+    rows = np.zeros((len(integers), stride // integers.itemsize), kind)
+    rows[:, :3] = integers
+    content = glb()
+    size = int.from_bytes(content[12:16], "little")
+    tree, data = json.loads(content[20 : 20 + size]), bytearray(content[28 + size :])
+    data += bytes(-len(data) % 4)
+    accessors = tree["accessors"]
+    position = tree["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
+    tree["bufferViews"].append({"buffer": 0, "byteOffset": len(data), "byteLength": rows.nbytes, "byteStride": stride})
+    accessors.append({"bufferView": len(tree["bufferViews"]) - 1, "componentType": component, "count": len(rows), "type": "VEC3", "normalized": normalized})  # fmt: skip
+    data += rows.tobytes()
+    copy = json.loads(json.dumps(tree["meshes"][0]))
+    copy["primitives"][0]["attributes"] = {"POSITION": len(accessors) - 1}
+    tree["meshes"].append(copy)
+    most = 1 if normalized else info.max
+    scale = half if low < 0 else 2 * half
+    start = center + np.array([3, 0, 0]) - (0 if low < 0 else half)
+    tree["nodes"] = [{"mesh": 0}, {"mesh": 1, "scale": [scale / most] * 3, "translation": start.tolist()}]
+    tree["scenes"], tree["scene"] = [{"nodes": [0, 1]}], 0
+    tree["extensionsUsed"] = tree["extensionsRequired"] = ["KHR_mesh_quantization"]
+    tree["buffers"][0]["byteLength"] = len(data)
+    assert accessors[position]["componentType"] == 5126
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    body = struct.pack("<I", len(text)) + b"JSON" + text + struct.pack("<I", len(data)) + b"BIN\0" + bytes(data)
+    return b"glTF" + struct.pack("<II", 2, 12 + len(body)) + body
+
+
+# D09 and its siblings.
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "component", "stride"),
+    [(np.int8, 5120, 4), (np.uint8, 5121, 4), (np.int16, 5122, 8), (np.uint16, 5123, 8), (np.int16, 5122, 12)],
+)
+def test_quantized_positions_are_those_of_the_floats(kind, component, stride, normalized):
+    mesh = read_mesh("x.glb", quantized(kind, component, normalized, stride), 100)
+
+    expected = np.array(CORNERS, dtype=np.float64)
+    expected = np.concatenate([expected, expected + np.array([3, 0, 0])])
+    np.testing.assert_allclose([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)], [expected.min(axis=0), expected.max(axis=0)], atol=0.02)  # fmt: skip
+    assert len(mesh.faces) == 2 * len(TRIANGLES)
+
+
+def test_the_two_boxes_of_the_case_lie_where_they_are():
+    path = DATASETS.parent / "cases" / "D09_glb_normalized" / "data" / "quant_norm.glb"
+    if not path.is_file():
+        pytest.skip(f"the inputs are not at {path}")
+
+    vertices = read_mesh(path.name, path.read_bytes(), 100).vertices
+
+    np.testing.assert_allclose([vertices.min(axis=0), vertices.max(axis=0)], [[-0.5] * 3, [3.5, 0.5, 0.5]], atol=1e-3)
+
+
+def test_instances_by_an_extension_are_refused():
+    content = edited_glb(glb(), lambda tree: tree["nodes"][0].update(extensions={"EXT_mesh_gpu_instancing": {}}))
+
+    with pytest.raises(SignalError, match="EXT_mesh_gpu_instancing, which are not read"):
+        read_mesh("x.glb", content, 100)
