@@ -26,9 +26,10 @@ from inr_factory.benchmarks.harness import (
     measure,
     repeat,
 )
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.fit_views import fit_views
-from inr_factory.generation.recipe import FitConfig, ImageSource
+from inr_factory.generation.recipe import ImageSource
 from inr_factory.generation.signals import Signal
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.cpu import num_cores

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from inr_factory.errors import ResourceError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_views import fit_views
-from inr_factory.generation.recipe import FitConfig, ImageSource
+from inr_factory.generation.recipe import ImageSource
 from inr_factory.generation.sources.image_collections import open_source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec

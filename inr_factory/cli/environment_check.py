@@ -18,10 +18,11 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from inr_factory.errors import FactoryError, ResourceError, UsageError, one_line
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
 from inr_factory.generation.fitting.engines import choose_engine
 from inr_factory.generation.fitting.self_check import compare
-from inr_factory.generation.recipe import FitConfig, builtin_recipes
+from inr_factory.generation.recipe import builtin_recipes
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically

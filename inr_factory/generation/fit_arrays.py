@@ -197,8 +197,9 @@ def fit(
         start: Initialization: siren, dwsnets or linear, see `SirenSpec`.
         optimizer: adam, or sprint: Adam with betas 0.6 and 0.97, warm-up and square-root decay, and the last layer
             started at its ridge least-squares solution.
-        learning_rate: By default 5e-4 for adam, 8e-3 at the peak of sprint.
-        steps: Most updates of an INR; by default 1,000 for adam, 80 for sprint.
+        learning_rate: By default 5e-4 for adam; for sprint the peak, by default 8e-3 * 32 / hidden_dim *
+            min(1, 2 / num_hidden).
+        steps: Most updates of an INR; by default 1,000 for adam, for sprint 80 or more, by target_psnr and net.
         target_psnr: Each INR stops at this PSNR, in dB; None makes all steps.
         floor_psnr: A fit that ends below this PSNR, in dB, begins again from another initialization.
         attempts: Fits of an INR before it counts as failed.
@@ -230,7 +231,8 @@ def fit(
         raise UsageError("fit takes images, or coords and values; got both")
     source, middle = point_source(coords, values) if images is None else image_source(images)
     fields["spec"]["output_bias"] = middle if output_bias is None else output_bias
-    recipe, kind = check_recipe(fields, "of fit"), str(choose_device(device))
+    dims = (source.in_dim, source.out_dim)
+    recipe, kind = check_recipe(fields, "of fit", dims), str(choose_device(device))
     spec = recipe.spec.spec(source.in_dim, source.out_dim)
     keys = [ViewKey(item.object_id, view) for view in range(views) for item in source.items]
     rows = np.tile(np.arange(len(source.items)), views)

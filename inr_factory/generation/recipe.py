@@ -10,22 +10,26 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     model_serializer,
     model_validator,
 )
 
 from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.generation.fit_config import FitConfig, SpecConfig
 from inr_factory.generation.recipe_messages import explain_fault, section_keys
-from inr_factory.generation.source_settings import SOURCES, Section
+from inr_factory.generation.section import LARGEST, Integer, Number, Section
+from inr_factory.generation.source_settings import SOURCES
 from inr_factory.generation.source_settings import ImageSource as ImageSource
 from inr_factory.generation.source_settings import OwnSource as OwnSource
 from inr_factory.generation.source_settings import ShapeSource as ShapeSource
-from inr_factory.inr.spec import Activation, SirenSpec, Start
+from inr_factory.generation.sprint_defaults import sprint_rate, sprint_steps
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 
 RECIPE_VERSION: Final = 2
+UDF_TARGET = 26.0  # dB of peak = clamp
 
 # Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.
 ADDED_KEYS: dict[str, Any] = {
@@ -38,84 +42,19 @@ ADDED_KEYS: dict[str, Any] = {
 }
 
 
-class SpecConfig(Section):
-    """The SIREN to fit; its input and output dimensions come from the source."""
-
-    hidden_dim: int = Field(default=32, ge=1, le=4096)
-    num_hidden: int = Field(default=2, ge=1, le=16)
-    omega_0: float = Field(default=30.0, gt=0, allow_inf_nan=False)
-    output_bias: float = Field(default=0.5, allow_inf_nan=False)
-    start: Start = "siren"
-    activation: Activation = "sine"
-
-    def spec(self, in_dim: int, out_dim: int) -> SirenSpec:
-        return SirenSpec(in_dim=in_dim, out_dim=out_dim, **self.model_dump())
-
-
-class FitConfig(Section):
-    """How to fit. Each INR stops at `target_psnr` (dB) or, if given, at the root mean square error `target_error` (of
-    distances, in units of the coordinates), or after `steps`. Below `floor_psnr` it is fitted again from another
-    initialization, `attempts` times in all, and then quarantined. `floor_explained` is a floor of the share of the
-    signal's variance that an INR explains, 1 - MSE / variance: 0 is that of a constant; None asks for none.
-
-    `optimizer` "adam" is the usual one (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one (Adam with betas
-    0.6 and 0.97, warm-up and square-root decay; its last layer starts at the ridge least-squares solution, see
-    fitting/optimizers.py). The learning_rate of sprint is its peak, by default 8e-3 over 80 steps; `ridge` is the
-    strength of the ridge penalty.
-
-    `engine` "none" fits nothing and stores the initial weights, to measure everything else; fitting/engines.py
-    describes the others. `lanes` is how many INRs the reference engine fits side by side. The batched engine chooses
-    the number itself, by the size of the INRs; lanes other than the default are its limit.
-
-    `batch_points` uses so many of a signal's points in each step, in an order of the INR's own, each once per epoch;
-    the loss over all points is measured, and the target tested, once per epoch.
-
-    `scope` is the strength of a penalty that draws the standard deviation of each layer's weights to `scope_std`, one
-    number per layer, by default that of the initial weights (weight scope alignment, see
-    fitting/scope_regularizer.py); 0 leaves it out.
-
-    `tf32` lets a GPU round the factors of matrix products to TF32: all products in the reference and batched engines,
-    only those of the gradients in the fused one.
-    """
-
-    engine: Literal["auto", "reference", "fused", "batched", "none"] = "auto"
-    optimizer: Literal["adam", "sprint"] = "adam"
-    learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
-    steps: int = Field(default=1000, ge=1)
-    target_psnr: float | None = Field(default=40.0, gt=0, allow_inf_nan=False)
-    target_error: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    floor_psnr: float = Field(default=20.0, allow_inf_nan=False)
-    floor_explained: float | None = Field(default=None, lt=1, allow_inf_nan=False)
-    attempts: int = Field(default=3, ge=1, le=10)
-    lanes: int = Field(default=32, ge=2, le=65_536)
-    ridge: float = Field(default=5.0, gt=0, allow_inf_nan=False)
-    scope: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    scope_std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
-    tf32: bool = False
-    batch_points: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pace(cls, fields: Any) -> Any:
-        """Defaults depend on the optimizer."""
-        if isinstance(fields, dict) and fields.get("optimizer") == "sprint":
-            return {"learning_rate": 8e-3, "steps": 80, **fields}
-        return fields
-
-
 class SplitConfig(Section):
     """How many objects (a count, or a share below 1) go to a split that the collection does not have."""
 
-    val: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0.1
-    test: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0.2
+    val: Annotated[Integer, Field(ge=0, le=LARGEST)] | Annotated[Number, Field(ge=0, lt=1)] = 0.1
+    test: Annotated[Integer, Field(ge=0, le=LARGEST)] | Annotated[Number, Field(ge=0, lt=1)] = 0.2
 
 
 class Limit(Section):
     """At most how many objects of each split; None is all."""
 
-    train: int | None = Field(default=None, ge=1)
-    val: int | None = Field(default=None, ge=0)
-    test: int | None = Field(default=None, ge=0)
+    train: Integer | None = Field(default=None, ge=1, le=LARGEST)
+    val: Integer | None = Field(default=None, ge=0, le=LARGEST)
+    test: Integer | None = Field(default=None, ge=0, le=LARGEST)
 
 
 class Recipe(Section):
@@ -142,16 +81,32 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     source: Annotated[ImageSource | ShapeSource | OwnSource, Field(discriminator="collection")]
-    views: int = Field(default=1, ge=1, le=10_000)
-    limit: Annotated[int, Field(ge=1)] | Limit | None = None
-    earlier_limits: tuple[Annotated[int, Field(ge=1)] | Limit, ...] = ()
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    views: Integer = Field(default=1, ge=1, le=10_000)
+    limit: Annotated[Integer, Field(ge=1, le=LARGEST)] | Limit | None = None
+    earlier_limits: tuple[Annotated[Integer, Field(ge=1, le=LARGEST)] | Limit, ...] = ()
+    seed: Integer = Field(default=0, ge=0, lt=2**63)
     spec: SpecConfig = SpecConfig()
     fit: FitConfig = FitConfig()
     splits: SplitConfig = SplitConfig()
     version: Literal[1, 2] = RECIPE_VERSION
-    shard_objects: int = Field(default=500, ge=1, le=1_000_000)
-    quarantine_threshold: float = Field(default=0.01, ge=0, le=1)
+    shard_objects: Integer = Field(default=500, ge=1, le=1_000_000)
+    quarantine_threshold: Number = Field(default=0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fill_defaults(self, info: ValidationInfo) -> "Recipe":
+        """Defaults that depend on several sections; `load_recipe` chooses them again when it lays settings over a
+        recipe."""
+        if self.version >= 2:
+            fit = self.fit.model_copy()
+            if isinstance(self.source, ShapeSource) and self.source.natural_field == "udf":
+                fit.fill(target_psnr=UDF_TARGET)
+            if fit.optimizer == "sprint":
+                in_dim, out_dim = (info.context or {}).get("dims") or self.source.dims
+                spec = self.spec
+                fit.fill(steps=sprint_steps(fit.target_psnr, spec.hidden_dim, spec.omega_0, in_dim, out_dim))
+                fit.fill(learning_rate=sprint_rate(spec.hidden_dim, spec.num_hidden, fit.steps))
+            self.__dict__["fit"] = fit
+        return self
 
     @model_validator(mode="after")
     def _check_start(self) -> "Recipe":
@@ -167,7 +122,7 @@ class Recipe(Section):
         """Versions before sets could grow do not know the key."""
         fields: dict[str, Any] = dump(self)
         if not self.earlier_limits:
-            del fields["earlier_limits"]
+            fields.pop("earlier_limits", None)
         return fields
 
     @property
@@ -233,7 +188,11 @@ def summarize_recipes() -> list[RecipeSummary]:
 
 
 def load_recipe(
-    recipe: "str | Path | Recipe", settings: Sequence[str] = (), version: int | None = None, **values: Any
+    recipe: "str | Path | Recipe",
+    settings: Sequence[str] = (),
+    version: int | None = None,
+    dims: tuple[int, int] | None = None,
+    **values: Any,
 ) -> Recipe:
     """Read a recipe and lay settings over it.
 
@@ -241,6 +200,7 @@ def load_recipe(
         recipe: a built-in name, a YAML file (which may inherit from another recipe: `base: NAME`), or a `Recipe`.
         settings: "key=value" strings with dotted keys and YAML values, for example "fit.steps=500".
         version: the version of a recipe that does not name one, and of a `Recipe`; None is the newest.
+        dims: coordinates and values of a point of a Source of one's own, on which defaults of steps depend.
         values: values of top-level keys, for example `views=5`; None leaves a key as it is.
 
     Returns:
@@ -255,7 +215,7 @@ def load_recipe(
         raise UsageError(f"settings is a list of key=value, got the string {settings!r}")
     of_set = {} if version is None else {"version": version}
     if isinstance(recipe, Recipe):
-        fields = recipe.model_dump(mode="json") | of_set
+        fields = recipe.model_dump(mode="json", exclude_unset=True) | of_set
     else:
         fields = of_set | _read(str(recipe), seen=())
     for setting in settings:
@@ -264,13 +224,14 @@ def load_recipe(
             raise UsageError(f"--set takes key=value, got {setting!r}; for example --set fit.steps=500")
         fields = _with_value(fields, key.strip().split("."), parse_yaml(text, f"--set {setting}"))
     fields |= {key: value for key, value in values.items() if value is not None}
-    return check_recipe(fields, origin=recipe.name if isinstance(recipe, Recipe) else str(recipe))
+    return check_recipe(fields, recipe.name if isinstance(recipe, Recipe) else str(recipe), dims)
 
 
-def check_recipe(fields: Mapping[str, Any], origin: str) -> Recipe:
-    """The recipe of plain fields, from a YAML file or a manifest; UsageError names the first fault."""
+def check_recipe(fields: Mapping[str, Any], origin: str, dims: tuple[int, int] | None = None) -> Recipe:
+    """The recipe of plain fields, from a YAML file or a manifest; UsageError names the first fault. `dims` are those of
+    `load_recipe`."""
     try:
-        return Recipe.model_validate(fields)
+        return Recipe.model_validate(fields, context={"dims": dims})
     except ValidationError as error:
         raise UsageError(f"recipe {origin}: {explain_fault(error, Recipe, SOURCES)}") from None
 

@@ -2,21 +2,16 @@
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from inr_factory.errors import shorten
+from inr_factory.generation.section import LARGEST, Integer, Number, Section
 
-Side = Annotated[int, Field(ge=1, le=8192)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Spread = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Side = Annotated[Integer, Field(ge=1, le=8192)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Spread = Annotated[Number, Field(gt=0, le=1)]
 
 
 class ImageSource(Section):
@@ -33,8 +28,14 @@ class ImageSource(Section):
     mode: Literal["grey", "rgb"] | None = None
     background: str | float | tuple[float, float, float] = "white"
     value_range: tuple[float, float] | None = None
-    max_pixels: int = Field(default=64_000_000, ge=1)
-    max_points: int = Field(default=65_536, ge=1)
+    max_pixels: Integer = Field(default=64_000_000, ge=1, le=LARGEST)
+    max_points: Integer = Field(default=65_536, ge=1, le=LARGEST)
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Coordinates and values of a point, 3 values where only the files know."""
+        grey = self.mode == "grey" or (self.mode is None and self.collection in ("digits", "fashion_mnist", "mnist"))
+        return 2, 1 if grey else 3
 
     @field_validator("background", mode="before")
     @classmethod
@@ -85,17 +86,19 @@ class ShapeSource(Section):
     collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
     field: Literal["sdf", "occupancy", "udf"] | None = None
     fit_to: Literal["sphere", "cube"] = "sphere"
-    radius: float = Field(default=0.9, gt=0, le=1)
-    clamp: float = Field(default=0.1, gt=0, le=4)
-    num_points: int = Field(default=20_000, ge=1, le=10_000_000)
+    radius: Number = Field(default=0.9, gt=0, le=1)
+    clamp: Number = Field(default=0.1, gt=0, le=4)
+    num_points: Integer = Field(default=20_000, ge=1, le=10_000_000)
     near: tuple[tuple[Share, Spread], ...] = ((0.5, 0.01), (0.3, 0.05))
     views_resample: bool = False
-    num_truth: int = Field(default=10_000, ge=2, le=10_000_000)
-    num_surface: int = Field(default=2_500, ge=1, le=10_000_000)
-    max_ambiguous: float = Field(default=0.25, ge=0, le=1)
-    max_faces: int = Field(default=1_000_000, ge=1)  # triangles of a mesh, points of a cloud
-    max_bytes: int = Field(default=256 * 2**20, ge=1)  # of a file
-    per_class: int = Field(default=50, ge=1, le=1_000_000)  # objects of each class of primitives
+    num_truth: Integer = Field(default=10_000, ge=2, le=10_000_000)
+    num_surface: Integer = Field(default=2_500, ge=1, le=10_000_000)
+    max_ambiguous: Number = Field(default=0.25, ge=0, le=1)
+    max_faces: Integer = Field(default=1_000_000, ge=1, le=LARGEST)  # triangles of a mesh, points of a cloud
+    max_bytes: Integer = Field(default=256 * 2**20, ge=1, le=LARGEST)  # of a file
+    per_class: Integer = Field(default=50, ge=1, le=1_000_000)  # objects of each class of primitives
+
+    dims: ClassVar[tuple[int, int]] = (3, 1)
 
     @property
     def natural_field(self) -> Literal["sdf", "occupancy", "udf"]:
@@ -115,6 +118,7 @@ class OwnSource(Section):
     """Objects of a Source written in Python and given to `fit_dataset`; a recipe cannot name its code."""
 
     collection: Literal["own"]
+    dims: ClassVar[tuple[int, int]] = (2, 1)  # where the Source is not at hand
 
 
 SOURCES = (ImageSource, ShapeSource, OwnSource)

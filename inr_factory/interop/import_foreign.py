@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.execution.signal_reading import read_signal
+from inr_factory.generation.fit_config import FitConfig, SpecConfig
 from inr_factory.generation.maintenance.render_check import mean_squared_errors
-from inr_factory.generation.recipe import FitConfig, SpecConfig
 from inr_factory.generation.signals import Signal, SignalError, Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import INRBatch

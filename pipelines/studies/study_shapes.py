@@ -16,9 +16,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
-from inr_factory.generation.recipe import FitConfig, ShapeSource, load_recipe
+from inr_factory.generation.recipe import ShapeSource, load_recipe
 from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.generation.sources.shape_collections import open_shapes
 from inr_factory.inr.spec import SirenSpec

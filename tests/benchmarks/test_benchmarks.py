@@ -29,9 +29,9 @@ from inr_factory.benchmarks.load import (
 from inr_factory.benchmarks.run_benchmark import BENCHMARKS
 from inr_factory.cli.main import run
 from inr_factory.errors import ResourceError, UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.reference import fit_reference
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec

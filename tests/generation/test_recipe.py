@@ -318,3 +318,49 @@ def test_every_section_forbids_unknown_keys_and_changes():
 def test_a_bad_limit_is_named_by_its_key(limit, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         check_recipe({**MINIMAL, "limit": limit}, "here")
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "steps"),
+    [
+        ([], 8e-3, 80),
+        (["version=1", "spec.hidden_dim=64", "spec.num_hidden=3", "fit.target_psnr=50"], 8e-3, 80),
+        (["spec.hidden_dim=64", "spec.num_hidden=3"], 8e-3 / 3, 80),
+        (["spec.num_hidden=6"], 8e-3 / 3, 80),
+        (["spec.hidden_dim=256"], 1e-3, 80),
+        (["fit.target_psnr=50"], 8e-3, 220),
+        (["source.collection=cifar10", "fit.target_psnr=35"], 8e-3, 450),
+        (["spec.hidden_dim=64", "fit.learning_rate=5e-3", "fit.steps=70"], 5e-3, 70),
+    ],
+)
+def test_the_rate_and_the_steps_of_sprint_follow_the_net_and_the_target(settings, rate, steps):
+    """Faults, section 4: 8e-3 and 80 steps for every net put 64x3 and 32x6 into quarantine."""
+    fit = load_recipe("fashion_mnist_40db", settings).fit
+    assert fit.learning_rate == pytest.approx(rate)
+    assert fit.steps == steps
+
+
+def test_settings_over_a_recipe_choose_its_defaults_again():
+    recipe = load_recipe("fashion_mnist_40db")
+    assert load_recipe(recipe, ["spec.hidden_dim=64"]).fit.learning_rate == pytest.approx(4e-3)
+    assert recipe.fit.learning_rate == 8e-3
+    given = load_recipe(recipe, ["fit.learning_rate=6e-3"])
+    assert load_recipe(given, ["spec.hidden_dim=64"]).fit.learning_rate == 6e-3
+
+
+def test_unsigned_distances_are_fitted_to_26_db_of_their_clamp_in_new_sets():
+    assert load_recipe("point_folder").fit.target_psnr == 26
+    assert load_recipe("point_folder", version=1).fit.target_psnr == 40
+    assert load_recipe("mesh_folder").fit.target_psnr == 40
+    assert load_recipe("mesh_folder", ["source.field=udf", "fit.target_psnr=30"]).fit.target_psnr == 30
+
+
+@pytest.mark.parametrize(
+    "key", ["fit.steps", "fit.learning_rate", "limit", "spec.omega_0", "shard_objects", "splits.val"]
+)
+@pytest.mark.parametrize("value", ["1e400", ".nan", ".inf", "true", "99999999999999999999999", "-1", "words"])
+def test_odd_numbers_are_refused_in_one_line(key, value):
+    """Faults, section 2: fit.steps=99999999999999999999 was an internal error."""
+    with pytest.raises(UsageError, match=key.replace(".", r"\.")) as caught:
+        load_recipe("digits", [f"{key}={value}"])
+    assert "\n" not in str(caught.value)

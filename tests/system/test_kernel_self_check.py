@@ -8,9 +8,9 @@ from support.signals import smooth
 from support.triton_interpreter import KERNEL, interpreted
 
 from inr_factory.errors import ResourceError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import engines, fused_cpu, fused_cuda, self_check
 from inr_factory.generation.fitting.fit_views import fit_views
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey

@@ -10,12 +10,12 @@ import pytest
 import torch
 from support.signals import cloud, smooth
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.initial_values import initial_weights
 from inr_factory.generation.fitting.optimizers import AdamSettings
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid

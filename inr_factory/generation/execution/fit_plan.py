@@ -84,8 +84,12 @@ def plan_from_arguments(
     dataset = locate_set(recipe)
     named = recipe if dataset is None else recipe_of_set(load_manifest(dataset), dataset)
 
+    # The source is checked later.
+    in_dim, out_dim = getattr(source, "in_dim", None), getattr(source, "out_dim", None)
+    dims = (in_dim, out_dim) if isinstance(in_dim, int) and isinstance(out_dim, int) else None
+
     def resolve(version: int | None = None) -> Recipe:
-        return load_recipe(named, settings, version, views=views, limit=limit, seed=seed)
+        return load_recipe(named, settings, version, dims=dims, views=views, limit=limit, seed=seed)
 
     resolved = resolve()
     folder = Path("inrs") / resolved.name if dataset is None else dataset

@@ -17,6 +17,7 @@ from inr_factory.generation.execution.content_check import check_other_views, re
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
 from inr_factory.generation.execution.signal_reading import expected_facts, read_signals
 from inr_factory.generation.execution.source_check import NUMBER, check_objects, check_source, set_fingerprint
+from inr_factory.generation.fitting.failure_hint import without_hint
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.fitting.tally import OnProgress, Tally
@@ -163,4 +164,11 @@ class Worker:
             "device": torch.device(self.device).type,
             "field": read.signals[0].field if len(read.signals) else "values",
         }
-        return ShardRows(columns, read.failed, fitted.failures, attributes)
+        return ShardRows(columns, read.failed, _reasons(fitted.failures, self.recipe.version), attributes)
+
+
+def _reasons(failures: Sequence[Quarantined], version: int) -> Sequence[Quarantined]:
+    """Failures with the reasons that sets of a version store."""
+    if version > 1:
+        return failures
+    return [row.model_copy(update={"reason": without_hint(row.reason)}) for row in failures]

@@ -20,12 +20,12 @@ from typing import Literal
 import torch
 
 from inr_factory.errors import ResourceError, UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cpu, fused_cuda
 from inr_factory.generation.fitting.batched import fit_batched
 from inr_factory.generation.fitting.fit_table import FitEngine
 from inr_factory.generation.fitting.reference import fit_reference
 from inr_factory.generation.fitting.self_check import checked, fault_of
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.spec import SirenSpec
 
 _log = logging.getLogger(__name__)

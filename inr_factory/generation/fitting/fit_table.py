@@ -13,9 +13,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.stopping import psnr_of, target_of
 from inr_factory.generation.fitting.tally import OnProgress, Tally
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import as_index
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.spec import SirenSpec

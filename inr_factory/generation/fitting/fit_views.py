@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.engines import EngineName, choose_engine
+from inr_factory.generation.fitting.failure_hint import failure_hint
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.self_check import EngineFault, no_memory
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import OnProgress, Tally
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import SignalStack, as_index, variances
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
@@ -148,7 +149,7 @@ def fit_views(
     fits = new_table()
     if config.engine == "none":
         _store_initial_values(spec, fits)
-        return _collect(spec, fits, "none")
+        return _collect(spec, fits, signals, "none")
     size = config.batch_points
     if size is not None and any(len(signal.coords) > size for signal in different):
         signals = [
@@ -162,7 +163,7 @@ def fit_views(
             try:
                 for batch in _batches(signals):
                     engine.fit(spec, batch, config, device, fits)
-                return _collect(spec, fits, engine.name)
+                return _collect(spec, fits, signals, engine.name)
             except EngineFault:  # it is not chosen again; another fits all, so that a shard is never of two engines
                 fits = new_table()
             except torch.OutOfMemoryError as error:
@@ -203,12 +204,14 @@ def _batches(signals: Sequence[Signal]) -> Iterator[FitBatch]:
         yield FitBatch(rows, [signals[row] for row in rows], shared_coords=grid != 0)
 
 
-def _collect(spec: SirenSpec, fits: FitTable, engine: EngineName) -> FittedViews:
+def _collect(spec: SirenSpec, fits: FitTable, signals: Sequence[Signal], engine: EngineName) -> FittedViews:
     failures = tuple(
         Quarantined(
             object_id=fits.keys[row].object_id,
             view=fits.keys[row].view,
-            reason=reason,
+            reason=reason
+            if "floor_explained" in reason  # says what to try
+            else reason + failure_hint(float(fits.psnr[row]), signals[row], spec, fits.config),
             psnr=round(float(fits.psnr[row]), 3) if np.isfinite(fits.psnr[row]) else None,
         )
         for row, reason in sorted(fits.failures.items())

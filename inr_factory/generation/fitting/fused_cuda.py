@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
 from inr_factory.generation.fitting.stopping import stop_losses
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import SignalStack, as_index, divided, select_signals, stack_signals
 from inr_factory.generation.signals import Field
 from inr_factory.inr.spec import SirenSpec

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.least_squares import SINGLE, solve_last_layers
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.initialization import initialize_flat
 from inr_factory.inr.spec import SirenSpec

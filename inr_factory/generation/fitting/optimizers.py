@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.fit_config import FitConfig
 
 EPSILON = 1e-8
 

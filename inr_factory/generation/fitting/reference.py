@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_weights
 from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
 from inr_factory.generation.fitting.slots import BatchSlots
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field
 from inr_factory.inr.forward_pass import hidden_layer, last_layer
 from inr_factory.inr.spec import SirenSpec

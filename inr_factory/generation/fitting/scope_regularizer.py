@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 

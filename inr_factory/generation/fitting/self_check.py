@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from inr_factory.errors import FactoryError, ResourceError, one_line
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitEngine, FitTable
 from inr_factory.generation.fitting.initial_values import initial_weights
 from inr_factory.generation.fitting.reference import fit_reference, objective_and_error
 from inr_factory.generation.fitting.scope_regularizer import scope_of
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import SignalStack, as_index, divided, select_signals, stack_signals
 from inr_factory.generation.signals import Field
 from inr_factory.inr.spec import SirenSpec

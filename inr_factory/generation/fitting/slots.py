@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.stopping import reached_target
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 
 

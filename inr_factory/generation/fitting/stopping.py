@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.generation.recipe import FitConfig
+from inr_factory.generation.fit_config import FitConfig
 
 
 def psnr_of(loss: float, peak: float) -> float:

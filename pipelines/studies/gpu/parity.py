@@ -16,13 +16,13 @@ from torch.func import grad_and_value, vmap
 
 from gpu.problems import IMAGE, SPEEDS, cloud
 from gpu.record import FAILURES, Record, synchronize
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cuda
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.least_squares import solve_last_layers
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
 from inr_factory.generation.fitting.reference import objective_and_error
 from inr_factory.generation.fitting.slots import shuffle_points
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec

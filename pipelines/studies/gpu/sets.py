@@ -5,9 +5,9 @@ import numpy as np
 from gpu.problems import IMAGE, training_images
 from gpu.record import Record, seconds
 from gpu.stages import ENGINE, stage_times
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cuda
 from inr_factory.generation.fitting.fit_views import fit_views
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec

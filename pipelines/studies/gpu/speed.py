@@ -18,10 +18,10 @@ import torch
 from gpu.problems import IMAGE, SPEEDS, WIDE, cloud
 from gpu.record import Record, median_seconds, one_line
 from inr_factory.benchmarks.fit import work_of_step
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cuda
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.optimizers import adam_settings
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.initialization import initialize

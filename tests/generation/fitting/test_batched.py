@@ -9,11 +9,11 @@ import torch
 from support.signals import cloud, smooth
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import batched
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.initial_values import initial_weights
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitTable
 from inr_factory.generation.fitting.stopping import psnr_of, stop_loss, stop_losses
 from inr_factory.generation.fitting.tally import Tally
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 

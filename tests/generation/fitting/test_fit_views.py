@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fit_views as fit_views_module
 from inr_factory.generation.fitting.fit_views import COLUMNS, fit_views
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import Tally
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch

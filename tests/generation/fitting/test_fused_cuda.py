@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import engines, fused_cpu, fused_cuda
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec

@@ -4,8 +4,8 @@ import pytest
 import torch
 from support.signals import cloud, smooth
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.pixel_grid import pixel_grid

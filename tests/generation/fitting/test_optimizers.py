@@ -4,9 +4,10 @@ import pytest
 from support.signals import smooth
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.optimizers import adam_settings
-from inr_factory.generation.recipe import FitConfig, check_recipe
+from inr_factory.generation.recipe import check_recipe
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey

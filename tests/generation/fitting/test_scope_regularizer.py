@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from inr_factory.errors import UsageError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.pixel_grid import pixel_grid

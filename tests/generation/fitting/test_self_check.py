@@ -8,12 +8,12 @@ import torch
 from support.signals import cloud, smooth
 
 from inr_factory.errors import ResourceError
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import engines, fused_cpu, self_check
 from inr_factory.generation.fitting.batched import fit_batched
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.fitting.reference import fit_reference
-from inr_factory.generation.recipe import FitConfig
 from inr_factory.generation.signal_stack import stack_signals
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.pixel_grid import pixel_grid

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.stopping import psnr_of, stop_loss
-from inr_factory.generation.recipe import FitConfig
 
 
 @pytest.mark.parametrize("target", [0.1, 25.0, 40.0, 63.7, 199.9])

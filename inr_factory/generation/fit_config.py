@@ -1,0 +1,77 @@
+"""Fit configuration: the sections `spec` and `fit` of a recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from inr_factory.generation.section import Integer, Number, Section
+from inr_factory.generation.sprint_defaults import PEAK, STEPS
+from inr_factory.inr.spec import Activation, SirenSpec, Start
+
+
+class SpecConfig(Section):
+    """The SIREN to fit; its input and output dimensions come from the source."""
+
+    hidden_dim: Integer = Field(default=32, ge=1, le=4096)
+    num_hidden: Integer = Field(default=2, ge=1, le=16)
+    omega_0: Number = Field(default=30.0, ge=1e-4, le=1e6)
+    output_bias: Number = Field(default=0.5, ge=-1e6, le=1e6)
+    start: Start = "siren"
+    activation: Activation = "sine"
+
+    def spec(self, in_dim: int, out_dim: int) -> SirenSpec:
+        return SirenSpec(in_dim=in_dim, out_dim=out_dim, **self.model_dump())
+
+
+class FitConfig(Section):
+    """How to fit. Each INR stops at `target_psnr` (dB) or, if given, at the root mean square error `target_error` (of
+    distances, in units of the coordinates), or after `steps`. Below `floor_psnr` it is fitted again from another
+    initialization, `attempts` times in all, and then quarantined. `floor_explained` is a floor of the share of the
+    signal's variance that an INR explains, 1 - MSE / variance: 0 is that of a constant; None asks for none.
+
+    `optimizer` "adam" is the usual one (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one (Adam with betas
+    0.6 and 0.97, warm-up and square-root decay; its last layer starts at the ridge least-squares solution, see
+    fitting/optimizers.py). The learning_rate of sprint is its peak. By default it is 8e-3 · 32 / hidden_dim ·
+    min(1, 2 / num_hidden), and the steps follow target_psnr: 80 for 32 neurons to 40 dB of grey images, more for higher
+    targets, several values a point and shapes (sprint_defaults.py; docs/results/fitting.md measures it). In recipes of
+    version 1 the defaults are 8e-3 and 80. `ridge` is the strength of the ridge penalty.
+
+    The default of target_psnr is 26 dB for unsigned distances, whose peak is `clamp`: a root mean square error of
+    clamp / 20, as docs/results/shapes.md measures it (40 dB in version 1).
+
+    `engine` "none" fits nothing and stores the initial weights, to measure everything else; fitting/engines.py
+    describes the others. `lanes` is how many INRs the reference engine fits side by side. The batched engine chooses
+    the number itself, by the size of the INRs; lanes other than the default are its limit.
+
+    `batch_points` uses so many of a signal's points in each step, in an order of the INR's own, each once per epoch;
+    the loss over all points is measured, and the target tested, once per epoch.
+
+    `scope` is the strength of a penalty that draws the standard deviation of each layer's weights to `scope_std`, one
+    number per layer, by default that of the initial weights (weight scope alignment, see
+    fitting/scope_regularizer.py); 0 leaves it out.
+
+    `tf32` lets a GPU round the factors of matrix products to TF32: all products in the reference and batched engines,
+    only those of the gradients in the fused one.
+    """
+
+    engine: Literal["auto", "reference", "fused", "batched", "none"] = "auto"
+    optimizer: Literal["adam", "sprint"] = "adam"
+    learning_rate: Number = Field(default=5e-4, gt=0, le=1e3)
+    steps: Integer = Field(default=1000, ge=1, le=10_000_000)
+    target_psnr: Number | None = Field(default=40.0, gt=0, le=1000)
+    target_error: Number | None = Field(default=None, gt=0, le=1e6)
+    floor_psnr: Number = Field(default=20.0, ge=-1000, le=200)
+    floor_explained: Number | None = Field(default=None, ge=-1e12, lt=1)
+    attempts: Integer = Field(default=3, ge=1, le=10)
+    lanes: Integer = Field(default=32, ge=2, le=65_536)
+    ridge: Number = Field(default=5.0, gt=0, le=1e12)
+    scope: Number = Field(default=0.0, ge=0, le=1e12)
+    scope_std: tuple[Annotated[Number, Field(gt=0, le=1e6)], ...] | None = None
+    tf32: bool = False
+    batch_points: Integer | None = Field(default=None, ge=1, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _pace(self) -> "FitConfig":
+        if self.optimizer == "sprint":
+            self.fill(learning_rate=PEAK, steps=STEPS)
+        return self

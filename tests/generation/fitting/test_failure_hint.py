@@ -1,0 +1,34 @@
+"""failure_hint: what was asked for and what to try, by how a fit ended."""
+
+import math
+
+import pytest
+import torch
+
+from inr_factory.generation.fit_config import FitConfig
+from inr_factory.generation.fitting.failure_hint import failure_hint, without_hint
+from inr_factory.generation.signals import Signal
+from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.inr.spec import SirenSpec
+
+SIGNAL = Signal(pixel_grid(8, 8), torch.rand(64, 1, generator=torch.Generator().manual_seed(0)))
+SPEC = SirenSpec(2, 1, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "settings", "hint"),
+    [
+        (-math.inf, {"learning_rate": 8e-3}, "try a smaller rate, as --set fit.learning_rate=0.00267"),
+        (9.0, {"learning_rate": 8e-3}, "learned no more than the signal's mean"),
+        (19.0, {"learning_rate": 1e-3, "target_psnr": 60.0}, "try more steps, as --set fit.steps="),
+        (19.0, {"learning_rate": 1e-3}, "try a wider net, as --set spec.hidden_dim=128, or"),
+        (-math.inf, {"learning_rate": 1e-4}, "or --set fit.optimizer=adam"),
+        (19.0, {"optimizer": "adam", "steps": 100}, "try more steps, as --set fit.steps=1000"),
+    ],
+)
+def test_the_remedy_follows_from_how_the_fit_ended(psnr, settings, hint):
+    config = FitConfig(**{"optimizer": "sprint", **settings})
+    said = "it failed" + failure_hint(psnr, SIGNAL, SPEC, config)
+    assert hint.removesuffix(", or") in said
+    assert f"asked for: {config.target_psnr:g} dB in {config.steps} steps" in said
+    assert without_hint(said) == "it failed"
