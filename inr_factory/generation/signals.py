@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.inr.arguments import as_tensor
+from inr_factory.inr.regular_files import open_regular
 from inr_factory.inr.stable_hash import content_digest
 
 
@@ -88,7 +89,7 @@ class Signal:
 def file_content(path: str) -> int:
     """The digest of the bytes of an object's file. Raises SignalError where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return content_digest(file)
     except OSError as error:
         raise SignalError(f"cannot be read: {error.strerror}") from error

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError, one_line
+from inr_factory.inr.plain_json import parse_json_object
+from inr_factory.inr.regular_files import open_regular
 from inr_factory.inr.spec import SirenSpec
 
 FORMAT = "inr-factory batch 1"
@@ -51,10 +53,10 @@ def read_batch(path: str | Path) -> tuple[SirenSpec, NDArray[np.float32]]:
     if not path.is_file():
         raise UsageError(f"no file {path}; INRBatch.save writes one")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             if str(_member(archive, "format")) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT!r}")
-            spec = SirenSpec.from_dict(json.loads(str(_member(archive, "spec"))))
+            spec = SirenSpec.from_dict(parse_json_object(str(_member(archive, "spec"))))
             weights = _member(archive, "weights")
         if weights.dtype != np.dtype("<f4") or weights.ndim != 2 or weights.shape[1] != spec.num_parameters:
             raise ValueError(

@@ -96,7 +96,7 @@ def export_dataset(
         return ExportReport(0, 0, str(chosen), ())
     rows_of = number_rows(root, manifest, entries)
     head = _set_head(root, manifest, entries, chosen)
-    with _atomic_folder(out) as folder:
+    with _atomic_folder(out, identity) as folder:
         shards, written = [], list[tuple[ExportRow, str]]()
         statistics = Statistics(manifest.siren_spec)
         for entry in entries:
@@ -230,20 +230,32 @@ def _check_same(out: Path, identity: str) -> None:
 
 
 @contextlib.contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder next to `out` that is renamed to it at the end, or removed if anything fails."""
+def _atomic_folder(out: Path, identity: str) -> Iterator[Path]:
+    """A hidden folder next to `out` that is renamed to it at the end, or removed if anything fails.
+
+    Another call may have made the same export meanwhile, which then stays. UsageError where it made something else.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     for path in out.parent.glob(f".{out.name}.*.export"):
         writer = path.name.removeprefix(f".{out.name}.").removesuffix(".export")
         if re.fullmatch(r"\w+-\d{1,9}", writer) and writer_alive(writer) is False:
             shutil.rmtree(path)
     folder = out.with_name(f".{out.name}.{writer_name()}.export")
-    folder.mkdir()
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise UsageError(f"this process is making the export {out} already; wait for it") from None
     try:
         yield folder
         _sync(folder / SIDECAR)
         _sync(folder)
-        os.rename(folder, out)
+        try:
+            os.rename(folder, out)
+        except OSError:
+            if not os.path.lexists(out):
+                raise
+            _check_same(out, identity)
+            shutil.rmtree(folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

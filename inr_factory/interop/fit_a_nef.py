@@ -15,6 +15,8 @@ import torch
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.plain_json import parse_json, parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.interop.file_per_shard import MAX_FILE_BYTES, files_by_suffix
 from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles, file_inside
 from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
@@ -78,7 +80,7 @@ class FitANef(Format):
         if not path.is_file():
             return None
         try:
-            fields = json.loads(file_inside(root, "nef.json", 1_000_000).read_text(encoding="utf-8"))
+            fields = parse_json_object(read_regular(file_inside(root, "nef.json", 1_000_000)))
             if fields["name"] != "SIREN":
                 raise ValueError(f"it describes a {fields['name']}, not a SIREN")
             return {"omega_0": float(fields["params"]["omega_0"])}
@@ -159,7 +161,7 @@ class FitANef(Format):
 def parse_param_config(path: Path, config: str) -> list[tuple[str, tuple[int, ...]]]:
     """Name and shape of each tensor that a `param_config` lists. IntegrityError where it is something else."""
     try:
-        named = [(str(name), tuple(int(side) for side in shape)) for name, shape in json.loads(config)]
+        named = [(str(name), tuple(int(side) for side in shape)) for name, shape in parse_json(config)]
         if not named or any(side < 1 for _, shape in named for side in shape):
             raise ValueError("it lists no tensor, or one without numbers")
     except (ValueError, TypeError, RecursionError) as error:

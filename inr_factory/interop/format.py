@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.regular_files import check_regular, is_replaced
 from inr_factory.interop.state_dicts import Layers
 from inr_factory.interop.weight_statistics import Statistics
 
@@ -108,6 +109,8 @@ def file_inside(root: Path, path: str, max_bytes: int) -> Path:
     file = root / path
     if ".." in Path(path).parts or Path(path).is_absolute() or not file.resolve().is_relative_to(root.resolve()):
         raise IntegrityError(f"{path} leads out of {root}; put the file itself there")
+    if is_replaced(file):
+        check_regular(file)
     if not file.is_file():
         raise IntegrityError(f"{path} is not there, or is no file; is the download of {root} complete?")
     size = file.stat().st_size

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, one_line
+from inr_factory.inr.regular_files import check_regular
 from inr_factory.storage.hdf5_layout import contiguous_offset, stored_dataset
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -19,6 +20,7 @@ def read_hdf5(path: Path, text: tuple[str, ...] = (), skip: tuple[str, ...] = ()
     filters, external or virtual storage, and for data sets that claim more than the file has."""
     size = path.stat().st_size
     content: dict[str, Any] = {}
+    check_regular(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             for name in file:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from inr_factory.errors import IntegrityError, UsageError, one_line, validation_message
+from inr_factory.inr.plain_json import parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.interop.conventions import Convention, Targets
 from inr_factory.interop.format import file_inside
@@ -135,7 +137,7 @@ def load_sidecar(root: Path) -> Sidecar | None:
         return None
     path = file_inside(root, SIDECAR, MAX_SIDECAR_BYTES)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = parse_json_object(read_regular(path))
         if not isinstance(fields, dict) or fields.get("kind") != KIND:
             raise ValueError("it is not of an export")
         if fields.get("version") != VERSION:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.inr.plain_json import parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.interop.format import ForeignRow, Hints, ListedFiles, file_inside
 from inr_factory.storage.manifest import SPLITS
 
@@ -19,7 +21,7 @@ MAX_SPLITS_BYTES = 512 * 2**20
 def find_splits(root: Path, hints: Hints) -> Path | None:
     """The requested splits file, otherwise the one in the folder; None where there is none."""
     if hints.splits is not None:
-        if not hints.splits.is_file():
+        if not hints.splits.exists():
             raise UsageError(f"there is no splits file {hints.splits}")
         return hints.splits
     files = sorted(root.glob("*splits.json"))
@@ -34,7 +36,7 @@ def load_splits(path: Path) -> dict[str, list[tuple[str, int | None]]]:
     """Path and label of each file of each split. IntegrityError where the file is something else."""
     checked = file_inside(path.parent, path.name, MAX_SPLITS_BYTES)
     try:
-        fields = json.loads(checked.read_text(encoding="utf-8"))
+        fields = parse_json_object(read_regular(checked))
         splits: dict[str, list[tuple[str, int | None]]] = {}
         for split in SPLITS:
             files = fields.get(split, [])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, needs_extra, one_line
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.spec import SirenSpec
 
 HEAD = "inr_factory"
@@ -56,7 +57,7 @@ def read_safetensors(path: Path, weights: bool = True) -> Table:
                 for name in file.keys()  # noqa: SIM118 - not a mapping
                 if name.startswith("columns.")
             }
-            text = json.loads(metadata.get("text", "{}"))
+            text = parse_json_object(metadata.get("text", "{}"))
             columns |= {name: np.array(values, dtype=object) for name, values in text.items()}
             rows = file.get_slice(spec.parameter_shapes[0][0]).get_shape()[0]
             parts = []
@@ -122,7 +123,7 @@ def _head(text: str | bytes | None) -> dict[str, Any]:
         raise ValueError(f"it has no {HEAD} head; only files that inr-factory export wrote say what their weights are")
     if len(text) > MAX_HEAD_BYTES:
         raise ValueError(f"its head has {len(text):,} bytes")
-    head = json.loads(text)
+    head = parse_json_object(text)
     if not isinstance(head, dict):
         raise ValueError("its head is no mapping")
     return head

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inr_factory.errors import DISK_FULL, ResourceError
+from inr_factory.inr.regular_files import check_regular, is_replaced
 from inr_factory.storage.locations import Location, RemoteLocation
-from inr_factory.storage.manifest import SHARD_FOLDER
+from inr_factory.storage.manifest import SHARD_FOLDER, check_inside
 
 WRITE_ATTEMPTS = 3
 LOCK = ".manifest.lock"
@@ -28,6 +29,7 @@ def locked(root: Location) -> Iterator[bool]:
     if isinstance(root, RemoteLocation):
         yield False
         return
+    check_inside(root, root / LOCK)
     from filelock import FileLock
 
     # Soft locks would stay behind a writer that died on another machine.
@@ -58,6 +60,8 @@ def write_atomically(path: Location, content: bytes) -> None:
     if isinstance(path, RemoteLocation):
         path.write_bytes(content)
         return
+    if is_replaced(path):
+        check_regular(path)  # raises: what stands there was not made by this program, and stays
     for attempt in range(WRITE_ATTEMPTS):
         temporary = temporary_name(path, secrets.token_hex(4))
         try:

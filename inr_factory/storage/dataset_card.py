@@ -16,10 +16,11 @@ from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.card_croissant import croissant
 from inr_factory.storage.card_readme import abstract, readme
 from inr_factory.storage.fetch_dataset import dataset_location
-from inr_factory.storage.locations import Location, RemoteLocation, local_folder
+from inr_factory.storage.locations import Location, RemoteLocation, local_folder, read_file
 from inr_factory.storage.manifest import Manifest, check_inside
 from inr_factory.storage.manifest_file import load_manifest
 
+MAX_CARD_BYTES = 2**28
 README, CROISSANT = "README.md", "croissant.json"
 # The name of the new version where a user has edited the file.
 ALTERNATE_NAMES = {README: "README.inr-factory.md", CROISSANT: "croissant.inr-factory.json"}
@@ -112,7 +113,7 @@ def _is_current(root: Location, record: str) -> bool:
 def _read(root: Location, name: str) -> str | None:
     check_inside(root, root / name)
     try:
-        return (root / name).read_text(encoding="utf-8")
+        return read_file(root / name, MAX_CARD_BYTES).decode("utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:

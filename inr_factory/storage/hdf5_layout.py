@@ -6,11 +6,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from inr_factory.inr.regular_files import check_regular
 from inr_factory.storage.manifest import FORMAT_VERSION
 
 
 def read_layout(path: Path) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]], dict[str, Any]]:
     """Type, shape and offset of each data set, and the attributes. Raises ValueError for anything that shards never have."""
+    check_regular(path)
     size = path.stat().st_size
     columns: dict[str, tuple[np.dtype[Any], tuple[int, ...], int | None]] = {}
     with h5py.File(path, "r", locking=False) as file:

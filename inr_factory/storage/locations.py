@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inr_factory.errors import FactoryError, ResourceError, UsageError, did_you_mean, one_line
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
 
 ATOMIC_PROTOCOLS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
@@ -174,6 +175,11 @@ def parse_location(text: str | Path | RemoteLocation) -> Location:
     except ImportError as error:
         raise UsageError(f"{text}: {one_line(error)}") from None
     return RemoteLocation(str(text).rstrip("/"))
+
+
+def read_file(path: Location, max_bytes: int | None = None) -> bytes:
+    """The bytes of a file of a set. Raises FileNotFoundError where there is none, and as `read_regular`."""
+    return path.read_bytes() if isinstance(path, RemoteLocation) else read_regular(path, max_bytes)
 
 
 def cache_folder() -> Path:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import random
 import time
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError, one_line, validation_message
+from inr_factory.inr.plain_json import parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import locked, write_atomically
-from inr_factory.storage.locations import Location
+from inr_factory.storage.locations import Location, read_file
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -41,7 +42,7 @@ def load_manifest(root: Location) -> Manifest:
     try:
         if (file_size(path) or 0) > MAX_MANIFEST_BYTES:
             raise IntegrityError(f"{path} has more than {MAX_MANIFEST_BYTES:,} bytes, which no manifest has")
-        text = path.read_text(encoding="utf-8")
+        content = read_file(path, MAX_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         if (root / ORIGIN).exists() or (root / SHARD_FOLDER).is_dir():
             raise IntegrityError(
@@ -50,12 +51,12 @@ def load_manifest(root: Location) -> Manifest:
         raise UsageError(
             f"no data set in {root}: it has no {MANIFEST}; make one with inr-factory fit RECIPE --out {root}"
         ) from None
-    except ResourceError:
+    except (ResourceError, IntegrityError):
         raise
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise IntegrityError(f"{path} cannot be read: {error}") from None
     try:
-        fields = json.loads(text, object_pairs_hook=_unique_keys)
+        fields = parse_json_object(content)
         version = fields["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(
@@ -81,15 +82,6 @@ def _checked_manifest(fields: dict[str, Any]) -> Manifest:
     manifest.check_size()
     manifest.check_shards()
     return manifest
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError for one with a key twice, of which readers would take one or the other."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {key!r} occurs twice")
-    return fields
 
 
 def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardEntry] = ()) -> Manifest:
@@ -171,7 +163,8 @@ def replace_manifest(root: Path, manifest: Manifest) -> None:
     with locked(root):
         for name, content in ((ORIGIN, origin_content(manifest)), (MANIFEST, manifest.to_json().encode())):
             path = root / name
-            if not path.is_file() or path.read_bytes() != content:
+            check_inside(root, path)
+            if not path.exists() or read_regular(path) != content:
                 write_atomically(path, content)
 
 
@@ -209,7 +202,7 @@ def load_origin(root: Location) -> Manifest | None:
         check_inside(root, root / ORIGIN)
         if (file_size(root / ORIGIN) or 0) > MAX_MANIFEST_BYTES:
             raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
-        fields = json.loads((root / ORIGIN).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        fields = parse_json_object(read_file(root / ORIGIN, MAX_MANIFEST_BYTES))
         checksum = fields.pop("checksum")
         if checksum != _fields_checksum(fields):
             raise ValueError("its checksum is wrong")

@@ -13,11 +13,15 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from inr_factory.inr.plain_json import parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import writer_alive, writer_name
 from inr_factory.storage.locations import Location, RemoteLocation
+from inr_factory.storage.manifest import check_inside
 
 LOG_FOLDER = "logs"
 BEAT_SECONDS = 10.0
+MAX_LOG_BYTES = 2**26
 SILENT_SECONDS = 60.0  # a run without a heartbeat for this time counts as dead
 
 
@@ -32,6 +36,7 @@ class RunLog:
 
     def __init__(self, root: Location, part: tuple[int, int], **facts: Any) -> None:
         now = datetime.now(UTC)
+        check_inside(root, root / LOG_FOLDER)
         self.path = root / LOG_FOLDER / f"{now:%Y%m%dT%H%M%S.%f}Z-{writer_name()}.log"
         self.part = part
         self.due = 0.0
@@ -74,8 +79,17 @@ class RunLog:
         try:
             if now - path.stat().st_mtime > SILENT_SECONDS:
                 return None
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = read_log(path)
         except (OSError, ValueError):
             return None
         same = bool(lines) and lines[0].get("part") == list(self.part)
         return name[1] if same and lines[-1].get("event") != "end" else None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, without those that are torn. Raises OSError or ValueError where it cannot be read."""
+    lines = []
+    for line in read_regular(path, MAX_LOG_BYTES).splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(parse_json_object(line))
+    return lines

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inr_factory.errors import IntegrityError
+from inr_factory.inr.regular_files import check_regular, is_replaced, open_regular
 from inr_factory.storage.locations import Location, RemoteLocation, copy_folder, fetch_file
 from inr_factory.storage.manifest import ShardEntry, check_inside, file_size
 
@@ -50,6 +51,8 @@ def check_shard_file(root: Path, entry: ShardEntry, content: bool) -> None:
     """
     path = root / entry.path
     check_inside(root, path)
+    if is_replaced(path):
+        check_regular(path)
     size = file_size(path)
     if size is None:
         raise IntegrityError(f"{entry.path} is recorded but missing; inr-factory fit makes it again")
@@ -58,7 +61,7 @@ def check_shard_file(root: Path, entry: ShardEntry, content: bool) -> None:
             f"{entry.path} has {size:,} bytes, the manifest says {entry.bytes:,}; inr-factory fit makes it again"
         )
     if content:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != entry.sha256:
             raise IntegrityError(f"{entry.path} is not what was recorded (sha256 differs); remove it and fit again")

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError
+from inr_factory.inr.plain_json import parse_json, parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.hdf5_layout import put_attribute, read_layout
@@ -128,6 +130,7 @@ def write_shard(
     facts["attributes_checksum"] = _attributes_checksum(facts)
     image = _image(typed, facts)
     path = root / shard_path(split, view, block)
+    check_inside(root, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, image)
     return _entry(key, typed, quarantine, len(image), hashlib.sha256(image).hexdigest())
@@ -243,7 +246,7 @@ class ShardReader:
         reader = cls.unchecked(path)
         reader.check_rows()
         columns = {name: reader._typed(name) for name in reader.column_names}
-        if _image(columns, reader.attributes) != path.read_bytes():
+        if _image(columns, reader.attributes) != read_regular(path):
             raise IntegrityError(f"{path.name} has other bytes than a shard of this content; remove it and fit again")
         return reader
 
@@ -256,8 +259,8 @@ class ShardReader:
         try:
             self._columns, self.attributes = read_layout(self.path)
             self.key = (self.attributes["split"], self.attributes["view"], self.attributes["block"])
-            self.spec = SirenSpec.from_dict(json.loads(self.attributes["spec"]))
-            self.quarantine = tuple(Quarantined(**row) for row in json.loads(self.attributes["quarantine"]))
+            self.spec = SirenSpec.from_dict(parse_json_object(self.attributes["spec"]))
+            self.quarantine = tuple(Quarantined(**row) for row in parse_json(self.attributes["quarantine"]))
             missing = {*COLUMN_TYPES, "object_id"} - set(self._columns)
             if missing:
                 raise ValueError(f"it has no column {sorted(missing)[0]}")
@@ -320,7 +323,7 @@ class ShardReader:
 
     def describe(self) -> ShardEntry:
         """Return the entry that a manifest should hold for this file."""
-        image = self.path.read_bytes()
+        image = read_regular(self.path)
         return self.describe_as(len(image), hashlib.sha256(image).hexdigest())
 
     def describe_as(self, size: int, sha256: str) -> ShardEntry:

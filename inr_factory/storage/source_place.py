@@ -9,6 +9,8 @@ import os
 import shlex
 from urllib.parse import urlsplit
 
+from inr_factory.inr.plain_json import parse_json_object
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest
@@ -29,7 +31,7 @@ def remembered_source(dataset: Location) -> Location | None:
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return None
-        place = parse_location(json.loads(path.read_text(encoding="utf-8"))["data_root"])
+        place = parse_location(parse_json_object(read_regular(path, MAX_BYTES))["data_root"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # a UsageError is a ValueError
         return None
     return place if isinstance(place, RemoteLocation) or (place.is_absolute() and place.is_dir()) else None
@@ -61,5 +63,5 @@ def remember_source(dataset: Location, data_root: Location) -> None:
     content = (json.dumps({"data_root": text}) + "\n").encode()
     path = dataset / SOURCE_PLACE
     with contextlib.suppress(OSError):  # a folder that cannot be written to matters elsewhere, not here
-        if not path.is_file() or path.read_bytes() != content:
+        if not path.is_file() or read_regular(path) != content:
             write_atomically(path, content)

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from inr_factory.errors import UsageError, one_line
+from inr_factory.inr.regular_files import read_regular
 
 # More than any such file has; a few lines of aliases can stand for billions of values.
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1_000_000, 100_000, 100
@@ -27,8 +28,10 @@ def load_yaml(path: Path, what: str) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{what} has more than {MAX_BYTES:,} bytes; is it the right file?")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path, MAX_BYTES).decode("utf-8")
+    except UsageError:
+        raise
+    except (OSError, ValueError) as error:
         raise UsageError(f"{what} cannot be read: {error}") from None
     return parse_yaml(text, what)
 

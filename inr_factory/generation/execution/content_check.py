@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.generation.recipe import Recipe
+from inr_factory.inr.plain_json import parse_json
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import Manifest, ShardEntry, file_size, shard_path
@@ -59,7 +61,7 @@ def load_source_files(out: Location) -> SourceFiles | None:
     if isinstance(out, RemoteLocation) or not (out / SOURCE_FILES).is_file():
         return None
     try:
-        root, files = json.loads((out / SOURCE_FILES).read_bytes())
+        root, files = parse_json(read_regular(out / SOURCE_FILES))
         return SourceFiles(str(root), dict(files))
     except (OSError, ValueError, TypeError, RecursionError):
         return None

@@ -3,7 +3,6 @@
 What a header claims is compared with the size of the file before memory of that size is allocated.
 """
 
-import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import PurePath
@@ -19,6 +18,7 @@ from inr_factory.generation.geometry.ply import ply_content, read_ply
 from inr_factory.generation.geometry.quantized_glb import with_float_positions
 from inr_factory.generation.geometry.text_meshes import Polygons, read_ascii_stl, read_obj, read_off
 from inr_factory.generation.signals import SignalError
+from inr_factory.inr.plain_json import parse_json_object
 
 STL_HEADER, STL_TRIANGLE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 # glTF 2.0, section 3.6.2: bytes of a component, components of an element.
@@ -87,7 +87,7 @@ def _checked_glb(content: bytes, max_faces: int) -> dict[str, Any]:
             f"its header claims {int.from_bytes(content[8:12], 'little')} bytes, the file has {len(content)}"
         )
     try:
-        tree: dict[str, Any] = json.loads(content[20 : 20 + size])
+        tree: dict[str, Any] = parse_json_object(content[20 : 20 + size])
     except (ValueError, RecursionError):
         raise SignalError("its description is not JSON") from None
     needed = [name for name in tree.get("extensionsRequired", []) if name != "KHR_mesh_quantization"]

@@ -63,6 +63,7 @@ def check_shard(root: Path, manifest: Manifest, entry: ShardEntry) -> None:
     """
     shard = ShardReader(root, entry, check=True)
     shard.check_rows()
+    _ = shard.object_ids  # IntegrityError for names that are not UTF-8
     if not belongs(shard, manifest):
         raise IntegrityError(f"{entry.path} is a shard of another set")
     again = shard.describe_as(entry.bytes, entry.sha256).model_dump()

@@ -16,6 +16,7 @@ from inr_factory.errors import FactoryError, UsageError
 from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.maintenance.repair import require_folder
 from inr_factory.generation.recipe import recorded_recipe
+from inr_factory.inr.regular_files import open_regular, read_regular
 from inr_factory.storage.atomic_files import remove_stale_temporaries, temporary_name, write_atomically
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest import MANIFEST, Manifest, ShardEntry, file_size
@@ -184,15 +185,16 @@ def _link_or_copy(source: Path, target: Path, copy: bool) -> None:
         try:
             os.link(source.resolve(), temporary)
             os.replace(temporary, target)
+            temporary.unlink(missing_ok=True)  # two names of one file: the rename did nothing
             return
         except OSError:  # another file system, or one without hard links
             temporary.unlink(missing_ok=True)
-    write_atomically(target, source.read_bytes())
+    write_atomically(target, read_regular(source))
 
 
 def _sha256(path: Path) -> str | None:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

@@ -24,7 +24,7 @@ from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location, parse_location
-from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
+from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry, check_inside
 from inr_factory.storage.manifest_file import load_manifest, load_origin, replace_manifest
 from inr_factory.storage.shard_contents import content_conflicts
 from inr_factory.storage.shards import ShardReader
@@ -241,6 +241,7 @@ def _has_right_name(shard: ShardReader, head: Manifest, name: str) -> bool:
 def _set_aside(root: Path, name: str) -> str:
     """Move a file of the set into DATASET/set-aside; returns its path now, relative to the set."""
     folder = root / SET_ASIDE
+    check_inside(root, folder)
     folder.mkdir(exist_ok=True)
     stem = Path(name).name
     number, target = 0, folder / stem

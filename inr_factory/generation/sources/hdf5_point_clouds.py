@@ -18,13 +18,14 @@ from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signals import Item, SignalError
 from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, check_classes_of_train
 from inr_factory.generation.sources.folder_listing import list_folder, readable
+from inr_factory.inr.regular_files import check_regular, read_regular
 
 if TYPE_CHECKING:
     import h5py
 
 SUFFIXES = frozenset({".h5", ".hdf5"})
 CLASS_NAMES = "shape_names.txt"
-MAX_LABEL = 65_535
+MAX_LABEL, MAX_NAMES_BYTES = 65_535, 1_000_000
 
 
 class BlockRow(NamedTuple):
@@ -53,7 +54,7 @@ def list_blocks(
     names = root / CLASS_NAMES
     highest = max((int(labels.max(initial=-1)) for _, labels in labelled), default=-1)
     if names.is_file():
-        classes = tuple(names.read_text(encoding="utf-8", errors="replace").split())
+        classes = tuple(read_regular(names, MAX_NAMES_BYTES).decode(errors="replace").split())
     else:
         classes = tuple(str(number) for number in range(highest + 1))
     if highest >= len(classes):
@@ -126,6 +127,7 @@ def _labels(path: Path) -> NDArray[np.int64]:
 def _opened(path: Path) -> "Iterator[h5py.File]":
     import h5py
 
+    check_regular(path)
     with h5py.File(path, "r", locking=False) as file:
         yield file
 

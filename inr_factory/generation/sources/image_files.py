@@ -20,6 +20,7 @@ from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.generation.sources.image_formats import MAX_PIXELS, pillow_formats
 from inr_factory.generation.sources.image_values import Values, file_values, height_width, pixel_values
 from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.inr.regular_files import open_regular
 from inr_factory.inr.stable_hash import content_digest
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def file_signal(path: Path, config: ImageSource, version: int = RECIPE_VERSION) 
             # Pillow warns of odd metadata, and of sizes that `max_pixels` allows.
             warnings.simplefilter("ignore")
             # A file, not its path: by path, Pillow 13 maps uncompressed TIFFs into memory and scrambles turned ones.
-            with path.open("rb") as file, Image.open(file, formats=formats) as image:
+            with open_regular(path) as file, Image.open(file, formats=formats) as image:
                 _check_decoder(image)
                 _check_size(image.width, image.height, config)
                 pixels = image.width * image.height
@@ -92,7 +93,7 @@ def _check_memory(pixels: int) -> None:
 
 def _webp_pixels(path: Path) -> int:
     """The pixels that a WebP file claims (RFC 9649, section 2); Pillow makes its decoder before it tells. 0 for others."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(30).ljust(30, b"\0")
     if head[12:16] == b"VP8X":
         return (int.from_bytes(head[24:27], "little") + 1) * (int.from_bytes(head[27:30], "little") + 1)

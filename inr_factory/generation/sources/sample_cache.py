@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import ResourceError
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
 
 MAGIC = b"inr-factory samples 1\n"
@@ -53,7 +54,7 @@ class SampleCache:
         if self.folder is None:
             return None
         try:
-            content = self._path(key).read_bytes()
+            content = read_regular(self._path(key))
         except OSError:
             return None
         start = len(MAGIC) + 32

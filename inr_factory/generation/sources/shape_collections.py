@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError, require_extra
+from inr_factory.errors import UsageError, one_line, require_extra
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.mesh_files import READERS as MESH_READERS
 from inr_factory.generation.geometry.mesh_files import read_mesh
@@ -32,6 +32,7 @@ from inr_factory.generation.sources.shape_sampling import (
     seeded,
     shape_signal,
 )
+from inr_factory.inr.regular_files import open_regular
 from inr_factory.inr.stable_hash import content_digest, fingerprint
 from inr_factory.storage.passed_over import PassedOver
 
@@ -138,13 +139,13 @@ class ShapeFiles:
         if self.blocks:
             return checked_points(read_block_row(self.blocks[index]), self.config.max_faces)
         try:
-            with open(self.paths[index], "rb") as file:
+            with open_regular(self.paths[index]) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > self.config.max_bytes:
                     raise SignalError(f"{size} bytes, source.max_bytes allows {self.config.max_bytes}")
                 return file.read(self.config.max_bytes)
         except OSError as error:
-            raise SignalError(f"cannot be read: {error.strerror}") from error
+            raise SignalError(f"cannot be read: {error.strerror or one_line(error)}") from error
 
 
 def _signal(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, ResourceError, UsageError, machine_fault, needs_extra, one_line
 from inr_factory.generation.sources.folder_listing import readable
+from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
 
 SOCKET_TIMEOUT = 20.0  # seconds without an answer; torchvision downloads without a timeout
@@ -130,7 +131,7 @@ def _damage(dataset: Any, root: Path) -> tuple[Path, str] | None:
     for file, md5 in _files(dataset).items():
         path = root / file
         if md5 is not None:
-            if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            if hashlib.md5(read_regular(path), usedforsecurity=False).hexdigest() != md5:
                 return path, f"{path.stat().st_size} bytes with another MD5 sum than the published one"
             continue
         try:

@@ -129,7 +129,14 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     @cached_property
     def object_ids(self) -> NDArray[np.str_]:
         """(N,): the name of each row's object."""
-        return np.char.decode(self._object_ids, "utf-8")
+        try:
+            return np.char.decode(self._object_ids, "utf-8")
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{self.root} has an object_id that is not UTF-8: {error}; verify names it") from None
+
+    def check_sizes(self) -> None:
+        """Raise IntegrityError where a shard was cut short since it was opened; the loader asks before each epoch."""
+        self._weights.check_sizes()
 
     @cached_property
     def objects(self) -> NDArray[np.int64]:

@@ -156,6 +156,8 @@ class INRLoader:
 
     def _gathered(self, epoch: int, start: int) -> Iterator[GatheredRows]:
         """What the batches of an epoch are made from, from a position on."""
+        if isinstance(self.dataset, INRDataset):
+            self.dataset.check_sizes()
         rows = self.rows(epoch, start)
         gathered: Iterator[GatheredRows]
         if self.num_workers == 0:

@@ -3,6 +3,7 @@
 Shape letters: N rows in all, n rows of one batch, D parameters of one INR.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inr_factory.errors import IntegrityError
 from inr_factory.storage.shards import ShardReader
 
 CHUNK = 8192
@@ -31,6 +33,20 @@ class WeightsLocation:
         rows, dim = weights.shape
         return cls(str(shard.path.resolve()), weights.offset if isinstance(weights, np.memmap) else 0, (rows, dim))
 
+    @property
+    def end(self) -> int:
+        """The number of bytes of the file up to the end of the weights."""
+        return self.offset + 4 * self.shape[0] * self.shape[1]
+
+    def check_size(self) -> None:
+        """Raise IntegrityError where the file was cut short: reading beyond its end through a map ends the process."""
+        try:
+            size = os.stat(self.path).st_size
+        except FileNotFoundError:  # a map outlives the name of its file
+            return
+        if size < self.end:
+            raise IntegrityError(f"{self.path} was cut to {size:,} bytes while it is read; inr-factory verify names it")
+
     def map(self) -> NDArray[np.float32]:
         """The weights as a memory map. The map is private: writing into it would not reach the file.
 
@@ -39,7 +55,8 @@ class WeightsLocation:
         """
         if 0 in self.shape:
             return np.empty(self.shape, np.float32)
-        end = self.offset + 4 * self.shape[0] * self.shape[1]
+        end = self.end
+        self.check_size()
         mapped = torch.from_file(self.path, shared=False, size=end, dtype=torch.uint8, device="cpu")
         return mapped.numpy()[self.offset :].view("<f4").reshape(self.shape)
 
@@ -66,6 +83,12 @@ class WeightReader:
 
     def __len__(self) -> int:
         return len(self._row_N)
+
+    def check_sizes(self) -> None:
+        """Raise IntegrityError where a file was cut short since it was mapped; cheap, for the begin of an epoch."""
+        if self._table is None:
+            for location in self._locations:
+                location.check_size()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": None, "_table": None}

@@ -15,11 +15,14 @@ from statistics import mean, stdev
 from threading import Event
 from typing import Any
 
-from inr_factory.errors import FactoryError, UsageError
+from inr_factory.errors import FactoryError, IntegrityError, UsageError, one_line
 from inr_factory.inr.cpu import num_cores
+from inr_factory.inr.plain_json import parse_json
+from inr_factory.inr.regular_files import check_regular, is_replaced, read_regular
 from inr_factory.learning.training.sweep_config import SweepConfig, SweepRun, command_of, load_sweep, runs_of
 from inr_factory.storage.atomic_files import write_atomically
 
+MAX_RESULT_BYTES = 2**26
 RESULT, COMMAND, LOG = "result.json", "command.json", "log.txt"
 
 Job = tuple[list[str], Path]
@@ -117,6 +120,8 @@ def make_run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     code = "from inr_factory.cli.main import main; main()"
+    if is_replaced(folder / LOG):
+        check_regular(folder / LOG)
     with open(folder / LOG, "a") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
@@ -126,7 +131,9 @@ def make_run(
             on_start(process)
         output, _ = process.communicate()
     if process.returncode:
-        lines = (folder / LOG).read_text().strip().splitlines() or [f"exit code {process.returncode}"]
+        lines = read_regular(folder / LOG).decode(errors="replace").strip().splitlines() or [
+            f"exit code {process.returncode}"
+        ]
         return lines[-1]
     write_atomically(folder / COMMAND, json.dumps(_without_out(arguments), indent=2).encode())
     write_atomically(folder / RESULT, output)
@@ -168,16 +175,23 @@ def make_runs(jobs: Sequence[Job], count: int) -> Generator[tuple[int, str], Non
 def read_result(config: SweepConfig, run: SweepRun) -> dict[str, Any] | None:
     """The figures of a completed run. Raises UsageError for one that was made with other settings."""
     try:
-        result = json.loads((run.folder / RESULT).read_text())
-        figures = (result["test"]["accuracy"], result["best"]["epoch"])
-    except (OSError, ValueError):
-        return None
+        result = parse_json(read_regular(run.folder / RESULT, MAX_RESULT_BYTES))
+        figures = (float(result["test"]["accuracy"]), result["best"]["epoch"])
+    except IntegrityError:
+        raise
     except (KeyError, TypeError):
         figures = None
+    except (OSError, ValueError):
+        return None
     if not isinstance(result, dict) or (figures is None and result.get("test") is not None):
         raise UsageError(f"{run.folder / RESULT} is not the result of a run; remove it, and run again")
     if (run.folder / COMMAND).is_file():
-        arguments = json.loads((run.folder / COMMAND).read_text())
+        try:
+            arguments = list(map(str, parse_json(read_regular(run.folder / COMMAND, MAX_RESULT_BYTES))))
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"{run.folder / COMMAND} is damaged ({one_line(error)}); remove it, and run again"
+            ) from None
         if arguments != _without_out(command_of(config, run)):
             raise UsageError(f"{run.folder} was run with other settings ({' '.join(arguments)}); take another --out")
     if result.get("test") is None:

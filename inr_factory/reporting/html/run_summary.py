@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inr_factory.storage.manifest import Manifest
-from inr_factory.storage.run_log import LOG_FOLDER
+from inr_factory.storage.run_log import LOG_FOLDER, read_log
 
 MOST_RUNS = 12
 
@@ -55,12 +55,9 @@ def read_runs(root: Path) -> list[RunSummary]:
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
     try:
-        for line in path.read_text(encoding="utf-8").splitlines()[:10_000]:
-            fields = json.loads(line)
-            if isinstance(fields, dict):
-                yield fields
+        return read_log(path)[:10_000]
     except (OSError, ValueError):
-        return
+        return []
 
 
 def inrs_per_second(runs: Sequence[RunSummary], manifest: Manifest) -> float | None:
