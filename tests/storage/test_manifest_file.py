@@ -94,7 +94,7 @@ def test_a_damaged_manifest_is_refused_in_one_line(tmp_path, text, message):
 def test_a_manifest_that_is_not_text_is_damaged(tmp_path):
     (tmp_path / MANIFEST).write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(IntegrityError, match="not a complete manifest.*UTF-8"):
+    with pytest.raises(IntegrityError, match=r"not a complete manifest.*UTF-8"):
         load_manifest(tmp_path)
 
 
