@@ -38,13 +38,15 @@ def without_stray_faces(mesh: Mesh) -> Mesh:
         raise SignalError(f"its surface has no area: all {len(mesh.faces)} triangles are points or lines")
     known = np.zeros(len(mesh.vertices), np.bool_)
     known[mesh.faces[broad]] = True
-    places = np.unique(mesh.vertices[known], axis=0)
-    stray = np.flatnonzero(~known)
+    stray = np.setdiff1d(mesh.faces[~broad], np.flatnonzero(known))
     if len(stray):
         # A vertex that lies where one of a broad face does is the same vertex, as in STL.
+        places = mesh.vertices[known]
         _, rows = np.unique(np.concatenate([places, mesh.vertices[stray]]), axis=0, return_inverse=True)
         rows = rows.reshape(-1)
         known[stray] = np.isin(rows[len(places) :], rows[: len(places)])
+    elif known.all():
+        return mesh
     return mesh.part(np.flatnonzero(known[mesh.faces].all(axis=1)))
 
 
