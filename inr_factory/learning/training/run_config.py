@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 RUN = "run.json"  # where the data set of a run lies, which may move, and the run's meta
 
-RULES = 2
+RULES: Literal[2] = 2
 """The rules of new runs. Runs before version 0.2 have rules 1, and keep them when they resume: a warm-up longer than a
 tenth of the steps is not cut, and perturbations move all parameters of two or more dimensions."""
 
