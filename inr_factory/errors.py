@@ -33,6 +33,10 @@ class FactoryError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message in one line, whatever values it quotes."""
+        return " ".join(line.strip() for line in super().__str__().splitlines())
+
 
 class UsageError(FactoryError, ValueError):
     """A command, an argument, a recipe or an input file is wrong or incomplete."""

@@ -204,3 +204,47 @@ def test_wrong_arguments_of_batches_are_one_line(case, fitted):
     with pytest.raises(inr.UsageError, match=text) as caught:
         call(fitted if case == "labels" else fitted.inrs)
     assert "\n" not in str(caught.value)
+
+
+WRONG_VALUES = {
+    "None": None,
+    "text": "nonsense",
+    "numpy": np.zeros((2, 3)),
+    "shape": torch.zeros(7, 5, 3),
+    "spec": inr.INRBatch.from_flat(
+        inr.SirenSpec(3, 3, hidden_dim=4, activation="relu", start="linear"), torch.zeros(3, 51)
+    ),
+    "absent": "/absent/path",
+    "number": -3,
+    "nan": float("nan"),
+    "object": object(),
+    "list": ["a"],
+}
+# What is no function of a user's values, asks other machines, or is checked elsewhere (recipes by pydantic).
+OTHERS = {"push_dataset", "check_environment", "benchmark", "builtin_recipes", "Recipe", "Source"}
+GOOD = {"inrs": inr.INRBatch.from_flat(inr.SirenSpec(2, 1, hidden_dim=4), torch.rand(3, 37))}
+GOOD |= dict.fromkeys(("a", "b", "moving", "fixed"), GOOD["inrs"])
+GOOD |= {"spec": GOOD["inrs"].spec, "name": "mlp", "num_classes": 3, "degrees": 30, "factor": 1.1, "offset": 0.1}
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - OTHERS - {error for error in NAMES if error.endswith("Error")}))
+def test_wrong_arguments_of_every_public_name_are_refused_in_one_line(name, tmp_path, monkeypatch):
+    """Faults, section 5: they ended in AttributeErrors of internals."""
+    monkeypatch.chdir(tmp_path)
+    function = getattr(inr, name)
+    parameters = inspect.signature(function).parameters.values()
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    optional = [p.name for p in parameters if p.default is not p.empty]
+    messages = []
+    for wrong in WRONG_VALUES.values():
+        calls = [dict.fromkeys(required, wrong)]
+        if {*required} <= {*GOOD}:
+            good = {key: GOOD[key] for key in required}
+            keys = [key for key in (*required, *optional) if key not in ("on_epoch", "on_step", "log", "out")]
+            calls += [{**good, key: wrong} for key in keys]
+        for call in calls:
+            try:
+                function(**call)  # some values are right: a number for an angle, None for a default
+            except (inr.FactoryError, inr.SignalError) as error:
+                messages.append(str(error))
+    assert not [message for message in messages if "\n" in message or len(message) > 500]

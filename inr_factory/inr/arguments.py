@@ -1,12 +1,14 @@
-"""Arguments of public functions: arrays that users pass, checked in one line and made tensors."""
+"""Arguments of public functions: arrays and paths that users pass, checked in one line."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 
 
 def as_tensor(
@@ -58,6 +60,13 @@ def as_tensor(
         expected = " or ".join(_written(shape.split(), sizes) for shape in shapes)
         raise UsageError(f"{name} must have the shape {expected}, got {tuple(tensor.shape)}")
     return tensor.to(dtype or (tensor.dtype if tensor.is_floating_point() else torch.float32))
+
+
+def as_path(value: Any, what: str) -> Path:
+    """A user's path. Raises UsageError for what is none; `what` says what it is the path of, such as "a checkpoint"."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in os.fsdecode(value):
+        raise UsageError(f"the path of {what} must be text or a Path, got {shorten(value)}")
+    return Path(os.fsdecode(value))
 
 
 def _fits(actual: torch.Size, letters: list[str], sizes: dict[str, int]) -> bool:

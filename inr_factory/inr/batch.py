@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.batch_files import read_batch, write_batch
 from inr_factory.inr.forward_pass import hidden_layer, last_layer
@@ -46,6 +46,12 @@ class INRBatch:
     biases: tuple[Tensor, ...]
 
     def __post_init__(self) -> None:
+        _require_spec(self.spec)
+        for name in ("weights", "biases"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise UsageError(
+                    f"{name} must be a tuple of one array for each layer, got {shorten(getattr(self, name))}"
+                )
         shapes = self.spec.layer_shapes
         if len(self.weights) != len(shapes) or len(self.biases) != len(shapes):
             raise UsageError(
@@ -186,6 +192,7 @@ class INRBatch:
         Raises:
             UsageError: where D is not the spec's number of parameters.
         """
+        _require_spec(spec)
         flat = as_tensor(flat, "flat weights")
         if flat.dim() != 2 or flat.shape[1] != spec.num_parameters:
             raise UsageError(f"{spec} needs flat weights (N, {spec.num_parameters}), got {tuple(flat.shape)}")
@@ -199,6 +206,8 @@ class INRBatch:
 
         Raises UsageError for no batches, or batches of several specs.
         """
+        if not isinstance(batches, tuple | list) or not all(isinstance(batch, cls) for batch in batches):
+            raise UsageError(f"INRBatch.cat needs a list of INRBatches, got {shorten(batches)}")
         if not batches:
             raise UsageError("INRBatch.cat needs at least one batch, got none")
         spec = batches[0].spec
@@ -245,6 +254,11 @@ class INRBatch:
         """
         spec, weights = read_batch(path)
         return cls.from_flat(spec, weights)
+
+
+def _require_spec(spec: Any) -> None:
+    if not isinstance(spec, SirenSpec):
+        raise UsageError(f"INRs need a SirenSpec, such as SirenSpec(2, 1, hidden_dim=32), got {shorten(spec)}")
 
 
 def _as_index(index: Any) -> Tensor:

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 
 
-@lru_cache(maxsize=64)
 def pixel_grid(height: int, width: int) -> Tensor:
     """Coordinates of the pixels of an image: linspace(-1, 1) on both axes, as in Navon et al. (2023).
 
@@ -25,6 +24,12 @@ def pixel_grid(height: int, width: int) -> Tensor:
         UsageError: A size is no whole number of at least 1.
     """
     if not all(isinstance(side, int | np.integer) and side >= 1 for side in (height, width)):
-        raise UsageError(f"height and width must be whole numbers of at least 1, got {height!r} and {width!r}")
+        got = f"{shorten(height)} and {shorten(width)}"
+        raise UsageError(f"height and width must be whole numbers of at least 1, got {got}")
+    return _grid(height, width)
+
+
+@lru_cache(maxsize=64)
+def _grid(height: int, width: int) -> Tensor:
     y, x = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in (height, width))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)

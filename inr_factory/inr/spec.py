@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 
 Start = Literal["siren", "dwsnets", "linear"]
 Activation = Literal["sine", "relu"]
@@ -56,17 +56,19 @@ class SirenSpec:
         for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_DIM:
-                raise UsageError(f"{name} of an INR must be a whole number from 1 to {MAX_DIM}, got {value!r}")
+                raise UsageError(f"{name} of an INR must be a whole number from 1 to {MAX_DIM}, got {shorten(value)}")
         for name in ("omega_0", "output_bias"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value):
-                raise UsageError(f"{name} of an INR must be a finite number, got {value!r}")
+                raise UsageError(f"{name} of an INR must be a finite number, got {shorten(value)}")
         if self.omega_0 <= 0:
             raise UsageError(f"omega_0 must be positive, got {self.omega_0}; the usual value is 30")
         if self.start not in get_args(Start):
-            raise UsageError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
+            raise UsageError(f"start must be one of {', '.join(get_args(Start))}, got {shorten(self.start)}")
         if self.activation not in get_args(Activation):
-            raise UsageError(f"activation must be one of {', '.join(get_args(Activation))}, got {self.activation!r}")
+            raise UsageError(
+                f"activation must be one of {', '.join(get_args(Activation))}, got {shorten(self.activation)}"
+            )
 
     @cached_property
     def layer_shapes(self) -> tuple[tuple[int, int], ...]:

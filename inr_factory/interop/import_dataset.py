@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.recipe import Recipe, load_recipe
+from inr_factory.inr.arguments import as_path
 from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.conventions import from_convention
 from inr_factory.interop.export import format_of
@@ -97,7 +98,7 @@ def import_dataset(
     """
     if not 1 <= shard_objects <= 1_000_000:
         raise UsageError(f"--shard-objects must be from 1 to 1,000,000, got {shard_objects}")
-    root, out, format_ = Path(path), Path(out), format_of(format)
+    root, out, format_ = as_path(path, "the INRs"), as_path(out, "the new set"), format_of(format)
     options = ImportOptions(
         convention=convention, omega_0=omega_0, first_omega_0=first_omega_0, output_bias=output_bias, order=order, targets=targets,
         hints=Hints(None if splits is None else Path(splits), num_signals, parse_dims(spec), allow_missing),

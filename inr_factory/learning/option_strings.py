@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
-from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.errors import UsageError, did_you_mean, shorten
 
 
 @dataclass(frozen=True)
@@ -95,28 +95,28 @@ def check_number(option: Option, key: str, low: float, high: float) -> None:
     """Raise UsageError unless option.key is a number (not NaN) in [low, high]."""
     value = getattr(option, key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UsageError(f"{option.name}: {key} must be a number from {low:g} to {high:g}, got {value!r}")
+        raise UsageError(f"{option.name}: {key} must be a number from {low:g} to {high:g}, got {shorten(value)}")
 
 
 def check_integer(option: Option, key: str, low: int, high: int) -> None:
     """Raise UsageError unless option.key is a whole number in [low, high]."""
     value = getattr(option, key)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UsageError(f"{option.name}: {key} must be a whole number from {low} to {high}, got {value!r}")
+        raise UsageError(f"{option.name}: {key} must be a whole number from {low} to {high}, got {shorten(value)}")
 
 
 def check_flag(option: Option, key: str) -> None:
     """Raise UsageError unless option.key is True or False."""
     value = getattr(option, key)
     if not isinstance(value, bool):
-        raise UsageError(f"{option.name}: {key} must be true or false, got {value!r}")
+        raise UsageError(f"{option.name}: {key} must be true or false, got {shorten(value)}")
 
 
 def check_word(option: Option, key: str) -> None:
     """Raise UsageError unless option.key is one of the words that its Literal type lists."""
     value, known = getattr(option, key), typing.get_args(typing.get_type_hints(type(option))[key])
-    if value not in known:
-        raise UsageError(f"{option.name}: {key} must be one of {', '.join(known)}, got {value!r}")
+    if not isinstance(value, str) or value not in known:
+        raise UsageError(f"{option.name}: {key} must be one of {', '.join(known)}, got {shorten(value)}")
 
 
 def _read(text: str, kind: Any, where: str) -> float | int | bool | str:

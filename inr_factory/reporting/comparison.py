@@ -57,7 +57,7 @@ def compare_datasets(
         UsageError: for a split with fewer than two INRs.
         IntegrityError: for a shard that is not as recorded.
     """
-    folders = {str(each): fetch_dataset(each) for each in (a, b) if each not in PUBLISHED}
+    folders = {str(each): fetch_dataset(each) for each in (a, b) if str(each) not in PUBLISHED}
     sets = {"A": str(a), "B": str(b)}
     statistics = {
         key: measure_set(folders[name], split, count) if name in folders else published_statistics(name)

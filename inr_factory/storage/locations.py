@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from inr_factory.errors import FactoryError, ResourceError, UsageError, did_you_mean, one_line
+from inr_factory.errors import FactoryError, ResourceError, UsageError, did_you_mean, one_line, shorten
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
 
@@ -157,7 +157,7 @@ def parse_location(text: str | Path | RemoteLocation) -> Location:
         UsageError: for anything else, a URL without a folder, or one that fsspec cannot open on this machine.
     """
     if not isinstance(text, str | os.PathLike | RemoteLocation):
-        raise UsageError(f"a location must be a path or a URL, got {text!r}")
+        raise UsageError(f"a location must be a path or a URL, got {shorten(text)}")
     if isinstance(text, RemoteLocation) or "://" not in str(text):
         return text if isinstance(text, RemoteLocation) else Path(text)
     protocol, _, rest = str(text).partition("://")

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.stable_hash import stable_seed
 
 
@@ -57,7 +57,7 @@ class BatchSampler:
         for name in ("num_rows", "batch_size", "world_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
+                raise UsageError(f"{name} must be a whole number of at least 1, got {shorten(value)}")
         if not 0 <= self.rank < self.world_size:
             raise UsageError(
                 f"rank must be 0 to {self.world_size - 1} in a world of {self.world_size}, got {self.rank}"

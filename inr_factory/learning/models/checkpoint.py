@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError, brief, one_line, shorten
+from inr_factory.inr.arguments import as_path
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
@@ -147,7 +148,7 @@ def load_classifier(path: str | Path) -> Classifier:
         UsageError: There is no such file, or it is a checkpoint of pre-training.
         IntegrityError: The file is damaged, or its description and its weights do not fit each other.
     """
-    path = Path(path)
+    path = as_path(path, "a checkpoint")
     saved = load_checkpoint(path)
     if "contrastive" in saved:
         raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")

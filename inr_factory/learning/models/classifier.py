@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.encoder import Encoder
@@ -43,8 +43,8 @@ class Classifier(NormalizedEncoder):
         canonical: bool = False,
     ) -> None:
         super().__init__(spec, encoder, normalizer, canonical)
-        if num_classes < 2:
-            raise UsageError(f"a classifier needs at least two classes, got {num_classes}")
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+            raise UsageError(f"a classifier needs a number of at least two classes, got {shorten(num_classes)}")
         self.num_classes = num_classes
         self.head = nn.Linear(encoder.features, num_classes)
 
@@ -90,6 +90,10 @@ def build_classifier(
     Raises:
         UsageError: The name or an option is unknown, or a value is out of range.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"a seed must be a whole number, got {shorten(seed)}")
+    if not isinstance(normalizer, Normalizer | None):
+        raise UsageError(f"a normalizer is made by Normalizer.fit, got {shorten(normalizer)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Classifier(spec, num_classes, build_encoder(name, spec, **options), normalizer, canonical)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.encoder import Encoder
@@ -34,6 +34,8 @@ class NormalizedEncoder(nn.Module):
         for part in (encoder, normalizer):
             if part.spec != spec:
                 raise UsageError(f"a {self.kind} of {spec} cannot use a {type(part).__name__} made for {part.spec}")
+        if not isinstance(canonical, bool):
+            raise UsageError(f"canonical must be True or False, got {shorten(canonical)}")
         if canonical and spec.activation != "sine":
             raise UsageError(f"only sine INRs have a canonical form, got {spec}; build the {self.kind} without it")
         self.spec = spec

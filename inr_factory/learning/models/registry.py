@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.errors import UsageError, did_you_mean, shorten
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.dws import DWSEncoder
 from inr_factory.learning.models.encoder import Encoder
@@ -23,6 +23,8 @@ FORMER_NAMES = {"forward": ParityEncoder.name}
 
 def encoder_class(name: str) -> type[Encoder]:
     """The class of encoders of this name, present or former. Raises UsageError with the nearest known name."""
+    if not isinstance(name, str):
+        raise UsageError(f"an encoder is named by text, such as 'parity', got {shorten(name)}")
     name = FORMER_NAMES.get(name, name)
     if name not in ENCODERS:
         raise UsageError(f"no encoder is called {name!r}; {did_you_mean(name, ENCODERS)}")
@@ -44,6 +46,8 @@ def build_encoder(name: str, spec: SirenSpec, **options: Any) -> Encoder:
         UsageError: The name or an option is unknown (the nearest known one is named), or a value is out of range.
     """
     kind = encoder_class(name)
+    if not isinstance(spec, SirenSpec):
+        raise UsageError(f"{kind.name} is made for a SirenSpec, as `spec` of INRs is, got {shorten(spec)}")
     known = [option for option in inspect.signature(kind).parameters if option != "spec"]
     for option in options:
         if option not in known:

@@ -16,6 +16,7 @@ from threading import Event
 from typing import Any
 
 from inr_factory.errors import FactoryError, IntegrityError, UsageError, one_line
+from inr_factory.inr.arguments import as_path
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.plain_json import parse_json
 from inr_factory.inr.regular_files import check_regular, is_replaced, read_regular
@@ -92,7 +93,7 @@ def sweep(
         FactoryError: The data set has no test split.
     """
     log = log or (lambda line: None)
-    config, folder = load_sweep(Path(file)), Path(out) if out else Path("runs") / Path(file).stem
+    config, folder = load_sweep(as_path(file, "a sweep")), Path(out) if out else Path("runs") / Path(file).stem
     folder.mkdir(parents=True, exist_ok=True)
     runs = runs_of(config, folder)
     missing = [run for run in runs if read_result(config, run) is None]

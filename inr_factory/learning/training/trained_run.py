@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.errors import IntegrityError, UsageError, one_line, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.plain_json import parse_json_object
@@ -234,7 +234,7 @@ def open_run(run: str | Path) -> TrainedRun:
         UsageError: There is no checkpoint.
     """
     if not isinstance(run, str | os.PathLike):
-        raise UsageError(f"a run is the path of its folder or of a checkpoint, got {run!r}")
+        raise UsageError(f"a run is the path of its folder or of a checkpoint, got {shorten(run)}")
     checkpoint = checkpoint_of(Path(run))
     return TrainedRun(checkpoint.parent, checkpoint)
 

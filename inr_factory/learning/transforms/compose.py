@@ -17,7 +17,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Generator, Tensor
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.option_strings import check_number, parse_option
 from inr_factory.learning.transforms.canonical import Canonicalize
@@ -156,11 +156,11 @@ def parse_transform(text: str) -> WeightTransform:
 def _callables(transforms: object, name: str) -> tuple[WeightTransform, ...]:
     """The transforms as a tuple; UsageError for anything that cannot be called."""
     if not isinstance(transforms, Iterable) or isinstance(transforms, str):
-        raise UsageError(f"{name} takes a list of transforms, got {transforms!r}; parse_transform reads text")
+        raise UsageError(f"{name} takes a list of transforms, got {shorten(transforms)}; parse_transform reads text")
     chosen = tuple(transforms)
     for transform in chosen:
         if not callable(transform):
-            raise UsageError(f"{name} takes transforms, got {transform!r}; parse_transform reads text")
+            raise UsageError(f"{name} takes transforms, got {shorten(transform)}; parse_transform reads text")
     return chosen
 
 

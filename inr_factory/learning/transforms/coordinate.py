@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.option_strings import check_flag, check_number, check_word
 from inr_factory.learning.transforms.call_arguments import numbers_of, require_batch
@@ -276,8 +276,8 @@ class Reflect(CoordinateTransform):
 def _axis_number(name: str, inrs: INRBatch, axis: str) -> int:
     require_batch(inrs, name)
     known = AXES[: inrs.spec.in_dim]
-    if axis not in known:
-        raise UsageError(f"{name}: axis must be one of {', '.join(known)} for {inrs.spec}, got {axis!r}")
+    if not isinstance(axis, str) or axis not in known:
+        raise UsageError(f"{name}: axis must be one of {', '.join(known)} for {inrs.spec}, got {shorten(axis)}")
     return AXES.index(axis)
 
 

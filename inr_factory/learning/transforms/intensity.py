@@ -55,7 +55,7 @@ def contrast(inrs: INRBatch, factor: float | Tensor, pivot: float = 0.5) -> INRB
         UsageError: For factors of another shape.
     """
     factor_N1 = _column("contrast", inrs, factor, "factor")
-    return change_values(inrs, *_stretched(inrs, factor_N1, pivot))
+    return change_values(inrs, *_stretched(inrs, factor_N1, float(numbers_of(inrs, pivot, "pivot", ""))))
 
 
 def invert(inrs: INRBatch, pivot: float = 0.5) -> INRBatch:
@@ -71,7 +71,8 @@ def invert(inrs: INRBatch, pivot: float = 0.5) -> INRBatch:
     Raises:
         UsageError: For anything but an INRBatch.
     """
-    return change_values(inrs, *_stretched(inrs, _column("invert", inrs, -1.0, "factor"), pivot))
+    factor_N1 = _column("invert", inrs, -1.0, "factor")
+    return change_values(inrs, *_stretched(inrs, factor_N1, float(numbers_of(inrs, pivot, "pivot", ""))))
 
 
 def change_values(inrs: INRBatch, matrix_NOO: Tensor, offset_NO: Tensor) -> INRBatch:
