@@ -33,6 +33,8 @@ from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import Manifest, Quarantined, ViewKey
 from inr_factory.storage.manifest_file import update_manifest
+from inr_factory.storage.remarks import remarks_of, summarize_remarks
+from inr_factory.storage.shards import STATUS
 
 # INRs that one thread fits at a time: enough to hide the calls, few enough that all threads end together.
 CHUNK = 32
@@ -58,6 +60,11 @@ class FittedINRs:
     def psnr(self) -> NDArray[np.float32]:
         """(M,): PSNR of each INR, in dB."""
         return self._fitted.psnr
+
+    @property
+    def explained(self) -> NDArray[np.float64]:
+        """(M,): share of the variance of its object that each INR explains, 1 - MSE / variance; NaN for a constant."""
+        return self._fitted.explained
 
     @property
     def steps(self) -> NDArray[np.int32]:
@@ -159,6 +166,7 @@ def fit(
     *,
     coords: ArrayLike | Tensor | None = None,
     values: ArrayLike | Tensor | None = None,
+    value_range: tuple[float, float] | None = None,
     views: int = 1,
     seed: int = 0,
     device: str = "auto",
@@ -173,6 +181,7 @@ def fit(
     steps: int | None = None,
     target_psnr: float | None = 40.0,
     floor_psnr: float = 20.0,
+    floor_explained: float | None = None,
     attempts: int = 3,
     batch_points: int | None = None,
     engine: str = "auto",
@@ -186,6 +195,8 @@ def fit(
         images: (N, H, W) or (N, H, W, C), numpy or torch; uint8 from 0 to 255, or floats from 0 to 1.
         coords: (P, I), the same for all objects, or (N, P, I); from -1 to 1.
         values: (N, P, O), finite numbers; their range over all objects is the peak of PSNR.
+        value_range: lowest and highest possible value. Of images, of any real type, they become 0 and 1; of values,
+            their distance is the peak of PSNR. No value may lie outside.
         views: Independent fits of each object.
         seed: Seed of all initializations.
         device: auto, cpu, cuda or cuda:N.
@@ -202,6 +213,7 @@ def fit(
         steps: Most updates of an INR; by default 1,000 for adam, for sprint 80 or more, by target_psnr and net.
         target_psnr: Each INR stops at this PSNR, in dB; None makes all steps.
         floor_psnr: A fit that ends below this PSNR, in dB, begins again from another initialization.
+        floor_explained: So does one that explains less than this share of its signal's variance; None asks for none.
         attempts: Fits of an INR before it counts as failed.
         batch_points: Points of each step; None takes all.
         engine: auto, fused, batched or reference.
@@ -215,12 +227,14 @@ def fit(
         ResourceError: The device does not exist.
 
     Warns:
-        UserWarning: Some fits failed; `failures` names them.
+        UserWarning: Some fits failed; `failures` names them. Or some show nothing of their object: it is constant, or
+            nearly so that an INR of less than half of its variance reaches the target.
     """
     fields: dict[str, Any] = {
         "name": "arrays", "source": {"collection": "own"}, "views": views, "seed": seed,
         "spec": {"hidden_dim": hidden_dim, "num_hidden": num_hidden, "omega_0": omega_0, "activation": activation, "start": start},
-        "fit": {"optimizer": optimizer, "target_psnr": target_psnr, "floor_psnr": floor_psnr, "attempts": attempts,
+        "fit": {"optimizer": optimizer, "target_psnr": target_psnr, "floor_psnr": floor_psnr,
+                "floor_explained": floor_explained, "attempts": attempts,
                 "batch_points": batch_points, "engine": engine},
     }  # fmt: skip
     fields["fit"] |= {
@@ -229,7 +243,7 @@ def fit(
     check_recipe(fields, "of fit")  # what is wrong with the settings is said before the arrays are read
     if images is not None and (coords is not None or values is not None):
         raise UsageError("fit takes images, or coords and values; got both")
-    source, middle = point_source(coords, values) if images is None else image_source(images)
+    source, middle = point_source(coords, values, value_range) if images is None else image_source(images, value_range)
     fields["spec"]["output_bias"] = middle if output_bias is None else output_bias
     dims = (source.in_dim, source.out_dim)
     recipe, kind = check_recipe(fields, "of fit", dims), str(choose_device(device))
@@ -263,4 +277,9 @@ def fit(
             f"{first.reason}); `failures` names all of them",
             stacklevel=2,
         )
+    reached = fitted.status == STATUS["reached target_psnr"]
+    shown = np.where(reached | np.isnan(fitted.explained), fitted.explained, 1.0)
+    names = np.array([key.object_id for key in fitted.keys])
+    for remark in summarize_remarks(remarks_of({"object_id": names, "explained": shown})):
+        warnings.warn(str(remark), stacklevel=2)
     return FittedINRs(fitted.inrs, fitted.failures, fitted, source, recipe, kind)

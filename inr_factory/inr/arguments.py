@@ -36,8 +36,12 @@ def as_tensor(
     Raises:
         UsageError: for values that are no numbers, or of another shape or device.
     """
+    if np.ma.is_masked(value):
+        raise UsageError(f"{name} has masked values; fill them, for example with {name}.filled(0)")
     if isinstance(value, Tensor):
         tensor = value
+        if tensor.layout != torch.strided:
+            raise UsageError(f"{name} must be a dense tensor, got {tensor.layout}; use {name}.to_dense()")
         if device is not None and tensor.device.type != device.type:
             raise UsageError(
                 f"{name} must be on {device}, got a tensor on {tensor.device}; use {name}.to({str(device)!r})"

@@ -10,8 +10,10 @@ from inr_factory.generation.signal_stack import (
     as_index,
     divided,
     fact_columns,
+    inside_shares,
     select_signals,
     stack_signals,
+    variances,
 )
 from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.generation.sources.image_collections import ArraySource
@@ -118,3 +120,24 @@ def test_rows_that_follow_each_other_are_a_slice(rows, index):
 @pytest.mark.parametrize("rows", [[3, 5], [4, 3], [3, 3], []], ids=str)
 def test_other_rows_stay_as_they_are(rows):
     assert as_index(np.array(rows, dtype=np.int64)).tolist() == rows
+
+
+def test_variances_are_those_around_the_best_constant_and_exactly_0_for_constants():
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
+    images[1] = (13, 200, 77)  # a colour is a constant, though its values differ
+    stack = SignalStack(torch.zeros(24, 2), torch.from_numpy(images.reshape(5, 24, 3)), white=255)
+    found = variances(stack)
+    pixels = images.reshape(5, 24, 3) / 255
+    np.testing.assert_allclose(found, pixels.var(axis=1).mean(axis=1), rtol=1e-6, atol=1e-12)
+    assert found[1] == 0
+    assert variances([Signal(torch.zeros(7, 2), torch.full((7, 1), 0.1))])[0] == 0
+    np.testing.assert_array_equal(variances(list(stack)), found)
+
+
+def test_the_share_inside_belongs_to_fields_that_have_an_inside():
+    def one(field):
+        return [Signal(torch.zeros(4, 3), torch.tensor([[-1.0], [0.2], [0.7], [1.0]]), field=field)]
+
+    assert inside_shares(one("sdf"))["inside"].tolist() == [0.25]
+    assert inside_shares(one("occupancy"))["inside"].tolist() == [0.5]
+    assert inside_shares(one("udf")) == inside_shares(one("values")) == {}

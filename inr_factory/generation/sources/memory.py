@@ -4,9 +4,11 @@ Shape letters: N objects, P points, I coordinates and O values of a point, H and
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from inr_factory.generation.signal_stack import SignalStack, as_index
 from inr_factory.generation.signals import Item, Signal
 from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.pixel_grid import pixel_grid
+
+MAX_CHANNELS = 16  # of an image; more are a volume, or spectra
 
 
 @dataclass(frozen=True)
@@ -72,31 +76,70 @@ class MemorySource:
         return SignalStack(self.coords, self.values, peak=self.peak, facts=self.facts)
 
 
-def image_source(images: ArrayLike | Tensor) -> tuple[MemorySource, float]:
-    """Images (N, H, W) or (N, H, W, C) as a source, and the middle of their range; UsageError for other arrays."""
-    kind = str(images.dtype if hasattr(images, "dtype") else "float").removeprefix("torch.")
+def image_source(
+    images: ArrayLike | Tensor, value_range: tuple[float, float] | None = None
+) -> tuple[MemorySource, float]:
+    """Images (N, H, W) or (N, H, W, C) as a source, and the middle of their range; UsageError for other arrays.
+
+    `value_range` are the values that become 0 and 1; by default 0 to 255 for uint8 and 0 to 1 for floats.
+    """
     pixels = as_tensor(images, "images").detach().cpu()
+    listed = "uint8" if not hasattr(images, "dtype") and np.asarray(images).dtype == np.uint8 else "float"
+    kind = str(getattr(images, "dtype", listed)).removeprefix("torch.")
     shape = tuple(pixels.shape)
     if len(shape) == 4 and shape[3] > 4 >= shape[1]:
         raise UsageError(f"images must be (N, H, W, C), got {shape}; move the channels last")
     if len(shape) not in (3, 4) or 0 in shape:
         remedy = "; give one image as images[None]" if len(shape) == 2 else ""
         raise UsageError(f"images must be (N, H, W) or (N, H, W, C), got {shape}{remedy}")
-    if kind != "uint8" and "float" not in kind:
+    if len(shape) == 3 and shape[2] in (3, 4) and shape[1] > 4:
         raise UsageError(
-            f"images must be uint8 from 0 to 255, or floats from 0 to 1, got {kind}; divide by the largest"
+            f"images must be (N, H, W) or (N, H, W, C), got {shape}, which looks like one image; give images[None], or "
+            "images[..., None] if its columns are really so few"
         )
-    pixels = pixels.float() / 255 if kind == "uint8" else pixels.float()
+    if len(shape) == 4 and shape[3] > MAX_CHANNELS:
+        raise UsageError(
+            f"images must be (N, H, W, C) with at most {MAX_CHANNELS} channels, got {shape}; give volumes as coords and values"
+        )
+    if value_range is None and kind != "uint8" and "float" not in kind:
+        raise UsageError(
+            f"images must be uint8 from 0 to 255, or floats from 0 to 1, got {kind}; value_range=(0, largest) says what "
+            "becomes 0 and 1"
+        )
     low, high = finite_range(pixels, "images")
-    if low < 0 or high > 1:
-        raise UsageError(f"float images must be from 0 to 1, got {low:g} to {high:g}; divide by the largest")
+    first, last = checked_range(value_range) or ((0, 255) if kind == "uint8" else (0, 1))
+    if low < first or high > last:
+        raise UsageError(
+            f"{kind} images must be from {first:g} to {last:g}, got {low:g} to {high:g}; value_range=(low, high) says what "
+            "becomes 0 and 1"
+        )
+    pixels = pixels.float()
+    if value_range is not None:
+        pixels = ((pixels.double() - first) / (last - first)).float()
+    elif kind == "uint8":
+        pixels = pixels / 255
     height, width = shape[1:3]
     values = pixels.reshape(len(pixels), height * width, -1).contiguous()
     return MemorySource(pixel_grid(height, width), values, 1.0, {"height": height, "width": width}), 0.5
 
 
-def point_source(coords: ArrayLike | Tensor | None, values: ArrayLike | Tensor | None) -> tuple[MemorySource, float]:
-    """Points (P, I) or (N, P, I) with values (N, P, O) as a source, and the middle of their range."""
+def checked_range(value_range: Any) -> tuple[float, float] | None:
+    """A `value_range` that a user gave; UsageError unless it is two finite numbers, low below high."""
+    if value_range is None:
+        return None
+    limits = as_tensor(value_range, "value_range", "R", R=2).double().tolist()
+    if not (limits[0] < limits[1] and math.isfinite(limits[1] - limits[0])):
+        raise UsageError(f"value_range must be two finite numbers, low below high, got {value_range}")
+    return limits[0], limits[1]
+
+
+def point_source(
+    coords: ArrayLike | Tensor | None, values: ArrayLike | Tensor | None, value_range: tuple[float, float] | None = None
+) -> tuple[MemorySource, float]:
+    """Points (P, I) or (N, P, I) with values (N, P, O) as a source, and the middle of their range.
+
+    `value_range` is the range of possible values, whose width is the peak of PSNR; by default that of the given values.
+    """
     if coords is None or values is None:
         given = "neither" if coords is values else "coords alone" if values is None else "values alone"
         raise UsageError(f"fit takes images, or coords and values; got {given}")
@@ -109,6 +152,10 @@ def point_source(coords: ArrayLike | Tensor | None, values: ArrayLike | Tensor |
     if min(first, -last) < -1 - 1e-6:
         raise UsageError(f"coords must lie in [-1, 1], got {first:g} to {last:g}; shift and divide them")
     low, high = finite_range(targets, "values")
+    if limits := checked_range(value_range):
+        if low < limits[0] or high > limits[1]:
+            raise UsageError(f"values go from {low:g} to {high:g}, beyond value_range {limits[0]:g} to {limits[1]:g}")
+        low, high = limits
     if low == high:
         raise UsageError(f"values are all {low:g}; there is nothing to fit")
     return MemorySource(points, targets, high - low, {}), (low + high) / 2

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from inr_factory.generation.fit_config import FitConfig
-from inr_factory.generation.fitting.fit_table import FitTable
+from inr_factory.generation.fitting.fit_table import FitTable, explained_variance
 from inr_factory.generation.fitting.stopping import psnr_of, stop_loss, stop_losses
 from inr_factory.generation.fitting.tally import Tally
 from inr_factory.inr.spec import SirenSpec
@@ -68,3 +68,32 @@ def test_stop_losses_are_those_of_each_peak():
     assert stop_losses(CONFIG, np.array([1.0, 3.0, 1.0])).tolist() == [
         stop_loss(CONFIG, peak) for peak in (1.0, 3.0, 1.0)
     ]
+
+
+def test_the_share_explained_is_1_less_the_error_over_the_variance():
+    shares = explained_variance(
+        [0.0, 0.01, 0.02, 0.5, float("nan"), 0.1], np.array([0.02, 0.02, 0.02, 0.02, 0.02, 0.0])
+    )
+
+    np.testing.assert_allclose(shares, [1, 0.5, 0, -24, np.nan, np.nan])
+
+
+def test_a_floor_of_the_share_explained_refuses_near_constant_signals_at_their_target():
+    spreads = np.array([1e-2, 1e-4, 0.0, 1e-2, 1e-2])
+    config = CONFIG.model_copy(update={"floor_explained": 0.5})
+    for variances, failed in ((spreads, {1, 2, 3}), (np.full(5, 0.1), set())):
+        fits = FitTable(SPEC, KEYS, np.ones(5), config, 7, None, variances)
+        # At 40.5 dB, all are at their target but the fourth, whose error is half as large as 20 dB allows.
+        assert stop(fits, [0, 1, 2], [9e-5] * 3) == [], "a second attempt would end at the same error"
+        assert stop(fits, [3], [9e-3]) == ([3] if failed else []), "another start may explain more"
+        if failed:
+            assert stop(fits, [3], [9e-3]) == []
+        assert set(fits.failures) == failed
+    fits = FitTable(SPEC, KEYS, np.ones(5), config, 7, None, spreads)
+    stop(fits, [1, 2], [9e-5] * 2)
+    assert "explains 0.1 of its signal's variance at 40.5 dB, fit.floor_explained asks for 0.5" in fits.failures[1]
+    assert fits.failures[2] == "its signal is constant, fit.floor_explained asks for 0.5"
+    fits = FitTable(SPEC, KEYS, np.ones(5), CONFIG, 7, None, spreads)
+    stop(fits, [1, 2], [9e-5] * 2)
+    assert fits.failures == {}, "no floor is asked for"
+    np.testing.assert_allclose(fits.explained[[1, 2]], [0.1, np.nan], rtol=1e-6)

@@ -1,0 +1,97 @@
+"""Fits of arrays: which arrays images and values may be, and what is said of objects that an INR cannot show."""
+
+import numpy as np
+import pytest
+import torch
+
+import inr_factory as inr
+from inr_factory.errors import UsageError
+from inr_factory.generation.sources.memory import image_source, point_source
+
+RANDOM = np.random.default_rng(0)
+BYTES = RANDOM.integers(0, 256, (2, 8, 8), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "value_range"),
+    [
+        (BYTES, None), (torch.from_numpy(BYTES), None), (list(BYTES), None), (BYTES[..., None], None),
+        (BYTES / 255, None), ((BYTES / 255).tolist(), None), (torch.from_numpy(BYTES / 255), None),
+        (BYTES.astype(np.uint16) * 257, (0, 65535)), (BYTES.astype(np.int64), (0, 255)), (BYTES.astype(float), [0, 255]),
+        (BYTES / 127.5 - 1, (-1, 1)), (BYTES.astype(">f4"), (0, 255)), (BYTES[::-1].copy()[::-1], None),
+    ],
+)  # fmt: skip
+def test_images_of_any_real_type_have_the_same_values(images, value_range):
+    source, middle = image_source(images, value_range)
+
+    np.testing.assert_allclose(source.values[..., 0].numpy(), BYTES.reshape(2, 64) / 255, atol=1e-6)
+    assert (source.peak, middle) == (1.0, 0.5)
+
+
+def test_truth_values_are_images_with_a_range():
+    source, _ = image_source(BYTES > 100, (0, 1))
+
+    assert set(source.values.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 3, 8, 8), np.uint8), r"\(N, H, W, C\), got \(2, 3, 8, 8\); move the channels last"),
+        (np.zeros((8, 8, 3), np.uint8), "looks like one image; give images.None."),
+        (np.zeros((8, 8), np.uint8), "give one image as images.None."),
+        (np.zeros((2, 8, 8, 64)), "at most 16 channels"),
+        (255.0 * np.eye(8)[None], "float64 images must be from 0 to 1, got 0 to 255; value_range"),
+        (np.eye(8)[None] - 0.5, "from 0 to 1, got -0.5 to 0.5"),
+        (np.zeros((2, 8, 8), np.uint16), "uint8 from 0 to 255, or floats from 0 to 1, got uint16"),
+        (np.zeros((2, 8, 8), bool), "got bool"),
+        (np.zeros((2, 8, 8), complex), "array of numbers, got ndarray of complex128"),
+        (np.zeros((2, 8, 8), object), "array of numbers, got ndarray of object"),
+        (np.full((2, 8, 8), "1"), "array of numbers"),
+        (np.ma.masked_less(BYTES, 9), "images has masked values"),
+        (torch.zeros(2, 8, 8).to_sparse(), "must be a dense tensor"),
+        ([np.zeros((8, 8)), np.zeros((8, 9))], "array of numbers, got list"),
+        (np.full((2, 8, 8), np.nan), "NaN or infinite"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_in_one_line(images, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        inr.fit(images)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value_range", [(1, 0), (0, np.inf), (0, 0), (0, 1, 2), "ab", 255])
+def test_a_range_is_two_numbers(value_range):
+    with pytest.raises(UsageError, match="value_range must"):
+        inr.fit(BYTES, value_range=value_range)
+
+
+def test_values_outside_of_their_range_are_refused_and_the_range_is_the_peak():
+    coords, values = np.linspace(-1, 1, 8)[:, None], RANDOM.random((2, 8, 1))
+
+    source, middle = point_source(coords, values, (-1, 3))
+
+    assert (source.peak, middle) == (4.0, 1.0)
+    with pytest.raises(UsageError, match=r"beyond value_range 0 to 0\.5"):
+        inr.fit(coords=coords, values=values, value_range=(0, 0.5))
+    with pytest.raises(UsageError, match="uint8 images must be from 0 to 100"):
+        inr.fit(BYTES, value_range=(0, 100))
+
+
+def test_constant_and_faint_objects_are_named_d04():
+    images = np.stack([np.full((8, 8), 77, np.uint8), 77 + BYTES[0] // 200, BYTES[1]])
+
+    with pytest.warns(UserWarning, match="constant signal|variance explained") as caught:
+        fitted = inr.fit(images, hidden_dim=8, steps=200, floor_psnr=-99, target_psnr=30)
+
+    said = [str(warning.message) for warning in caught]
+    assert any(line.startswith("constant signal: 1 INRs (000000)") for line in said)
+    assert any(line.startswith("less than half of the signal's variance explained: 1 INRs (000001)") for line in said)
+    assert np.isnan(fitted.explained[0])
+    error = (fitted.images(8, 8)[2, ..., 0] - torch.from_numpy(BYTES[1] / 255)).square().mean()
+    assert fitted.explained[2] == pytest.approx(1 - float(error) / (BYTES[1] / 255).var(), abs=1e-4)
+
+
+def test_masks_as_bytes_of_0_and_1_are_named_since_they_lie_far_below_white():
+    with pytest.warns(UserWarning, match="less than half of the signal's variance explained: 2 INRs"):
+        inr.fit((BYTES > 100).astype(np.uint8), output_bias=0.0, hidden_dim=8)
