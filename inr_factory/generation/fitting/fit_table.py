@@ -147,9 +147,9 @@ class FitTable:
         best = self.psnr[row]
         if not math.isfinite(best):
             return f"the fit diverged {times}"
+        if self.config.floor_explained is not None and self.variances[row] == 0:
+            return f"its signal is constant, fit.floor_explained asks for {self.config.floor_explained:g}"
         if best >= self.config.floor_psnr or self.reached[row]:
-            if self.variances[row] == 0:
-                return f"its signal is constant, fit.floor_explained asks for {self.config.floor_explained:g}"
             return (
                 f"the fit explains {self.explained[row]:.2g} of its signal's variance at {best:.1f} dB, fit.floor_explained "
                 f"asks for {self.config.floor_explained:g}; raise fit.target_psnr or fit.steps"
