@@ -90,7 +90,7 @@ def test_options_lie_over_the_recipe_and_settings(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "slurm"}, "--backend must be ray or local, got 'slurm'"),
+        ({"backend": "slurm"}, "--backend must be auto, ray or local, got 'slurm'"),
         ({"workers": 0}, "--workers must be at least 1, got 0"),
         ({"device": "gpu"}, "--device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "cuda:1", "backend": "ray"}, "names one GPU, which needs --backend local"),
