@@ -44,9 +44,11 @@ def train(
         int | None, typer.Option(help="train on N objects of each class, drawn by the seed", show_default=False)
     ] = None,
     canonical: options.Canonical = True,
+    normalize: Annotated[bool, typer.Option(help="scale weights by statistics of the training split")] = True,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = DEFAULTS.epochs,
     batch_size: Annotated[int, typer.Option(min=2, help="INRs of a batch")] = DEFAULT_BATCH_SIZE,
     learning_rate: options.LearningRate = DEFAULTS.learning_rate,
+    optimizer: Annotated[str, typer.Option(help="adamw, or adam with L2 decay")] = DEFAULTS.optimizer,
     weight_decay: options.WeightDecay = DEFAULTS.weight_decay,
     schedule: options.Schedule = DEFAULTS.schedule,
     warmup_steps: options.WarmupSteps = DEFAULTS.warmup_steps,
@@ -92,7 +94,7 @@ def train(
     with RunProgress(epochs, COLUMNS, best_by="val_accuracy") as progress:
         run = train_classifier(
             dataset, model, augment or (), mixup or None, views, views_per_object, init, freeze, labels_per_class, canonical,
-            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
+            normalize, epochs=epochs, optimizer=optimizer, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
             schedule=schedule, warmup_steps=warmup_steps, label_smoothing=label_smoothing, perturb=perturb,
             reweigh=reweigh, label_noise=label_noise, ema=ema, bf16=bf16, compile=compiled,
             early_stopping=early_stopping, seed=seed, device=device, out=out, on_epoch=progress.epoch,
@@ -118,7 +120,7 @@ def train(
     )
     if test is not None:
         chance = 1 / len(test.classes)
-        terminal.print_result(f"test accuracy {test.accuracy:.2%} of {test.count:,} INRs (chance {chance:.2%})")
+        terminal.print_result(f"test accuracy {test.percent} of {test.count:,} INRs (chance {chance:.2%})")
     pictures = [path for path in (folder / CURVES, folder / PICTURE) if path.is_file()]
     if pictures:
         terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")
@@ -155,7 +157,7 @@ def evaluate(
         terminal.print_json({"run": str(run), "split": split, "classes": list(report.classes), **report.metrics()})
         return
     terminal.print_result(
-        f"{split} accuracy {report.accuracy:.2%}, loss {report.loss:.4f}, calibration error "
+        f"{split} accuracy {report.percent}, loss {report.loss:.4f}, calibration error "
         f"{report.calibration_error:.3f}, of {report.count:,} INRs\n"
     )
     rows = []

@@ -54,7 +54,7 @@ class Loader(Protocol):
 
 
 class RunConfig(BaseModel):
-    """Settings of every kind of run: AdamW with amsgrad, a warm-up of at most a tenth of the steps, then a constant rate
+    """Settings of every kind of run: AdamW with amsgrad, or Adam, whose weight decay is a part of the gradient (L2), a warm-up of at most a tenth of the steps, then a constant rate
     or a cosine to zero, gradients clipped.
 
     `early_stopping` ends the run after this number of epochs without a better validation accuracy; `save_steps` also
@@ -67,6 +67,7 @@ class RunConfig(BaseModel):
 
     epochs: int = Field(default=100, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = Field(default=100, ge=0)

@@ -47,7 +47,7 @@ def checked_loader_state(state: Any, progress: TrainProgress) -> dict[str, Any]:
 
 
 def checked_optimizer_state(saved: Any, optimizer: Optimizer, steps: int) -> dict[str, Any]:
-    """The state of AdamW for exactly these parameters and settings, after this number of steps."""
+    """The state of Adam or AdamW for exactly these parameters and settings, after this number of steps."""
     groups = optimizer.state_dict()["param_groups"]
     if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
         raise ValueError("its optimizer is none")
@@ -61,18 +61,18 @@ def checked_optimizer_state(saved: Any, optimizer: Optimizer, steps: int) -> dic
                     f"its optimizer has another {name} ({shorten(other[name])} there, {shorten(group[name])} here)"
                 )
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if groups[0].get("amsgrad") else [])]
     if bool(saved["state"]) != bool(steps):
         raise ValueError(f"its optimizer has the state of {len(saved['state'])} parameters after {steps} steps")
     for index, state in saved["state"].items():
         if not isinstance(index, int) or not 0 <= index < len(parameters):
             raise ValueError(f"its optimizer has a state of parameter {shorten(index)} of {len(parameters)}")
-        _check_moments(state, parameters[index], f"its optimizer's state of parameter {index}", steps)
+        _check_moments(state, parameters[index], f"its optimizer's state of parameter {index}", steps, moments)
     return {"state": saved["state"], "param_groups": groups}
 
 
-def _check_moments(state: Any, parameter: Tensor, name: str, steps: int) -> None:
-    """The state of one parameter: its number of steps, and three tensors of its shape."""
-    moments = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+def _check_moments(state: Any, parameter: Tensor, name: str, steps: int, moments: list[str]) -> None:
+    """The state of one parameter: its number of steps, and these moments, tensors of its shape."""
     if not isinstance(state, dict) or state.keys() != {"step", *moments}:
         raise ValueError(f"{name} is {shorten(sorted(map(str, state)) if isinstance(state, dict) else state)}")
     check_like(state["step"], torch.zeros(()), f"{name}, step")

@@ -57,9 +57,11 @@ def train(
     freeze: bool = False,
     labels_per_class: int | None = None,
     canonical: bool = True,
+    normalize: bool = True,
     epochs: int = DEFAULTS.epochs,
     batch_size: int = DEFAULT_BATCH_SIZE,
     learning_rate: float = DEFAULTS.learning_rate,
+    optimizer: str = DEFAULTS.optimizer,
     weight_decay: float = DEFAULTS.weight_decay,
     schedule: str = DEFAULTS.schedule,
     warmup_steps: int = DEFAULTS.warmup_steps,
@@ -93,10 +95,12 @@ def train(
         freeze: Keep the encoder of `init` as it is: a linear probe.
         labels_per_class: Train on this number of objects of each class, drawn by the seed.
         canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
+        normalize: Scale each layer's weights and biases by statistics of the training split.
         epochs: At least 1.
         batch_size: At least 2.
         learning_rate: Above 0.
-        weight_decay: Of AdamW.
+        optimizer: "adamw", with amsgrad, or "adam", whose weight decay is a part of the gradient (L2).
+        weight_decay: Of the optimizer.
         schedule: "constant" or "cosine", both after the warm-up.
         warmup_steps: Steps over which the learning rate rises, at most a tenth of all steps.
         label_smoothing: Share of each target that is spread over all classes, in [0, 1).
@@ -129,7 +133,7 @@ def train(
         TrainConfig,
         epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
         warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
-        perturb=perturb, reweigh=reweigh, ema=ema, bf16=bf16, compile=compile,
+        optimizer=optimizer, perturb=perturb, reweigh=reweigh, ema=ema, bf16=bf16, compile=compile,
     )  # fmt: skip
     if mixing is not None and config.reweigh is not None:
         raise UsageError("--reweigh weighs examples by their own losses, --mixup mixes them; use one of the two")
@@ -160,7 +164,8 @@ def train(
             training, batch_size, seed=seed, transform=prepare, mixup=mixing,
             device=rank_device, views_per_object=views_per_object, rank=ranks.rank, world_size=ranks.size,
         )  # fmt: skip
-        normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
+        batches = plain_batches(training, canonical)
+        normalizer = Normalizer.fit(training.spec, batches) if normalize else Normalizer(training.spec)
         classifier = build_classifier(
             name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
         )
@@ -168,6 +173,7 @@ def train(
             "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
             "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
             "views_per_object": views_per_object, **({"ranks": ranks.size} if ranks.size > 1 else {}),
+            **({} if normalize else {"normalize": False}),
         }  # fmt: skip
         if checkpoint is not None:
             meta |= {"init": initialize_from(classifier, checkpoint), "freeze": freeze}

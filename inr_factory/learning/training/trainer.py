@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # private in torch 2.13: base of all BatchNorm modules
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
+from torch.optim import Adam, AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inr_factory.errors import (
@@ -95,7 +95,8 @@ class Trainer(Generic[ModelT, ConfigT]):
         groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
         if self.extra_parameters:
             groups.append({"params": self.extra_parameters, "weight_decay": 0.0})
-        self.optimizer = AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True)
+        kind: type[Adam] = Adam if config.optimizer == "adam" else AdamW
+        self.optimizer = kind(groups, config.learning_rate, weight_decay=config.weight_decay, amsgrad=kind is AdamW)
         self.rows: NDArray[np.int64] | None = None  # those of the current batch, where `needs_rows`
         self.average = self.extra_average = None
         if config.ema is not None:

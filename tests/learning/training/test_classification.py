@@ -286,6 +286,7 @@ def test_every_setting_of_the_steps_changes_the_weights(tmp_path: Path) -> None:
         {},
         {"learning_rate": 2e-3},
         {"weight_decay": 0.1},
+        {"optimizer": "adam"},
         {"rules": 1},
         {"schedule": "cosine"},
         {"gradient_clip": 0.1},
@@ -318,6 +319,21 @@ def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -
         average = 0.9 * average + 0.1 * later
     torch.testing.assert_close(best.head.weight.detach(), average, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(best.head.weight, trained.head.weight, atol=1e-6)
+
+
+def test_the_average_holds_the_scales_of_wat_too(tmp_path: Path) -> None:
+    """Faults, section 5: shadow weights were made of averaged weights and of scales that were not averaged."""
+    config = CONFIG.model_copy(update={"ema": 0.5, "epochs": 1, "perturb": "wat:evaluate=shadow,sigma=0"})
+    trained, seen = model(), []
+    trainer = ClassifierTrainer(trained, loader(), validation(), config, tmp_path, META)
+    trainer.fit(stop=lambda: bool(seen.append([p.detach().clone() for p in trainer.extra_parameters])))
+
+    average = torch.stack(seen[0])
+    for later in [*seen[1:], trainer.extra_parameters][: len(loader()) - 1]:
+        average = 0.5 * average + 0.5 * torch.stack([p.detach() for p in later])
+    scales = torch.stack([p.detach() for p in trainer.eval_extra_parameters])
+    torch.testing.assert_close(scales, average)
+    assert not torch.equal(scales, torch.stack([p.detach() for p in trainer.extra_parameters]))
 
 
 def test_a_compiled_encoder_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Classifier metrics: against known values and scikit-learn."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
@@ -45,3 +47,10 @@ def test_a_report_names_the_class_that_each_is_mistaken_for_most():
     assert list(report.metrics()) == [
         "accuracy", "loss", "count", "per_class_accuracy", "confusion", "calibration", "calibration_error",
     ]  # fmt: skip
+
+
+def test_accuracies_of_small_splits_are_shown_with_their_standard_error() -> None:
+    report = EvaluationReport(0.9, 0.1, 100, [0.9], [[100]], [], 0.0)
+    assert report.standard_error == pytest.approx(0.03)
+    assert report.percent == "90.00% ± 3.0 points"
+    assert replace(report, count=10_000).percent == "90.00%"

@@ -146,3 +146,45 @@ def test_a_folder_without_a_run_is_refused(dataset: Path, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"has no metrics\.jsonl"):
         _ = open_run(tmp_path).best
     assert len(open_run(tmp_path).predict(dataset)) == 18
+
+
+def test_the_published_dws_can_be_trained_and_resumes(dataset: Path, tmp_path: Path) -> None:
+    """Faults, section 5: batch norm, one head, AdamW and normalised weights were no published model."""
+    options: dict[str, Any] = {**OPTIONS, "model": "dws:hidden_dim=8,num_heads=8,batch_norm=false", "epochs": 1}
+    options |= {"optimizer": "adam", "normalize": False, "canonical": False}
+    run = train(dataset, out=tmp_path, **options)
+
+    normalizer = run.model("cpu").normalizer
+    assert all(bool((normalizer.get_buffer(f"{part}_std") == 1).all()) for part in ("weight", "bias"))
+    assert len(train(dataset, out=tmp_path, **{**options, "epochs": 2}).history) == 2
+    for other in ({"optimizer": "adamw"}, {"normalize": True}):
+        with pytest.raises(UsageError, match="another"):
+            train(dataset, out=tmp_path, **{**options, **other})
+
+
+def test_small_validation_splits_are_named(dataset: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    train(dataset, out=tmp_path, **{**OPTIONS, "epochs": 1, "warmup_steps": 7}, log=notes.append)
+    assert any("val has 5 objects" in note and "22.4 points" in note for note in notes)
+    assert any(note.startswith("the warm-up has 1 steps instead of 7") for note in notes)
+
+
+def test_a_run_from_before_version_0_2_resumes_as_it_began(dataset: Path, tmp_path: Path) -> None:
+    """Its checkpoints lack the rules of runs, and options of parity that did not exist."""
+    model = "parity:hidden_dim=4,amplitudes=false"
+    train(dataset, out=tmp_path, **{**OPTIONS, "model": model, "epochs": 1})
+    for file in (BEST, LAST):
+        saved = torch.load(tmp_path / file, weights_only=True)
+        del saved["config"]["rules"], saved["config"]["optimizer"]
+        for option in ("amplitudes", "sine_path"):
+            del saved["classifier"]["options"][option]
+        torch.save(saved, tmp_path / file)
+
+    longer = train(dataset, out=tmp_path, **{**OPTIONS, "model": "parity:hidden_dim=4", "epochs": 2})
+
+    saved = load_checkpoint(tmp_path / LAST)
+    assert len(longer.history) == 2
+    assert saved["config"]["rules"] == 1
+    assert saved["classifier"]["options"]["amplitudes"] is False
+    with pytest.raises(UsageError, match=r"another options\.amplitudes"):
+        train(dataset, out=tmp_path, **{**OPTIONS, "model": "parity:hidden_dim=4,amplitudes=true", "epochs": 3})
