@@ -11,6 +11,7 @@ from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.generation.signals import SignalError, Source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.reporting.number_format import format_explained
 from inr_factory.reporting.plots import Reconstruction
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
@@ -62,6 +63,8 @@ def reconstruct(
         object_id = shard.object_ids[row]
         name = manifest.classes[facts["label"]]
         title = f"{object_id[-18:]}\n{name[:14]}, view {facts['view']}\n{shard.column('psnr')[row]:.1f} dB"
+        if "explained" in shard.column_names:
+            title += f"\n{format_explained(float(shard.column('explained')[row]))}"
         original = _image(source, index_of.get(object_id), shape) if source else None
         reconstructions.append(Reconstruction(title, image, original))
     return reconstructions

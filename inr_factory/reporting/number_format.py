@@ -6,6 +6,11 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else f'{noun}s'}"
 
 
+def format_explained(share: float) -> str:
+    """A share of a signal's variance: 99.2 % explained; 0 where a constant is better, NaN for a constant signal."""
+    return "constant signal" if share != share else f"{100 * max(share, 0):.1f} % explained"
+
+
 def format_rate(inrs: float, seconds: float) -> str:
     """A rate, with decimals where it is small: 1,250 INRs/s, 0.36 INRs/s."""
     rate = inrs / max(seconds, 1e-9)

@@ -22,6 +22,7 @@ from inr_factory.generation.signals import Field, SignalError, Source
 from inr_factory.generation.sources.shape_collections import PrimitiveShapes, ShapeFiles
 from inr_factory.generation.sources.shape_sampling import seeded
 from inr_factory.inr.batch import INRBatch
+from inr_factory.reporting.number_format import format_explained
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
@@ -39,7 +40,7 @@ class ShapeComparison:
     """The surface of a stored INR and its source, both in the coordinates of the signal.
 
     original = coords * scale + center (3,). `source` is None where it is not available; `remark` is the reason.
-    `quality` has iou and distance_error where the shard has them and they apply to its field.
+    `quality` has explained, iou and distance_error where the shard has them and they apply to its field.
     `to_source` and `to_inr` are mean distances from the INR's surface to the source's and back, in the units of the
     object's own file; NaN where one of the two is missing.
     """
@@ -69,7 +70,8 @@ class ShapeComparison:
         error = [f"distance error {self.quality['distance_error']:.4f}"] if "distance_error" in self.quality else []
         name = self.object_id if len(self.object_id) <= 34 else f"…{self.object_id[-33:]}"
         kind = f"{self.class_name[:24]}, view {self.view}"
-        return "\n".join([name, kind, f"{self.psnr:.1f} dB{overlap}", *error])
+        explained = [format_explained(self.quality["explained"])] if "explained" in self.quality else []
+        return "\n".join([name, kind, f"{self.psnr:.1f} dB{overlap}", *explained, *error])
 
     @property
     def pictures(self) -> dict[str, Image]:
@@ -123,7 +125,7 @@ def surfaces_and_sources(
         to_source = to_inr = float("nan")
         if original is not None:
             to_source, to_inr = mean_distances(surface, original, NUM_POINTS, seeded("show", object_id))
-        measured = {name: float(columns[name]) for name in ("iou", "distance_error") if name in columns}
+        measured = {name: float(columns[name]) for name in ("explained", "iou", "distance_error") if name in columns}
         yield ShapeComparison(
             object_id,
             manifest.classes[int(columns["label"])],

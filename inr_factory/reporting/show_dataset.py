@@ -22,7 +22,8 @@ OnNote = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ShapeMeasures:
-    """How far one INR's surface is from its source: NaN where a measure is unknown.
+    """How far one INR's surface is from its source: NaN where a measure is unknown. `explained` is the share of the
+    signal's variance.
 
     Distances are in the units of the object's own file; `mesh` is the file of the surface, where one was written.
     """
@@ -38,6 +39,7 @@ class ShapeMeasures:
     chamfer: float
     has_surface: bool
     mesh: Path | None
+    explained: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,12 @@ def _show_shapes(
         if not has_surface:
             on_note(f"no surface: the INR of {name} crosses its level nowhere")
         path = write_surface(shape, folder, suffix) if folder is not None and has_surface else None
-        iou, error = (shape.quality.get(measure, math.nan) for measure in ("iou", "distance_error"))
+        iou, error, explained = (shape.quality.get(m, math.nan) for m in ("iou", "distance_error", "explained"))
         columns.append((shape.title, shape.pictures))
         shapes.append(
             ShapeMeasures(
                 shape.object_id, shape.class_name, shape.view, shape.psnr, iou, error, shape.to_source, shape.to_inr,
-                shape.chamfer, has_surface, path,
+                shape.chamfer, has_surface, path, explained,
             )
         )  # fmt: skip
     rows = [row for row in ROWS if any(row in pictures for _, pictures in columns)]

@@ -72,6 +72,7 @@ class RemarkSummary:
         """One line: what, how many of them, which, and what to do."""
         what, remedy = TEXTS.get(self.kind, (self.kind, ""))
         named = ", ".join(self.objects) + (", ..." if self.count > len(self.objects) else "")
+        noun = "INR" if (self.count, noun) == (1, "INRs") else noun
         return f"{what}: {self.count:,} {noun} ({named}){'; ' if remedy else ''}{remedy}"
 
 

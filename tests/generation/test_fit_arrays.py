@@ -85,8 +85,8 @@ def test_constant_and_faint_objects_are_named_d04():
         fitted = inr.fit(images, hidden_dim=8, steps=200, floor_psnr=-99, target_psnr=30)
 
     said = [str(warning.message) for warning in caught]
-    assert any(line.startswith("constant signal: 1 INRs (000000)") for line in said)
-    assert any(line.startswith("less than half of the signal's variance explained: 1 INRs (000001)") for line in said)
+    assert any(line.startswith("constant signal: 1 INR (000000)") for line in said)
+    assert any(line.startswith("less than half of the signal's variance explained: 1 INR (000001)") for line in said)
     assert np.isnan(fitted.explained[0])
     error = (fitted.images(8, 8)[2, ..., 0] - torch.from_numpy(BYTES[1] / 255)).square().mean()
     assert fitted.explained[2] == pytest.approx(1 - float(error) / (BYTES[1] / 255).var(), abs=1e-4)

@@ -344,8 +344,8 @@ def test_without_the_source_inrs_are_shown_alone(digits, capsys, monkeypatch):
 def test_other_data_of_the_same_name_are_no_sources(digits, tmp_path, monkeypatch):
     genuine = dataset_source.open_source
 
-    def other(*arguments):
-        source = genuine(*arguments)
+    def other(*arguments, **settings):
+        source = genuine(*arguments, **settings)
         object.__setattr__(source, "fingerprint", "f" * 16)
         return source
 

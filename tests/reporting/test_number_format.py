@@ -2,7 +2,7 @@
 
 import pytest
 
-from inr_factory.reporting.number_format import format_count, format_duration, format_rate
+from inr_factory.reporting.number_format import format_count, format_duration, format_explained, format_rate
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.42, "0.4 s"), (61, "61 s"), (600, "10 min"), (9000, "2.5 h")])
@@ -20,3 +20,9 @@ def test_slow_rates_keep_digits(inrs, seconds, text):
 @pytest.mark.parametrize(("count", "text"), [(0, "0 shards"), (1, "1 shard"), (1200, "1,200 shards")])
 def test_a_count_has_its_noun_in_the_plural_unless_it_is_one(count, text):
     assert format_count(count, "shard") == text
+
+
+def test_a_share_explained_is_a_percentage_or_says_why_there_is_none():
+    assert [format_explained(share) for share in (0.9923, -3.0, float("nan"))] == [
+        "99.2 % explained", "0.0 % explained", "constant signal",
+    ]  # fmt: skip

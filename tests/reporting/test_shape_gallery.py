@@ -124,7 +124,7 @@ def test_the_table_says_what_json_says(capsys, made, octahedra):
         (line,) = (line for line in out.splitlines() if line.startswith(name))
         assert line.split()[-3:] == [f"{row[key]:.4g}" for key in ("to_source", "to_inr", "chamfer")]
         assert line.split()[3] == f"{row['psnr']:.2f}"
-        assert line.split()[4] == f"{row['iou']:.4g}"
+        assert line.split()[4:6] == [f"{row[key]:.4g}" for key in ("explained", "iou")]
     assert "units of" in out
 
 

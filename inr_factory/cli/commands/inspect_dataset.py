@@ -22,7 +22,18 @@ from inr_factory.reporting.number_format import format_count
 if TYPE_CHECKING:
     from inr_factory.reporting.show_dataset import ShapeMeasures
 
-SHAPE_COLUMNS = ("object", "class", "view", "dB", "IoU", "distance error", "INR to source", "source to INR", "chamfer")
+SHAPE_COLUMNS = (
+    "object",
+    "class",
+    "view",
+    "dB",
+    "explained",
+    "IoU",
+    "distance error",
+    "INR to source",
+    "source to INR",
+    "chamfer",
+)
 SHAPE_NOTE = """
 INR to source, source to INR: mean distance from one surface to the other; chamfer: the mean of both. In the units of
 each object's own file. distance error: of the values of the field, in the INR's coordinates, [-1, 1].
@@ -176,7 +187,7 @@ def show(
 
 
 def _measures(shape: "ShapeMeasures") -> dict[str, float]:
-    names = ("psnr", "iou", "distance_error", "to_source", "to_inr", "chamfer")
+    names = ("psnr", "explained", "iou", "distance_error", "to_source", "to_inr", "chamfer")
     return {name: getattr(shape, name) for name in names}
 
 

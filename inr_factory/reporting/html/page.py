@@ -31,6 +31,7 @@ from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
+from inr_factory.storage.remarks import summarize_remarks
 
 with needs_extra("report"):
     import jinja2
@@ -152,6 +153,7 @@ def _about(root: Path, manifest: Manifest, present: list[ShardEntry], missing: l
         "older_runs": max(0, len(runs) - summary.MOST_RUNS),
         "duration": format_duration,
         "pace": format_rate(pace, 1) if pace else None,
+        "remarks": [str(remark) for remark in summarize_remarks(manifest.remarks)],
         "quarantine": quarantine[:MOST_QUARANTINED],
         "quarantined": len(quarantine),
     }
@@ -162,6 +164,7 @@ def _quality(manifest: Manifest, rows: Rows, present: list[ShardEntry]) -> dict[
     measures = {"psnr": rows.psnr, **rows.quality}
     titles = {
         "psnr": ("PSNR", "dB"),
+        "explained": ("variance explained", ""),
         "iou": ("IoU", ""),
         "distance_error": ("distance error", ""),
         "chamfer": ("chamfer", ""),
@@ -169,6 +172,8 @@ def _quality(manifest: Manifest, rows: Rows, present: list[ShardEntry]) -> dict[
     overall = []
     for name, values in measures.items():
         finite = values[np.isfinite(values)]
+        if name == "explained":
+            finite = finite.clip(min=0)  # a constant explains more than what is below 0
         if len(finite):
             title, unit = titles[name]
             label = f"{title} of {len(finite):,} INRs, median {charts.digits(float(np.median(finite)))} {unit}".strip()

@@ -18,6 +18,7 @@ from inr_factory.generation.signals import Source
 from inr_factory.reporting.html.png_data_uri import image_uri, shades_uri
 from inr_factory.reporting.html.sampling import RowLocations
 from inr_factory.reporting.image_gallery import reconstruct
+from inr_factory.reporting.number_format import format_explained
 from inr_factory.reporting.shape_gallery import COLORS, ShapeComparison, surfaces_and_sources
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.shards import ShardReader
@@ -64,8 +65,10 @@ def images(root: Path, manifest: Manifest, locations: RowLocations, source: Sour
             difference = one.inr - one.source
             pictures = [("source", image_uri(_smaller(one.source))), *pictures]
             pictures += [("difference", image_uri(_signed(_smaller(difference))))]
-        facts = (("", f"{float(shard.column('psnr')[row]):.1f} dB"),)
-        rendered.append(_rendered(shard, row, manifest, facts, tuple(pictures)))
+        facts = [("", f"{float(shard.column('psnr')[row]):.1f} dB")]
+        if "explained" in shard.column_names:
+            facts.append(("", format_explained(float(shard.column("explained")[row]))))
+        rendered.append(_rendered(shard, row, manifest, tuple(facts), tuple(pictures)))
     return rendered
 
 
@@ -116,6 +119,8 @@ def _shape_facts(one: ShapeComparison) -> Iterator[tuple[str, str]]:
     if "iou" in one.quality:
         yield "IoU", f"{one.quality['iou']:.3f}"
     yield "", f"{one.psnr:.1f} dB"
+    if "explained" in one.quality:
+        yield "", format_explained(one.quality["explained"])
     if np.isfinite(one.chamfer):
         yield "surfaces", f"{one.chamfer / one.scale:.4f} apart"
     if not len(one.surface.faces):

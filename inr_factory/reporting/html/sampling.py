@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.generation.fitting.shape_quality import QUALITIES
+from inr_factory.generation.fitting.shape_quality import MEASURES
 from inr_factory.inr.batch import INRBatch
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
@@ -62,7 +62,7 @@ def read_rows(root: Path, entries: Sequence[ShardEntry], seed: int, most: int = 
         others = np.random.default_rng(seed).choice(order[most // 2 :], most - len(lowest), replace=False)
         filled = [filled[at] for at in sorted([*lowest, *others.tolist()])]
     shards = [ShardReader(root, entry, check=False) for entry in filled]
-    names = [name for name in QUALITIES if shards and all(name in shard.column_names for shard in shards)]
+    names = [name for name in MEASURES if shards and all(name in shard.column_names for shard in shards)]
     measured = {name: _joined(shards, name, np.float64) for name in names}
     return Rows(
         tuple(filled),
