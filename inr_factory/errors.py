@@ -3,6 +3,7 @@
 import difflib
 import errno
 import re
+import unicodedata
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,10 +29,17 @@ NO_MEMORY = re.compile(
 NETWORK = re.compile(r"Connect|Timeout|Disconnected|IncompleteRead|URLError|gaierror|NameResolution|Protocol")
 
 
+# Names of URL queries that hold a secret.
+_SECRETS = r"[\w.-]*(?:token|secret|password|passwd|signature|credential|api_?key|access_?key)[\w.-]*|sig|pwd|auth|key"
+
+
 class FactoryError(Exception):
     """A failure, described in one line: what was expected, what came, and what to do."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
     def __str__(self) -> str:
         """The message in one line, whatever values it quotes."""
@@ -141,6 +149,36 @@ def skip_without_extra(what: str) -> Iterator[None]:
         yield
     except MissingExtraError as error:
         warnings.warn(f"no {what}: {error}", MissingExtraWarning, stacklevel=3)
+
+
+def redact(text: str) -> str:
+    """Text without the passwords and tokens of the URLs in it: the part before @, and the values of secret queries."""
+    if "://" not in text:
+        return text
+    text = re.sub(r"(://)[^/@\s'\"]+@", r"\1***@", text)
+    return re.sub(rf"([?&](?:{_SECRETS})=)[^&\s'\",;)]+", r"\1***", text, flags=re.IGNORECASE)
+
+
+def printable(text: str) -> str:
+    """Text of others for one line: control characters, line breaks, marks that turn the direction of writing and lone
+    surrogates are written as escapes, which neither a terminal nor a page follows."""
+    if text.isprintable():
+        return text
+    return "".join(character if _is_plain(character) else _escape(character) for character in text)
+
+
+def _is_plain(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in "\u200c\u200d"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode() if character not in "\n\t\r" else repr(character)[1:-1]
+
+
+def csv_cell(text: str) -> str:
+    """Text of others for a cell of a table: as `printable`, and no spreadsheet takes it for a formula."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

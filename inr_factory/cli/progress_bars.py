@@ -13,6 +13,7 @@ from rich.text import Text
 
 from inr_factory.cli import terminal
 from inr_factory.cli.pace import Pace
+from inr_factory.errors import printable
 from inr_factory.reporting.number_format import format_duration, format_rate
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Bar:
 
     def __init__(self, title: str, *columns: ProgressColumn, total: int | None, transient: bool, **fields: Any) -> None:
         self.bar = Progress(
-            TextColumn(title), BarColumn(bar_width=None), MofNCompleteColumn(), *columns,
+            TextColumn(printable(title), markup=False), BarColumn(bar_width=None), MofNCompleteColumn(), *columns,
             console=terminal.console, expand=True, transient=transient, disable=not terminal.can_show_bars(),
         )  # fmt: skip
         self.row = self.bar.add_task("", total=total, **fields)

@@ -1,13 +1,25 @@
 """Messages that several verbs print."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from inr_factory.cli import terminal
+from inr_factory.errors import skip_without_extra
 
 if TYPE_CHECKING:
     from inr_factory.storage.dataset_card import CardReport
     from inr_factory.storage.manifest import Quarantined, Remark
+
+
+@contextmanager
+def optional_pictures() -> Iterator[None]:
+    """Leave pictures out, with a line, where their extra or memory is missing: results do not depend on them."""
+    try:
+        with skip_without_extra("pictures"):
+            yield
+    except MemoryError:
+        terminal.log_error("no picture: there is not enough memory to draw it; the results are kept")
 
 
 def log_edited_files(card: "CardReport") -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from inr_factory.errors import UsageError, printable, redact
+
 console = Console(stderr=True, highlight=False)
 PIPE_WIDTH = 10_000  # characters; a file or a pipe has no width of its own
 
@@ -25,19 +27,38 @@ def can_show_bars() -> bool:
 
 def log_info(line: str) -> None:
     """Print a line of progress or a remark on stderr, unless quiet."""
-    console.print(line, markup=False, soft_wrap=True)
+    console.print(printable(redact(line)), markup=False, soft_wrap=True)
 
 
 def log_error(line: str) -> None:
     """Print an error on stderr, also when quiet."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(printable(redact(line)) + "\n")
     sys.stderr.flush()
 
 
 def print_result(text: str) -> None:
-    """Print a result on stdout."""
-    sys.stdout.write(text + "\n")
+    """Print a result on stdout, one or more lines. What the encoding of stdout lacks is written as escapes."""
+    sys.stdout.write(_showable("\n".join(map(printable, redact(text).split("\n")))) + "\n")
     sys.stdout.flush()
+
+
+def print_exact(text: str) -> None:
+    """Print a table for programs on stdout. UsageError where the encoding of stdout lacks one of its characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"stdout is {encoding} and cannot show {text[error.start]!a}; write a file by --out, or set "
+            "PYTHONIOENCODING=utf-8"
+        ) from None
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def _showable(text: str) -> str:
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def print_json(result: Mapping[str, Any] | Sequence[Any], indent: int | None = 2) -> None:
@@ -52,7 +73,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     columns fit side by side, each row becomes a few lines of `column: cell`. Nothing is cut.
     """
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
-    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    texts = [
+        [f"{cell:,}" if isinstance(cell, int) else _showable(printable(redact(str(cell)))) for cell in row]
+        for row in rows
+    ]
     for index, column in enumerate(columns):
         cells = [str(row[index]) for row in rows if row[index] != "-"]
         numeric = bool(cells) and all(cell.lstrip("-")[:1].isdigit() for cell in cells)

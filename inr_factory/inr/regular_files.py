@@ -5,8 +5,8 @@ Opening a named pipe would wait for a writer, and reading some devices would nev
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from inr_factory.errors import IntegrityError
 
@@ -20,7 +20,7 @@ class NotRegularError(IntegrityError, OSError):
     """Something else than a regular file is in the place of a file. An OSError, as other files that cannot be opened."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a file for reading bytes, without waiting for anything.
 
     Args:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import needs_extra
+from inr_factory.errors import needs_extra, printable
 from inr_factory.storage.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+MAX_CLASSES = 100  # of a confusion matrix; 0.28 inch each
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def draw_columns(
                 _draw(axis, images[name])
             if column == 0:
                 axis.set_ylabel(name, fontsize=8)
-        axes[0][column].set_title(title, fontsize=6)
+        axes[0][column].set_title(plain_label(title, 60), fontsize=6)
     _finish(figure, heading, path, head_inches=0.2)
 
 
@@ -122,7 +124,15 @@ def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str) ->
         x, y, spread = zip(*one.points, strict=True)
         color = _class_color(number)
         axis.errorbar(
-            x, y, yerr=spread, label=one.name, color=color, marker="o", markersize=3, linewidth=1, elinewidth=0.5
+            x,
+            y,
+            yerr=spread,
+            label=plain_label(one.name),
+            color=color,
+            marker="o",
+            markersize=3,
+            linewidth=1,
+            elinewidth=0.5,
         )
         for at, label in enumerate(one.labels):
             axis.annotate(label, (x[at], y[at]), (3, 3), textcoords="offset points", fontsize=5, color=color)
@@ -167,7 +177,7 @@ def draw_pretraining(
     numbers = np.array(labels)
     for number in np.unique(numbers):
         members = positions[numbers == number]
-        plane.scatter(*members.T, s=5, color=_class_color(number), label=classes[number])
+        plane.scatter(*members.T, s=5, color=_class_color(number), label=plain_label(classes[number]))
     plane.set_xticks([])
     plane.set_yticks([])
     plane.set_title("features, first two principal components", fontsize=8)
@@ -186,6 +196,11 @@ def draw_evaluation(
     """Write a PNG of a confusion matrix, rows the true class in percent, and of confidence against accuracy."""
     counts = np.array(confusion, dtype=np.float64)
     shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    if len(classes) > MAX_CLASSES:
+        kept = np.sort(np.argsort(counts.diagonal() - counts.sum(1), kind="stable")[:MAX_CLASSES])
+        heading = f"{heading}; the {MAX_CLASSES} of {len(classes):,} classes with most errors"
+        classes, shares = [classes[number] for number in kept], shares[np.ix_(kept, kept)]
+    classes = [plain_label(name) for name in classes]
     side = 0.28 * len(classes) + 1.6
     figure = _figure(side + 4.2, max(side, 3.6))
     matrix, curve = figure.subplots(1, 2, width_ratios=(side, 3.4))
@@ -212,6 +227,12 @@ def draw_evaluation(
     _finish(figure, heading, path)
 
 
+def plain_label(text: str, length: int = 40) -> str:
+    """Text of others in a picture, line by line: no formulas or control characters, no more than a picture can show."""
+    lines = [line if len(line) <= length else f"{line[: length - 1]}…" for line in map(printable, text.split("\n"))]
+    return "\n".join(lines).replace("$", r"\$")
+
+
 def _figure(width: float, height: float, dpi: int = 130) -> "Figure":
     with needs_extra("report"):
         from matplotlib.figure import Figure  # takes a second
@@ -228,7 +249,7 @@ def _class_color(number: int) -> tuple[float, ...]:
 
 def _finish(figure: "Figure", heading: str, path: Path, head_inches: float = 0.0, pad: float = 0.5) -> None:
     """Put the heading above the axes, which leave it `head_inches`, and write a PNG that depends on the figure alone."""
-    figure.suptitle(heading, fontsize=9)
+    figure.suptitle(plain_label(heading, 300), fontsize=9)
     rect = (0, 0, 1, 1 - head_inches / figure.get_figheight()) if head_inches else None
     figure.tight_layout(pad=pad, rect=rect)
     content = BytesIO()
@@ -273,7 +294,7 @@ def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]],
         width = 0.8 / len(spreads)
         for at, (name, values) in enumerate(spreads.items()):
             positions = [layer + (at - (len(spreads) - 1) / 2) * width for layer in range(len(values[kind]))]
-            axis.bar(positions, values[kind], width, label=name)
+            axis.bar(positions, values[kind], width, label=plain_label(name))
         layers = max(len(values[kind]) for values in spreads.values())
         axis.set_xticks(range(layers), [f"layer {layer}" for layer in range(layers)], fontsize=8)
         axis.set_yscale("log")

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from inr_factory.errors import printable
 from inr_factory.storage.card_croissant import describe, filled_splits
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.remarks import summarize_remarks
@@ -169,4 +170,4 @@ weights, target = data[0]
 
 def _line(text: str) -> str:
     """Text of a source, escaped for one line of Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", printable(" ".join(text.split())))

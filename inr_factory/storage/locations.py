@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from inr_factory.errors import FactoryError, ResourceError, UsageError, did_you_mean, one_line, shorten
+from inr_factory.errors import FactoryError, ResourceError, UsageError, did_you_mean, one_line, redact, shorten
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
 
@@ -34,7 +34,7 @@ class RemoteLocation:
         return RemoteLocation(f"{self.url}/{name}")
 
     def __str__(self) -> str:
-        return self.url
+        return redact(self.url)
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from inr_factory.errors import redact
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import writer_alive, writer_name
@@ -46,6 +47,7 @@ class RunLog:
     def note(self, event: str, **facts: Any) -> None:
         """Add a line. Where that fails, for instance on a full disk, the run continues and reports the disk itself."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts})
+        line = redact(line)
         with contextlib.suppress(OSError):
             if isinstance(self.path, RemoteLocation):  # stores cannot append to a file
                 self.lines.append(line)

@@ -8,12 +8,13 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli import training_options as options
 from inr_factory.cli.progress_bars import RunProgress
+from inr_factory.cli.shared_messages import optional_pictures
 from inr_factory.cli.shared_options import Config, DatasetFolder, Json, fetch_dataset_option
-from inr_factory.errors import skip_without_extra
 from inr_factory.learning.training.run_config import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, TrainConfig
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
+    from inr_factory.learning.training.trained_run import TrainedRun
 
 DEFAULTS = TrainConfig()
 CURVES, PICTURE = "curves.png", "test.png"
@@ -105,25 +106,30 @@ def train(
     manifest, folder, best = load_manifest(dataset), run.folder, run.best
     name = model.partition(":")[0].strip()
     test = run.evaluate(dataset, device=device) if has_split(manifest, "test") else None
-    with skip_without_extra("pictures"):
-        draw_training(run.history, folder / CURVES, f"{manifest.name}, {name}, seed {seed}")
-        if test is not None:
-            _draw(test, folder / PICTURE)
     if as_json:
         terminal.print_json({
             "run": str(folder), "best": dict(best), "epochs": len(run.history),
             "test": None if test is None else test.metrics(),
         })  # fmt: skip
-        return
+    else:
+        _print_accuracy(run, test)
+    with optional_pictures():  # after the results, which no picture may cost
+        draw_training(run.history, folder / CURVES, f"{manifest.name}, {name}, seed {seed}")
+        if test is not None:
+            _draw(test, folder / PICTURE)
+    pictures = [path for path in (folder / CURVES, folder / PICTURE) if path.is_file()]
+    if pictures and not as_json:
+        terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")
+
+
+def _print_accuracy(run: "TrainedRun", test: "EvaluationReport | None") -> None:
+    best = run.best
     terminal.print_result(
         f"best epoch {int(best['epoch']) + 1} of {len(run.history)}: validation accuracy {best['val_accuracy']:.2%}"
     )
     if test is not None:
         chance = 1 / len(test.classes)
         terminal.print_result(f"test accuracy {test.percent} of {test.count:,} INRs (chance {chance:.2%})")
-    pictures = [path for path in (folder / CURVES, folder / PICTURE) if path.is_file()]
-    if pictures:
-        terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")
 
 
 def evaluate(
@@ -150,14 +156,19 @@ def evaluate(
     from inr_factory.learning.training.trained_run import open_run
 
     report = open_run(run).evaluate(dataset, split, views, device)
-    if picture is not None:
-        _draw(report, picture)
-        terminal.log_info(f"picture in {picture}")
     if as_json:
         terminal.print_json({"run": str(run), "split": split, "classes": list(report.classes), **report.metrics()})
-        return
+    else:
+        _print_evaluation(report)
+    if picture is not None:
+        with optional_pictures():
+            _draw(report, picture)
+            terminal.log_info(f"picture in {picture}")
+
+
+def _print_evaluation(report: "EvaluationReport") -> None:
     terminal.print_result(
-        f"{split} accuracy {report.percent}, loss {report.loss:.4f}, calibration error "
+        f"{report.split} accuracy {report.percent}, loss {report.loss:.4f}, calibration error "
         f"{report.calibration_error:.3f}, of {report.count:,} INRs\n"
     )
     rows = []
@@ -188,7 +199,7 @@ def predict(
         predictions = list(report.rows())
         terminal.print_json({"run": str(run), "split": split, "out": out and str(out), "predictions": predictions})
     else:
-        terminal.print_result(table.rstrip("\n") if out is None else f"{out}: {len(report):,} INRs")
+        terminal.print_exact(table) if out is None else terminal.print_result(f"{out}: {len(report):,} INRs")
 
 
 def _draw(report: "EvaluationReport", path: Path) -> None:

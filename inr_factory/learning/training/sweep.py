@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from threading import Event
 from typing import Any
 
-from inr_factory.errors import FactoryError, IntegrityError, UsageError, one_line
+from inr_factory.errors import FactoryError, IntegrityError, UsageError, csv_cell, one_line
 from inr_factory.inr.arguments import as_path
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.plain_json import parse_json
@@ -223,7 +223,7 @@ def write_tables(config: SweepConfig, runs: Sequence[SweepRun], out: Path) -> li
         if (result := read_result(config, run)) is not None:
             best = result["best"]
             figures = (result["test"]["accuracy"], best["val_accuracy"], int(best["epoch"]) + 1, run.folder.name)
-            writer.writerow((*(run.values.get(name, "") for name in columns), *figures))
+            writer.writerow((*(csv_cell(str(run.values.get(name, ""))) for name in columns), *figures))
     write_atomically(out / "results.csv", table.getvalue().encode())
     rows = rows_of(config, runs)
     write_atomically(out / "table.md", "".join(f"{line}\n" for line in _markdown(config.options, rows)).encode())

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, one_line, shorten
+from inr_factory.errors import IntegrityError, UsageError, csv_cell, one_line, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.plain_json import parse_json_object
@@ -73,11 +73,15 @@ class PredictionReport:
             }
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """The rows as CSV, which is also written to `path`, atomically, where one is given."""
+        """The rows as CSV, which is also written to `path`, atomically, where one is given.
+
+        Names that a spreadsheet would take for formulas begin with an apostrophe; control characters are escaped.
+        """
         table = io.StringIO()
         writer = csv.DictWriter(table, ("object_id", "view", "class", "predicted", "probability"), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows())
+        for row in self.rows():
+            writer.writerow({name: csv_cell(text) for name, text in row.items()})
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(Path(path), table.getvalue().encode())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inr_factory.errors import UsageError, needs_extra
+from inr_factory.errors import UsageError, needs_extra, printable
 from inr_factory.generation.maintenance.dataset_source import open_dataset_source
 from inr_factory.generation.signals import Source
 from inr_factory.inr.threads import one_thread
@@ -127,6 +127,7 @@ def write_report(
 def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.finalize = lambda value: printable(value) if type(value) is str else value
     environment.filters |= {"digits": charts.digits, "count": "{:,}".format, "percent": "{:.1%}".format}
     return environment.get_template("report.html.jinja")
 

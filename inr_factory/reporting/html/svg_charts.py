@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import needs_extra
+from inr_factory.errors import needs_extra, printable
 
 with needs_extra("report"):
     from markupsafe import Markup, escape
@@ -30,14 +30,14 @@ def digits(value: float, significant: int = 3) -> str:
 
 def _svg(width: float, height: float, label: str, body: str) -> Markup:
     return Markup(
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
-        f"<title>{escape(label)}</title>{body}</svg>"
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(printable(label))}">'
+        f"<title>{escape(printable(label))}</title>{body}</svg>"
     )
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", kind: str = "") -> str:
     named = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(printable(text))}</text>'
 
 
 def _steps(counts: NDArray[np.integer], left: float, right: float, bottom: float, height: float, top: int) -> str:
@@ -128,7 +128,7 @@ def scatter(
         points = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in at[labels == number])
         if points:
             body.append(
-                f'<path class="points {kind}" data-class="{number}" d="{points}"><title>{escape(name)}</title></path>'
+                f'<path class="points {kind}" data-class="{number}" d="{points}"><title>{escape(printable(name))}</title></path>'
             )
     return _svg(side, side, label, "".join(body))
 
