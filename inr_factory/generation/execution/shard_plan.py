@@ -129,7 +129,7 @@ def small_split_notes(plan: ShardPlan, recipe: Recipe) -> tuple[str, ...]:
         return ()
     share = f": one object is {100 / count:.1f} points of accuracy" if count else ""
     return (
-        f"val has {count} objects, fewer than {MIN_VALIDATION}{share}; a larger --limit or --set splits.val gives more",
+        f"objects in val: {count}, fewer than {MIN_VALIDATION}{share}; a larger --limit or --set splits.val gives more",
     )
 
 

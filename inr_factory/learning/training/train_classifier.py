@@ -207,7 +207,7 @@ def warn_of_few(log: Callable[[str], None] | None, *datasets: INRDataset) -> Non
         if (count := len(np.unique(part.objects))) < FEW_OBJECTS and log is not None:
             error = 50 / math.sqrt(count)
             log(
-                f"{part.split} has {count} objects, so that one standard error of its accuracy is up to {error:.1f} points; "
+                f"objects in {part.split}: {count}, so that one standard error of its accuracy is up to {error:.1f} points; "
                 f"take at least {FEW_OBJECTS}, or compare the means of several seeds"
             )
 

@@ -171,7 +171,7 @@ def test_the_split_of_an_object_does_not_change_with_the_limit():
 def test_a_small_validation_split_is_named():
     recipe = check_recipe({"name": "x", "source": {"collection": "digits"}}, origin="test")
     (note,) = small_split_notes(plan_of(items(220)), recipe)
-    assert note.startswith("val has 22 objects, fewer than 200: one object is 4.5 points of accuracy")
+    assert note.startswith("objects in val: 22, fewer than 200: one object is 4.5 points of accuracy")
     assert small_split_notes(plan_of(items(2000)), recipe) == ()
     none = check_recipe(recipe.model_dump() | {"splits": {"val": 0}}, origin="test")
     assert small_split_notes(plan_of(items(220), SplitConfig(val=0)), none) == ()

@@ -165,7 +165,7 @@ def test_the_published_dws_can_be_trained_and_resumes(dataset: Path, tmp_path: P
 def test_small_validation_splits_are_named(dataset: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     train(dataset, out=tmp_path, **{**OPTIONS, "epochs": 1, "warmup_steps": 7}, log=notes.append)
-    assert any("val has 5 objects" in note and "22.4 points" in note for note in notes)
+    assert any("objects in val: 5" in note and "22.4 points" in note for note in notes)
     assert any(note.startswith("the warm-up has 1 steps instead of 7") for note in notes)
 
 
