@@ -17,6 +17,7 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 NUM_GRID = 10  # points along each axis, at which two orientations are compared
+CONTAINERS = 500
 UNCLEAR = 0.4  # of a component's area: where more of it is turned, the file does not say which side is inside
 
 
@@ -123,22 +124,28 @@ class Components:
         return turned
 
     def _containers(self, volumes: Floats) -> tuple[Indices, Indices]:
-        """The outermost closed component (C,) around each, itself where there is none, and how many are (C,)."""
+        """The outermost closed component (C,) around each, itself where there is none, and how many are (C,).
+
+        Only the CONTAINERS largest are looked into: a mesh may have as many components as faces.
+        """
         corners, rows = self.mesh.corners, np.argsort(self.of_face, kind="stable")
-        starts = np.searchsorted(self.of_face[rows], np.arange(len(volumes)))
-        low, high = (bound.reduceat(corners[rows], starts) for bound in (np.minimum, np.maximum))
+        starts = np.searchsorted(self.of_face[rows], np.arange(len(volumes) + 1))
+        low, high = (bound.reduceat(corners[rows], starts[:-1]) for bound in (np.minimum, np.maximum))
         low, high = low.min(axis=1), high.max(axis=1)
         order = np.lexsort((self.mesh.areas, self.of_face))  # the largest face of each component comes last
-        centres = corners.mean(axis=1)[order[np.append(starts[1:], len(rows)) - 1]]
+        centres = corners.mean(axis=1)[order[starts[1:] - 1]]
         outermost, depth = np.arange(len(volumes)), np.zeros(len(volumes), np.int64)
         turned, closed = _turned(self.mesh, self.turned), np.flatnonzero(self.closed & (volumes > 0))
         closed = closed[np.argsort(-volumes[closed], kind="stable")]
-        for rank, around in enumerate(closed.tolist()):
-            smaller = closed[rank + 1 :]
-            within = smaller[((low[smaller] >= low[around]) & (high[smaller] <= high[around])).all(axis=1)]
+        low, high = np.ascontiguousarray(low[closed].T), np.ascontiguousarray(high[closed].T)
+        for rank, around in enumerate(closed[:CONTAINERS].tolist()):
+            boxed = np.ones(len(closed) - rank - 1, np.bool_)
+            for lowest, highest in zip(low, high, strict=True):
+                boxed &= (lowest[rank + 1 :] >= lowest[rank]) & (highest[rank + 1 :] <= highest[rank])
+            within = closed[rank + 1 :][boxed]
             if not len(within):
                 continue
-            container = turned.part(rows[starts[around] :][: np.count_nonzero(self.of_face == around)])
+            container = turned.part(rows[starts[around] : starts[around + 1]])
             inside = within[np.abs(winding_numbers(container, centres[within])) > 0.5]
             outermost[inside] = np.where(depth[inside] == 0, around, outermost[inside])
             depth[inside] += 1
