@@ -1,9 +1,9 @@
 """Signal reading: what a file says goes into quarantine, what the machine says ends the run and names the object."""
 
-import builtins
 import errno
 import http.client
 import io
+import os
 import pickle
 import resource
 import socket
@@ -162,15 +162,14 @@ def test_a_dry_run_ends_with_the_fault_of_the_machine_too(tmp_path):
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES])
 def test_a_file_that_the_machine_cannot_open_is_not_put_into_quarantine(pictures, code, tmp_path, monkeypatch):
     recipe, root = pictures
-    opened = io.open  # which pathlib calls
+    opened = os.open
 
     def failing(path, *rest, **more):
         if str(path).endswith("2.png"):
             raise OSError(code, errno.errorcode[code], str(path))
         return opened(path, *rest, **more)
 
-    monkeypatch.setattr(io, "open", failing)
-    monkeypatch.setattr(builtins, "open", failing)
+    monkeypatch.setattr(os, "open", failing)
     with pytest.raises(ResourceError, match=rf"object a/2\.png cannot be read .*{errno.errorcode[code]}"):
         fit_dataset(recipe, tmp_path / "set", data_root=root, **LOCAL)
 
