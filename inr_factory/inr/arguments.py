@@ -73,6 +73,20 @@ def as_path(value: Any, what: str) -> Path:
     return Path(os.fsdecode(value))
 
 
+def check_flags(**flags: Any) -> None:
+    """Raise UsageError for a flag that is not True or False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} must be True or False, got {shorten(value)}")
+
+
+def check_hooks(**hooks: Any) -> None:
+    """Raise UsageError for a hook, such as `log`, that is not None and cannot be called."""
+    for name, value in hooks.items():
+        if value is not None and not callable(value):
+            raise UsageError(f"{name} must be a function or None, got {shorten(value)}")
+
+
 def _fits(actual: torch.Size, letters: list[str], sizes: dict[str, int]) -> bool:
     if letters[:1] == ["..."]:
         letters = letters[1:]

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.generation.signal_stack import SignalStack, as_index
 from inr_factory.generation.signals import Item, Signal
 from inr_factory.inr.arguments import as_tensor
@@ -181,6 +181,8 @@ def check_labels(
         raise UsageError("labels must be whole numbers, the class of each object; got fractions")
     low, high = int(numbers.min()), int(numbers.max())
     names = tuple(map(str, range(high + 1) if classes is None else classes))
+    if len(set(names)) < len(names):
+        raise UsageError(f"each class needs a name of its own, got {shorten(names)}")
     if low < 0 or high >= len(names):
         raise UsageError(f"labels must be from 0 to {len(names) - 1}, for {len(names)} classes; got {low} to {high}")
     return tuple(int(number) for number in numbers.tolist()), names

@@ -58,6 +58,8 @@ class BatchSampler:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, got {shorten(value)}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer):
+            raise UsageError(f"seed must be a whole number, got {shorten(self.seed)}")
         if not 0 <= self.rank < self.world_size:
             raise UsageError(
                 f"rank must be 0 to {self.world_size - 1} in a world of {self.world_size}, got {self.rank}"

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, shorten
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.data.label_noise import noisy_labels
 from inr_factory.learning.data.row_selection import RowSelection, choose_shards, choose_views, spans
@@ -177,8 +177,10 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             IndexError: For a row beyond N.
         """
         index = np.asarray(rows)
-        if index.size and index.dtype.kind not in "iu":
-            raise UsageError(f"rows are given by their numbers, got {index.dtype}; use np.flatnonzero of a mask")
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise UsageError(
+                f"rows are given by their numbers, got {index.dtype} {index.shape}; use np.flatnonzero of a mask"
+            )
         index = index.astype(np.int64, copy=False)
         return self._weights.gather(index), torch.from_numpy(self.labels[index])
 
@@ -186,6 +188,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise UsageError(f"an item is given by its number, got {shorten(index)}; `gather` takes several rows")
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.encoder import Encoder
@@ -36,8 +36,8 @@ class Contrastive(NormalizedEncoder):
         projection_dim: int = 64,
     ) -> None:
         super().__init__(spec, encoder, normalizer, canonical)
-        if projection_dim < 2:
-            raise UsageError(f"a projection needs at least 2 numbers, got {projection_dim}")
+        if isinstance(projection_dim, bool) or not isinstance(projection_dim, int) or projection_dim < 2:
+            raise UsageError(f"projection_dim must be a whole number of at least 2, got {shorten(projection_dim)}")
         self.projection_dim = projection_dim
         width = encoder.features
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim))

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_path, check_flags, check_hooks
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
@@ -141,6 +142,8 @@ def pretrain(
         FactoryError: Training diverged.
         ResourceError: The device is missing or the disk is full.
     """
+    check_flags(canonical=canonical)
+    check_hooks(on_epoch=on_epoch, on_step=on_step, log=log)
     log = log or (lambda line: None)
     name, options = parse_model(model)
     augmentation = parse_augmentation(augment)
@@ -164,7 +167,7 @@ def pretrain(
         )
     log_incomplete(log, training, validation)
     warn_of_few(log, validation)
-    folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
+    folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
     config, options = as_begun(config, name, options, folder)
     canonical = canonical and training.spec.activation == "sine"
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)

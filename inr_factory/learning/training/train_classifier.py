@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_path, check_flags, check_hooks
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.data.dataset import INRDataset
@@ -126,6 +127,8 @@ def train(
         FactoryError: Training diverged.
         ResourceError: The device is missing or the disk is full.
     """
+    check_flags(freeze=freeze, canonical=canonical, normalize=normalize)
+    check_hooks(on_epoch=on_epoch, on_step=on_step, log=log)
     name, options = parse_model(model)
     augmentation = parse_augmentation(augment)
     mixing = parse_mixup(mixup) if isinstance(mixup, str) else mixup
@@ -149,9 +152,13 @@ def train(
     validation = INRDataset(training.location, "val", views=1)
     log_incomplete(log, training, validation)
     warn_of_few(log, validation)
-    folder = Path(out) if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
+    folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
     checkpoint = (
-        None if init is None else init.checkpoint if isinstance(init, TrainedRun) else checkpoint_of(Path(init))
+        None
+        if init is None
+        else init.checkpoint
+        if isinstance(init, TrainedRun)
+        else checkpoint_of(as_path(init, "a run"))
     )
     config, options = as_begun(config, name, options, folder, checkpoint)
     canonical = canonical and training.spec.activation == "sine"

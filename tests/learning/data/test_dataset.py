@@ -355,3 +355,13 @@ def test_it_says_what_is_in_it(root: Path) -> None:
     facts = json.loads(json.dumps(dataset.describe()))
     assert facts["fingerprint"] == dataset.fingerprint
     assert facts["rows"] == len(dataset) == 18
+
+
+@pytest.mark.parametrize(
+    "index", ["a", None, 1.5, True, slice(0, 3), [0, 1], np.zeros(2), torch.tensor([1, 2])], ids=str
+)
+def test_an_item_has_one_number(index: Any, root: Path) -> None:
+    with pytest.raises(UsageError, match="an item is given by its number, got"):
+        INRDataset(root)[index]
+    with pytest.raises(UsageError, match="rows are given by their numbers"):
+        INRDataset(root).gather(np.zeros((2, 2), dtype=int))

@@ -125,6 +125,13 @@ def test_an_open_data_set_is_trained_on_as_it_is(dataset: Path, tmp_path: Path) 
         ({"mixup": 5}, "mixup must be text or an object that can be called"),
         ({"model": 5}, "a model is given as text"),
         ({"views": 9}, "views"),
+        ({"canonical": np.zeros(2)}, "canonical must be True or False"),
+        ({"normalize": "no"}, "normalize must be True or False, got 'no'"),
+        ({"optimizer": "sgd"}, "--optimizer: unknown value 'sgd'"),
+        ({"init": np.zeros(2)}, "the path of a run must be text or a Path"),
+        ({"on_epoch": 3}, "on_epoch must be a function or None, got 3"),
+        ({"learning_rate": float("nan")}, "--learning-rate: .* finite number, got nan"),
+        ({"learning_rate": 0}, "--learning-rate: .* greater than 0, got 0"),
         ({"init": "nowhere"}, "no checkpoint nowhere"),
     ],
 )
