@@ -72,7 +72,7 @@ def test_the_same_call_resumes_a_run(dataset: Path, tmp_path: Path) -> None:
     records: list[Any] = []
     longer = train(dataset, out=tmp_path, **{**OPTIONS, "epochs": 3}, on_epoch=records.append)
     assert (len(longer.history), [record["epoch"] for record in records]) == (3, [2])
-    assert [note.split()[0] for note in notes] == ["val", "parity,"]
+    assert [note.split()[0] for note in notes] == ["objects", "parity,"]
 
 
 @pytest.mark.parametrize("name", ["forward", "parity"])
