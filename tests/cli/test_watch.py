@@ -64,8 +64,8 @@ def test_watching_a_set_that_is_being_made_ends_with_it(whole, tmp_path, capsys,
     said = capsys.readouterr()
     lines = said.err.splitlines()
     assert "7 of 10 shards missing, 0 in quarantine" in lines[0]
-    assert lines[-1].startswith("48 of 48 INRs, 0 of 10 shards missing")
-    assert len(lines) == 3
+    assert lines[2].startswith("48 of 48 INRs, 0 of 10 shards missing")
+    assert lines[3].startswith("to extend it: ")
     assert "48 INRs" in said.out, "and then it says what status says"
 
 

@@ -56,4 +56,4 @@ def test_a_source_opened_by_a_relative_root_outlives_a_change_of_folder(tmp_path
     source = folder(Path("pictures"))
     monkeypatch.chdir("/")
 
-    assert source.signal(0).facts == {"height": 4, "width": 6}
+    assert source.signal(0).facts.items() >= {"height": 4, "width": 6}.items()
