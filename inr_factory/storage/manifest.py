@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -296,6 +296,15 @@ class Manifest(Record):
         lines = [json.dumps(entry.model_dump(mode="json"), ensure_ascii=True) for entry in self.shards]
         shards = ",\n    ".join(lines)
         return f"{head}[\n    {shards}\n  ]\n}}\n" if lines else f"{head}[]\n}}\n"
+
+
+def commonest_reason(rows: Sequence["Quarantined"]) -> "tuple[int, Quarantined] | None":
+    """How many rows share the commonest reason, up to its numbers, and the first of them; None for no rows."""
+    kinds: dict[str, list[Quarantined]] = {}
+    for row in rows:
+        kinds.setdefault(re.sub(r"[0-9][0-9.,]*", "#", row.reason), []).append(row)
+    most = max(kinds.values(), key=len, default=None)
+    return None if most is None else (len(most), most[0])
 
 
 def median_psnr(entries: Iterable[ShardEntry]) -> float | None:

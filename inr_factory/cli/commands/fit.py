@@ -70,7 +70,7 @@ def fit(
         _print_estimate(recipe, out, arguments, as_json)
         return
     from inr_factory.generation.execution.fit_dataset import fit_dataset
-    from inr_factory.storage.manifest import median_psnr
+    from inr_factory.storage.manifest import commonest_reason, median_psnr
 
     with FitProgress(Path(recipe).stem) as progress:
         report = fit_dataset(recipe, out, **arguments, on_progress=progress)
@@ -108,7 +108,15 @@ def fit(
         raise PartialError(f"{report.missing} shards are still missing; run the same command again")
     share, threshold = report.quarantine_share, report.recipe.quarantine_threshold
     if share > threshold:
-        terminal.log_error(f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {threshold:.1%}")
+        count, first = commonest_reason(quarantined) or (0, None)
+        reason = (
+            f"; the reason of {count:,} of {len(quarantined):,}, as of {first.object_id}: {first.reason}"
+            if first
+            else ""
+        )
+        terminal.log_error(
+            f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {threshold:.1%}{reason}"
+        )
         raise typer.Exit(QUARANTINED)
 
 
@@ -135,6 +143,13 @@ def _print_estimate(recipe: str, out: Any, arguments: dict[str, Any], as_json: b
     if report.seconds is not None and report.inrs_per_second is not None:
         rate = format_rate(report.inrs_per_second, 1)
         duration = format_duration(report.seconds)
-        rows += [("time", f"about {duration} at {rate}, by a probe of {report.probed} INRs")]
+        rows += [("time", f"about {duration} at {rate}, by a probe of {report.probed} INRs, start and end included")]
+    if report.core_hours is not None:
+        rows += [("core-hours", f"about {report.core_hours:.2g}")]
+    if report.psnr is not None:
+        share = "" if report.reached is None else f"{report.reached:.0%} of the probe reach the target; "
+        rows += [("quality", f"{share}median {report.psnr:.1f} dB")]
     terminal.print_table(["", ""], rows, title=f"fit {report.recipe.name} into {report.out} would make")
+    if report.advice is not None:
+        terminal.log_info(f"fits of the probe fail: {report.advice}")
     print_remarks(report.remarks, f"of {report.probed} objects probed")
