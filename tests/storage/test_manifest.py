@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from support.manifests import entry, manifest
 
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.manifest import ViewKey, shard_path
+from inr_factory.storage.manifest import Quarantined, ViewKey, commonest_reason, shard_path
 
 KNOWN_SEED = 4434530774451100429
 
@@ -96,3 +96,11 @@ def test_a_path_that_leaves_the_folder_is_no_shard(path):
     assert entry(path="data/x.h5").path == "data/x.h5"
     with pytest.raises(ValidationError, match=r"must be data/NAME\.h5"):
         entry(path=path)
+
+
+def test_the_commonest_reason_is_counted_up_to_its_numbers():
+    """Faults, section 4: the last line of `fit` with exit 3 said nothing about why."""
+    reasons = ["cannot be decoded", "the best reached 12.5 dB", "the best reached 9 dB"]
+    rows = [Quarantined(object_id=str(number), view=0, reason=reason) for number, reason in enumerate(reasons)]
+    assert commonest_reason(rows) == (2, rows[1])
+    assert commonest_reason([]) is None

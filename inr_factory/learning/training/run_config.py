@@ -65,20 +65,20 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=100, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    epochs: int = Field(default=100, ge=1, le=1_000_000)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1e3, allow_inf_nan=False)
     optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = Field(default=100, ge=0)
+    warmup_steps: int = Field(default=100, ge=0, le=2**31 - 1)
     gradient_clip: float | None = Field(default=10.0, gt=0, allow_inf_nan=False)
     ema: float | None = Field(default=None, gt=0, lt=1)
     bf16: bool = False
     compile: bool = False
-    early_stopping: int | None = Field(default=None, ge=1)
+    early_stopping: int | None = Field(default=None, ge=1, le=2**31 - 1)
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
-    save_steps: int | None = Field(default=None, ge=1)
+    save_steps: int | None = Field(default=None, ge=1, le=2**31 - 1)
     tensorboard: bool = True
     rules: Literal[1, 2] = RULES
 
@@ -130,7 +130,7 @@ class PretrainConfig(RunConfig):
     `neighbours` nearest neighbours.
     """
 
-    epochs: int = Field(default=50, ge=1)
+    epochs: int = Field(default=50, ge=1, le=1_000_000)
     schedule: Literal["constant", "cosine"] = "cosine"
     positives: Positives = "both"
     temperature: float = Field(default=0.2, gt=0, allow_inf_nan=False)

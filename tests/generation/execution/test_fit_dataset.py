@@ -21,6 +21,7 @@ from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.fitting.tally import Tally
+from inr_factory.generation.recipe import load_recipe
 from inr_factory.generation.sources import registry
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.manifest import MANIFEST
@@ -336,3 +337,16 @@ def test_a_fit_on_a_gpu_says_which_engine_fitted(tmp_path, monkeypatch, capsys):
     assert "fitted by batched on cuda" in capsys.readouterr().out
     (log,) = (tmp_path / "set" / LOG_FOLDER).iterdir()
     assert list(json.loads(log.read_text().splitlines()[-1])["made_by"]) == ["batched on cuda"]
+
+
+def test_a_dry_run_says_what_its_probe_reaches_and_counts_the_start(tmp_path):
+    good = estimate(tiny(), tmp_path / "set", **LOCAL)
+    assert good.reached is not None
+    assert 0 <= good.reached <= 1
+    assert good.seconds >= 5
+    assert good.core_hours == pytest.approx(good.inrs / good.inrs_per_second / 3600, rel=0.01)
+    bad = load_recipe(tiny(), ["fit.floor_psnr=150", "fit.target_psnr=190", "fit.attempts=1"])
+    report = estimate(bad, tmp_path / "set", **LOCAL)
+    assert report.reached == 0
+    assert report.psnr < 150
+    assert "try" in report.advice

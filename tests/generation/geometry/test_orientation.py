@@ -175,7 +175,10 @@ def test_sheets_and_buried_parts_are_measured():
 
 def test_a_mesh_of_many_small_parts_is_oriented_in_bounded_time():
     """Each of 20,000 tetrahedra is turned the wrong way. Compared in pairs, they would take minutes."""
-    corners, faces = np.concatenate([np.zeros((1, 3)), np.eye(3)]), np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
+    corners, faces = (
+        np.concatenate([np.zeros((1, 3)), np.eye(3)]),
+        np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]),
+    )
     where = np.stack(np.meshgrid(np.arange(200), np.arange(100), indexing="ij"), axis=-1).reshape(-1, 1, 2)
     vertices = corners + 2.0 * np.pad(where, ((0, 0), (0, 0), (0, 1)))
     parts = Mesh(vertices.reshape(-1, 3), (faces + 4 * np.arange(20_000)[:, None, None]).reshape(-1, 3))

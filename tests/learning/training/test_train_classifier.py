@@ -14,7 +14,7 @@ from support.small_sets import make_set
 from inr_factory.errors import UsageError
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.models.checkpoint import load_checkpoint
-from inr_factory.learning.training.run_config import BEST, LAST
+from inr_factory.learning.training.run_config import BEST, LAST, TrainConfig, check_config
 from inr_factory.learning.training.train_classifier import train
 from inr_factory.learning.training.trained_run import TrainedRun, evaluate, open_run, predict
 from inr_factory.learning.transforms.symmetries import FlipSigns
@@ -195,3 +195,11 @@ def test_a_run_from_before_version_0_2_resumes_as_it_began(dataset: Path, tmp_pa
     assert saved["classifier"]["options"]["amplitudes"] is False
     with pytest.raises(UsageError, match=r"another options\.amplitudes"):
         train(dataset, out=tmp_path, **{**OPTIONS, "model": "parity:hidden_dim=4,amplitudes=true", "epochs": 3})
+
+
+@pytest.mark.parametrize("option", ["epochs", "warmup_steps", "early_stopping", "save_steps", "seed", "learning_rate"])
+@pytest.mark.parametrize("value", [10**20, float("inf"), float("nan"), -1])
+def test_odd_numbers_of_training_are_refused_by_the_name_of_their_option(option, value):
+    """Faults, section 2: --epochs 99999999999999999999 began to train."""
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: "):
+        check_config(TrainConfig, **{option: value})
