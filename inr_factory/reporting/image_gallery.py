@@ -56,6 +56,8 @@ def reconstruct(
     reconstructions = []
     for entry, row in chosen:
         shard = ShardReader(root, entry, check=True)
+        if missing := {"height", "width"}.difference(shard.column_names):
+            raise UsageError(f"{root} does not say the {' and '.join(sorted(missing))} of its images, so none is drawn")
         facts = {name: int(shard.column(name)[row]) for name in ("height", "width", "view", "label")}
         shape = (facts["height"], facts["width"], shard.spec.out_dim)
         inr = INRBatch.from_flat(shard.spec, torch.from_numpy(np.array(shard.column("weights")[row : row + 1])))

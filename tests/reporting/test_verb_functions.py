@@ -65,3 +65,10 @@ def test_options_are_text_or_values():
     assert parse_classes("a, b") == parse_classes(["a", "b"]) == ("a", "b")
     assert parse_classes("7") == parse_classes(7) == 7
     assert parse_size("28x32") == parse_size((28, 32)) == (28, 32)
+
+
+def test_a_set_that_does_not_say_the_size_of_its_images_is_not_shown(tmp_path):
+    make_set(tmp_path / "set")
+
+    with pytest.raises(UsageError, match="does not say the height and width of its images"):
+        show_dataset(tmp_path / "set", tmp_path / "out.png")
