@@ -67,7 +67,7 @@ def check_shard(root: Path, manifest: Manifest, entry: ShardEntry) -> None:
     if not belongs(shard, manifest):
         raise IntegrityError(f"{entry.path} is a shard of another set")
     again = shard.describe_as(entry.bytes, entry.sha256).model_dump()
-    for name, recorded in entry.model_dump(exclude={"remarks"}).items():  # another version may remark other things
+    for name, recorded in entry.model_dump().items():
         if again[name] != recorded:
             raise IntegrityError(f"{entry.path}: the manifest has {name} {recorded}, the shard {again[name]}"[:400])
 
