@@ -2,6 +2,7 @@
 
 python pipelines/studies/study_shapes.py --count 7 ../shared/datasets/shrec11 ../shared/datasets/segbench
 python pipelines/studies/study_shapes.py --cost --count 10 ../shared/datasets/segbench ../shared/datasets/modelnet_original_off
+python pipelines/studies/study_shapes.py --surfaces --count 60 ../shared/datasets/shrec11 ../shared/datasets/psb
 """
 
 import argparse
@@ -123,17 +124,39 @@ def cost(folders: list[Path], count: int) -> None:
             print(f"| {len(shapes)} of {folder.name} | {field} | {columns} | {hours:.0f} |", flush=True)
 
 
+def surfaces(folders: list[Path], count: int) -> None:
+    """Print how many meshes have an inside in both versions of recipes, and what the surfaces of the kept ones are."""
+    print("| shapes | refused in version 1 | refused in version 2 | turned | largest sheet | largest buried |")
+    print("|---|---|---|---|---|---|")
+    config = ShapeSource(collection="mesh_folder", num_points=3_000, num_truth=1_000)
+    for folder in folders:
+        kept: dict[int, list[Signal]] = {1: [], 2: []}
+        for version, signals in kept.items():
+            source = open_shapes(config, folder, version)
+            indices = np.unique(np.linspace(0, len(source.items) - 1, count).round().astype(int))
+            for index in indices:
+                with contextlib.suppress(SignalError):
+                    signals.append(source.signal(int(index)))
+        facts = {name: np.array([signal.facts[name] for signal in kept[2]]) for name in ("turned", "sheet", "buried")}
+        refused = " | ".join(str(len(indices) - len(signals)) for signals in kept.values())
+        largest = " | ".join(f"{facts[name].max(initial=0):.2f}" for name in ("sheet", "buried"))
+        print(
+            f"| {len(indices)} of {folder.name} | {refused} | {(facts['turned'] > 0).sum()} | {largest} |", flush=True
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of meshes, as for the recipe mesh_folder")
     parser.add_argument("--count", type=int, default=7, help="shapes of each folder, evenly spread")
     parser.add_argument("--cost", action="store_true", help="CPU time of sampling, fit and quality by the recipe")
+    parser.add_argument("--surfaces", action="store_true", help="which meshes have an inside")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["IGL_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as cache:  # an empty one, so that sampling is measured
         os.environ["INR_FACTORY_CACHE"] = cache
-        (cost if options.cost else settings)(options.folders, options.count)
+        (surfaces if options.surfaces else cost if options.cost else settings)(options.folders, options.count)
 
 
 if __name__ == "__main__":
