@@ -24,7 +24,7 @@ def simulate(durations, workers, start=0.0, lag=0.0, burst=1):
     return points
 
 
-def told(points, total, pace=None, every=1.0):
+def shown(points, total, pace=None, every=1.0):
     """(time, seconds left that are said, seconds that are really left), at every report and every second between."""
     pace, end = pace or Pace(), points[-1][0]
     said, waiting, now = [], list(points), points[0][0]
@@ -58,18 +58,18 @@ def test_the_time_left_is_right_within_a_factor_of_two_and_not_said_in_the_first
     points = RUNS[name]
     begin, end, total = points[0][0], points[-1][0], points[-1][1]
     assert end - begin > 5 * FIRST_SECONDS
-    for now, left, true in told(points, total):
+    for now, left, true in shown(points, total):
         if now < begin + FIRST_SECONDS:
             assert left is None
         elif left is not None and true > 0.1 * (end - begin):
             assert true / 2 < left < 2 * true, f"{left:.0f} s at {now:.0f} s, {true:.0f} s are left"
-    assert sum(left is not None for _, left, _ in told(points, total)) > 0.6 * (end - begin)
+    assert sum(left is not None for _, left, _ in shown(points, total)) > 0.6 * (end - begin)
 
 
 def test_a_slow_start_is_forgotten():
     """Twenty seconds of reading inside the first fit, then fifty a second."""
     points = [(0.0, 0), *[(20.0 + number / 50, number) for number in range(1, 6000)]]
-    at = {now: (left, true) for now, left, true in told(points, 5999)}
+    at = {now: (left, true) for now, left, true in shown(points, 5999)}
     assert at[45.0][0] == pytest.approx(at[45.0][1], rel=0.1)
 
 
@@ -83,7 +83,7 @@ def test_a_resumed_training_run_counts_from_where_it_resumes():
 def test_a_count_that_falls_does_not_confuse_it():
     """A worker died, its shard begins again."""
     points = [(t / 10, t) for t in range(300)] + [(30 + t / 10, 200 + t) for t in range(801)]
-    for now, left, true in told(points, 1000):
+    for now, left, true in shown(points, 1000):
         if now > 40 and true > 10:
             assert true / 2 < left < 2 * true
 

@@ -75,7 +75,7 @@ def fit(
     with FitProgress(Path(recipe).stem) as progress:
         report = fit_dataset(recipe, out, **arguments, on_progress=progress)
     log_edited_files(report.card)
-    for note in report.notes:
+    for note in report.notes[progress.notes_logged :]:
         terminal.log_info(note)
     entries, quarantined, views = report.entries, report.quarantined, report.recipe.views
     if as_json:

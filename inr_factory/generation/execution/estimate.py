@@ -1,25 +1,23 @@
 """Estimate: what a fit would make, how large and how long, without making it."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
 import numpy as np
-import torch
 
+from inr_factory.generation.execution.backend_choice import choose_backend
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
-from inr_factory.generation.execution.fit_plan import FitPlan, plan_from_arguments
+from inr_factory.generation.execution.fit_plan import plan_from_arguments
+from inr_factory.generation.execution.probe import probe_plan
 from inr_factory.generation.execution.run_fit import default_workers
-from inr_factory.generation.execution.scheduler import window_of
-from inr_factory.generation.execution.signal_reading import ReadSignals, read_signals
+from inr_factory.generation.execution.run_settings import Backend
+from inr_factory.generation.execution.signal_reading import ReadSignals
 from inr_factory.generation.fitting.fit_table import explained_variance
-from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
+from inr_factory.generation.fitting.fit_views import FittedViews
 from inr_factory.generation.fitting.stopping import target_of
-from inr_factory.generation.fitting.tally import Tally
 from inr_factory.generation.recipe import Recipe
-from inr_factory.generation.signal_stack import fact_columns, inside_shares, select_signals, variances
+from inr_factory.generation.signal_stack import fact_columns, inside_shares, variances
 from inr_factory.generation.signals import Source
 from inr_factory.inr.device import choose_device
 from inr_factory.storage.locations import Location
@@ -30,7 +28,7 @@ from inr_factory.storage.shards import STATUS
 
 PROBE_INRS, PROBE_SECONDS = 16, 8.0
 # Seconds to start and stop: imports, workers, Ray of our own; docs/results/fitting.md measures them.
-START_SECONDS = {"local": 5.0, "ray": 10.0}
+START_SECONDS: dict[Backend, float] = {"local": 5.0, "ray": 10.0}
 
 
 @dataclass(frozen=True)
@@ -117,63 +115,27 @@ def estimate(
     objects = {split: counts.objects for split, counts in plan.manifest.splits.items()}
     if plan.shards is None or not plan.tasks:
         return EstimateReport(
-            plan.recipe,
-            plan.out,
-            objects,
-            0,
-            0,
-            0,
-            check_disk(plan.out, 0),
-            count,
-            None,
-            0,
-            None,
-            plan.notes,
+            plan.recipe, plan.out, objects, 0, 0, 0, check_disk(plan.out, 0), count, None, 0, None, plan.notes,
             plan.manifest.passed_over,
-        )
+        )  # fmt: skip
     needed = estimate_bytes(plan.manifest, plan.shards, plan.tasks)
     free = check_disk(plan.out, needed)
     inrs = sum(map(plan.shards.num_objects, plan.tasks))
-    started = monotonic()
-    read = _read_probe(plan)
-    reading = (monotonic() - started) / max(1, len(read.keys))
-    rate, probed, fitted = _probe(plan, read, chosen)
-    if rate is not None and chosen == "cpu":  # a GPU reads beside its fits
-        rate = 1 / (1 / rate + reading)
-    useful = count if plan.settings.remote else min(count, default_workers(chosen))
-    total = None if rate is None else rate * min(useful, len(plan.tasks))
-    start = START_SECONDS["local" if plan.settings.backend == "local" else "ray"]
-    seconds = None if total is None else start + inrs / total
+    probe = probe_plan(plan, chosen, PROBE_INRS, PROBE_SECONDS)
+    useful = min(count if plan.settings.remote else min(count, default_workers(chosen)), len(plan.tasks))
+    work = None if probe.seconds is None else inrs * probe.seconds
+    backend, why = choose_backend(plan, chosen, count, lambda: 0.0 if work is None else work / useful)
     return EstimateReport(
-        plan.recipe,
-        plan.out,
-        objects,
-        inrs,
-        len(plan.tasks),
-        needed,
-        free,
-        count,
-        seconds,
-        probed,
-        total,
-        plan.notes,
+        plan.recipe, plan.out, objects, inrs, len(plan.tasks), needed, free, count,
+        None if work is None else START_SECONDS[backend] + work / useful,
+        probe.inrs,
+        None if probe.seconds is None else useful / probe.seconds,
+        plan.notes if why is None else (*plan.notes, why),
         plan.manifest.passed_over,
-        _remarks(plan.recipe, read),
-        None if rate is None else inrs / rate / 3600,
-        *_outcome(plan.recipe, fitted),
-    )
-
-
-class _TimeUp(Exception):
-    """The probe has run long enough."""
-
-
-def _read_probe(plan: FitPlan) -> ReadSignals:
-    """The signals of some objects of the first block."""
-    assert plan.source is not None
-    assert plan.shards is not None, "only a plan with tasks is probed"
-    block = next(iter(plan.shards.blocks.values()))[0]
-    return read_signals(plan.source, block[:: max(1, len(block) // PROBE_INRS)][:PROBE_INRS], 0)
+        _remarks(plan.recipe, probe.read),
+        None if work is None else work / 3600,
+        *_outcome(plan.recipe, probe.fitted),
+    )  # fmt: skip
 
 
 def _remarks(recipe: Recipe, read: ReadSignals) -> tuple[Remark, ...]:
@@ -205,47 +167,3 @@ def _outcome(recipe: Recipe, fitted: FittedViews | None) -> tuple[float | None, 
         round(median, 2) if np.isfinite(median) else None,
         None if reason is None else reason[1].reason,
     )
-
-
-def _probe(plan: FitPlan, read: ReadSignals, device: str) -> tuple[float | None, int, FittedViews | None]:
-    """(INRs a second of one core or GPU, INRs fitted to measure it, the fits unless time was up).
-
-    A GPU fits the INRs of several shards side by side: there the probe is of that size, and one that compiles comes
-    before. If time is up before half of the INRs are done, the rate assumes that each takes all its steps.
-    """
-    recipe, source, shards = plan.recipe, plan.source, plan.shards
-    assert source is not None
-    assert shards is not None, "only a plan with tasks is probed"
-    block = next(iter(shards.blocks.values()))[0]
-    if not read.keys:
-        return None, 0, None
-    count = len(read.keys)
-    spec, threads = recipe.spec.spec(source.in_dim, source.out_dim), torch.get_num_threads()
-    started, latest = 0.0, Tally()
-    fitted: FittedViews | None = None
-
-    def watch(tally: Tally) -> None:
-        nonlocal latest
-        latest = tally
-        if monotonic() - started > PROBE_SECONDS:
-            raise _TimeUp
-
-    def fit(copies: int) -> None:
-        nonlocal started, fitted
-        started, fitted = monotonic(), None
-        with contextlib.suppress(_TimeUp):
-            signals = select_signals(read.signals, np.tile(np.arange(count), copies))
-            fitted = fit_views(spec, [*read.keys] * copies, signals, recipe.fit, recipe.seed, device, watch)
-
-    torch.set_num_threads(1)
-    try:
-        fit(1)
-        copies = -(-min(window_of(device), len(plan.tasks)) * len(block) // count) if device != "cpu" else 1
-        if copies > 1:
-            fit(copies)
-    finally:
-        torch.set_num_threads(threads)
-    seconds = max(monotonic() - started, 1e-6)
-    if latest.done >= copies * count / 2:
-        return latest.done / seconds, latest.done, fitted
-    return max(latest.steps, 1) / seconds / recipe.fit.steps, copies * count, fitted

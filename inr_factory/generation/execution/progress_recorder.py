@@ -34,7 +34,7 @@ class FitProgress:
 class ProgressRecorder:
     """Follows the shards of `tasks` until they are recorded in the set at `out`.
 
-    `broken` are paths of existing files that are no shards of this set.
+    `broken` are paths of existing files that are no shards of this set; `notes` are those of the first report.
     """
 
     def __init__(
@@ -47,10 +47,11 @@ class ProgressRecorder:
         log: RunLog,
         on_progress: Callable[[FitProgress], None] | None,
         clock: Callable[[], float] = monotonic,
+        notes: Sequence[str] = (),
     ) -> None:
         self.out, self.manifest, self.plan, self.on_progress = out, manifest, plan, on_progress
         self.tasks, self.broken, self.log, self.clock = list(tasks), broken, log, clock
-        self.progress = FitProgress(sum(map(plan.num_objects, self.tasks)))
+        self.progress = FitProgress(sum(map(plan.num_objects, self.tasks)), notes=[*notes])
         self.tallies: dict[ShardTask, Tally] = {}
         self.made: list[ShardEntry] = []
         self.recorded = 0

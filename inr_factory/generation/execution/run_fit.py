@@ -58,8 +58,8 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
         out, settings.part, backend=settings.backend, workers=settings.workers, device=device, **versions,
         views=recipe.views, shards=len(tasks),
     )  # fmt: skip
-    recorder = ProgressRecorder(out, manifest, shards, tasks, broken, log, on_progress)
-    recorder.progress.notes += [why] if why else []
+    notes = [*plan.notes, *([why] if why else [])]
+    recorder = ProgressRecorder(out, manifest, shards, tasks, broken, log, on_progress, notes=notes)
     own_source = source if isinstance(recipe.source, OwnSource) else None
     worker = Worker(recipe, settings.data_root, out, device, manifest.source.fingerprint, own_source)
     ending, engines = "stopped", dict[str, int]()
@@ -89,7 +89,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     card = update_card_if_complete(out, recorder.manifest, missing)
     return FitReport(
         recipe, out, recorder.manifest, len(recorder.made), num_recovered, len(requested.intersection(missing)),
-        recorder.progress.inrs, monotonic() - started, card, engines, plan.notes,
+        recorder.progress.inrs, monotonic() - started, card, engines, tuple(recorder.progress.notes),
     )  # fmt: skip
 
 

@@ -128,9 +128,8 @@ def small_split_notes(plan: ShardPlan, recipe: Recipe) -> tuple[str, ...]:
     if count >= MIN_VALIDATION or recipe.splits.val == 0:
         return ()
     share = f": one object is {100 / count:.1f} points of accuracy" if count else ""
-    return (
-        f"objects in val: {count}, fewer than {MIN_VALIDATION}{share}; a larger --limit or --set splits.val gives more",
-    )
+    larger = "--set splits.val" if recipe.limit is None else "a larger --limit or --set splits.val"
+    return (f"objects in val: {count}, fewer than {MIN_VALIDATION}{share}; {larger} gives more",)
 
 
 def _by_hash(items: Sequence[Item], indices: Iterable[int]) -> list[int]:

@@ -52,7 +52,7 @@ def is_given(source: Source) -> bool:
 
 def check_objects(source: Any) -> None:
     """Raise UsageError, in one line that names the object, unless a source has the members of a Source, and its objects
-    can be told apart and stored. The cost for a million objects is a second."""
+    can be distinguished and stored. The cost for a million objects is a second."""
     absent = [name for name in MEMBERS if name not in dir(source)]
     if absent:
         raise UsageError(f"source must be a Source, got {type(source).__name__} without {', '.join(absent)}")

@@ -174,7 +174,7 @@ def _check_inside(samples: ShapeSamples, config: ShapeSource) -> None:
             "its faces contradict each other as to their inside" if closed else "its surface is too open for an inside"
         )
         raise SignalError(
-            f"{flaw}: {ambiguous:.0%} of the points off it can be told neither inside nor outside, "
+            f"{flaw}: {ambiguous:.0%} of the points off it are neither clearly inside nor outside, "
             f"source.max_ambiguous allows {config.max_ambiguous:.0%}{_edges(samples)}; {UNSIGNED}"
         )
     for fact, limit, what in LIMITS:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from inr_factory.errors import shorten
 from inr_factory.learning.training.run_config import RunConfig, TrainProgress
 
-FREE_GROUP_SETTINGS = {"lr"}  # set anew in each step
+FREE_GROUP_SETTINGS = {"lr"}  # set again in each step
 
 
 def checked_progress(fields: Any, config: RunConfig, num_batches: int) -> TrainProgress:

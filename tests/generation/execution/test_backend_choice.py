@@ -10,6 +10,7 @@ from support.tiny_recipes import files, tiny
 from inr_factory.errors import ResourceError, UsageError
 from inr_factory.generation.execution import backend_choice, ray_pool, run_fit
 from inr_factory.generation.execution.backend_choice import choose_backend, estimate_seconds
+from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.fit_plan import plan_fit
 from inr_factory.generation.execution.ray_address import RayUnavailableError
@@ -101,4 +102,10 @@ def test_the_choice_is_said_once(tmp_path):
     fit_dataset(tiny(), tmp_path / "set", workers=1, on_progress=lambda state: notes.append(list(state.notes)))
 
     assert sum("processes of this machine" in note for note in notes[-1]) == 1
-    assert run_fit.WITHOUT_RAY in notes[-1][0]
+    assert notes[-1][0].startswith("objects in val: 2"), "what the plan says comes before the first shard"
+    assert run_fit.WITHOUT_RAY in notes[0][1]
+
+
+def test_a_dry_run_says_which_backend_auto_takes(tmp_path):
+    assert run_fit.WITHOUT_RAY in estimate(tiny(), tmp_path / "set", workers=1).notes[-1]
+    assert run_fit.WITHOUT_RAY not in estimate(tiny(), tmp_path / "set", backend="ray").notes[-1]

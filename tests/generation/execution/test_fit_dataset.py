@@ -14,7 +14,7 @@ from support.tiny_recipes import LOCAL, files, shards, tiny
 from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.generation.execution import estimate as module
-from inr_factory.generation.execution import run_fit
+from inr_factory.generation.execution import probe, run_fit
 from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.shard_plan import make_shard_plan
@@ -258,8 +258,8 @@ def test_an_estimate_for_a_gpu_fits_what_it_fits_side_by_side_and_counts_gpus_no
 
     see_gpus(monkeypatch, 2)
     monkeypatch.setattr(module, "choose_device", lambda _: "cuda")
-    monkeypatch.setattr(module, "fit_views", fit)
-    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(probe, "fit_views", fit)
+    monkeypatch.setattr(probe, "monotonic", lambda: now[0])
 
     reports = [estimate(tiny(), tmp_path / "set", backend="local", workers=count) for count in (1, 2, 6)]
 
