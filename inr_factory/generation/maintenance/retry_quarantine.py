@@ -20,7 +20,7 @@ from inr_factory.generation.execution.shard_plan import ShardTask, make_shard_pl
 from inr_factory.generation.execution.source_check import check_objects, check_source
 from inr_factory.generation.execution.worker import ShardRows, Worker
 from inr_factory.generation.fitting.tally import OnProgress
-from inr_factory.generation.recipe import OwnSource, check_recipe
+from inr_factory.generation.recipe import OwnSource, recorded_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.storage.manifest import Manifest, Quarantined, ShardEntry
@@ -68,7 +68,7 @@ def retry_quarantine(
     entries = [entry for entry in manifest.shards if any(map(may_be_read, entry.quarantine))]
     if not entries:
         return manifest, 0
-    recipe = check_recipe(manifest.recipe, origin=f"of {root}")
+    recipe = recorded_recipe(manifest.recipe, origin=f"of {root}")
     own_source = source if isinstance(recipe.source, OwnSource) else None
     source = own_source or open_source(recipe.source, settings.data_root, recipe.version)
     check_objects(source)

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 
 import pytest
-from support.tiny_recipes import LOCAL, shards, tiny
+from support.tiny_recipes import LOCAL, shards, strip_version, tiny
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
@@ -135,10 +135,7 @@ def old(tmp_path):
     """A set as one was written before recipes had a version."""
     folder = tmp_path / "old"
     fit_dataset(tiny(views=1, version=1), folder, **LOCAL)
-    (folder / "origin.json").unlink()
-    fields = json.loads((folder / "manifest.json").read_text())
-    del fields["recipe"]["version"]
-    (folder / "manifest.json").write_text(json.dumps(fields))
+    strip_version(folder)
     return folder
 
 

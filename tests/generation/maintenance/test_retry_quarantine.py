@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from support.command_line import outcome
 from support.damage import faults_of
-from support.tiny_recipes import LOCAL, files, tiny
+from support.tiny_recipes import LOCAL, files, shards, strip_version, tiny
 
 from inr_factory.errors import ResourceError, UsageError
 from inr_factory.generation.execution import worker
@@ -36,18 +36,23 @@ def pictures(tmp_path):
     return tmp_path / "data"
 
 
-@pytest.fixture
-def hurt(recipe, pictures, tmp_path, monkeypatch):
-    """A set as versions before 1.3 made it where a disk failed, and the same set of a sound machine."""
-    fit_dataset(recipe, tmp_path / "sound", data_root=pictures, **LOCAL)
+def failing_for(*numbers):
+    """A reader of images that fails for some of the pictures."""
     read = image_folder.file_signal
 
     def failing(path, *rest):
-        if any(path.name.endswith(f"{number}.png") for number in (0, 1, 3, 7)):
+        if any(path.name.endswith(f"{number}.png") for number in numbers):
             raise SignalError("cannot be read: Input/output error")
         return read(path, *rest)
 
-    monkeypatch.setattr(image_folder, "file_signal", failing)
+    return failing
+
+
+@pytest.fixture
+def hurt(recipe, pictures, tmp_path, monkeypatch):
+    """A set as earlier versions made it where a disk failed, and the same set of a sound machine."""
+    fit_dataset(recipe, tmp_path / "sound", data_root=pictures, **LOCAL)
+    monkeypatch.setattr(image_folder, "file_signal", failing_for(0, 1, 3, 7))
     report = fit_dataset(recipe, tmp_path / "hurt", data_root=pictures, **LOCAL)
     assert len(report.quarantined) >= 8
     monkeypatch.undo()
@@ -63,6 +68,20 @@ def test_a_set_becomes_the_one_of_a_sound_machine(hurt, pictures):
     assert report.manifest.quarantine == ()
     assert files(broken) == files(sound)
     assert not faults_of(broken)
+
+
+def test_a_set_from_before_recipes_had_a_version_keeps_its_splits_and_columns(recipe, pictures, tmp_path, monkeypatch):
+    recipe = recipe.model_copy(update={"version": 1})
+    fit_dataset(recipe, tmp_path / "sound", data_root=pictures, **LOCAL)
+    monkeypatch.setattr(image_folder, "file_signal", failing_for(0, 1, 3, 7))
+    fit_dataset(recipe, tmp_path / "old", data_root=pictures, **LOCAL)
+    monkeypatch.undo()
+    strip_version(tmp_path / "old")
+
+    report = repair_dataset(tmp_path / "old", data_root=pictures, retry_quarantine=True, **LOCAL)
+
+    assert (report.recovered, report.manifest.quarantine) == (2 * 7, ())
+    assert shards(tmp_path / "old") == shards(tmp_path / "sound")
 
 
 def test_without_the_option_nothing_is_read_again(hurt, pictures):
