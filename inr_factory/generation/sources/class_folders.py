@@ -184,6 +184,8 @@ def _splits_on_top(root: Path, files: Collection[Parts]) -> bool:
     if not splits or (splits != tops and loose == sorted(splits)):
         return False  # a class may well be called "train", among buses and cars
     if splits != tops:
+        if all(_is_in_split(parts) for parts in files):
+            return False  # CLASS/SPLIT/…, and among the classes is one called "Train"
         other = min(tops - splits)
         raise UsageError(
             f"{readable(root)} has the split {readable(min(splits))} and the folder {readable(other)}, which is no "
@@ -198,7 +200,7 @@ def _splits_on_top(root: Path, files: Collection[Parts]) -> bool:
 
 def _splits_below(files: Collection[Parts]) -> bool:
     """Whether every file lies in CLASS/SPLIT/…; UsageError where only some do."""
-    in_split = {parts: len(parts) > 2 and parts[1].casefold() in SPLITS for parts in files}
+    in_split = {parts: _is_in_split(parts) for parts in files}
     if any(in_split.values()) and not all(in_split.values()):
         inside = readable(os.path.join(*min(parts for parts, inside in in_split.items() if inside)))
         outside = readable(os.path.join(*min(parts for parts, inside in in_split.items() if not inside)))
@@ -206,3 +208,7 @@ def _splits_below(files: Collection[Parts]) -> bool:
             f"{inside} is in a split and {outside} in none; put every file into CLASS/SPLIT/, or none of them"
         )
     return all(in_split.values())
+
+
+def _is_in_split(parts: Parts) -> bool:
+    return len(parts) > 2 and parts[1].casefold() in SPLITS

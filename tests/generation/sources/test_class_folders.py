@@ -30,6 +30,10 @@ LAYOUTS = {
     ),
     "folders below": (["cat/old/1.off", "dog/2.off"], [("cat/old/1.off", 0, None), ("dog/2.off", 1, None)]),
     "a class called train": (["train/1.off", "bus/2.off"], [("bus/2.off", 0, None), ("train/1.off", 1, None)]),
+    "a class called train, splits below": (
+        ["Train/train/1.off", "bus/train/2.off", "bus/test/3.off"],
+        [("Train/train/1.off", 0, "train"), ("bus/test/3.off", 1, "test"), ("bus/train/2.off", 1, "train")],
+    ),
     "passed over": (["cat/1.off", "cat/.2.off", ".git/3.off", "4.off", "cat/5.mtl"], [("cat/1.off", 0, None)]),
 }
 
