@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 MAX_BYTES = 64 * 2**20
 ASSUMED = ("torch", "torchvision", "triton", "numpy", "h5py", "scipy", "scikit-image")
 WHEELS = ("pydantic", "ruamel.yaml")  # and what they need
+ALONE = ("libigl",)  # wheels that need nothing but what is assumed
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 RUN = """#!/bin/sh
@@ -95,7 +96,8 @@ def download_wheels(bundle: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     command += ["--python-version", "3.12", "--implementation", "cp", "-c", str(ROOT / "constraints.txt")]
     command += [word for platform in PLATFORMS for word in ("--platform", platform)]
-    subprocess.run([*command, "--dest", str(bundle / "wheels"), *WHEELS], check=True)
+    for words in (WHEELS, ("--no-deps", *ALONE)):
+        subprocess.run([*command, "--dest", str(bundle / "wheels"), *words], check=True)
 
 
 def make_bundle(bundle: Path, roots: list[Path], wheels: bool = True, points: int | None = None) -> None:

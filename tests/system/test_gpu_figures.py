@@ -57,7 +57,7 @@ def bare_python(tmp_path_factory):
     """A Python with the assumed packages, those of the bundle's wheels and what both need, and no others."""
     import gpu_bundle
 
-    names, waiting = set(), [*gpu_bundle.ASSUMED, *gpu_bundle.WHEELS]
+    names, waiting = set(), [*gpu_bundle.ASSUMED, *gpu_bundle.WHEELS, *gpu_bundle.ALONE]
     folder = tmp_path_factory.mktemp("packages")
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
@@ -74,7 +74,7 @@ def bare_python(tmp_path_factory):
                 (folder / top).symlink_to(Path(distribution.locate_file(top)))
         needs = [need for need in distribution.requires or () if "extra ==" not in need]
         waiting += [re.match(r"[\w.-]+", need)[0] for need in needs]
-    assert not names & {"ray", "trimesh", "libigl", "typer", "matplotlib", "scikit-learn"}
+    assert not names & {"ray", "trimesh", "typer", "matplotlib", "scikit-learn"}
     python = folder / "bare-python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)

@@ -97,9 +97,13 @@ def test_measuring_as_on_a_gpu_agrees_with_measuring_one_by_one(monkeypatch):
         monkeypatch.setattr(module, "batches_inrs", lambda device: True)
     monkeypatch.setattr(level_set, "extract_surface", None)
     monkeypatch.setattr(shape_quality, "batches_inrs", lambda device: True)
+    sampled = measure_quality(inrs, signals, "cpu")
+    monkeypatch.setattr(shape_quality, "GPU_SAMPLE", 1)
 
     quality = measure_quality(inrs, signals, "cpu")
 
+    assert np.isnan(sampled["chamfer"]).tolist() == [False, True, True], "one in ten, the first included"
+    assert np.isfinite(sampled["iou"]).tolist() == [True, False, True]
     assert np.isnan([column[1] for column in quality.values()]).all()
     for name, column in quality.items():
         np.testing.assert_allclose(column, expected[name], rtol=1e-4, err_msg=name)
