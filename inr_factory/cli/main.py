@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -100,6 +101,16 @@ def _memory_limit() -> float:
     return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
+def _memory_is_used_up() -> bool:
+    """Whether this process has once mapped nine tenths of what it may map, as far as the system tells."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmPeak:")), 0)
+    return peak * 1024 > 0.9 * _memory_limit()
+
+
 def run(arguments: list[str]) -> int:
     """The exit code of a command. Failures are one line on stderr; --debug or $INR_FACTORY_DEBUG=1 gives tracebacks."""
     debug = "--debug" in arguments or os.environ.get("INR_FACTORY_DEBUG", "") not in ("", "0")
@@ -129,7 +140,10 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if (reason := machine_fault(error)) is not None:
+        reason = machine_fault(error)
+        if reason is None and isinstance(error, SystemError) and _memory_is_used_up():
+            reason = f"out of memory ({error})"  # as the interpreter fails where it can make no exception
+        if reason is not None:
             _log_failure(f"the machine failed: {reason}; see to it and run again")
             return ResourceError.exit_code
         text = " ".join(str(error).split())

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from inr_factory.cli import main
 from inr_factory.cli.main import PANELS, VERBS
 
 HEAVY = "{'torch', 'h5py', 'ray', 'scipy', 'numpy', 'yaml', 'matplotlib'}"
@@ -31,3 +32,15 @@ def test_help_of_every_verb_loads_no_heavy_module():
 @pytest.mark.parametrize("module", ["torch", "h5py"])
 def test_the_test_of_light_help_can_fail(module):
     assert loaded_by(f"import {module}")[1] != "set()"
+
+
+@pytest.mark.parametrize(("limit", "code", "text"), [(1, 5, "out of memory"), (float("inf"), 1, "internal error")])
+def test_an_error_of_the_interpreter_is_the_memory_where_that_is_used_up(limit, code, text, monkeypatch, capsys):
+    def fail(*_):
+        raise SystemError("error return without exception set")
+
+    monkeypatch.setattr("inr_factory.generation.recipe.summarize_recipes", fail)
+    monkeypatch.setattr(main, "_memory_limit", lambda: limit)
+
+    assert main.run(["recipes"]) == code
+    assert text in capsys.readouterr().err

@@ -226,7 +226,9 @@ def test_a_fit_that_diverges_ends_at_once_and_changes_no_other(spoil, batch_poin
 @has_triton
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_learning_rate_that_diverges_is_the_reason_of_the_failure(on_cpu):
-    config = FitConfig(engine="fused", learning_rate=1e30, steps=20, attempts=1)
+    config = FitConfig(engine="fused", steps=20, attempts=1).model_copy(
+        update={"learning_rate": 1e30}
+    )  # not in recipes
     fitted = fit_views(SINE, [ViewKey("a", 0)], [smooth(pixel_grid(5, 5))], config, run_seed=0)
     assert "diverged in its only attempt" in fitted.failures[0].reason
 
