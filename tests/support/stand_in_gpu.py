@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Condition
+from time import monotonic
 
 import torch
 
@@ -28,12 +30,14 @@ def see_gpus(patch, count):
 
 @dataclass
 class StandIn(Worker):
-    """Every shard but the first waits until `together` are made at once, and fails if they never are.
+    """Every shard but the first of a process waits until `together` are made at once, in it or in one that wrote `reached`,
+    and fails if they never are: of several processes one may begin so late that it gets the last shards one by one.
 
     `before` is called with a task before its shard is made. Making the shard `deadly` ends the process.
     """
 
     together: int = 1
+    reached: Path | None = None
     before: Callable[[ShardTask], None] | None = None
     deadly: ShardTask | None = None
 
@@ -47,8 +51,11 @@ class StandIn(Worker):
             MAKES["now"] += 1
             MAKES["most"] = max(MAKES["most"], MAKES["now"])
             CHANGED.notify_all()
-            if MAKES["started"] > 1 and not CHANGED.wait_for(lambda: MAKES["most"] >= self.together, timeout=20):
-                raise RuntimeError(f"{self.together} shards were never made at once")
+            deadline = monotonic() + 20
+            while MAKES["started"] > 1 and not self._together():
+                if monotonic() > deadline:
+                    raise RuntimeError(f"{self.together} shards were never made at once")
+                CHANGED.wait(0.1)
             if task == self.deadly:
                 CHANGED.wait_for(lambda: MAKES["now"] >= 3, timeout=1)
                 os._exit(9)
@@ -58,6 +65,11 @@ class StandIn(Worker):
             return super().make(task, on_progress)
         finally:
             MAKES["now"] -= 1
+
+    def _together(self):
+        if MAKES["most"] >= self.together and self.reached:
+            self.reached.touch()
+        return MAKES["most"] >= self.together or (self.reached is not None and self.reached.exists())
 
     def fit(self, keys, signals, on_progress):
         recipe = self.recipe

@@ -40,7 +40,7 @@ def listen(deaths, made):
 
 
 def test_processes_make_several_shards_at_once_and_the_same_bytes(whole, tmp_path):
-    worker, tasks = stand_in(tiny(shard_objects=2), tmp_path / "overlap", together=2)
+    worker, tasks = stand_in(tiny(shard_objects=2), tmp_path / "overlap", together=2, reached=tmp_path / "reached")
     made = []
     run_local(worker, tasks, tasks, 2, listen([], made))
     assert sorted(made, key=tasks.index) == tasks
