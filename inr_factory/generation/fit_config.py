@@ -20,7 +20,7 @@ class SpecConfig(Section):
     activation: Activation = "sine"
 
     def spec(self, in_dim: int, out_dim: int) -> SirenSpec:
-        return SirenSpec(in_dim=in_dim, out_dim=out_dim, **self.model_dump())
+        return SirenSpec(in_dim=int(in_dim), out_dim=int(out_dim), **self.model_dump())
 
 
 class FitConfig(Section):

@@ -39,7 +39,8 @@ def remembered_source(dataset: Location) -> Location | None:
 
 def continue_command(dataset: Location, manifest: Manifest) -> str:
     """The command that makes what is missing of a set, and more of it with a larger --views or --limit."""
-    name = shlex.quote(str(dataset))
+    text = str(dataset)
+    name = shlex.quote(text if os.sep in text else f"{os.curdir}{os.sep}{text}")  # never a built-in recipe or an option
     if manifest.derived is not None:
         how = manifest.derived.how
         return f"inr-factory {'import' if how.startswith('import:') else 'align'}, by which it was made"

@@ -96,7 +96,9 @@ def fit(
         rate = f", {format_rate(report.inrs, report.seconds)}" if report.inrs else ""
         made = f"made {report.inrs:,} INRs in {format_count(report.made, 'shard')}"
         terminal.print_result(f"{report.out}: {made}{recovered} in {format_duration(report.seconds)}{rate}")
-        terminal.print_result(f"median of the shards {median_psnr(entries)} dB; {len(quarantined)} in quarantine")
+        median = median_psnr(entries)
+        quality = "no INR was kept" if median is None else f"median of the shards {median} dB"
+        terminal.print_result(f"{quality}; {len(quarantined)} in quarantine")
         if report.made_by:  # a worker on another machine may have taken a slower engine; its warning is not seen here
             terminal.print_result(f"fitted by {', '.join(f'{engine} ({n:,})' for engine, n in report.made_by.items())}")
     if not as_json:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from inr_factory.generation.execution.content_check import (
 )
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.recipe import Limit, OwnSource, Recipe, builtin_recipes, load_recipe, recorded_recipe
+from inr_factory.generation.sprint_defaults import sprint_rate
 from inr_factory.inr.version import __version__
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location, parse_location
@@ -86,7 +88,7 @@ def plan_from_arguments(
 
     # The source is checked later.
     in_dim, out_dim = getattr(source, "in_dim", None), getattr(source, "out_dim", None)
-    dims = (in_dim, out_dim) if isinstance(in_dim, int) and isinstance(out_dim, int) else None
+    dims = (int(in_dim), int(out_dim)) if isinstance(in_dim, Integral) and isinstance(out_dim, Integral) else None
 
     def resolve(version: int | None = None) -> Recipe:
         return load_recipe(named, settings, version, dims=dims, views=views, limit=limit, seed=seed)
@@ -161,6 +163,7 @@ def plan_fit(
     shards = make_shard_plan(recipe, source)
     notes += small_split_notes(shards, recipe)
     if saved is None:
+        notes += _rate_notes(recipe)
         manifest = describe_set(recipe, source, shards, settings.device)
         missing = frozenset(manifest.shard_names())
     elif grows:
@@ -180,6 +183,17 @@ def plan_fit(
     files = state_of_source(source, indices) if recipe.version >= 2 else None
     return FitPlan(
         recipe, out, settings, saved, manifest, missing, source, shards, tuple(tasks), unrecorded, notes, files
+    )
+
+
+def _rate_notes(recipe: Recipe) -> tuple[str, ...]:
+    """A line for a rate that was chosen for Adam, and kept where only the optimizer was changed."""
+    fit, spec = recipe.fit, recipe.spec
+    own = sprint_rate(spec.hidden_dim, spec.num_hidden, fit.steps)
+    if recipe.version < 2 or fit.optimizer != "sprint" or fit.learning_rate > own / 3:
+        return ()
+    return (
+        f"fit.learning_rate is {fit.learning_rate:g}; sprint's own for this net is --set fit.learning_rate={own:.3g}",
     )
 
 
@@ -237,14 +251,19 @@ def continued_recipe(
         recipe = resolve(saved.version) if resolve is not None else load_recipe(recipe, version=saved.version)
     smaller = False
     if not recipe.earlier_limits:
-        smaller = recipe.limit != saved.limit and _is_smaller(recipe.limit, saved.limit)
-        same = smaller or recipe.limit == saved.limit
+        given = "limit" in recipe.model_fields_set
+        differs = recipe.limit != saved.limit
+        smaller = given and differs and _is_smaller(recipe.limit, saved.limit)
+        same = smaller or not (given and differs)
         limits = (
             {"limit": saved.limit, "earlier_limits": saved.earlier_limits} if same else {"earlier_limits": saved.limits}
         )
-        if smaller:
+        if same and differs:
             objects = sum(split.objects for split in manifest.splits.values())
-            notes += (f"{out} keeps its {objects:,} objects, which the limit {recipe.limit} is a part of",)
+            why = (
+                f"which the limit {recipe.limit} is a part of" if smaller else "--limit adds some, --set limit=null all"
+            )
+            notes += (f"{out} keeps its {objects:,} objects, {why}",)
         recipe = recipe.model_copy(update=limits)
     if saved.fingerprint != recipe.fingerprint:
         raise UsageError(

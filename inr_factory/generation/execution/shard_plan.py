@@ -81,7 +81,7 @@ def ranked_splits(items: Sequence[Item], config: SplitConfig, version: int = REC
     An object's name decides whether it goes to val or test and, from version 2 of the recipe on, its rank in its class:
     a split, and what a limit leaves of it, has the classes in the proportions of the collection.
     """
-    if not items:
+    if len(items) == 0:
         raise UsageError("the source has no objects; check --data-root")
     rank = _by_hash if version == 1 else _by_class
     splits: dict[str, list[int]] = {split: [] for split in SPLITS}

@@ -18,6 +18,8 @@ from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.signals import Item, Signal, SignalError, Source
 from inr_factory.storage.manifest import Quarantined, ViewKey
 
+MAX_REASON = 2_000  # characters
+
 
 @dataclass(frozen=True)
 class ReadSignals:
@@ -66,7 +68,8 @@ def read_signals(
         try:
             signal = read_signal(source, index, view)
         except SignalError as error:
-            failed.append(Quarantined(object_id=item.object_id, view=view, reason=str(error)))
+            reason = str(error).encode(errors="backslashreplace").decode()[:MAX_REASON] or "it has no signal"
+            failed.append(Quarantined(object_id=item.object_id, view=view, reason=reason))
             continue
         check_signal(signal, source, item.object_id, facts, in_range)
         facts, in_range = fact_kinds(signal) if facts is None else facts, signal.coords

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_args
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,7 @@ from inr_factory.errors import IntegrityError, UsageError, one_line, shorten
 from inr_factory.generation.fitting.shape_quality import MEASURES
 from inr_factory.generation.recipe import Recipe
 from inr_factory.generation.signal_stack import SignalStack
-from inr_factory.generation.signals import Item, Signal, Source
+from inr_factory.generation.signals import Field, Item, Signal, Source, Truth
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import SPLITS
 from inr_factory.storage.shard_contents import CONTENT
@@ -60,7 +60,7 @@ def check_objects(source: Any) -> None:
     for name in ("name", "fingerprint"):
         _check_line(members[name], f"source.{name}")
     for name in ("version", "licence"):
-        if not isinstance(members[name], str):
+        if not isinstance(members[name], str) or UNSTORABLE.search(members[name]):
             raise UsageError(f"source.{name} must be text, got {shorten(members[name])}")
     if _member(source, "fingerprint") != members["fingerprint"]:
         raise UsageError("source.fingerprint differs from call to call; it must change only with the content")
@@ -145,6 +145,13 @@ def check_signal(
         raise UsageError(f"{source.name}: signal() of {object_id} must be a Signal, got {type(signal).__name__}")
     _check_dims(where, source, signal.coords.shape[1], signal.targets.shape[1])
     _check_values(where, signal, signal.coords if signal.coords is not in_range else None)
+    if signal.field not in get_args(Field):
+        raise UsageError(f"{where} has the field {shorten(signal.field)}, expected one of {', '.join(get_args(Field))}")
+    if signal.truth is not None and not _is_truth(signal.truth):
+        raise UsageError(
+            f"{where} has the truth {shorten(signal.truth)}; expected a Truth of a shape in space, of tensors coords "
+            "(Q, 3), targets (Q, 1) and surface (S, 3)"
+        )
     _check_facts(where, signal.facts, facts)
 
 
@@ -187,14 +194,23 @@ def _check_values(where: str, signal: Signal | SignalStack, coords: Tensor | Non
         raise UsageError(f"{where} has coords up to {reach:g} from 0; they must lie in [-1, 1]: shift and divide them")
 
 
+def _is_truth(truth: Any) -> bool:
+    parts = [(truth.coords, 3), (truth.targets, 1), (truth.surface, 3)] if isinstance(truth, Truth) else [(None, 0)]
+    return all(isinstance(part, Tensor) and part.dim() == 2 and part.shape[1] == width for part, width in parts)
+
+
 def fact_kinds(signal: Signal | SignalStack) -> dict[str, str]:
     """The names of a signal's facts, and whether each is a whole number or any number."""
     return {name: WHOLE if isinstance(fact, Integral) else NUMBER for name, fact in signal.facts.items()}
 
 
 def _check_facts(where: str, facts: Mapping[str, Any], expected: Mapping[str, str] | None) -> None:
+    if not isinstance(facts, Mapping):
+        raise UsageError(f"{where} has the facts {shorten(facts)}, expected numbers by their names")
     for name, fact in facts.items():
-        if not isinstance(name, str) or not re.fullmatch(r"[^./\x00-\x1f\x7f-\x9f][^/\x00-\x1f\x7f-\x9f]{0,99}", name):
+        if not isinstance(name, str) or not re.fullmatch(
+            r"[^./\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,99}", name
+        ):
             raise UsageError(
                 f"{where} has a fact {shorten(name)}; names of facts are text without / and control characters"
             )

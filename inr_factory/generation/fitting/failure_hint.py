@@ -11,6 +11,9 @@ from inr_factory.inr.spec import SirenSpec
 HINT = " (asked for: "
 LEARNED = 1.0  # dB above the PSNR of the signal's mean, below which a fit has learned nothing
 ADAM_RATE = 1e-3  # which suits all nets of docs/results/fitting.md
+SLOW = 20  # times below the rate that suits, at which a fit is slow
+LOWEST_OMEGA, HIGHEST_OMEGA = 4, 150  # beyond which images and shapes are not fitted
+REACH = 10  # from output_bias, which no fit crosses in its steps
 
 
 def failure_hint(psnr: float, signal: Signal, spec: SirenSpec, config: FitConfig) -> str:
@@ -34,27 +37,35 @@ def without_hint(reason: str) -> str:
 
 
 def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: FitConfig) -> str:
-    sprint = config.optimizer == "sprint"
+    """The first that applies: values out of reach, omega_0, rate, steps, size."""
+    sprint, sine, rate = config.optimizer == "sprint", spec.activation == "sine", config.learning_rate
     safe = sprint_rate(spec.hidden_dim, spec.num_hidden, config.steps) if sprint else ADAM_RATE
-    fast = config.learning_rate > 1.01 * safe
-    wider = f"a wider net, as --set spec.hidden_dim={2 * spec.hidden_dim}"
-    if not math.isfinite(psnr) or psnr < mean + LEARNED:
-        ended = "" if not math.isfinite(psnr) else f"it learned no more than the signal's mean, {mean:.1f} dB; "
-        if fast:
-            return f"{ended}try a smaller rate, as --set fit.learning_rate={safe:.3g}"
-        enough = _steps(signal, spec, config)
-        if math.isfinite(psnr) and config.steps < enough:
-            return f"{ended}try more steps, as --set fit.steps={enough}"
-        rate = f"try a smaller rate, as --set fit.learning_rate={config.learning_rate / 4:.3g}"
-        if sprint:
-            return f"{ended}{rate}, or --set fit.optimizer=adam"
-        return f"{ended}{rate}" + ("" if spec.start == "dwsnets" else ", or --set fit.optimizer=sprint")
-    if fast and sprint:
-        return f"try a smaller rate, as --set fit.learning_rate={safe:.3g}, or {wider}"
+    finite = math.isfinite(psnr)
+    stuck = not finite or psnr < mean + LEARNED
+    ended = f"it learned no more than the signal's mean, {mean:.1f} dB; " if finite and stuck else ""
+    larger = f"hidden_dim={2 * spec.hidden_dim}" if spec.num_hidden > 1 else "num_hidden=2"
+    net = f"a {'wider' if spec.num_hidden > 1 else 'deeper'} net, as --set spec.{larger}"
+    far = float((signal.targets - spec.output_bias).abs().max())
+    if far > REACH:
+        return f"{ended}its values lie up to {far:.3g} from spec.output_bias: scale them to [0, 1], and set the bias to 0.5"
+    if finite and sine and not LOWEST_OMEGA <= spec.omega_0 <= HIGHEST_OMEGA:
+        return f"{ended}try a usual frequency, as --set spec.omega_0=30"
+    if finite and rate < safe / SLOW:
+        return f"{ended}try a larger rate, as --set fit.learning_rate={safe:.3g}"
+    smaller = "try a smaller rate, as --set fit.learning_rate="
+    fast = rate > 1.01 * safe
+    if stuck and fast:
+        return f"{ended}{smaller}{safe:.3g}"
     enough = _steps(signal, spec, config)
-    if config.steps < enough:
-        return f"try more steps, as --set fit.steps={enough}, or {wider}"
-    return f"try {wider}, a higher spec.omega_0, or a lower fit.floor_psnr"
+    if finite and config.steps < enough:
+        return f"{ended}try more steps, as --set fit.steps={enough}" + ("" if stuck else f", or {net}")
+    if stuck:
+        other = "adam" if sprint else "sprint"
+        usable = sprint or spec.start != "dwsnets"
+        return f"{ended}{smaller}{rate / 4:.3g}" + (f", or --set fit.optimizer={other}" if usable else "")
+    if fast and sprint:
+        return f"{smaller}{safe:.3g}, or {net}"
+    return f"try {net},{' a higher spec.omega_0,' if sine else ''} or a lower fit.floor_psnr"
 
 
 def _steps(signal: Signal, spec: SirenSpec, config: FitConfig) -> int:

@@ -12,6 +12,7 @@ from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.fit_plan import plan_fit, plan_from_arguments
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.maintenance.verify import verify_dataset
+from inr_factory.generation.recipe import load_recipe
 
 COUNTED = ("load_manifest", "file_sizes", "remove_stale_temporaries")
 
@@ -85,6 +86,16 @@ def test_options_lie_over_the_recipe_and_settings(tmp_path):
 
     assert (report.recipe.views, report.recipe.fit.engine, report.manifest.rows) == (2, "none", 12)
     assert len(shards(tmp_path / "set")) == report.made
+
+
+def test_a_rate_that_was_chosen_for_adam_is_named_under_sprint(tmp_path):
+    def notes(*settings):
+        plan = plan_fit(load_recipe("digits", ["limit=8", "spec.hidden_dim=16", *settings]), tmp_path, FitSettings())
+        return [note for note in plan.notes if "learning_rate" in note]
+
+    assert notes() == notes("fit.optimizer=sprint", "fit.learning_rate=0.01") == []
+    (note,) = notes("fit.optimizer=sprint")
+    assert note == "fit.learning_rate is 0.003; sprint's own for this net is --set fit.learning_rate=0.016"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.maintenance.merge import merge_datasets
 from inr_factory.generation.maintenance.repair import repair_dataset
 from inr_factory.generation.maintenance.verify import verify_dataset
+from inr_factory.generation.recipe import check_recipe
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest, load_origin, update_manifest
 
@@ -58,6 +59,31 @@ def test_a_grown_set_gets_views_and_grows_again_to_all(grown):
     assert report.manifest.limits == [24, 40, None]
     assert shards(grown).items() > before.items()
     assert sum(split.objects for split in report.manifest.splits.values()) == 1797
+
+
+def test_a_set_keeps_its_limit_where_none_is_given(grown):
+    fields = tiny(views=2).model_dump(mode="json", exclude_unset=True)
+    del fields["limit"]
+    report = fit_dataset(check_recipe(fields, "test"), grown, **LOCAL)
+    assert (report.manifest.limits, report.manifest.rows, report.missing) == ([24, 40], 80, 0)
+    assert any("keeps its 40 objects, --limit adds some, --set limit=null all" in note for note in report.notes)
+    assert estimate(check_recipe(fields, "test"), grown, settings=["limit=null"], **LOCAL).inrs == 2 * (1797 - 40)
+
+
+def test_the_command_of_a_set_names_a_folder_and_no_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fit_dataset(tiny(views=1), "digits", **LOCAL)
+    assert "to extend it: inr-factory fit ./digits --views 2," in outcome(capsys, "status", "digits")[2]
+    assert outcome(capsys, "fit", "./digits", "--views", 2, "--backend", "local", "--workers", 1)[0] == 0
+    assert load_manifest(tmp_path / "digits").rows == 48
+
+
+def test_a_set_without_an_inr_has_no_median(tmp_path, capsys):
+    options = ["limit=4", "fit.steps=1", "fit.engine=reference", "fit.floor_psnr=99"]
+    settings = [part for option in options for part in ("--set", option)]
+    code, out, _ = outcome(capsys, "fit", "digits", *settings, "--out", tmp_path, "--backend", "local", "--workers", 1)
+    assert code == 3
+    assert "no INR was kept; 8 in quarantine" in out
 
 
 def test_a_smaller_limit_of_an_incomplete_set_is_refused_with_the_reason(grown):

@@ -13,8 +13,9 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.signal_stack import stack_signals
-from inr_factory.generation.signals import Item, Signal
+from inr_factory.generation.signals import Item, Signal, SignalError, Truth
 from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.storage.manifest_file import load_manifest
 
 
 class Ramps:
@@ -130,7 +131,7 @@ class Changing(Ramps):
         ),
         (member("classes", ("up", "up")), "source.classes has 2 classes named 'up'"),
         *((member("name", name), "source.name must be a line of text") for name in ("", "a\nb", 5, None)),
-        (member("licence", None), "source.licence must be text, got None"),
+        *((member("licence", text), "source.licence must be text, got") for text in (None, "\ud800")),
         *((member("fingerprint", text), "source.fingerprint must be a line of text") for text in ("", 5, "a\0")),
         *(
             (member("in_dim", dim), "source.in_dim must be a whole number from 1")
@@ -153,6 +154,30 @@ def test_a_source_that_cannot_be_fitted_is_refused_before_anything_is_written(tm
     assert "\n" not in str(caught.value)
     str(caught.value).encode()
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("text", ["cannot read caf\udce9.png", "", "x" * 100_000])
+def test_the_reasons_of_a_source_never_make_the_manifest_unreadable(tmp_path, text):
+    source, good = Ramps(), Ramps().signal
+
+    def signal(index, view=0):
+        if index == 0:
+            raise SignalError(text)
+        return good(index, view)
+
+    source.signal = signal
+    fit(source, tmp_path / "set")
+
+    reasons = {row.reason for row in load_manifest(tmp_path / "set").quarantine}
+    assert reasons == {text.replace("\udce9", "\\udce9")[:2000] or "it has no signal"}
+
+
+def test_objects_and_numbers_of_numpy_are_taken(tmp_path):
+    source = Ramps()
+    source.items = np.array(source.items, dtype=object)
+    source.in_dim, source.out_dim = np.int64(source.in_dim), np.int32(source.out_dim)
+
+    assert fit(source, tmp_path / "set").inrs == 6
 
 
 def test_a_dry_run_refuses_the_same_sources(tmp_path):
@@ -201,11 +226,20 @@ def test_names_that_differ_in_case_or_normalisation_stay_two_objects(tmp_path):
         ),
         *(
             (lambda good, name=name: replace(good, facts={name: 1}), r"of ramp \d has a fact .*names of facts are text")
-            for name in ("", "a/b", ".", "a\nb", 5, "x" * 300)
+            for name in ("", "a/b", ".", "a\nb", 5, "x" * 300, "\ud800")
         ),
         *(
             (lambda good, fact=fact: replace(good, facts={"pitch": fact}), r"of ramp \d has the fact pitch")
             for fact in (float("nan"), float("inf"), "high", None, 2**31, [1], 1j)
+        ),
+        (lambda good: replace(good, facts=["pitch"]), r"of ramp \d has the facts .'pitch'., expected numbers by"),
+        *(
+            (lambda good, field=field: replace(good, field=field), r"of ramp \d has the field .*, expected one of")
+            for field in ("SDF", None, ["sdf"])
+        ),
+        *(
+            (lambda good, truth=truth: replace(good, field="sdf", truth=truth), r"of ramp \d has the truth .* in space")
+            for truth in (5, Truth(torch.zeros(4, 2), torch.zeros(4, 1), torch.zeros(4, 2)))
         ),
     ],
 )

@@ -32,3 +32,23 @@ def test_the_remedy_follows_from_how_the_fit_ended(psnr, settings, hint):
     assert hint.removesuffix(", or") in said
     assert f"asked for: {config.target_psnr:g} dB in {config.steps} steps" in said
     assert without_hint(said) == "it failed"
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "scale", "hint"),
+    [
+        ({}, {"learning_rate": 1e-6}, 1, "try a larger rate, as --set fit.learning_rate=0.00267"),
+        ({}, {"optimizer": "adam", "learning_rate": 1e-6}, 1, "try a larger rate, as --set fit.learning_rate=0.001"),
+        ({"omega_0": 1e5}, {}, 1, "try a usual frequency, as --set spec.omega_0=30"),
+        ({"omega_0": 0.01}, {"optimizer": "adam"}, 1, "try a usual frequency, as --set spec.omega_0=30"),
+        ({"num_hidden": 1}, {"learning_rate": 4e-3}, 1, "try a deeper net, as --set spec.num_hidden=2, a higher"),
+        ({"activation": "relu"}, {"learning_rate": 1e-3}, 1, "hidden_dim=128, or a lower fit.floor_psnr"),
+        ({}, {"learning_rate": 4e-3, "steps": 20}, 1, "try more steps, as --set fit.steps=80"),
+        ({}, {"optimizer": "adam"}, 255, "from spec.output_bias: scale them to [0, 1], and"),
+    ],
+)
+def test_the_remedy_is_one_that_helps(spec, settings, scale, hint):
+    net = SirenSpec(**{"in_dim": 2, "out_dim": 1, "hidden_dim": 64, "num_hidden": 3, **spec})
+    config = FitConfig(**{"optimizer": "sprint", "learning_rate": 1e-3, "steps": 80, **settings})
+    signal = Signal(SIGNAL.coords, scale * SIGNAL.targets)
+    assert hint in failure_hint(15.0, signal, net, config)
