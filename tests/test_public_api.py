@@ -251,5 +251,5 @@ def test_wrong_arguments_of_every_public_name_are_refused_in_one_line(name, tmp_
 
 
 def test_two_classes_of_one_name_are_refused(fitted, tmp_path):
-    with pytest.raises(inr.UsageError, match="each class needs a name of its own"):
+    with pytest.raises(inr.UsageError, match="2 classes named 'a'; each needs a name of its own"):
         fitted.save(tmp_path / "x", labels=LABELS % 2, classes=["a", "a"])

@@ -17,6 +17,7 @@ from torch import Tensor
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.fit_plan import plan_fit
 from inr_factory.generation.execution.run_settings import FitSettings
+from inr_factory.generation.execution.source_check import check_classes
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
@@ -136,6 +137,7 @@ class FittedINRs:
             UsageError: Labels or classes do not match the objects, or `out` holds another data set.
         """
         numbers, names = check_labels(labels, classes, len(self._source.values))
+        check_classes(names, "classes")
         source = replace(self._source, labels=numbers, classes=names, name=name, licence=licence)
         fields = self._recipe.model_dump(mode="json")
         fields |= {"name": name, "splits": {"val": val, "test": test}, "shard_objects": shard_objects}

@@ -46,6 +46,8 @@ def as_tensor(
             raise UsageError(
                 f"{name} must be on {device}, got a tensor on {tensor.device}; use {name}.to({str(device)!r})"
             )
+        if tensor.is_nested or tensor.is_quantized or tensor.is_meta:
+            raise UsageError(f"{name} must be a tensor of plain numbers, got one that is nested, quantized or on meta")
     else:
         try:
             array = np.asarray(value)
@@ -63,7 +65,8 @@ def as_tensor(
     if shapes and not any(_fits(tensor.shape, shape.split(), sizes) for shape in shapes):
         expected = " or ".join(_written(shape.split(), sizes) for shape in shapes)
         raise UsageError(f"{name} must have the shape {expected}, got {tuple(tensor.shape)}")
-    return tensor.to(dtype or (tensor.dtype if tensor.is_floating_point() else torch.float32))
+    kept = tensor.is_floating_point() and tensor.itemsize > 1  # torch cannot compute with floats of 8 bits
+    return tensor.to(dtype or (tensor.dtype if kept else torch.float32))
 
 
 def as_path(value: Any, what: str) -> Path:

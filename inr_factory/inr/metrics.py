@@ -34,23 +34,27 @@ def psnr(a: Any, b: Any, data_range: float = 1.0) -> float:
         )
     if first.shape != second.shape or first.numel() == 0:
         raise UsageError(f"psnr compares arrays of one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
-    if isinstance(data_range, bool) or not isinstance(data_range, int | float | np.number | np.ndarray | Tensor):
+    is_number = isinstance(data_range, int | float | np.number | np.ndarray | Tensor) and np.size(data_range) == 1
+    if isinstance(data_range, bool) or not is_number:
         raise UsageError(f"data_range must be a number, got {type(data_range).__name__}")
+    data_range = float(data_range)
     if not (math.isfinite(data_range) and data_range > 0):
-        raise UsageError(f"data_range must be a positive number, got {data_range!r}")
+        raise UsageError(f"data_range must be a positive number, got {data_range:g}")
     for name, values in (("a", first), ("b", second)):
         if not values.isfinite().all():
             raise UsageError(f"{name} has values that are NaN or infinite")
     # An image lies in its range; what an INR renders may leave it a little.
-    span = min(float(values.max() - values.min()) for values in (first, second))
+    spans = [float(values.max() - values.min()) for values in (first, second)]
     highest = max(float(first.max()), float(second.max()))
     kinds = {str(getattr(value, "dtype", "")).removeprefix("torch.") for value in (a, b)}
-    if span > 2 * data_range or (data_range == 1 and ("uint8" in kinds or ("int" in str(kinds) and highest > 1))):
+    whole = data_range == 1 and ("uint8" in kinds or ("int" in str(kinds) and highest > 1))
+    fractions = data_range >= 255 and "int" not in str(kinds) and highest <= 1 and max(spans) > 0.5
+    if min(spans) > 1.5 * data_range or whole or fractions:
         raise UsageError(
             f"psnr got {' and '.join(sorted(kinds - {''}) or ['values'])} up to {highest:g} with data_range {data_range:g}; "
             "give data_range=255 for uint8, the range of others, or values in [0, 1]"
         )
-    return float(psnr_of_mse((first.double() - second.to(first.device).double()).square().mean(), float(data_range)))
+    return float(psnr_of_mse((first.double() - second.to(first.device).double()).square().mean(), data_range))
 
 
 def psnr_of_mse(mse: Tensor, peak: Tensor | float = 1.0) -> Tensor:

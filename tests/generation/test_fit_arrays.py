@@ -19,6 +19,7 @@ BYTES = RANDOM.integers(0, 256, (2, 8, 8), dtype=np.uint8)
         (BYTES / 255, None), ((BYTES / 255).tolist(), None), (torch.from_numpy(BYTES / 255), None),
         (BYTES.astype(np.uint16) * 257, (0, 65535)), (BYTES.astype(np.int64), (0, 255)), (BYTES.astype(float), [0, 255]),
         (BYTES / 127.5 - 1, (-1, 1)), (BYTES.astype(">f4"), (0, 255)), (BYTES[::-1].copy()[::-1], None),
+        ((BYTES / 255).astype(">f4"), None),
     ],
 )  # fmt: skip
 def test_images_of_any_real_type_have_the_same_values(images, value_range):
@@ -50,6 +51,8 @@ def test_truth_values_are_images_with_a_range():
         (np.full((2, 8, 8), "1"), "array of numbers"),
         (np.ma.masked_less(BYTES, 9), "images has masked values"),
         (torch.zeros(2, 8, 8).to_sparse(), "must be a dense tensor"),
+        (torch.empty(2, 8, 8, device="meta"), "must be a tensor of plain numbers"),
+        (torch.nested.nested_tensor([torch.zeros(2, 2)], layout=torch.jagged), "must be a dense tensor"),
         ([np.zeros((8, 8)), np.zeros((8, 9))], "array of numbers, got list"),
         (np.full((2, 8, 8), np.nan), "NaN or infinite"),
     ],
@@ -76,6 +79,41 @@ def test_values_outside_of_their_range_are_refused_and_the_range_is_the_peak():
         inr.fit(coords=coords, values=values, value_range=(0, 0.5))
     with pytest.raises(UsageError, match="uint8 images must be from 0 to 100"):
         inr.fit(BYTES, value_range=(0, 100))
+
+
+def test_floats_of_8_bits_are_images():
+    source, _ = image_source(torch.eye(8)[None].to(torch.float8_e5m2))
+
+    assert torch.equal(source.values[0, :, 0], torch.eye(8).flatten())
+
+
+@pytest.mark.parametrize("offset", [1e6, -1e8])
+def test_values_that_float32_cannot_tell_apart_are_refused(offset):
+    coords, values = np.linspace(-1, 1, 8)[:, None], RANDOM.random((2, 8, 1))
+
+    with pytest.raises(UsageError, match="too close for float32; subtract their mean"):
+        point_source(coords, offset + values)
+    assert point_source(coords, 1e4 + values)[0].peak == pytest.approx(np.ptp(values), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 2_000_000_000], None, "labels go up to 2,000,000,000, which asks for as many classes"),
+        ([0, 1], {"a", "b"}, "list of names in the order of the labels"),
+        ([0, 1], {"a": 1, "b": 0}, "list of names in the order of the labels"),
+        ([0, 1], "ab", "list of names in the order of the labels"),
+        ([0, 1], ["a", "b\nc"], r"classes\[1\] must be a line of text"),
+        ([0, 1], ["a", "\ud800"], r"classes\[1\] must be a line of text"),
+        ([0, 1], ["a", ""], r"classes\[1\] must be a line of text"),
+    ],
+)
+def test_classes_that_no_set_can_hold_are_refused_before_it_is_written(labels, classes, message, tmp_path):
+    fitted = inr.fit(BYTES, hidden_dim=4, steps=1, floor_psnr=-99, target_psnr=None)
+
+    with pytest.raises(UsageError, match=message):
+        fitted.save(tmp_path / "set", labels, classes)
+    assert not (tmp_path / "set").exists()
 
 
 def test_constant_and_faint_objects_are_named_d04():

@@ -1,7 +1,9 @@
 """Class folders: finds the files of a collection in folders of classes, with or without splits above or below them."""
 
 import os
-from collections import defaultdict
+import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence, Set
 from itertools import pairwise
 from pathlib import Path
@@ -77,7 +79,7 @@ def find_class_files(root: Path, suffixes: Set[str], what: str, version: int = R
     remarks: Sequence[str] = ()
     if version > 1:
         check_classes_of_train(root, classes, items, what, listing)
-        remarks = _remarks(root, listing, depth_of_split == 0)
+        remarks = [*_remarks(root, listing, classes, what, depth_of_split == 0), *_spelled_alike(classes)]
     passed_over = listing.passed_over(depth_of_class, empty, remarks)
     return ClassFiles(classes, items, tuple(path for _, _, path in named), passed_over)
 
@@ -109,10 +111,11 @@ def check_classes_of_train(
     where = " and ".join(split for split in ("val", "test") if any(split in splits[label] for label in lacking))
     names = name_some([classes[label] for label in lacking])
     tables = _tables(listing)
+    alike = "".join(f"; {remark}" for remark in _spelled_alike(classes))
     raise UsageError(
         f"{readable(root)}: {where} {'have' if ' ' in where else 'has'} {what} of the "
         f"{'class' if len(lacking) == 1 else 'classes'} {names}, of which train has none; sort them into the class "
-        f"folders of train{f' (tables such as {tables} are not read)' if tables else ''}, or move them away"
+        f"folders of train{f' (tables such as {tables} are not read)' if tables else ''}, or move them away{alike}"
     )
 
 
@@ -128,52 +131,91 @@ def _nothing(root: Path, suffixes: Set[str], what: str, listing: FolderListing) 
     )
 
 
-def _tables(listing: FolderListing) -> str:
-    """The first files outside of class folders that may be tables of labels."""
-    tables = [parts for parts, kind in listing.others.items() if kind in TABLES and len(parts) <= 2]
+def _tables(listing: FolderListing, depth: int = 2) -> str:
+    """The first files outside of class folders, at most so deep, that may be tables of labels."""
+    tables = [
+        parts
+        for parts, kind in listing.others.items()
+        if kind in TABLES and len(parts) <= depth and not parts[-1].casefold().startswith(("readme", "licen"))
+    ]
     return name_some(
         [readable(os.path.join(*parts)) for parts in sorted(tables, key=lambda parts: (len(parts), parts))]
     )
 
 
-def _remarks(root: Path, listing: FolderListing, splits_on_top: bool) -> list[str]:
+def _remarks(root: Path, listing: FolderListing, classes: Sequence[str], what: str, splits_on_top: bool) -> list[str]:
     """Layouts that may mean something else than they are read as. UsageError where that is certain."""
     files, tops = listing.files, sorted({parts[0] for parts in listing.files})
+    unsorted = []
+    if len(classes) == 1 and (tables := _tables(listing, depth=3)):
+        unsorted = [
+            f"all objects are of the class {classes[0]}; tables such as {tables} are not read: sort the {what} into "
+            "class folders by them"
+        ]
     if splits_on_top:
         used = {SPLITS[top.casefold()] for top in tops}
-        return [
+        return unsorted + [
             f"the split folder {readable(parts[0])} holds nothing that is read; splits.{SPLITS[parts[0].casefold()]} "
             "decides what is taken from train instead"
             for parts in sorted(listing.folders)
             if len(parts) == 1 and SPLITS.get(parts[0].casefold(), "train") not in {*used, "train"}
         ]
+    if len(tops) > 1:
+        return unsorted + _like_splits(files, [readable(top) for top in tops])
     # The folder that holds everything, if the classes are below it and not directly in root.
-    base = Path(os.path.commonpath([os.path.join(*parts[:-1]) for parts in files])).parts or (tops[0],)
+    base = Path(os.path.commonpath([os.path.join(*parts[:-1]) for parts in files])).parts
     base = base[: next((depth for depth, name in enumerate(base) if name.casefold() in SPLITS), len(base))]
-    inner = defaultdict[str, set[str]](set)
-    for parts in files:
-        inner[parts[0]].add(parts[len(base)] if len(parts) > len(base) + 1 else "")
-    folders = inner[tops[0]]
+    folders = {parts[len(base)] if len(parts) > len(base) + 1 else "" for parts in files}
     names, data_root = name_some([readable(name) for name in sorted(folders)]), readable(root.joinpath(*base))
     if all(name.casefold() in SPLITS for name in folders):
-        if len(tops) == 1 and base and all(len(parts) > len(base) + 2 for parts in files):
+        if base and all(len(parts) > len(base) + 2 for parts in files):
             raise UsageError(
                 f"{data_root} has the splits {names} and their class folders; give --data-root {data_root}"
             )
-        return []
-    if len(folders) < 2 or "" in folders:
-        return []
-    if len(tops) == 1:
+    elif len(folders) > 1 and "" not in folders:
         return [
             f"all objects are of the class {readable(tops[0])}; if the folders {names} are the classes, give "
             f"--data-root {data_root}"
         ]
-    if all(each == folders for each in inner.values()):
+    return unsorted
+
+
+def _like_splits(files: Collection[Parts], tops: Sequence[str]) -> list[str]:
+    """A remark where classes may be splits of unknown names: by the folders below them, or by what they are called."""
+    below = defaultdict[str, list[list[str]]](list)
+    for top, *folders in {parts[:-1] for parts in files}:
+        below[top].append([name for name in folders if name.casefold() not in SPLITS])
+    counts = Counter[str]()  # of the first folders that differ below a class, or of the only one
+    for paths in below.values():
+        differing = [depth for depth, names in enumerate(zip(*paths, strict=False)) if len(set(names)) > 1]
+        depth = min([*differing, min(map(len, paths)) - 1])
+        counts.update({readable(path[depth]) for path in paths} if depth >= 0 else [""])
+    shared = sorted(name for name, count in counts.items() if count > 1)
+    if len(counts) > 1 and "" not in counts and 2 * len(shared) >= len(counts):
         return [
-            f"each of the classes {name_some([readable(top) for top in tops])} has the folders {names}; if these are "
-            "the classes, call the folders above them train, val or test"
+            f"the classes {name_some(tops)} have the same folders {name_some(shared)}; if these are the classes, call "
+            "the folders above them train, val or test"
         ]
-    return []
+    called = {top: {SPLITS[word] for word in re.findall("[a-z]+", top.casefold()) if word in SPLITS} for top in tops}
+    like = [top for top in tops if called[top]]
+    if len(set().union(*called.values())) < 2 or not any("train" in called[top] for top in like):
+        return []
+    return [
+        f"the classes {name_some(like)} are called like splits; if they are, call the folders train, val or test, with "
+        "the class folders in them"
+    ]
+
+
+def _spelled_alike(classes: Sequence[str]) -> list[str]:
+    """A remark on each name that several classes have, but for case, blanks or the way that Unicode writes accents."""
+    spellings = defaultdict[str, list[str]](list)
+    for name in classes:
+        spellings[unicodedata.normalize("NFKC", name).casefold().strip()].append(ascii(name))
+    return [
+        f"the classes {', '.join(names)} differ only in case, blanks or accents; if they are one, merge their folders"
+        for names in spellings.values()
+        if len(names) > 1
+    ]
 
 
 def _splits_on_top(root: Path, files: Collection[Parts]) -> bool:

@@ -18,7 +18,7 @@ from inr_factory.generation.recipe import RECIPE_VERSION, ImageSource
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.generation.sources.image_formats import MAX_PIXELS, pillow_formats
-from inr_factory.generation.sources.image_values import Values, file_values, height_width, pixel_values
+from inr_factory.generation.sources.image_values import Values, correct_key, file_values, height_width, pixel_values
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.regular_files import open_regular
 from inr_factory.inr.stable_hash import content_digest
@@ -62,13 +62,16 @@ def file_signal(path: Path, config: ImageSource, version: int = RECIPE_VERSION) 
                 _check_decoder(image)
                 _check_size(image.width, image.height, config)
                 pixels = image.width * image.height
+                if version >= 2:
+                    correct_key(image)
                 image.load()
                 content = content_digest(file)
                 return _signal(*file_values(image, out_dim(config, stored=3), config, version), content)
     except SignalError:
         raise
     except UnidentifiedImageError:
-        raise SignalError(f"not recognised as an image, it is none of {', '.join(formats)}") from None
+        kinds = ", ".join(formats)
+        raise SignalError(f"not recognised as an image: none of {kinds}, or a rare kind of these") from None
     except Image.DecompressionBombError as error:
         # Pillow's limit belongs to the process, so it stays, even where max_pixels is above it.
         claimed, pillow_limit, *_ = [int(digits) for digits in re.findall(r"\d+", str(error))]

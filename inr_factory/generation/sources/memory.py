@@ -5,7 +5,7 @@ Shape letters: N objects, P points, I coordinates and O values of a point, H and
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,8 @@ from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.pixel_grid import pixel_grid
 
 MAX_CHANNELS = 16  # of an image; more are a volume, or spectra
+MAX_CLASSES = 100_000  # that labels alone may ask for
+FINEST = 1e-5  # range of values as a share of the largest: 84 steps of float32
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def image_source(
     """
     pixels = as_tensor(images, "images").detach().cpu()
     listed = "uint8" if not hasattr(images, "dtype") and np.asarray(images).dtype == np.uint8 else "float"
-    kind = str(getattr(images, "dtype", listed)).removeprefix("torch.")
+    dtype = getattr(images, "dtype", listed)
+    kind = str(getattr(dtype, "name", dtype)).removeprefix("torch.")  # of numpy without the order of bytes
     shape = tuple(pixels.shape)
     if len(shape) == 4 and shape[3] > 4 >= shape[1]:
         raise UsageError(f"images must be (N, H, W, C), got {shape}; move the channels last")
@@ -143,7 +146,8 @@ def point_source(
     if coords is None or values is None:
         given = "neither" if coords is values else "coords alone" if values is None else "values alone"
         raise UsageError(f"fit takes images, or coords and values; got {given}")
-    targets = as_tensor(values, "values", "N P O").detach().cpu().float().contiguous()
+    exact = as_tensor(values, "values", "N P O").detach().cpu()
+    targets = exact.float().contiguous()
     N, P, _ = targets.shape
     points = as_tensor(coords, "coords", "P I", "N P I", N=N, P=P).detach().cpu().float().contiguous()
     if 0 in targets.shape or 0 in points.shape:
@@ -156,6 +160,9 @@ def point_source(
         if low < limits[0] or high > limits[1]:
             raise UsageError(f"values go from {low:g} to {high:g}, beyond value_range {limits[0]:g} to {limits[1]:g}")
         low, high = limits
+    least, most = finite_range(exact, "values")
+    if 0 < most - least < FINEST * max(abs(least), abs(most)):
+        raise UsageError(f"values go from {least:.12g} to {most:.12g}, too close for float32; subtract their mean")
     if low == high:
         raise UsageError(f"values are all {low:g}; there is nothing to fit")
     return MemorySource(points, targets, high - low, {}), (low + high) / 2
@@ -172,6 +179,8 @@ def check_labels(
     labels: ArrayLike | Tensor | None, classes: Sequence[str] | None, count: int
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Labels of `count` objects and names of the classes; UsageError where they do not match."""
+    if isinstance(classes, str | Set | Mapping):
+        raise UsageError(f"classes must be a list of names in the order of the labels, got {shorten(classes)}")
     if labels is None:
         if classes is not None and len(classes) != 1:
             raise UsageError(f"classes names {len(classes)} classes, but labels are missing; give labels ({count},)")
@@ -180,9 +189,9 @@ def check_labels(
     if not torch.equal(numbers, numbers.round()):
         raise UsageError("labels must be whole numbers, the class of each object; got fractions")
     low, high = int(numbers.min()), int(numbers.max())
+    if classes is None and high >= max(MAX_CLASSES, count):
+        raise UsageError(f"labels go up to {high:,}, which asks for as many classes; number the classes from 0")
     names = tuple(map(str, range(high + 1) if classes is None else classes))
-    if len(set(names)) < len(names):
-        raise UsageError(f"each class needs a name of its own, got {shorten(names)}")
     if low < 0 or high >= len(names):
         raise UsageError(f"labels must be from 0 to {len(names) - 1}, for {len(names)} classes; got {low} to {high}")
     return tuple(int(number) for number in numbers.tolist()), names

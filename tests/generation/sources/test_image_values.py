@@ -49,14 +49,83 @@ def test_a_background_may_have_a_colour(tmp_path):
         folder(tmp_path, background="blak")
 
 
-def test_transparency_of_16_bit_greys_is_one_value(tmp_path):
-    rows = b"".join(b"\0" + np.array([1000, 52428], ">u2").tobytes() for _ in range(2))
+def png(width, bits, kind, row, key):
+    """A PNG of two equal rows, with the value that is transparent."""
     chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 0, 0, 0, 0)), (b"tRNS", struct.pack(">H", 1000)),
-        (b"IDAT", zlib.compress(rows)), (b"IEND", b""),
+        (b"IHDR", struct.pack(">IIBBBBB", width, 2, bits, kind, 0, 0, 0)), (b"tRNS", key),
+        (b"IDAT", zlib.compress(2 * (b"\0" + row))), (b"IEND", b""),
     ]  # fmt: skip
     content = b"".join(struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
-    path = put(tmp_path / "a" / "x.png", b"\x89PNG\r\n\x1a\n" + content)
+    return b"\x89PNG\r\n\x1a\n" + content
+
+
+@pytest.mark.parametrize(
+    ("image", "levels"),
+    [
+        (png(8, 1, 0, b"\xaa", b"\0\1"), [0.4, 0] * 4),
+        (png(4, 2, 0, b"\x1b", b"\0\2"), [0, 1 / 3, 0.4, 1]),
+        (png(2, 4, 0, b"\x5a", b"\0\5"), [0.4, 2 / 3]),
+        (png(2, 8, 0, b"\x55\xaa", b"\0\x55"), [0.4, 2 / 3]),
+        (png(2, 16, 2, b"\x55\x11" * 3 + b"\xaa\xaa" * 3, b"\x55\x11" * 3), [0.4, 2 / 3]),
+    ],
+    ids=["1 bit", "2 bits", "4 bits", "8 bits", "colours of 16 bits"],
+)
+def test_the_transparent_value_of_a_png_has_the_bits_of_its_pixels(image, levels, tmp_path):
+    path = put(tmp_path / "a" / "x.png", image)
+
+    assert np.allclose(picture_of(only(path, background=0.4))[0, :, 0], levels, atol=1e-6)
+    if levels[0] == 0.4 and len(levels) == 2:
+        assert only(path).facts["transparent"] == 0.5
+
+
+def tiff(values, bits, photometric=1, sample_format=1):
+    """A TIFF of one row of greys, whose bytes are `values`."""
+    tags = [
+        (256, 8 * len(values) // bits), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 8 + 2 + 12 * 10 + 4),
+        (277, 1), (278, 1), (279, len(values)), (339, sample_format),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + values
+
+
+@pytest.mark.parametrize(
+    ("image", "levels"),
+    [
+        (tiff(b"\xff\xf5\x55", 12), [1, 1 / 3]),
+        (tiff(struct.pack("<2H", 0, 43690), 16, photometric=0), [1, 1 / 3]),
+        (tiff(struct.pack("<2f", 0, 0.75), 32, photometric=0, sample_format=3), [1, 0.25]),
+        (tiff(bytes([0, 85]), 8, photometric=0), [1, 2 / 3]),
+        (tiff(struct.pack("<2I", 0, 65535), 32), [0, 1]),
+        (tiff(struct.pack("<2i", 0, 65535), 32, sample_format=2), [0, 1]),
+    ],
+    ids=["12 bits", "0 is white", "floats, 0 is white", "bytes, 0 is white", "32 bits", "32 bits, signed"],
+)
+def test_the_tags_of_a_tiff_say_what_black_and_white_are(image, levels, tmp_path):
+    path = put(tmp_path / "a" / "x.tif", image)
+
+    assert np.allclose(picture_of(only(path))[0, :, 0], levels, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "value_range", "reason"),
+    [
+        (tiff(bytes([1, 255]), 8, sample_format=2), (-3, 1), "int8 values go from -1 to 1, and are signed"),
+        (tiff(struct.pack("<2h", 3, 1), 16, sample_format=2), (-1, 3), "values go from 1 to 3, and are signed"),
+        (tiff(struct.pack("<2I", 2**32 - 1, 2**31 - 1), 32), (0, 2**32 - 1), "uint32 values go from 2.14748e"),
+    ],
+    ids=["8 bits", "16 bits", "32 bits"],
+)
+def test_values_without_a_white_need_a_range(image, value_range, reason, tmp_path):
+    path = put(tmp_path / "a" / "x.tif", image)
+
+    with pytest.raises(SignalError, match=reason):
+        only(path)
+    assert np.allclose(picture_of(only(path, value_range=value_range))[0, :, 0], [1, 0.5], atol=1e-6)
+
+
+def test_transparency_of_16_bit_greys_is_one_value(tmp_path):
+    row = np.array([1000, 52428], ">u2").tobytes()
+    path = put(tmp_path / "a" / "x.png", png(2, 16, 0, row, struct.pack(">H", 1000)))
 
     signal = only(path, mode="grey", background=0.4)
 

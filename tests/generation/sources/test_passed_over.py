@@ -200,7 +200,20 @@ def test_a_folder_around_splits_is_no_class(names, wrapper, tmp_path):
     ("names", "remark"),
     [
         (["all/cat/0.png", "all/dog/0.png"], "all objects are of the class all; if the folders cat, dog"),
-        (["dev/cat/0.png", "dev/dog/0.png", "eval/cat/0.png", "eval/dog/0.png"], "each of the classes dev, eval has"),
+        (["dev/cat/0.png", "dev/dog/0.png", "eval/cat/0.png", "eval/dog/0.png"], "the classes dev, eval have the same"),
+        (["a/x/cat/0.png", "a/x/dog/0.png", "b/y/cat/0.png"], "the classes a, b have the same folders cat; if these"),
+        (["a/test/cat/0.png", "a/test/dog/0.png", "b/test/cat/0.png"], "the classes a, b have the same folders cat; "),
+        (["b_train/cat/0.png", "b_train/dog/0.png", "b_test/0.png"], "the classes b_test, b_train are called like spl"),
+        (["train2017/0.png", "val2017/0.png"], "the classes train2017, val2017 are called like splits; if they are"),
+        (
+            ["images/0.png", "images/1.png", "data/labels.csv"],
+            "all objects are of the class images; tables such as dat",
+        ),
+        (["train/images/0.png", "train/labels/0.txt"], "all objects are of the class images; tables such as train/lab"),
+        (["Cat/0.png", "cat /0.png", "dog/1.png"], "the classes 'Cat', 'cat ' differ only in case, blanks or accents"),
+        (["steam train/0.png", "freight train/0.png"], None),
+        (["cat/1/0.png", "cat/0.png", "dog/1/0.png", "dog/2/0.png"], None),
+        (["ann/1/0.png", "ann/2/0.png", "bob/3/0.png", "bob/4/0.png"], None),
         (["cat/0.png", "cat/old/1.png"], None),
         (["cat/images/0.png", "dog/images/1.png"], None),
         (["cat/train/0.png", "cat/test/0.png", "dog/train/1.png", "dog/test/0.png"], None),
@@ -209,6 +222,11 @@ def test_a_folder_around_splits_is_no_class(names, wrapper, tmp_path):
 def test_a_layout_that_may_mean_something_else_is_remarked_upon(names, remark, tmp_path):
     found = folder(tree(tmp_path, *names)).passed_over
     assert (found is None) if remark is None else (found.remarks[0].startswith(remark))
+
+
+def test_a_class_of_test_that_train_spells_otherwise_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"train has none; .*; the classes 'cafe\\u0301', 'caf\\xe9' differ only in"):
+        folder(tree(tmp_path, "train/cafe\u0301/0.png", "train/dog/0.png", "test/caf\xe9/0.png"))
 
 
 def test_a_split_folder_without_objects_is_remarked_upon(tmp_path):
