@@ -114,6 +114,14 @@ def _own_fault(error: BaseException) -> str | None:
     return f"out of memory ({one_line(error)})" if of_library and NO_MEMORY.search(text) else None
 
 
+def blame_machine(error: BaseException, subject: object) -> None:
+    """Raise ResourceError where an error of reading `subject` is a fault of the machine, which says nothing about it."""
+    if isinstance(error, ResourceError):
+        raise error
+    if (reason := machine_fault(error)) is not None:
+        raise ResourceError(f"{subject} cannot be read on this machine: {reason}; see to it and run again") from None
+
+
 @contextmanager
 def needs_extra(extra: str, alternative: str = "") -> Iterator[None]:
     """Import optional dependencies: `with needs_extra("ray"): import ray`.

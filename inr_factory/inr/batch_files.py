@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError, one_line
+from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError, blame_machine, one_line
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import open_regular
 from inr_factory.inr.spec import SirenSpec
@@ -63,6 +63,7 @@ def read_batch(path: str | Path) -> tuple[SirenSpec, NDArray[np.float32]]:
                 f"its weights are {weights.dtype} {weights.shape}, expected float32 (N, {spec.num_parameters})"
             )
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, NotImplementedError, RecursionError) as error:
+        blame_machine(error, path)
         raise IntegrityError(f"{path} is no complete file of INRBatch.save: {one_line(error)}") from None
     return spec, weights
 

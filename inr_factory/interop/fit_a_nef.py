@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.plain_json import parse_json, parse_json_object
 from inr_factory.inr.regular_files import read_regular
@@ -85,6 +85,7 @@ class FitANef(Format):
                 raise ValueError(f"it describes a {fields['name']}, not a SIREN")
             return {"omega_0": float(fields["params"]["omega_0"])}
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            blame_machine(error, path)
             raise IntegrityError(f"{path.name} does not say what the INRs are: {one_line(error)}") from None
 
     def _open(self, root: Path, path: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, one_line
+from inr_factory.errors import IntegrityError, blame_machine, one_line
 from inr_factory.inr.regular_files import check_regular
 from inr_factory.storage.hdf5_layout import contiguous_offset, stored_dataset
 
@@ -33,6 +33,7 @@ def read_hdf5(path: Path, text: tuple[str, ...] = (), skip: tuple[str, ...] = ()
                     contiguous_offset(name, data, size)
                     content[name] = np.asarray(data[()])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        blame_machine(error, path)
         raise IntegrityError(f"{path.name} is not an HDF5 file as expected: {one_line(error)}") from None
     return content
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from inr_factory.errors import IntegrityError, UsageError, one_line, validation_message
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line, validation_message
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
@@ -163,5 +163,6 @@ def load_sidecar(root: Path) -> Sidecar | None:
     except UsageError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        blame_machine(error, path)
         raise IntegrityError(f"{path} is damaged: {one_line(error)}; --no-sidecar goes without it") from None
     return sidecar

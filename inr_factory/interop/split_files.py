@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from inr_factory.errors import IntegrityError, UsageError, one_line
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.interop.format import ForeignRow, Hints, ListedFiles, file_inside
@@ -46,6 +46,7 @@ def load_splits(path: Path) -> dict[str, list[tuple[str, int | None]]]:
                 raise ValueError(f"{split} is not a list of paths")
             splits[split] = list(zip(paths, labels, strict=True))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+        blame_machine(error, path)
         raise IntegrityError(f"{path} is not a splits file of lists of paths: {one_line(error)}") from None
     if not any(splits.values()):
         raise IntegrityError(f"{path} names no file of split {', '.join(SPLITS)}")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, needs_extra, one_line
+from inr_factory.errors import IntegrityError, blame_machine, needs_extra, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.spec import SirenSpec
@@ -71,6 +71,7 @@ def read_safetensors(path: Path, weights: bool = True) -> Table:
                 raise ValueError(f"its weights are {flat.dtype}, expected float32")
         return _validate(Table(head, flat.numpy(), columns), rows)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        blame_machine(error, path)
         raise IntegrityError(f"{path.name} is not a safetensors file of INRs: {one_line(error)}") from None
 
 
@@ -110,6 +111,7 @@ def read_parquet(path: Path, weights: bool = True) -> Table:
             flat = values.to_numpy().reshape(rows, spec.num_parameters).copy()
         return _validate(Table(head, flat, columns), rows)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        blame_machine(error, path)
         raise IntegrityError(f"{path.name} is not a parquet file of INRs: {one_line(error)}") from None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
-from inr_factory.errors import IntegrityError
+from inr_factory.errors import IntegrityError, blame_machine
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import stable_seed
 from inr_factory.storage.locations import Location, RemoteLocation
@@ -340,5 +340,6 @@ def file_size(path: Location) -> int | None:
         return path.size()
     try:
         return path.stat().st_size
-    except OSError:
+    except OSError as error:
+        blame_machine(error, path)
         return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from inr_factory.errors import IntegrityError, ResourceError, UsageError, one_line, validation_message
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line, validation_message
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import locked, write_atomically
@@ -51,9 +51,10 @@ def load_manifest(root: Location) -> Manifest:
         raise UsageError(
             f"no data set in {root}: it has no {MANIFEST}; make one with inr-factory fit RECIPE --out {root}"
         ) from None
-    except (ResourceError, IntegrityError):
+    except IntegrityError:
         raise
     except OSError as error:
+        blame_machine(error, path)
         raise IntegrityError(f"{path} cannot be read: {error}") from None
     try:
         fields = parse_json_object(content)
@@ -105,7 +106,7 @@ def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardE
     root.mkdir(parents=True, exist_ok=True)
     with locked(root):
         saved, merged = None, manifest
-        if (root / MANIFEST).exists():
+        if file_size(root / MANIFEST) is not None:
             merged = saved = load_manifest(root)
             if merged.fingerprint != manifest.fingerprint:
                 raise UsageError(f"{root} holds another recipe's set since this run started; choose another --out")
@@ -211,9 +212,8 @@ def load_origin(root: Location) -> Manifest | None:
             raise ValueError(f"it lists shards, which only {MANIFEST} does")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ResourceError:
-        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        blame_machine(error, root / ORIGIN)
         raise IntegrityError(
             f"{root / ORIGIN} is damaged: {one_line(error)}; inr-factory repair {root} writes it again"
         ) from None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inr_factory.errors import FactoryError
+from inr_factory.errors import IntegrityError
 from inr_factory.storage.manifest import SPLITS, ShardEntry
 from inr_factory.storage.shards import ShardReader
 
@@ -40,7 +40,7 @@ def shard_contents(path: Path, fingerprint: str | None = None) -> dict[str, floa
         if CONTENT not in shard.column_names or fingerprint not in (None, shard.attributes.get("fingerprint")):
             return {}
         return dict(zip(shard.object_ids, shard.column(CONTENT).tolist(), strict=True))
-    except (FactoryError, OSError):
+    except IntegrityError:
         return {}
 
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError
+from inr_factory.errors import IntegrityError, blame_machine
 from inr_factory.inr.plain_json import parse_json, parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.spec import SirenSpec
@@ -279,6 +279,7 @@ class ShardReader:
                     f"its weights are {self._columns['weights'][1]}, its spec has D = {self.spec.num_parameters}"
                 )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            blame_machine(error, self.path)
             reason = " ".join(str(error).split())
             raise IntegrityError(
                 f"{self.path.name} is not a shard of this format: {reason}; remove it and fit again"

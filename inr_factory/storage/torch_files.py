@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from inr_factory.errors import one_line
+from inr_factory.errors import blame_machine, one_line
 from inr_factory.inr.regular_files import open_regular
 
 # What values that are not what they should be raise where they are used.
@@ -42,6 +42,7 @@ def load_plain(path: Path) -> Any:
                 saved = torch.load(file, map_location="cpu", weights_only=True)
         return _plain(saved, {})[0]
     except _LOAD_ERRORS as error:
+        blame_machine(error, path)
         raise ValueError(_reason(error)) from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from inr_factory.errors import UsageError, one_line
+from inr_factory.errors import UsageError, blame_machine, one_line
 from inr_factory.inr.regular_files import read_regular
 
 # More than any such file has; a few lines of aliases can stand for billions of values.
@@ -32,6 +32,7 @@ def load_yaml(path: Path, what: str) -> Any:
     except UsageError:
         raise
     except (OSError, ValueError) as error:
+        blame_machine(error, what)
         raise UsageError(f"{what} cannot be read: {error}") from None
     return parse_yaml(text, what)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inr_factory.errors import FactoryError, IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, blame_machine
 from inr_factory.generation.fitting.shape_quality import MEASURES
 from inr_factory.generation.recipe import recorded_recipe
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder
@@ -83,10 +83,9 @@ def check_shards(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry]
     for entry in manifest.shards:
         try:
             check_shard(root, manifest, entry)
-        except FactoryError as error:
+        except (IntegrityError, OSError) as error:
+            blame_machine(error, entry.path)
             faults.append(Fault(entry.path, str(error)))
-        except OSError as error:
-            faults.append(Fault(entry.path, f"{entry.path} cannot be read: {error.strerror}"))
         if on_shard is not None:
             on_shard(entry)
     faults += [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from inr_factory.errors import FactoryError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, blame_machine
 from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.maintenance.repair import require_folder
 from inr_factory.generation.recipe import recorded_recipe
@@ -162,7 +162,8 @@ def _take(offered: list[tuple[Path, ShardEntry]], out: Path, copy: bool, faults:
     for part, entry in offered:
         try:
             ShardReader(part, entry, check=True)
-        except (FactoryError, OSError) as error:
+        except (IntegrityError, OSError) as error:
+            blame_machine(error, part / entry.path)
             invalid.append(Fault(entry.path, f"{part}: {error}"))
             continue
         target = out / entry.path
@@ -196,5 +197,6 @@ def _sha256(path: Path) -> str | None:
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except OSError as error:
+        blame_machine(error, path)
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inr_factory.errors import FactoryError, IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, UsageError, blame_machine
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.fit_plan import describe_set
 from inr_factory.generation.execution.progress_recorder import FitProgress
@@ -147,7 +147,7 @@ def _load(root: Path) -> tuple[Manifest | None, list[Fault]]:
     """The manifest, if it can be read, and what is wrong with it and with origin.json."""
     try:
         manifest = load_manifest(root)
-    except FactoryError as error:
+    except (UsageError, IntegrityError) as error:
         faults = [Fault(MANIFEST, str(error))]
         try:
             load_origin(root)
@@ -199,7 +199,7 @@ def _files(root: Path) -> list[Path]:
 def _readable(path: Path) -> ShardReader | None:
     try:
         return ShardReader.unrecorded(path)
-    except (FactoryError, OSError):
+    except IntegrityError:
         return None
 
 
@@ -215,10 +215,9 @@ def _sort_shards(root: Path, head: Manifest, saved: Manifest | None) -> tuple[li
                 check_shard(root, head, entry)
                 entries.append(entry)
                 continue
-            except FactoryError as error:
+            except (IntegrityError, OSError) as error:
+                blame_machine(error, name)
                 reason = str(error)
-            except OSError as error:
-                reason = f"{name} cannot be read: {error.strerror}"
         shard = _readable(path)
         if shard is not None and belongs(shard, head) and _has_right_name(shard, head, name):
             entries.append(shard.describe())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, ResourceError, UsageError, machine_fault, one_line
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line
 from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signals import Item, SignalError
 from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, check_classes_of_train
@@ -118,8 +118,7 @@ def _labels(path: Path) -> NDArray[np.int64]:
             raise ValueError(f"it has the label {labels.max()}, at most {MAX_LABEL} is read")
         return labels.astype(np.int64)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        if (reason := machine_fault(error)) is not None:
-            raise ResourceError(f"cannot read {readable(path)}: {reason}") from None
+        blame_machine(error, readable(path))
         raise IntegrityError(f"{readable(path)} does not hold clouds: {one_line(error)}; fetch it again") from None
 
 

@@ -18,7 +18,16 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, ResourceError, UsageError, machine_fault, needs_extra, one_line
+from inr_factory.errors import (
+    NETWORK,
+    IntegrityError,
+    ResourceError,
+    UsageError,
+    blame_machine,
+    machine_fault,
+    needs_extra,
+    one_line,
+)
 from inr_factory.generation.sources.folder_listing import readable
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
@@ -79,12 +88,11 @@ def load_official(official: Official, root: Path, download: bool = True) -> Offi
         images = np.concatenate([np.asarray(split.data, dtype=np.uint8) for split in splits.values()])
         return OfficialImages(images, labels, classes, {name: len(split.data) for name, split in splits.items()})
     except OSError as error:
-        kind = ResourceError if machine_fault(error) else UsageError
-        raise kind(f"{official.title} cannot be read: {one_line(error)}") from None
+        blame_machine(error, official.title)
+        raise UsageError(f"{official.title} cannot be read: {one_line(error)}") from None
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         # All that torchvision raises for files that are cut short or are something else.
-        if (reason := machine_fault(error)) is not None:
-            raise ResourceError(f"{official.title} cannot be read on this machine: {reason}") from None
+        blame_machine(error, official.title)
         path, reason = _damage(dataset, root) or (root / official.folder, one_line(error))
         raise IntegrityError(
             f"{official.title}: {readable(path)} is damaged ({reason}); delete it and run again, to download it again"
@@ -175,7 +183,9 @@ def _download(official: Official, dataset: Any, root: Path) -> None:
                     (root / file).parent.mkdir(parents=True, exist_ok=True)
                     (staging / file).replace(root / file)
     except (OSError, RuntimeError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
-        raise UsageError(
+        of_network = NETWORK.search(type(error).__name__)  # then the files can be put there by hand
+        kind = ResourceError if machine_fault(error) and not of_network else UsageError
+        raise kind(
             f"{official.title}: no {readable(_missing(dataset, root)[0])}, and the download failed "
             f"({one_line(error)}); {_by_hand(official, dataset, root)}"
         ) from None

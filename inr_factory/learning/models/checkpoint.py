@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from inr_factory.errors import IntegrityError, UsageError, brief, one_line, shorten
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, brief, one_line, shorten
 from inr_factory.inr.arguments import as_path
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
@@ -157,6 +157,7 @@ def load_classifier(path: str | Path) -> Classifier:
             model = Classifier.from_description(saved["classifier"])
         load_state(model, saved["model"])
     except DAMAGE as error:
+        blame_machine(error, path)
         reason = one_line(error)
         raise IntegrityError(f"{path} is damaged: its weights do not fit its description ({reason})") from None
     return model.eval()
@@ -190,6 +191,7 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
             for key, value in sorted(state.items()):
                 parts += [f"{name}.{key}", value.contiguous().numpy()]
     except DAMAGE as error:
+        blame_machine(error, path)
         reason = one_line(error)
         raise IntegrityError(f"{path} is damaged: its weights do not fit its description ({reason})") from None
     return fingerprint(*parts)

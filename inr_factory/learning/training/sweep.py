@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from threading import Event
 from typing import Any
 
-from inr_factory.errors import FactoryError, IntegrityError, UsageError, csv_cell, one_line
+from inr_factory.errors import FactoryError, IntegrityError, UsageError, blame_machine, csv_cell, one_line
 from inr_factory.inr.arguments import as_path
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.plain_json import parse_json
@@ -182,7 +182,8 @@ def read_result(config: SweepConfig, run: SweepRun) -> dict[str, Any] | None:
         raise
     except (KeyError, TypeError):
         figures = None
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        blame_machine(error, run.folder / RESULT)
         return None
     if not isinstance(result, dict) or (figures is None and result.get("test") is not None):
         raise UsageError(f"{run.folder / RESULT} is not the result of a run; remove it, and run again")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, csv_cell, one_line, shorten
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, csv_cell, one_line, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.plain_json import parse_json_object
@@ -113,6 +113,7 @@ class TrainedRun:
         except FileNotFoundError:
             return {}
         except (ValueError, OSError) as error:
+            blame_machine(error, path)
             raise IntegrityError(
                 f"{path} is damaged: {one_line(error)}; the same train command writes it again"
             ) from None
@@ -141,6 +142,7 @@ class TrainedRun:
         except FileNotFoundError:
             return ()
         except (ValueError, OSError) as error:
+            blame_machine(error, path)
             raise IntegrityError(
                 f"{path} is damaged: {one_line(error)}; the same train command writes it again"
             ) from None

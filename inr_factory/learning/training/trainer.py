@@ -23,6 +23,7 @@ from inr_factory.errors import (
     IntegrityError,
     PartialError,
     UsageError,
+    blame_machine,
     brief,
     needs_extra,
     one_line,
@@ -59,7 +60,7 @@ from inr_factory.storage.torch_files import DAMAGE
 ModelT = TypeVar("ModelT", bound=NormalizedEncoder)
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
-RESUME = "run the same command again to resume"
+RESUME, BEGIN_AGAIN = "run the same command again to resume", "move it away, and the run begins again"
 # Settings that may change when a run resumes: how long and where it runs.
 FREE_SETTINGS = {"device", "save_steps", "tensorboard", "early_stopping", "compile"}
 
@@ -334,9 +335,8 @@ class Trainer(Generic[ModelT, ConfigT]):
         try:
             self._restore(saved)
         except DAMAGE as error:
-            raise IntegrityError(
-                f"{path} is damaged: {one_line(error)}; move it away, and the run begins again"
-            ) from None
+            blame_machine(error, path)
+            raise IntegrityError(f"{path} is damaged: {one_line(error)}; {BEGIN_AGAIN}") from None
         self.write_metrics()
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
@@ -372,9 +372,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         generators = saved.get("generators")
         sections = all(isinstance(saved.get(section), dict) for section in ("meta", "config"))
         if not sections or not isinstance(generators, list):
-            raise IntegrityError(
-                f"{self.out / LAST} is damaged: it lacks what a run resumes from; move it away, and the run begins again"
-            )
+            raise IntegrityError(f"{self.out / LAST} is damaged: it lacks what a run resumes from; {BEGIN_AGAIN}")
         requested = {kind: self.model.describe(), **self.sections}
         for section in (kind, "meta", "config"):
             stored = saved[section]
@@ -383,8 +381,7 @@ class Trainer(Generic[ModelT, ConfigT]):
                     stored = type(self.config).model_validate({"rules": 1, **stored}).model_dump(mode="json")
                 except ValidationError as error:
                     raise IntegrityError(
-                        f"{self.out / LAST} has settings that no run has ({validation_message(error)}); move it away, and "
-                        "the run begins again"
+                        f"{self.out / LAST} has settings that no run has ({validation_message(error)}); {BEGIN_AGAIN}"
                     ) from None
             here, there = flatten(requested[section]), flatten(stored)
             for name in sorted(here.keys() | there.keys()):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inr_factory.errors import blame_machine
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.run_log import LOG_FOLDER, read_log
 
@@ -56,7 +57,8 @@ def read_runs(root: Path) -> list[RunSummary]:
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
     try:
         return read_log(path)[:10_000]
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        blame_machine(error, path)
         return []
 
 

@@ -23,7 +23,7 @@ from support.images import (
 )
 from support.paths import DATASETS
 
-from inr_factory.errors import IntegrityError, MissingExtraError, UsageError
+from inr_factory.errors import IntegrityError, MissingExtraError, ResourceError, UsageError
 from inr_factory.generation.sources import torchvision_images
 from inr_factory.generation.sources.torchvision_images import torchvision_datasets
 
@@ -169,7 +169,9 @@ def test_a_download_fills_in_what_is_missing_and_replaces_nothing(archives, tmp_
     assert socket.getdefaulttimeout() is None
 
 
-@pytest.mark.parametrize("failure", [TimeoutError("timed out"), KeyboardInterrupt(), None], ids=repr)
+@pytest.mark.parametrize(
+    "failure", [TimeoutError("timed out"), KeyboardInterrupt(), OSError(28, "No space left on device"), None], ids=repr
+)
 def test_an_interrupted_download_leaves_nothing(failure, archives, tmp_path, monkeypatch):
     def download(url: str, path: Any, *_: Any) -> None:
         content = archives[Path(path).name]
@@ -182,7 +184,8 @@ def test_an_interrupted_download_leaves_nothing(failure, archives, tmp_path, mon
     monkeypatch.setattr(sys.modules["torchvision.datasets.utils"], "_get_redirect_url", lambda url, max_hops: url)
     monkeypatch.setattr(sys.modules["torchvision.datasets.utils"], "_urlretrieve", download)
 
-    with pytest.raises(KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else UsageError):
+    expected = {KeyboardInterrupt: KeyboardInterrupt, OSError: ResourceError}.get(type(failure), UsageError)
+    with pytest.raises(expected):
         official("fashion_mnist", tmp_path)
 
     assert list(tmp_path.iterdir()) == []
