@@ -23,6 +23,7 @@ from inr_factory.inr.plain_json import parse_json_object
 STL_HEADER, STL_TRIANGLE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 # glTF 2.0, section 3.6.2: bytes of a component, components of an element.
 COMPONENT_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
+PLACES = {"matrix", "translation", "rotation", "scale"}  # of a node; those of a mesh with a skin do not count
 COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
@@ -41,7 +42,7 @@ def read_mesh(name: str, content: bytes, max_faces: int) -> Mesh:
         SignalError: The content is empty, damaged, has no faces or more than max_faces. Nothing else is raised.
     """
     read = READERS[PurePath(name).suffix.lower()]
-    return decode(content, lambda content: checked_mesh(*read(content, max_faces), max_faces))
+    return decode(content, lambda content: checked_mesh(*read(content, max_faces)[:3], max_faces))
 
 
 def _read_stl(content: bytes) -> Polygons:
@@ -100,18 +101,44 @@ def _checked_glb(content: bytes, max_faces: int) -> dict[str, Any]:
     if any(not str(buffer.get("uri", "data:")).startswith("data:") for buffer in tree.get("buffers", [])):
         raise SignalError("its numbers lie in another file; save it as one GLB file")
     _check_tree(tree.get("nodes", []))
+    _check_drawn(tree)
     accessors, views = tree.get("accessors", []), tree.get("bufferViews", [])
+    room = 16 * len(content)  # of numbers that are stored nowhere: zeros, such as those of a morph target
     for accessor in accessors:
         claimed = accessor["count"] * COMPONENT_BYTES[accessor["componentType"]] * COMPONENTS[accessor["type"]]
-        if "bufferView" not in accessor or "sparse" in accessor:
-            raise SignalError("it has numbers that are stored nowhere or sparsely, which is not read")
-        if not 0 <= claimed <= views[accessor["bufferView"]]["byteLength"] <= len(content):
+        stored = views[accessor["bufferView"]]["byteLength"] if "bufferView" in accessor else min(room, len(content))
+        room -= claimed * ("bufferView" not in accessor)
+        if not 0 <= claimed <= stored <= len(content):
             raise SignalError(f"it claims {accessor['count']} numbers, which is more than its {len(content)} bytes")
     faces = [_glb_faces(mesh, accessors) for mesh in tree.get("meshes", [])]
     num_faces = sum(faces[node["mesh"]] for node in tree.get("nodes", []) if "mesh" in node)
     if num_faces > max_faces:
         raise SignalError(f"{num_faces} triangles, source.max_faces allows {max_faces}")
     return tree
+
+
+def _check_drawn(tree: dict[str, Any]) -> None:
+    """Refuse what trimesh would leave out or misplace of the meshes of a GLB."""
+    meshes, nodes, accessors = tree.get("meshes", []), tree.get("nodes", []), tree.get("accessors", [])
+    if not tree.get("scenes"):
+        raise SignalError("it has no scene, which says where its meshes lie")
+    primitives = [primitive for mesh in meshes for primitive in mesh["primitives"]]
+    if any(primitive.get("mode") == 6 for primitive in primitives):
+        raise SignalError("it has triangles in fans, which are not read; save it with triangles")
+    used = [
+        number
+        for primitive in primitives
+        for number in (primitive["attributes"].get("POSITION"), primitive.get("indices"))
+    ]
+    if any(
+        "bufferView" not in accessors[number] or "sparse" in accessors[number] for number in used if number is not None
+    ):
+        raise SignalError("it has positions or indices that are stored nowhere or sparsely, which is not read")
+    if any(map(any, (part.get("weights", ()) for part in (*meshes, *nodes)))):
+        raise SignalError("its shape is a mixture of morph targets, which are not read; apply them and save it again")
+    drawn = [node for node in nodes if "mesh" in node]
+    if len(drawn) > 1 and any("skin" in node and node.keys() & PLACES for node in drawn):
+        raise SignalError("a skeleton places some of its meshes, which is not read; apply it and save it again")
 
 
 def _check_tree(nodes: list[dict[str, Any]]) -> None:

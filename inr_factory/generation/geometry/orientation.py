@@ -110,8 +110,9 @@ class Components:
     def outward(self) -> Mask:
         """(F,) which faces are to be turned, so that the closed components look out of the solid.
 
-        A component that no other encloses has its faces outward. One within another keeps the way in which the file
-        has it relative to the outermost: a cavity stays one. Where the file does not say, depths alternate.
+        A component that no other encloses has its faces outward. One within another, or within the open ones, keeps the
+        way in which the file has it relative to the outermost: a cavity stays one. Where the file does not say, depths
+        alternate.
         """
         first, second, third = _turned(self.mesh, self.turned).corners.transpose(1, 0, 2)
         volumes = np.bincount(self.of_face, np.einsum("fi,fi->f", first, np.cross(second, third)) / 6)
@@ -124,7 +125,7 @@ class Components:
         return turned
 
     def _containers(self, volumes: Floats) -> tuple[Indices, Indices]:
-        """The outermost closed component (C,) around each, itself where there is none, and how many are (C,).
+        """The outermost component (C,) around each, itself where there is none, and how many are (C,).
 
         Only the CONTAINERS largest are looked into: a mesh may have as many components as faces.
         """
@@ -137,6 +138,10 @@ class Components:
         outermost, depth = np.arange(len(volumes)), np.zeros(len(volumes), np.int64)
         turned, closed = _turned(self.mesh, self.turned), np.flatnonzero(self.closed & (volumes > 0))
         closed = closed[np.argsort(-volumes[closed], kind="stable")]
+        open_faces = np.flatnonzero(~self.closed[self.of_face])
+        if len(open_faces) and len(closed):  # together they may be one outer surface that has holes
+            within = closed[np.abs(winding_numbers(turned.part(open_faces), centres[closed])) > 0.5]
+            outermost[within], depth[within] = self.of_face[open_faces[0]], 1
         low, high = np.ascontiguousarray(low[closed].T), np.ascontiguousarray(high[closed].T)
         for rank, around in enumerate(closed[:CONTAINERS].tolist()):
             boxed = np.ones(len(closed) - rank - 1, np.bool_)

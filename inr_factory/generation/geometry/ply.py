@@ -61,10 +61,10 @@ def read_ply(content: bytes) -> Polygons:
         if len(sizes) and sizes.min() < 3:  # lengths that are damaged shift all rows behind them
             row = int(sizes.argmin())
             raise SignalError(f"face {row} of {len(sizes)} has {sizes[row]} corners, expected at least 3")
-        return Polygons(vertices, sizes, corners.astype(np.int64))
+        return Polygons(vertices, sizes, corners.astype(np.int64), tuple(vertex))
     if tables.get("tristrips"):
         raise SignalError("its triangles are in strips, which are not read; save it with faces")
-    return Polygons(vertices, np.empty(0, np.int64), np.empty(0, np.int64))
+    return Polygons(vertices, np.empty(0, np.int64), np.empty(0, np.int64), tuple(vertex))
 
 
 def _header(content: bytes) -> tuple[str, list[Element], bytes]:

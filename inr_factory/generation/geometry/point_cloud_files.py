@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 from inr_factory.generation.geometry.decoding import decode
 from inr_factory.generation.geometry.mesh import check_points
 from inr_factory.generation.geometry.ply import read_ply
-from inr_factory.generation.geometry.text_clouds import AXES, FIELD_VALUES, is_field, read_pcd, read_text_cloud
+from inr_factory.generation.geometry.text_clouds import AXES, check_names, read_pcd, read_text_cloud
 from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
 
 # Names of the array of points in an .npz with several arrays.
 POINT_ARRAYS = ("points", "point", "pc", "pcd", "xyz", "coords", "pos", "data", "vertices", "arr_0")
-# Names of arrays that go with a mesh or with points, and are no points.
-NO_POINTS = frozenset({"faces", "triangles", "normals", "normal", "colors", "colours", "rgb"})
+# Names of arrays that make a mesh of points, and of others that go with points.
+FACES = frozenset({"faces", "face", "triangles", "tris", "tri"})
+NO_POINTS = FACES | {"normals", "normal", "colors", "colours", "rgb"}
 
 TEXT_SUFFIXES = (".xyz", ".txt", ".csv", ".pts", ".asc", ".xyzn", ".xyzrgb")
 FIRST_SUFFIXES = frozenset({".ply", ".xyz", ".txt", ".npy", ".npz"})  # those of recipes of version 1
 MIN_POINTS = 8
+REPEATED = 10  # times the mean, which padding exceeds
 MAX_COLUMNS = 16  # coordinates, normals, colours and a few more; an array with more is an image or a grid
 
 
@@ -58,7 +60,7 @@ def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
         raise SignalError(f"its array has the shape {points.shape}, expected one point a row (S, 3)")
     if len(points) == 0:
         raise SignalError("it has no points")
-    if points.shape[1] > max(3, min(MAX_COLUMNS, len(points))):
+    if points.shape[1] > max(3, min(MAX_COLUMNS, len(points) - 1)):
         turned = f"; save it transposed, as {points.shape[::-1]}" if len(points) <= MAX_COLUMNS else ""
         raise SignalError(f"its array has the shape {points.shape}, expected one point a row (S, 3){turned}")
     if len(points) > max_points:
@@ -69,13 +71,47 @@ def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
     check_points(coords, "point")
     if len(points) < MIN_POINTS:
         raise SignalError(f"it has {len(points)} points, expected {MIN_POINTS} at least")
-    if (padding := int((coords == 0).all(axis=1).sum())) > 1:
-        raise SignalError(f"{padding} of its {len(coords)} points are (0, 0, 0), as padding is; remove these rows")
+    _check_padding(coords)
+    if points.dtype.kind in "iu" and _are_faces(np.sort(coords, axis=1)):
+        raise SignalError(
+            "its rows are three different ones of all whole numbers up to a last one, as triangles have them"
+        )
     if points.shape[1] > 3 and (coords[:, 0] == np.arange(len(coords)) + coords[0, 0]).all():
         raise SignalError("its first column counts the rows; expected x, y and z in the first three columns")
-    if points.shape[1] == 4 and points[:, 3].min() < 0 < points[:, 3].max():
+    fourth = points[:, 3] if points.shape[1] == 4 else np.zeros(1)
+    # Whole numbers are labels or intensities, unless -1 and 1 say what is inside.
+    if fourth.min() < 0 < fourth.max() and (fourth.max() <= 1 or (fourth % 1 != 0).any()):
         raise SignalError("its fourth column has both signs, as signed distances have; expected points on the surface")
     return coords
+
+
+def _check_padding(coords: Floats) -> None:
+    """Raise SignalError where a row of one number, such as (0, 0, 0) or (-1, -1, -1), stands for points that are none."""
+    values, counts = np.unique(coords[(coords == coords[:, :1]).all(axis=1), 0], return_counts=True)
+    if counts.max(initial=0) < 2:
+        return
+    # Whole numbers may well repeat: points of a shape do so about equally often.
+    usual = len(coords) / len(np.unique(coords, axis=0))
+    padding = (counts > np.where(values == 0, 1, REPEATED * usual)).nonzero()[0]
+    for value, count in zip(values[padding], counts[padding], strict=True):
+        row = ", ".join([f"{value:g}"] * 3)
+        raise SignalError(f"{count} of its {len(coords)} points are ({row}), as padding is; remove these rows")
+
+
+def _are_faces(rows: Floats) -> bool:
+    """Whether sorted rows (F, 3) are the corners of triangles: different in each row, and together all from 0 or 1 on."""
+    if rows[:, 0].min() not in (0, 1) or not (np.diff(rows, axis=1) > 0).all():
+        return False
+    return len(np.unique(rows)) == np.ptp(rows) + 1
+
+
+def _read_ply(content: bytes) -> NDArray[np.generic]:
+    """The vertices of a file that has nothing else."""
+    shape = read_ply(content)
+    check_names(shape.names)
+    if len(shape.sizes):
+        raise SignalError(f"it has {len(shape.sizes)} faces: meshes are for the collection mesh_folder")
+    return shape.vertices
 
 
 def _read_npy(content: bytes) -> NDArray[np.generic]:
@@ -89,8 +125,9 @@ def _read_npy(content: bytes) -> NDArray[np.generic]:
     if dtype.hasobject or (dtype.kind not in "iuf" and not set(AXES) <= set(dtype.names or ())):
         raise SignalError(f"its array is of the type {dtype}, expected numbers")
     claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if claimed > len(content) - file.tell():
-        raise SignalError(f"its header claims an array {shape}, {claimed} bytes, the file has {len(content)}")
+    if claimed != (follow := len(content) - file.tell()):
+        raise SignalError(f"its header claims an array {shape}, {claimed} bytes, {follow} follow")
+    check_names(dtype.names or ())
     values = np.frombuffer(content, dtype, claimed // dtype.itemsize, file.tell())
     if dtype.names:
         return np.stack([values[axis].astype(np.float64) for axis in AXES], axis=-1)
@@ -101,9 +138,8 @@ def _read_npz(content: bytes) -> NDArray[np.generic]:
     """The array of points in an archive: the only one, or the one named in POINT_ARRAYS."""
     with zipfile.ZipFile(BytesIO(content)) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        if unlike := FIELD_VALUES.intersection(map(str.lower, members)):
-            raise SignalError(is_field(min(unlike)))
-        if NO_POINTS.intersection(members) and ("vertices" in members or len(members) == 1):
+        check_names(members)
+        if FACES.intersection(members) or NO_POINTS.issuperset(members):
             raise SignalError(f"it has the arrays {', '.join(sorted(members))[:60]}, which are no cloud of points")
         names = [name for name in POINT_ARRAYS if name in members]
         if len(names) > 1:
@@ -117,12 +153,14 @@ def _read_npz(content: bytes) -> NDArray[np.generic]:
             raise SignalError(f"{member.filename} claims {member.file_size} bytes packed into {member.compress_size}")
         points = _read_npy(archive.read(member))
         if name == "pos" and points.ndim == 2 and points.shape[1] == 4:
-            raise SignalError(is_field("pos, of four columns as DeepSDF has them"))
+            raise SignalError(
+                "its array pos has four columns, as DeepSDF's samples of a field; expected points on a surface"
+            )
         return points
 
 
 READERS: dict[str, Callable[[bytes], NDArray[np.generic]]] = {
-    ".ply": lambda content: read_ply(content).vertices,
+    ".ply": _read_ply,
     **dict.fromkeys(TEXT_SUFFIXES, read_text_cloud),
     ".pcd": read_pcd,
     ".npy": _read_npy,

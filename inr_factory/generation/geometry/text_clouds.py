@@ -5,6 +5,7 @@ S points. A number that could be read in two ways is refused: decimal commas, mi
 
 import re
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,7 @@ Floats = NDArray[np.float64]
 
 AXES = ("x", "y", "z")
 # Names of arrays or columns whose points are samples of a field around a shape, not points on it.
-FIELD_VALUES = frozenset({
-    "neg", "sdf", "sdfs", "tsdf", "udf", "signed_distance", "distance", "distances", "occ", "occupancy", "occupancies", "inside",
-})  # fmt: skip
+FIELD_VALUES = re.compile(r"sdf|udf|occupanc|^(neg|d?occ|inside|df|dists?|distances?|signed_distances?|values?)$", re.I)
 USED_COLUMNS = 5  # three coordinates, and two that tell whether the first three are coordinates
 
 DECIMAL_COMMA = "it has a comma inside a number, as decimal commas and thousands separators are; write 0.5 and 1000"
@@ -49,6 +48,8 @@ def read_text_cloud(content: bytes) -> Floats:
         if int(lines[0]) != len(lines) - 1:
             raise SignalError(f"its first line claims {lines[0][:20]} points, {len(lines) - 1} lines follow")
         del lines[0]
+    if lines and (count := re.match(r"\d+(?=[\s,;])", lines[0])) and int(count[0]) == len(lines) - 1 > 3:
+        raise SignalError(f"its first line begins with {count[0]}, which is how many lines follow; remove that line")
     if lines and not _is_number(_names(lines[0])[:1]):
         names = _names(lines.pop(0))
         if not set(AXES) <= set(names) and lines:
@@ -75,8 +76,7 @@ def _columns(lines: list[str], names: list[str]) -> Floats:
         for number, line in enumerate(lines):
             if (count := line.count(delimiter) + 1 if delimiter else len(line.split())) != width:
                 raise SignalError(f"its line {number + 1} of points has {count} values, its first has {width}")
-    if unlike := FIELD_VALUES.intersection(names):
-        raise SignalError(is_field(min(unlike)))
+    check_names(names)
     if names and len(names) != width and tuple(names[:3]) != AXES:
         raise SignalError(f"its header names {len(names)} columns, its lines have {width}")
     first = [names.index(axis) for axis in AXES] if names else [0, 1, 2]
@@ -91,9 +91,12 @@ def _columns(lines: list[str], names: list[str]) -> Floats:
             raise SignalError(reason or f"not every line begins with three numbers: {one_line(error)[:100]}") from None
 
 
-def is_field(name: str) -> str:
-    """The reason for which points with values of this name are refused."""
-    return f"it has values called {name}: its points sample a field around a shape, expected points on the surface"
+def check_names(names: Iterable[str]) -> None:
+    """Raise SignalError where columns or arrays beside the points have the name of values of a field."""
+    if name := next(filter(FIELD_VALUES.search, names), None):
+        raise SignalError(
+            f"it has values called {name[:40]}: its points sample a field around a shape, expected points on the surface"
+        )
 
 
 def read_pcd(content: bytes) -> Floats:
@@ -107,6 +110,7 @@ def read_pcd(content: bytes) -> Floats:
     lines = (line.split() for line in content[: end.start()].decode("latin-1").splitlines())
     header = {words[0].upper(): words[1:] for words in lines if words and not words[0].startswith("#")}
     names = [name.lower() for name in header.get("FIELDS", header.get("COLUMNS", []))]
+    check_names(names)
     if not set(AXES) <= set(names):
         raise SignalError(f"its fields are {' '.join(names)[:60] or 'not named'}, expected x, y and z among them")
     counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]

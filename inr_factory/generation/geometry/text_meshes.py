@@ -21,11 +21,15 @@ OFF_HEADER = re.compile(r"\s*(ST)?(C)?(N)?(4)?(n)?OFF(?:[ \t]*(BINARY))?")
 
 
 class Polygons(NamedTuple):
-    """The content of a mesh file: vertices (V, 3), and polygons as sizes (M,) and corners (sum of sizes,)."""
+    """The content of a mesh file: vertices (V, 3), and polygons as sizes (M,) and corners (sum of sizes,).
+
+    `names` are those of the values that a vertex has in a PLY file.
+    """
 
     vertices: Floats
     sizes: Indices
     corners: Indices
+    names: tuple[str, ...] = ()
 
 
 def text_of(content: bytes) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line
+from inr_factory.generation.geometry.text_clouds import check_names
 from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signals import Item, SignalError
 from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, check_classes_of_train
@@ -95,8 +96,11 @@ def read_block_row(block: BlockRow) -> NDArray[np.generic]:
     """One cloud (S, 3). Raises SignalError where the file is gone or damaged."""
     try:
         with _opened(Path(block.path)) as file:
+            check_names(file)
             points: NDArray[np.generic] = _plain(file, "data", Path(block.path), 3)[block.row]
             return points
+    except SignalError:
+        raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise SignalError(f"cannot be read: {one_line(error)}") from error
 

@@ -162,13 +162,13 @@ def _signal(
     drawn = view if config.views_resample else None
     settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
         "kind": kind, "signed": config.natural_field != "udf", "object_id": object_id, "view": drawn,
-    } | ({"version": version} if version > 1 else {})  # fmt: skip
+    } | ({"version": version, "reading": 2} if version > 1 else {})  # fmt: skip
     key, cache = cache_key(content, settings), SampleCache.near(root)
     if (cached := cache.load(key)) is not None:
-        return shape_signal(ShapeSamples(*cached), config)
+        return shape_signal(ShapeSamples(*cached), config, version)
     samples = compute(config, drawn)
     cache.save(key, samples.arrays, samples.facts)
-    return shape_signal(samples, config)
+    return shape_signal(samples, config, version)
 
 
 def with_shape(source: "ShapeFiles | PrimitiveShapes", index: int, signal: Signal) -> Signal:

@@ -28,6 +28,7 @@ SAMPLING = ("fit_to", "radius", "num_points", "near", "num_truth", "num_surface"
 MIN_INSIDE = 1e-3
 OFF_SURFACE = 0.02  # distance from which a winding number should be near an integer
 MAX_REACH = 1e300  # and its inverse; scaled values must stay finite and normal
+CROWDED = 0.1  # of a shape's radius, within which 99 % of its surface cannot lie: what is far off is none of it
 FLAT = 1e-7  # a shape's thickness, as a share of its width, below which it is a plane
 
 # Shares of a surface up to which its signed distances are of use; in docs/results/shapes.md is what real meshes have.
@@ -139,9 +140,15 @@ def normalised_shape(shape: Mesh | Floats, facts: Mapping[str, int | float]) -> 
     return without_flat_faces(Mesh((surface.vertices - center) / facts["scale"], surface.faces))
 
 
-def shape_signal(samples: ShapeSamples, config: ShapeSource) -> Signal:
-    """The signal of samples: the values of the field. Raises SignalError where its inside is missing."""
+def shape_signal(samples: ShapeSamples, config: ShapeSource, version: int = RECIPE_VERSION) -> Signal:
+    """The signal of samples: the values of the field. Raises SignalError where its inside is missing, or most of a
+    shape is a speck, since something far off decides its scale."""
     arrays, field, clamp = samples.arrays, config.natural_field, config.clamp
+    away = np.sort(np.abs(arrays["surface"] - np.median(arrays["surface"], axis=0)).max(axis=1))
+    if version > 1 and (near := float(away[-1 - len(away) // 100])) < CROWDED * config.radius and len(away) >= 100:
+        raise SignalError(
+            f"99% of its surface lies within {near / config.radius:.1%} of its size; remove what lies far off"
+        )
     if field != "udf":
         _check_inside(samples, config)
     truth = Truth(

@@ -106,6 +106,7 @@ BOXES = {
     "text.STL": stl_text(),
     "solid binary.stl": b"solid".ljust(80) + stl_binary()[80:],
     "box.glb": glb(),
+    "morph targets.glb": edited_glb(glb(), lambda tree: tree["accessors"].append({"count": 8, "componentType": 5126, "type": "VEC3"})),
 }  # fmt: skip
 
 
@@ -191,6 +192,17 @@ BROKEN = {
     "empty text.stl": (b"solid nothing\nendsolid nothing\n", "no triangles"),
     "claims.glb": (glb(count=10**12), "claims 1000000000000 numbers"),
     "nowhere.glb": (edited_glb(glb(), lambda tree: tree["accessors"][0].pop("bufferView")), "stored nowhere"),
+    "library.glb": (edited_glb(glb(), lambda tree: tree.pop("scenes")), "has no scene"),
+    "fan.glb": (edited_glb(glb(), lambda tree: tree["meshes"][0]["primitives"][0].update(mode=6)), "triangles in fans"),
+    "morphed.glb": (edited_glb(glb(), lambda tree: tree["meshes"][0].update(weights=[0, 0.5])), "mixture of morph targets"),
+    "skeleton.glb": (
+        edited_glb(glb(), lambda tree: tree["nodes"].extend([{"mesh": 0}, {"mesh": 0, "skin": 0, "scale": [9, 9, 9]}])),
+        "a skeleton places some of its meshes",
+    ),
+    "zeros.glb": (
+        edited_glb(glb(), lambda tree: tree["accessors"].extend([{"count": 90, "componentType": 5126, "type": "VEC3"}] * 99)),
+        "claims 90 numbers",
+    ),
     "elsewhere.glb": (edited_glb(glb(), lambda tree: tree["buffers"][0].update(uri="/etc/passwd")), "another file"),
     "draco.glb": (
         edited_glb(glb(), lambda tree: tree.update(extensionsRequired=["KHR_draco_mesh_compression"])), "it needs KHR_draco",

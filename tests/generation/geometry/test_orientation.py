@@ -116,6 +116,13 @@ def test_igl_orients_a_closed_surface_alike():
     assert volume(Mesh(mesh.vertices, faces)) == pytest.approx(signs * volume(Mesh(mesh.vertices, reference)))
 
 
+@pytest.mark.parametrize("turn", [lambda mesh: mesh, inverted])
+def test_a_cavity_stays_one_where_the_outer_surface_has_a_hole(turn):
+    mesh = turn(joined(Mesh(ROUND.vertices, ROUND.faces[1:]), inverted(moved(ROUND, 0.5))))
+
+    assert np.array_equal(consistent(mesh, orient=True)[0].faces, mesh.faces)
+
+
 def test_a_mesh_that_cannot_be_oriented_stays_as_it_is():
     around = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     across = np.array([-0.2, 0.2])[:, None]

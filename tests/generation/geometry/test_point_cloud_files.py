@@ -127,6 +127,9 @@ STRUCTURED = np.empty(512, [("intensity", "<u2"), ("z", "<f4"), ("y", "<f4"), ("
 STRUCTURED["x"], STRUCTURED["y"], STRUCTURED["z"] = SPREAD.astype("<f4").T
 
 
+SAMPLED = np.zeros(512, [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("sdf", "<f4")])
+MESH = b"element face 1\nproperty list uchar int vertex_indices\nend_header"
+
 # D06, D07 and their siblings: arrays of numbers that are no points on a surface.
 NO_POINTS = {
     "DeepSDF.npz": (npz(pos=np.hstack([SPREAD, abs(SIGNED)]), neg=np.hstack([SPREAD, -abs(SIGNED)])), "called neg"),
@@ -142,6 +145,17 @@ NO_POINTS = {
     "image.npy": (npy(np.ones((64, 64))), r"shape \(64, 64\)"),
     "grid.npy": (npy(np.ones((32, 32, 32))), r"shape \(32, 32, 32\)"),
     "batch.npy": (npy(SPREAD[None]), r"shape \(1, 512, 3\)"),
+    "square.npy": (npy(np.ones((16, 16))), r"shape \(16, 16\)"),
+    "two arrays.npy": (npy(SPREAD) + npy(SPREAD), "12288 bytes, 24704 follow"),
+    "names.npy": (npy(SAMPLED), "called sdf"),
+    "names.ply": (ply("ascii").replace(b"float nx", b"float gt_sdf"), "called gt_sdf"),
+    "mesh.ply": (ply("ascii").replace(b"end_header", MESH) + b"\n3 0 1 2", "1 faces: meshes are for .* mesh_folder"),
+    "NDF.npz": (npz(points=SPREAD, df=abs(SIGNED[:, 0]), grid_coords=SPREAD), "called df"),
+    "values.npz": (npz(points=SPREAD, Values=SIGNED), "called Values"),
+    "points of a mesh.npz": (npz(points=SPREAD, faces=np.zeros((9, 3), int)), "no cloud of points"),
+    "faces.npy": (npy(np.arange(96)[:, None] // [1, 2, 4] + [48, 12, 0]), "as triangles have them"),
+    "rows of -1.npy": (npy(np.vstack([SPREAD, np.full((20, 3), -1.0)])), r"20 of its 532 points are \(-1, -1, -1\)"),
+    "rows of 0 and 1.npy": (npy(np.vstack([SPREAD, np.zeros((2, 3)), np.ones((3, 3))])), r"2 .* \(0, 0, 0\)"),
     "rotation.npy": (npy(np.eye(3)), "3 points, expected 8 at least"),
     "zero rows.npy": (npy(np.vstack([SPREAD, np.zeros((2, 3))])), "2 of its 514 points"),
     "NaN rows.npy": (npy(np.vstack([SPREAD, np.full((2, 3), np.nan)])), "point 512 of 514 is NaN"),
@@ -166,6 +180,8 @@ READ = {
     "homogeneous.npy": npy(np.hstack([SPREAD, np.ones((512, 1))])),
     "intensities.npy": npy(np.hstack([SPREAD, abs(SIGNED)])),
     "structured.npy": npy(STRUCTURED),
+    "labels.npy": npy(np.hstack([SPREAD, np.arange(512)[:, None] % 9 - 1])),
+    "coloured vertices.npz": npz(vertices=SPREAD, colors=SPREAD),
 }  # fmt: skip
 
 
@@ -178,3 +194,6 @@ def test_whole_numbers_are_points_in_their_own_units():
     whole = np.round(1000 * SPREAD).astype(np.int16)
 
     assert np.array_equal(read_points("whole.npy", npy(whole), 512), whole)
+    coarse = np.round(3 * SPREAD).astype(np.int8)
+    coarse = coarse[coarse.any(axis=1)]
+    assert np.array_equal(read_points("coarse.npy", npy(coarse), 512), coarse), "many points are at one place"

@@ -48,6 +48,17 @@ def test_each_row_is_an_object_with_its_class_and_split(root):
     assert nearest.max() < 1e-5, "the surface is the cloud of that row"
 
 
+def test_rows_with_values_of_a_field_beside_them_are_refused(root):
+    with h5py.File(root / "ply_data_train0.h5", "a") as file:
+        file.create_dataset("sdf_values", data=np.zeros((3, 64)))
+
+    source = blocks(root)
+
+    source.signal(0)
+    with pytest.raises(SignalError, match="it has values called sdf_values: its points sample a field"):
+        source.signal(2)
+
+
 def test_without_names_and_splits_classes_are_numbers(root):
     (root / "shape_names.txt").unlink()
     for split in ("train", "test"):

@@ -24,7 +24,7 @@ from inr_factory.generation.geometry.primitives import KINDS
 from inr_factory.generation.recipe import ShapeSource
 from inr_factory.generation.signals import SignalError
 from inr_factory.generation.sources.shape_collections import open_shapes
-from inr_factory.generation.sources.shape_sampling import cloud_samples, mesh_samples
+from inr_factory.generation.sources.shape_sampling import cloud_samples, mesh_samples, shape_signal
 
 pytestmark = pytest.mark.usefixtures("cache")
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the real data are not at {DATASETS}")
@@ -242,6 +242,18 @@ def test_a_cloud_on_one_line_is_refused_and_one_in_a_plane_is_not():
     with pytest.raises(SignalError, match="lie on one line"):
         cloud_samples(along[:, :1] * [1.0, 2.0, 3.0] + 100, config, "line", None)
     assert cloud_samples(np.pad(along, ((0, 0), (0, 1))), config, "plane", None).facts["vertices"] == 100
+
+
+def test_what_lies_far_off_cannot_make_a_speck_of_a_shape():
+    cloud = np.random.default_rng(0).uniform(-1, 1, (600, 3))
+    config = ShapeSource(collection="point_folder", num_points=100)
+
+    for far in ([[-999.0] * 3] * 3, [[600.0, 3.0, 1.0]]):
+        samples = cloud_samples(np.concatenate([cloud, far]), config, "x", None)
+        with pytest.raises(SignalError, match=r"99% of its surface lies within .*; remove what lies far off"):
+            shape_signal(samples, config)
+        assert shape_signal(samples, config, version=1).targets.shape == (100, 1)
+    shape_signal(cloud_samples(np.concatenate([cloud, [[9.0, 0, 0]]]), config, "x", None), config)
 
 
 @pytest.mark.parametrize(("case", "scale"), [("D10_degenerate_far", 1 / 0.9), ("D11_flipped50", 1 / 0.9)])
