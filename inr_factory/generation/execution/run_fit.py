@@ -71,6 +71,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
                 raise
             recorder.progress.notes.append(f"{one_line(error).partition('; use')[0]}: {WITHOUT_RAY}")
             settings = replace(settings, backend="local")
+        if settings.backend != backend:  # not while Ray's error is handled: it would be taken for that of a file
             run_tasks(worker, tasks, recorder.pending_tasks(), settings, recorder.listener)
         num_recovered = len(recovered) + recorder.finish()
         engines = {} if device == "cpu" else made_by(out, recorder.made)
