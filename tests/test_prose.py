@@ -50,6 +50,12 @@ def test_files_of_the_repository_that_pages_name_exist(page):
     assert [name for name in named if not (ROOT / name).exists() and "/NAME." not in name] == []
 
 
+def test_the_tests_that_the_page_of_faults_names_exist():
+    named = re.findall(r"`([a-z_/]+\.py)::(\w+)`", ALL_PAGES["docs/results/faults.md"].read_text(encoding="utf-8"))
+    assert len(named) > 90
+    assert [name for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text()] == []
+
+
 @pytest.mark.parametrize("page", ALL_PAGES)
 def test_pages_have_no_private_words(page):
     assert [match[0] for match in PRIVATE_WORDS.finditer(re.sub(r"`[^`\n]*`", "", prose(page)))] == []
