@@ -184,9 +184,9 @@ def _escape(character: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Text of others for a cell of a table: as `printable`, and no spreadsheet takes it for a formula."""
+    """Text of others for a cell of a table: as `printable`, and no spreadsheet takes it for a formula. Numbers stay."""
     text = printable(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if re.match(r"[=@]|[+-](?![0-9.]+(e[+-]?[0-9]+)?$)", text) else text
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

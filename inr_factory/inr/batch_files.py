@@ -31,6 +31,10 @@ def write_batch(path: str | Path, spec: SirenSpec, weights: NDArray[np.float32])
     path = _local(path)
     if not path.parent.is_dir():
         raise UsageError(f"{path} cannot be written: {path.parent} is no folder; make it first")
+    if not np.isfinite(weights).all():
+        raise UsageError(
+            f"{path} is not written: the INRs have weights that are NaN or infinite, which no file may hold"
+        )
     file = io.BytesIO()
     np.savez(file, format=FORMAT, spec=json.dumps(spec.to_dict()), weights=np.ascontiguousarray(weights, "<f4"))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -62,6 +66,8 @@ def read_batch(path: str | Path) -> tuple[SirenSpec, NDArray[np.float32]]:
             raise ValueError(
                 f"its weights are {weights.dtype} {weights.shape}, expected float32 (N, {spec.num_parameters})"
             )
+        if not np.isfinite(weights).all():
+            raise ValueError("it has weights that are NaN or infinite")
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, NotImplementedError, RecursionError) as error:
         blame_machine(error, path)
         raise IntegrityError(f"{path} is no complete file of INRBatch.save: {one_line(error)}") from None

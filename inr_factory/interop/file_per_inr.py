@@ -11,13 +11,25 @@ from torch import Tensor
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles, file_inside
+from inr_factory.interop.format import (
+    Columns,
+    Contents,
+    ExportRow,
+    ForeignRow,
+    Format,
+    Hints,
+    ListedFiles,
+    file_inside,
+    left_out,
+    whole_number,
+)
 from inr_factory.interop.split_files import apply_splits, find_splits, splits_json
 from inr_factory.interop.state_dicts import Layers, layers_of, state_dicts
 from inr_factory.interop.weight_statistics import Statistics
 from inr_factory.storage.torch_files import DAMAGE, load_plain
 
 MAX_INR_BYTES = 64 * 2**20
+STATISTICS = "statistics.pth"  # ends the names of files that go with INRs
 
 
 class FilePerInr(Format):
@@ -45,14 +57,17 @@ class FilePerInr(Format):
         if not root.is_dir():
             raise UsageError(f"{root} is no folder; --from {self.name} takes the folder of the corpus")
         paths = sorted(path.relative_to(root) for path in root.rglob(f"*{self.suffix}"))
-        rows = [row for path in paths if (row := self.parse_path(path.parts)) is not None]
+        parsed = {path: self.parse_path(path.parts) for path in paths if not path.name.endswith(STATISTICS)}
+        rows = [row for row in parsed.values() if row is not None]
         if not rows:
             raise UsageError(f"{root} has no file of the layout {self.name} ({self.example})")
         rows = self.complete_rows(root, rows)
         splits = find_splits(root, hints)
+        remarks = left_out([path for path, row in parsed.items() if row is None], self.example)
         if splits is None:
-            return ListedFiles(rows, [])
-        return apply_splits(rows, splits, self.path_parts, hints.allow_missing)
+            return ListedFiles(rows, remarks)
+        listed = apply_splits(rows, splits, self.path_parts, hints.allow_missing)
+        return listed._replace(remarks=[*remarks, *listed.remarks])
 
     @property
     def example(self) -> str:
@@ -74,9 +89,9 @@ class FilePerInr(Format):
     def unpack(self, saved: Any, row: ForeignRow) -> tuple[Layers, int | None]:
         """Layers and label of a file's content; ValueError where it is something else."""
         label = saved.get("label") if isinstance(saved, Mapping) else None
-        number = int(label.item()) if isinstance(label, Tensor) and label.numel() == 1 else label
-        if number is not None and (not isinstance(number, int) or number < 0):
-            raise ValueError(f"its label is {number!r}")
+        number = None if label is None else whole_number(label)
+        if number is not None and number < 0:
+            raise ValueError(f"its label is {number}")
         state = (
             {name: value for name, value in saved.items() if name != "label"} if isinstance(saved, Mapping) else saved
         )
@@ -103,4 +118,4 @@ class FilePerInr(Format):
         paths = [(row.split, path, row.label) for row, path in rows]
         (folder / "splits.json").write_bytes(splits_json(paths, self.has_plain_splits, prefix))
         if self.has_statistics and statistics.count:
-            (folder / "statistics.pth").write_bytes(statistics.to_bytes())
+            (folder / STATISTICS).write_bytes(statistics.to_bytes())

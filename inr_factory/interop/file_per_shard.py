@@ -12,7 +12,17 @@ import torch
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles, file_inside
+from inr_factory.interop.format import (
+    Columns,
+    Contents,
+    ExportRow,
+    ForeignRow,
+    Format,
+    Hints,
+    ListedFiles,
+    file_inside,
+    whole_number,
+)
 from inr_factory.interop.state_dicts import Layers
 from inr_factory.interop.table_files import Table, parquet_bytes, read_parquet, read_safetensors, safetensors_bytes
 from inr_factory.storage.manifest import SPLITS
@@ -45,7 +55,7 @@ class FilePerShard(Format):
     def _rows(self, path: str, table: Table) -> list[ForeignRow]:
         try:
             columns = [table.columns[name].tolist() for name in ("object_id", "split", "view", "label")]
-            values = [(str(o), str(s), int(v), int(y)) for o, s, v, y in zip(*columns, strict=True)]
+            values = [(str(o), str(s), whole_number(v), whole_number(y)) for o, s, v, y in zip(*columns, strict=True)]
             if any(split not in SPLITS or view < 0 or label < 0 for _, split, view, label in values):
                 raise ValueError("it has a split, view or label that cannot be")
         except (KeyError, ValueError, TypeError) as error:

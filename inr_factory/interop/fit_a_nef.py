@@ -18,7 +18,18 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.plain_json import parse_json, parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.interop.file_per_shard import MAX_FILE_BYTES, files_by_suffix
-from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles, file_inside
+from inr_factory.interop.format import (
+    Columns,
+    Contents,
+    ExportRow,
+    ForeignRow,
+    Format,
+    Hints,
+    ListedFiles,
+    file_inside,
+    left_out,
+    whole_number,
+)
 from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
 from inr_factory.interop.split_files import load_splits
 from inr_factory.interop.state_dicts import Layers, check_layers
@@ -40,27 +51,42 @@ class FitANef(Format):
     lacks = "target range, PSNR; of foreign files also splits, views and object names"
 
     def list_files(self, root: Path, hints: Hints) -> ListedFiles:
-        rows: list[ForeignRow] = []
+        rows, others = list[ForeignRow](), list[str]()
         for path in files_by_suffix(root, ".hdf5", self.name):
             match = re.fullmatch(r"nefs_(\d{1,12})-(\d{1,12})\.hdf5", Path(path).name)
             if match is not None:
                 rows += self._rows(root, path, int(match[1]), hints)
+            else:
+                others.append(path)
         if not rows:
             raise UsageError(f"{root} has no file nefs_BEGIN-END.hdf5")
+        remarks = left_out(others, "nefs_0-500.hdf5")
         if hints.splits is not None:  # {"train": ["000000", ...], ...}: names of objects
             split_of = {name: split for split, entries in load_splits(hints.splits).items() for name, _ in entries}
-            rows = [replace(row, split=split_of[row.object_id]) for row in rows if row.object_id in split_of]
-        return ListedFiles(rows, [], self._config(root))
+            missing = split_of.keys() - {row.object_id for row in rows}
+            if missing and not hints.allow_missing:
+                raise IntegrityError(
+                    f"{hints.splits} names {len(missing):,} objects that are not there, first {min(missing)}; give --allow-missing"
+                )
+            named = [replace(row, split=split_of[row.object_id]) for row in rows if row.object_id in split_of]
+            if count := len(rows) - len(named):
+                remarks.append(f"{count:,} INRs are in no split of {hints.splits.name} and are left out")
+            rows = named
+        return ListedFiles(rows, remarks, self._config(root))
 
     def _rows(self, root: Path, path: str, begin: int, hints: Hints) -> list[ForeignRow]:
         content = self._open(root, path)
         count = len(content["params"])
         try:
-            labels = content["labels"].reshape(count).tolist() if "labels" in content else [None] * count
+            labels = (
+                [whole_number(label) for label in content["labels"].reshape(count)]
+                if "labels" in content
+                else [None] * count
+            )
             if "object_id" in content:
                 names = [text.decode() for text in content["object_id"].tolist()]
                 splits = [text.decode() for text in content["split"].tolist()]
-                columns = zip(names, splits, content["view"].tolist(), labels, strict=True)
+                columns = zip(names, splits, map(whole_number, content["view"]), labels, strict=True)
                 rows = [ForeignRow(*values, path, index) for index, values in enumerate(columns)]
                 if any(row.split not in SPLITS or row.view < 0 for row in rows):
                     raise ValueError("it has a split or view that cannot be")

@@ -19,7 +19,7 @@ from inr_factory.errors import IntegrityError, one_line
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.file_per_inr import MAX_INR_BYTES, FilePerInr
-from inr_factory.interop.format import ExportRow, ForeignRow, Hints, file_inside
+from inr_factory.interop.format import ExportRow, ForeignRow, Hints, file_inside, whole_number
 from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
 from inr_factory.interop.state_dicts import Layers, check_layers, layers_of, spec_of
 from inr_factory.interop.weight_statistics import Statistics
@@ -163,7 +163,7 @@ class ImplicitZoo(FilePerInr):
         if not isinstance(saved, Mapping) or "params" not in saved:
             raise ValueError("it has no params")
         number = int(Path(row.path).name.partition("_")[0])
-        if int(saved.get("image_idx", number)) != number:
+        if whole_number(saved.get("image_idx", number)) != number:
             raise ValueError(f"it is of image {saved['image_idx']}, its name says {number}")
         return layers_of(saved["params"]), None
 
@@ -203,7 +203,7 @@ class Inr2Vec(FilePerInr):
                 )
             one = INRBatch.from_flat(spec, flat[None])
             layers = check_layers([W[0] for W in one.weights], [b[0] for b in one.biases])
-            label = int(content["class_id"])
+            label = whole_number(content["class_id"])
         except (KeyError, ValueError, TypeError) as error:
             raise IntegrityError(f"{row.path} is not an INR of {self.name}: {one_line(error)}") from None
         return layers, label

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
-from inr_factory.interop.format import ForeignRow, Hints, ListedFiles, file_inside
+from inr_factory.interop.format import ForeignRow, Hints, ListedFiles, file_inside, whole_number
 from inr_factory.storage.manifest import SPLITS
 
 MAX_SPLITS_BYTES = 512 * 2**20
@@ -41,7 +41,7 @@ def load_splits(path: Path) -> dict[str, list[tuple[str, int | None]]]:
         for split in SPLITS:
             files = fields.get(split, [])
             paths, labels = (files["path"], files.get("label")) if isinstance(files, dict) else (files, None)
-            labels = [None] * len(paths) if labels is None else [int(label) for label in labels]
+            labels = [None] * len(paths) if labels is None else [whole_number(label) for label in labels]
             if not isinstance(paths, list) or not all(isinstance(name, str) for name in paths):
                 raise ValueError(f"{split} is not a list of paths")
             splits[split] = list(zip(paths, labels, strict=True))

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from inr_factory.inr.stable_hash import fingerprint
 
 ATOMIC_PROTOCOLS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
 RETRY_SECONDS = (0.5, 2.0)
+CHANGED = ("mtime", "LastModified", "last_modified", "updated", "created")  # what stores call the time of a change
 
 ResultT = TypeVar("ResultT")
 
@@ -78,13 +80,17 @@ class RemoteLocation:
 
     def sizes(self) -> dict[str, int]:
         """List this folder and its folders once: path below this folder -> number of bytes, of every file."""
+        return {name: int(info["size"]) for name, info in self.infos().items()}
+
+    def infos(self) -> dict[str, dict[str, Any]]:
+        """As `sizes`, with all that the store says of each file."""
         try:
             with self._store() as (store, path):
                 infos = store.find(path, detail=True)
         except FileNotFoundError:
             return {}
         start = len(path.rstrip("/")) + 1
-        return {name[start:]: int(info["size"]) for name, info in infos.items()}
+        return {name[start:]: info for name, info in infos.items()}
 
     def read_bytes(self) -> bytes:
         return self._retry(lambda store, path: bytes(store.cat_file(path)))
@@ -204,20 +210,33 @@ def fetch_file(remote: RemoteLocation, path: Path) -> None:
 
 
 def fetch_tree(remote: RemoteLocation) -> Path:
-    """Copy all files of a remote folder, but for those that have a copy of the same size; return the local folder.
+    """Copy all files of a remote folder, but for those that have a copy of the same size and, where the store says when
+    a file was changed, of the same time; return the local folder.
 
     Raises UsageError where the remote folder has no files.
     """
-    folder, sizes = copy_folder(remote), remote.sizes()
-    if not sizes:
+    folder, infos = copy_folder(remote), remote.infos()
+    if not infos:
         raise UsageError(f"{remote} has no files; give a folder of a store")
-    for name, size in sizes.items():
+    for name, info in infos.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise UsageError(f"{remote} has a file {name!r} that would lie outside of its folder")
-        if not path.is_file() or path.stat().st_size != size:
+        status, changed = path.stat() if path.is_file() else None, _milliseconds(info)
+        if status is None or status.st_size != info["size"] or changed not in (None, status.st_mtime_ns // 10**6):
             fetch_file(remote / name, path)
+            if changed is not None:
+                os.utime(path, ns=(changed * 10**6, changed * 10**6))
     return folder
+
+
+def _milliseconds(info: dict[str, Any]) -> int | None:
+    """When a file of a store was changed, in milliseconds; None where the store does not say it."""
+    changed = next((info[key] for key in CHANGED if info.get(key)), None)
+    with contextlib.suppress(ValueError):
+        changed = datetime.fromisoformat(changed) if isinstance(changed, str) else changed
+    changed = changed.timestamp() if isinstance(changed, datetime) else changed
+    return int(changed * 1000) if isinstance(changed, int | float) else None
 
 
 @contextlib.contextmanager

@@ -59,6 +59,8 @@ def test_plain_names_stay_as_they_are(name, capsys):
 def test_cells_are_no_formulas(begin):
     assert csv_cell(f"{begin}1+1") == f"'{begin}1+1"
     assert csv_cell(f"a{begin}1") == f"a{begin}1"
+    assert csv_cell("-1") + csv_cell("+0.5") + csv_cell("-1e-05") == "-1+0.5-1e-05"
+    assert csv_cell("-1-cmd|x") == "'-1-cmd|x"
     assert csv_cell(f"\t{begin}1").startswith("\\")
     assert csv_cell(f"\r{begin}1").startswith("\\")
 

@@ -48,6 +48,16 @@ def test_a_loaded_batch_can_be_changed_in_memory_alone(tmp_path, inrs):
     assert torch.equal(INRBatch.load(tmp_path / "a").flatten(), inrs.flatten())
 
 
+def test_weights_that_are_no_numbers_are_neither_saved_nor_loaded(tmp_path, inrs):
+    inrs.biases[0][1, 0] = torch.nan
+    with pytest.raises(UsageError, match="NaN or infinite"):
+        inrs.save(tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a.npz").write_bytes(archive(**parts(weights=inrs.flatten().numpy())))
+    with pytest.raises(IntegrityError, match="NaN or infinite"):
+        INRBatch.load(tmp_path / "a.npz")
+
+
 def test_every_flipped_byte_that_matters_is_noticed(tmp_path, inrs):
     path = tmp_path / "inrs.npz"
     inrs.save(path)

@@ -203,6 +203,39 @@ def test_labels_that_only_some_files_say_are_refused_and_none_at_all_are_told(fm
     assert any("no labels" in remark for remark in report.remarks)
 
 
+def test_labels_with_fractions_are_not_cut(fmnist, tmp_path):
+    rewrite(fmnist, lambda s: {"train": {**s["train"], "label": [0.9, *s["train"]["label"][1:]]}})
+    with pytest.raises(IntegrityError, match=r"0\.9 is no whole number"):
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "splits", **BARE)
+    (fmnist / "splits.json").unlink()
+    alter(fmnist / FIRST, lambda state: {**state, "label": torch.tensor(0.9)})
+    with pytest.raises(IntegrityError, match=r"model_1\.pth is not an INR .* is no whole number"):
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "files", **BARE)
+
+
+def test_files_that_are_not_named_as_the_layout_has_it_are_told(root, fmnist, tmp_path):
+    (fmnist / FIRST).rename(fmnist / "fmnist_inrs/train/copy_of_1.pth")
+    (fmnist / "splits.json").unlink()
+    (remark, *_) = import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE).remarks
+    assert remark.endswith("left out: 1, first fmnist_inrs/train/copy_of_1.pth")
+    export_dataset(root, "fit-a-nef", tmp_path / "nef")
+    other, *_ = sorted((tmp_path / "nef").glob("*.hdf5"))
+    other.rename(other.with_name("renamed.hdf5"))
+    remarks = import_dataset(tmp_path / "nef", "fit-a-nef", tmp_path / "set2", **NEF_SAID | {"omega_0": 30.0}).remarks
+    assert any("left out: 1, first renamed.hdf5" in remark for remark in remarks)
+
+
+def test_splits_of_fit_a_nef_say_what_they_leave_out_and_name_what_is_there(tmp_path):
+    nef(tmp_path / "in", NEF, count=6, labels=np.arange(6) % 3)
+    options = {**NEF_SAID, "classes": 3, "size": (5, 7), "splits": tmp_path / "splits.json"}
+    options["splits"].write_text(json.dumps({"train": ["000000", "000001"], "test": ["000003"]}))
+    remarks = import_dataset(tmp_path / "in", "fit-a-nef", tmp_path / "set", **options).remarks
+    assert "3 INRs are in no split of splits.json and are left out" in remarks
+    options["splits"].write_text(json.dumps({"train": ["000000", "0000001"]}))
+    with pytest.raises(IntegrityError, match=r"names 1 objects that are not there, first 0000001"):
+        import_dataset(tmp_path / "in", "fit-a-nef", tmp_path / "set2", **options)
+
+
 # Tables.
 
 
@@ -241,6 +274,7 @@ WRONG_NEFS = {
     "an unknown tensor": ({"config": [*NEF, ["frequencies", [3]]]}, "without bias or kernel"),
     "a negative side": ({"config": [["a0.bias", [-4]], ["a0.kernel", [2, 4]]], "width": 4}, "not a list of names"),
     "labels": ({"config": NEF, "labels": np.zeros(5)}, "do not pair up"),
+    "labels with fractions": ({"config": NEF, "labels": np.array([0.9, 1.2])}, r"0\.9 is no whole number"),
 }
 
 

@@ -190,12 +190,17 @@ def test_images_in_a_store_are_copied_once_and_give_the_same_set(store, tmp_path
     assert files(near) == files(far)
     monkeypatch.setattr(locations, "fetch_file", lambda *_: pytest.fail("it was fetched again"))
     assert len(list(fetch_tree(remote(tmp_path / "images")).rglob("*.png"))) == 10
+    monkeypatch.undo()
+    Image.new("L", (4, 4), 255).save(tmp_path / "images/a/0.png")  # of the size of the black one
+    assert (fetch_tree(remote(tmp_path / "images")) / "a/0.png").read_bytes() == (
+        tmp_path / "images/a/0.png"
+    ).read_bytes()
     with pytest.raises(UsageError, match="has no files"):
         fetch_tree(remote(tmp_path / "nothing"))
 
 
 def test_a_file_that_would_lie_outside_the_copy_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(RemoteLocation, "sizes", lambda self: {"../../x": 3})
+    monkeypatch.setattr(RemoteLocation, "infos", lambda self: {"../../x": {"size": 3}})
     with pytest.raises(UsageError, match="outside"):
         fetch_tree(remote(tmp_path))
 

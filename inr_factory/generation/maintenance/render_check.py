@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inr_factory.errors import FactoryError, IntegrityError
+from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.generation.execution.content_check import read_contents
 from inr_factory.generation.execution.signal_reading import read_signal
 from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.signals import Field, Signal, SignalError, Source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr_of_mse
-from inr_factory.storage.manifest import Manifest, ShardEntry
+from inr_factory.storage.manifest import Manifest, ShardEntry, ViewKey
+from inr_factory.storage.shard_contents import different_objects, shard_contents
 from inr_factory.storage.shards import ShardReader
 
 # A root mean square error computed again, in other batches, on another device or with shifted phases, may differ by
@@ -55,6 +57,10 @@ def render_shards(
             shard = ShardReader(root, entry, check=False)
             inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(np.array(shard.column("weights"))))
             signals = [_signal(source, index_of, object_id) for object_id in shard.object_ids]
+            keys = [ViewKey(object_id, entry.view) for object_id in shard.object_ids]
+            contents = read_contents(source, [index_of[key.object_id] for key in keys], keys, signals)
+            if changed := different_objects(shard_contents(shard.path), contents):
+                raise IntegrityError(f"{entry.path} was fitted to another content of {changed[0]} than the source has")
             loss = mean_squared_errors(inrs, signals).numpy()
             peak = torch.tensor([signal.peak for signal in signals])
             stored = shard.column("loss")
@@ -71,7 +77,7 @@ def render_shards(
                     f"{entry.path}: {wrong.size} INRs do not render what they were fitted to; row {row} "
                     f"({shard.object_ids[row]}) has {rendered[row]:.2f} dB, the shard says {recorded[row]:.2f}"
                 )
-        except FactoryError as error:
+        except (IntegrityError, UsageError) as error:
             faults.append(Fault(entry.path, str(error)))
         if on_shard is not None:
             on_shard(entry)

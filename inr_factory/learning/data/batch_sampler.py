@@ -56,8 +56,8 @@ class BatchSampler:
         k = self.views_per_object
         for name in ("num_rows", "batch_size", "world_size"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise UsageError(f"{name} must be a whole number of at least 1, got {shorten(value)}")
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value < 2**31:
+                raise UsageError(f"{name} must be a whole number from 1 to 2,147,483,647, got {shorten(value)}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer):
             raise UsageError(f"seed must be a whole number, got {shorten(self.seed)}")
         if not 0 <= self.rank < self.world_size:

@@ -36,8 +36,10 @@ class Contrastive(NormalizedEncoder):
         projection_dim: int = 64,
     ) -> None:
         super().__init__(spec, encoder, normalizer, canonical)
-        if isinstance(projection_dim, bool) or not isinstance(projection_dim, int) or projection_dim < 2:
-            raise UsageError(f"projection_dim must be a whole number of at least 2, got {shorten(projection_dim)}")
+        if isinstance(projection_dim, bool) or not isinstance(projection_dim, int) or not 2 <= projection_dim < 2**20:
+            raise UsageError(
+                f"projection_dim must be a whole number from 2 to 1,048,575, got {shorten(projection_dim)}"
+            )
         self.projection_dim = projection_dim
         width = encoder.features
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim))

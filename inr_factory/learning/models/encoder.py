@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 
 LEAST = {"hidden_dim": 1, "edge_dim": 1, "num_hidden": 1, "num_layers": 1, "num_heads": 1, "num_probes": 0}
 """The least values of options that encoders share."""
+MOST = 65_536
 
 
 class Encoder(nn.Module):
@@ -47,8 +48,10 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
         if option == "dropout":
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise UsageError(f"dropout of {name} must be at least 0 and below 1, got {value!r}")
-        elif option in LEAST and (isinstance(value, bool) or not isinstance(value, int) or value < LEAST[option]):
-            raise UsageError(f"{option} of {name} must be a whole number of at least {LEAST[option]}, got {value!r}")
+        elif option in LEAST and (type(value) is not int or not LEAST[option] <= value <= MOST):
+            raise UsageError(
+                f"{option} of {name} must be a whole number from {LEAST[option]} to {MOST:,}, got {shorten(value)}"
+            )
 
 
 def check_any_width(name: str, spec: SirenSpec, inrs: INRBatch) -> None:

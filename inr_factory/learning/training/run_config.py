@@ -68,10 +68,10 @@ class RunConfig(BaseModel):
     epochs: int = Field(default=100, ge=1, le=1_000_000)
     learning_rate: float = Field(default=1e-3, gt=0, le=1e3, allow_inf_nan=False)
     optimizer: Literal["adamw", "adam"] = "adamw"
-    weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1e3, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = Field(default=100, ge=0, le=2**31 - 1)
-    gradient_clip: float | None = Field(default=10.0, gt=0, allow_inf_nan=False)
+    gradient_clip: float | None = Field(default=10.0, gt=0, le=1e9, allow_inf_nan=False)
     ema: float | None = Field(default=None, gt=0, lt=1)
     bf16: bool = False
     compile: bool = False
@@ -133,9 +133,9 @@ class PretrainConfig(RunConfig):
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     schedule: Literal["constant", "cosine"] = "cosine"
     positives: Positives = "both"
-    temperature: float = Field(default=0.2, gt=0, allow_inf_nan=False)
-    neighbours: int = Field(default=20, ge=1)
-    probe_epochs: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.2, ge=1e-4, le=1e4, allow_inf_nan=False)
+    neighbours: int = Field(default=20, ge=1, le=2**31 - 1)
+    probe_epochs: int = Field(default=1, ge=1, le=2**31 - 1)
 
     @property
     def views_per_object(self) -> int:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 from support.damage import SHARD, flip
 from support.tiny_recipes import LOCAL, tiny
 
@@ -36,6 +37,22 @@ def test_a_valid_set_has_no_faults_and_its_inrs_render_what_they_were_fitted_to(
     assert report.rendered.inrs == 48
     assert report.rendered.max_psnr_gap < 0.01
     assert len(seen) == 20
+
+
+def test_a_picture_that_was_replaced_by_one_of_the_same_pixels_is_another_content(tmp_path):
+    for number in range(10):
+        (tmp_path / "images/a").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), number * 20).save(tmp_path / f"images/a/{number}.bmp")
+    recipe = tiny(source={"collection": "image_folder", "mode": "grey"}, limit=None, views=1)
+    fit_dataset(recipe, tmp_path / "set", **LOCAL, data_root=tmp_path / "images")
+    assert verify_dataset(tmp_path / "set", render=True).faults == ()
+    content = bytearray((tmp_path / "images/a/3.bmp").read_bytes())
+    content[6] ^= 1  # a reserved byte: the file has the same size
+    (tmp_path / "images/a/3.bmp").write_bytes(content)
+
+    (fault,) = verify_dataset(tmp_path / "set", render=True).faults
+
+    assert "was fitted to another content of a/3.bmp than the source has" in fault.reason
 
 
 def test_a_damaged_shard_is_a_fault_of_the_report_and_nothing_is_rendered(copy):

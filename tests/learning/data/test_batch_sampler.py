@@ -182,8 +182,9 @@ def test_orders_and_seeds_are_the_same_in_every_process() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-    ({"world_size": 0}, "world_size must be a whole number of at least 1"),
+    ({"batch_size": 0}, "batch_size must be a whole number from 1 to 2,147,483,647, got 0"),
+    ({"batch_size": 10**20}, "batch_size must be a whole number from 1"),
+    ({"world_size": 0}, "world_size must be a whole number from 1"),
     ({"rank": 2, "world_size": 2}, "rank must be 0 to 1 in a world of 2, got 2"),
     ({"rank": -1}, "rank must be 0 to 0"),
     ({"grouped": True}, "grouped batches need views_per_object"),

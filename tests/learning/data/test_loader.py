@@ -226,7 +226,7 @@ def test_objects_without_enough_views_are_counted(tmp_path: Path) -> None:
         ({"mixup": "mixup:match=sign"}, "match must be one of"),
         ({"mixup": 0.5}, "mixup must be text or an object that can be called"),
         ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
-        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number from 1 to 2,147,483,647, got 2.5"),
         ({"dataset": "inrs/digits"}, "INRLoader needs an INRDataset, got 'inrs/digits'"),
     ],
 )

@@ -197,7 +197,19 @@ def test_a_run_from_before_version_0_2_resumes_as_it_began(dataset: Path, tmp_pa
         train(dataset, out=tmp_path, **{**OPTIONS, "model": "parity:hidden_dim=4,amplitudes=true", "epochs": 3})
 
 
-@pytest.mark.parametrize("option", ["epochs", "warmup_steps", "early_stopping", "save_steps", "seed", "learning_rate"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "epochs",
+        "warmup_steps",
+        "early_stopping",
+        "save_steps",
+        "seed",
+        "learning_rate",
+        "weight_decay",
+        "gradient_clip",
+    ],
+)
 @pytest.mark.parametrize("value", [10**20, float("inf"), float("nan"), -1])
 def test_odd_numbers_of_training_are_refused_by_the_name_of_their_option(option, value):
     """Faults, section 2: --epochs 99999999999999999999 began to train."""
