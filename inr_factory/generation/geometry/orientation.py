@@ -140,7 +140,7 @@ class Components:
         closed = closed[np.argsort(-volumes[closed], kind="stable")]
         open_faces = np.flatnonzero(~self.closed[self.of_face])
         if len(open_faces) and len(closed):  # together they may be one outer surface that has holes
-            within = closed[np.abs(winding_numbers(turned.part(open_faces), centres[closed])) > 0.5]
+            within = closed[np.abs(winding_numbers(turned.part(open_faces), centres[closed])) > 0.9]
             outermost[within], depth[within] = self.of_face[open_faces[0]], 1
         low, high = np.ascontiguousarray(low[closed].T), np.ascontiguousarray(high[closed].T)
         for rank, around in enumerate(closed[:CONTAINERS].tolist()):

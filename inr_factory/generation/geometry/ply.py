@@ -22,7 +22,7 @@ TYPES = {
 }  # fmt: skip
 
 MAX_HEADER = 65_536  # bytes
-END = re.compile(rb"^[ \t]*end_header[ \t]*(\r\n|\r|\n)", re.MULTILINE)
+END = re.compile(rb"(?:^|\r)[ \t]*end_header[ \t]*(\r\n|\r|\n)", re.MULTILINE)
 
 
 @dataclass(frozen=True)

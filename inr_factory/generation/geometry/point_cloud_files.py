@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from inr_factory.generation.geometry.decoding import decode
 from inr_factory.generation.geometry.mesh import check_points
 from inr_factory.generation.geometry.ply import read_ply
-from inr_factory.generation.geometry.text_clouds import AXES, check_names, read_pcd, read_text_cloud
+from inr_factory.generation.geometry.text_clouds import AXES, check_names, check_shape, read_pcd, read_text_cloud
 from inr_factory.generation.signals import SignalError
 
 Floats = NDArray[np.float64]
@@ -30,7 +30,6 @@ TEXT_SUFFIXES = (".xyz", ".txt", ".csv", ".pts", ".asc", ".xyzn", ".xyzrgb")
 FIRST_SUFFIXES = frozenset({".ply", ".xyz", ".txt", ".npy", ".npz"})  # those of recipes of version 1
 MIN_POINTS = 8
 REPEATED = 10  # times the mean, which padding exceeds
-MAX_COLUMNS = 16  # coordinates, normals, colours and a few more; an array with more is an image or a grid
 
 
 def read_points(name: str, content: bytes, max_points: int) -> Floats:
@@ -52,7 +51,7 @@ def read_points(name: str, content: bytes, max_points: int) -> Floats:
 
 
 def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
-    """Points (S, 3 to MAX_COLUMNS numbers) of any type as (S, 3) in float64; docs/own.md has the table of what is refused.
+    """Points (S, 3 to 16 numbers) of any type as (S, 3) in float64; docs/own.md has the table of what is refused.
 
     Raises SignalError for arrays that are numbers, but no points on a surface.
     """
@@ -60,9 +59,7 @@ def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
         raise SignalError(f"its array has the shape {points.shape}, expected one point a row (S, 3)")
     if len(points) == 0:
         raise SignalError("it has no points")
-    if points.shape[1] > max(3, min(MAX_COLUMNS, len(points) - 1)):
-        turned = f"; save it transposed, as {points.shape[::-1]}" if len(points) <= MAX_COLUMNS else ""
-        raise SignalError(f"its array has the shape {points.shape}, expected one point a row (S, 3){turned}")
+    check_shape(*points.shape)
     if len(points) > max_points:
         raise SignalError(f"{len(points)} points, source.max_faces allows {max_points}")
     if points.dtype.kind not in "iuf":
@@ -76,7 +73,7 @@ def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
         raise SignalError(
             "its rows are three different ones of all whole numbers up to a last one, as triangles have them"
         )
-    if points.shape[1] > 3 and (coords[:, 0] == np.arange(len(coords)) + coords[0, 0]).all():
+    if points.shape[1] > 3 and (np.sort(coords[:, 0]) == np.arange(len(coords)) + coords[:, 0].min()).all():
         raise SignalError("its first column counts the rows; expected x, y and z in the first three columns")
     fourth = points[:, 3] if points.shape[1] == 4 else np.zeros(1)
     # Whole numbers are labels or intensities, unless -1 and 1 say what is inside.

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 AXES = ("x", "y", "z")
 # Names of arrays or columns whose points are samples of a field around a shape, not points on it.
 FIELD_VALUES = re.compile(r"sdf|udf|occupanc|^(neg|d?occ|inside|df|dists?|distances?|signed_distances?|values?)$", re.I)
+MAX_COLUMNS = 16  # coordinates, normals, colours and a few more; an array with more is an image or a grid
 USED_COLUMNS = 5  # three coordinates, and two that tell whether the first three are coordinates
 
 DECIMAL_COMMA = "it has a comma inside a number, as decimal commas and thousands separators are; write 0.5 and 1000"
@@ -50,11 +51,11 @@ def read_text_cloud(content: bytes) -> Floats:
         del lines[0]
     if lines and (count := re.match(r"\d+(?=[\s,;])", lines[0])) and int(count[0]) == len(lines) - 1 > 3:
         raise SignalError(f"its first line begins with {count[0]}, which is how many lines follow; remove that line")
-    if lines and not _is_number(_names(lines[0])[:1]):
-        names = _names(lines.pop(0))
+    if lines and not _is_number(lines[0]):
+        names = _names(header := lines.pop(0))
         if not set(AXES) <= set(names) and lines:
             raise SignalError(
-                f"not every line begins with three numbers: the first is {' '.join(names)[:60]!r}, "
+                f"not every line begins with three numbers: the first is {header[:60]!r}, "
                 "and a header has to name x, y and z"
             )
     if not lines:
@@ -77,7 +78,11 @@ def _columns(lines: list[str], names: list[str]) -> Floats:
             if (count := line.count(delimiter) + 1 if delimiter else len(line.split())) != width:
                 raise SignalError(f"its line {number + 1} of points has {count} values, its first has {width}")
     check_names(names)
-    if names and len(names) != width and tuple(names[:3]) != AXES:
+    if len(names) < width and tuple(names[:3]) == AXES:
+        names = []  # what is not named may stand before them
+    if not names:
+        check_shape(len(lines), width)
+    elif len(names) != width and tuple(names[:3]) != AXES:
         raise SignalError(f"its header names {len(names)} columns, its lines have {width}")
     first = [names.index(axis) for axis in AXES] if names else [0, 1, 2]
     more = [] if names else list(range(3, min(width, USED_COLUMNS)))
@@ -89,6 +94,13 @@ def _columns(lines: list[str], names: list[str]) -> Floats:
         except ValueError as error:
             reason = DECIMAL_COMMA if any(re.search(r"\d,\d", line) for line in lines) and delimiter != "," else None
             raise SignalError(reason or f"not every line begins with three numbers: {one_line(error)[:100]}") from None
+
+
+def check_shape(rows: int, columns: int) -> None:
+    """Raise SignalError where an array has more columns than points have."""
+    if columns > max(3, min(MAX_COLUMNS, rows - 1)):
+        turned = f"; save it transposed, as {(columns, rows)}" if rows <= MAX_COLUMNS else ""
+        raise SignalError(f"its array has the shape {(rows, columns)}, expected one point a row (S, 3){turned}")
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -153,13 +165,17 @@ def _table(lines: list[str], delimiter: str | None, columns: list[int]) -> Float
 
 
 def _names(line: str) -> list[str]:
-    """The words of a header in lower case, without quotes and units: `"X [m]";"Y [m]"` -> x, y."""
+    """The names in a header in lower case, without quotes and units: `"X [m]";"Y [m]"` -> x, y.
+
+    Where commas or semicolons stand between them one may be empty, as that of row numbers is.
+    """
     plain = re.sub(r"[\[(][^\])]*[\])]|[\"']", " ", line.lower())
-    return [word for word in re.split(r"[\s,;]+", plain) if word]
+    return [" ".join(name.split()) for name in plain.split(next((mark for mark in ";," if mark in plain), None))]
 
 
-def _is_number(words: list[str]) -> bool:
+def _is_number(line: str) -> bool:
+    """Whether a line begins with a number, in quotes or not, and is no header then."""
     try:
-        return bool(words) and np.isscalar(float(words[0]))
+        return np.isscalar(float(re.split(r"[\s,;]", line.replace('"', "").lstrip())[0]))
     except ValueError:
         return False

@@ -17,7 +17,7 @@ from inr_factory.generation.signals import SignalError
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-OFF_HEADER = re.compile(r"\s*(ST)?(C)?(N)?(4)?(n)?OFF(?:[ \t]*(BINARY))?")
+OFF_HEADER = re.compile(r"\s*(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)(?:[ \t]*(BINARY))?")
 
 
 class Polygons(NamedTuple):
@@ -50,7 +50,7 @@ def read_off(content: bytes) -> Polygons:
     if header[4] or header[5] or header[6]:
         raise SignalError(f"its kind of OFF, {header[0].strip()}, is not read; only text in three dimensions")
     body = text[header.end() :].lstrip()
-    counts, _, body = body.partition("\n")
+    counts, _, body = body.replace("\r", "\n").partition("\n")
     try:
         num_vertices, num_faces = (int(word) for word in counts.split()[:2])
     except ValueError:
@@ -85,6 +85,9 @@ def _off_lines(body: str, num_vertices: int, num_faces: int) -> Polygons:
     lines = [line for line in body.splitlines() if line and not line.isspace()]
     if len(lines) < num_vertices + num_faces:
         raise SignalError(f"it breaks off: {len(lines)} lines for {num_vertices} vertices and {num_faces} faces")
+    if lines[num_vertices + num_faces :] and lines[num_vertices + num_faces].split()[0].isdigit():
+        more = len(lines) - num_vertices - num_faces
+        raise SignalError(f"its header claims {num_vertices} vertices and {num_faces} faces, and {more} lines follow")
     vertices = _rows_of_three(lines[:num_vertices], "vertex")
     sizes, corners = array("q"), array("q")
     for number, line in enumerate(lines[num_vertices : num_vertices + num_faces]):

@@ -147,7 +147,7 @@ def shape_signal(samples: ShapeSamples, config: ShapeSource, version: int = RECI
     away = np.sort(np.abs(arrays["surface"] - np.median(arrays["surface"], axis=0)).max(axis=1))
     if version > 1 and (near := float(away[-1 - len(away) // 100])) < CROWDED * config.radius and len(away) >= 100:
         raise SignalError(
-            f"99% of its surface lies within {near / config.radius:.1%} of its size; remove what lies far off"
+            f"99 % of its surface lies within {100 * near / config.radius:.2g} % of its size; remove what lies far off"
         )
     if field != "udf":
         _check_inside(samples, config)

@@ -34,6 +34,11 @@ REVERSED = POINTS[:, ::-1]
 # D19 and its siblings.
 READ = {
     "names.csv": text([POINTS], ",", "x,y,z\n"),
+    "index of pandas.csv": text([np.arange(40)[:, None], POINTS], ",", ",x,y,z\n"),
+    "row numbers of R.csv": text([np.arange(40)[:, None] + 1, POINTS], ";", '"";"x";"y";"z"\n'),
+    "normals first.csv": text([-POINTS, POINTS], ",", "normal x,normal y,normal z,x,y,z\n"),
+    "more columns than names.txt": text([POINTS, COLOURS], " ", "# x y z rgb\n"),
+    "names of two words.txt": text([POINTS, SIGNED], " ", "//X Y Z Scalar field\n"),
     "quoted names with units.csv": text([POINTS], ";", '"X [m]";"Y [m]";"Z [m]"\n'),
     "columns by name.csv": text([np.arange(40)[:, None], REVERSED], ",", "id,z,y,x\n"),
     "names in a comment.txt": text([np.arange(40)[:, None], REVERSED], " ", "# id z y x\n"),
@@ -79,6 +84,10 @@ REFUSED = {
     "count.pts": (text([POINTS], " ", "41\n"), "claims 41 points, 40 lines follow"),
     "molecule.xyz": (b"3\nwater\nO 0 0 0.1\nH 0 0.7 -0.4\n", "a header has to name x, y and z"),
     "two scans.pts": (text([POINTS], " ", "40\n") * 2, "claims 40 points, 81 lines follow"),
+    "row names of R.txt": (text([np.arange(40)[:, None], POINTS], " ", "x y z\n"), "counts the rows"),
+    "shuffled row names of R.txt": (text([7 * np.arange(40)[:, None] % 40, POINTS], " ", "x y z\n"), "counts the rows"),
+    "digit.csv": (text([np.ones((28, 28))], ","), r"shape \(28, 28\)"),
+    "transposed.csv": (text([POINTS.T], ","), r"shape \(3, 40\), .* transposed, as \(40, 3\)"),
     "count and more.pts": (text([POINTS], " ", "40 3 1\n"), "begins with 40, which is how many lines follow"),
     "grid.asc": (b"ncols 3\nnrows 2\ncellsize 1\n1 2 3\n4 5 6\n", "a header has to name x, y and z"),
     "names.csv": (text([POINTS], ",", "a,b,c\n"), "a header has to name x, y and z"),

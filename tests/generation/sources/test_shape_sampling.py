@@ -250,7 +250,7 @@ def test_what_lies_far_off_cannot_make_a_speck_of_a_shape():
 
     for far in ([[-999.0] * 3] * 3, [[600.0, 3.0, 1.0]]):
         samples = cloud_samples(np.concatenate([cloud, far]), config, "x", None)
-        with pytest.raises(SignalError, match=r"99% of its surface lies within .*; remove what lies far off"):
+        with pytest.raises(SignalError, match=r"99 % of its surface lies within .*; remove what lies far off"):
             shape_signal(samples, config)
         assert shape_signal(samples, config, version=1).targets.shape == (100, 1)
     shape_signal(cloud_samples(np.concatenate([cloud, [[9.0, 0, 0]]]), config, "x", None), config)
