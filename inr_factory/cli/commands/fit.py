@@ -1,5 +1,6 @@
 """`fit`: make a data set, or what is missing of one."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,8 +97,10 @@ def fit(
         rate = f", {format_rate(report.inrs, report.seconds)}" if report.inrs else ""
         made = f"made {report.inrs:,} INRs in {format_count(report.made, 'shard')}"
         terminal.print_result(f"{report.out}: {made}{recovered} in {format_duration(report.seconds)}{rate}")
-        median = median_psnr(entries)
+        median, config = median_psnr(entries), report.recipe.fit
         quality = "no INR was kept" if median is None else f"median of the shards {median} dB"
+        if median is not None and config.target_error is None and median < (config.target_psnr or -math.inf):
+            quality += f", below fit.target_psnr {config.target_psnr:g}"
         terminal.print_result(f"{quality}; {len(quarantined)} in quarantine")
         if report.made_by:  # a worker on another machine may have taken a slower engine; its warning is not seen here
             terminal.print_result(f"fitted by {', '.join(f'{engine} ({n:,})' for engine, n in report.made_by.items())}")
@@ -150,7 +153,8 @@ def _print_estimate(recipe: str, out: Any, arguments: dict[str, Any], as_json: b
         rows += [("core-hours", f"about {report.core_hours:.2g}")]
     if report.psnr is not None:
         share = "" if report.reached is None else f"{report.reached:.0%} of the probe reach the target; "
-        rows += [("quality", f"{share}median {report.psnr:.1f} dB")]
+        few = "" if report.finished == report.probed else f", by {format_count(report.finished, 'INR')}"
+        rows += [("quality", f"{share}median {report.psnr:.1f} dB{few}")]
     terminal.print_table(["", ""], rows, title=f"fit {report.recipe.name} into {report.out} would make")
     if report.advice is not None:
         terminal.log_info(f"fits of the probe fail: {report.advice}")

@@ -50,9 +50,10 @@ class EstimateReport:
         passed_over: what lies in the folders of the source and becomes no object.
         remarks: on the objects that were fitted to measure the rate, such as constant signals.
         core_hours: hours of one core, or one GPU, that reading and fits take in all; None if nothing was measured.
-        reached: share of the probe that reached its target; None without a target, or where time was up.
-        psnr: median PSNR of the probe in dB, failures included; None where time was up.
+        reached: share of the probe that reached its target; None without a target, or where no fit ended in time.
+        psnr: median PSNR of the probe in dB, failures included; None where no fit ended in time.
         advice: the commonest reason of failures in the probe, with what to try.
+        finished: how many INRs these three are of.
     """
 
     recipe: Recipe
@@ -73,6 +74,7 @@ class EstimateReport:
     reached: float | None = None
     psnr: float | None = None
     advice: str | None = None
+    finished: int = 0
 
 
 def estimate(
@@ -94,7 +96,7 @@ def estimate(
     """Count what `fit_dataset` would make with the same arguments, and fit a few INRs to estimate its duration.
 
     On a GPU, where reading and writing overlap with fits, the rate is that of the fits alone. Writes nothing; takes about
-    ten seconds at most, and on a GPU the time to compile its kernel.
+    twenty seconds at most, and on a GPU the time to compile its kernel.
 
     Args:
         recipe, out, views, limit, seed, workers, backend, address, device, shard, data_root, settings, source: as for
@@ -121,7 +123,9 @@ def estimate(
     needed = estimate_bytes(plan.manifest, plan.shards, plan.tasks)
     free = check_disk(plan.out, needed)
     inrs = sum(map(plan.shards.num_objects, plan.tasks))
-    probe = probe_plan(plan, chosen, PROBE_INRS, PROBE_SECONDS)
+    probe = tried = probe_plan(plan, chosen, PROBE_INRS, PROBE_SECONDS)
+    if probe.fitted is None and probe.seconds is not None and (few := int(PROBE_SECONDS / probe.seconds)):
+        tried = probe_plan(plan, chosen, few, 2 * PROBE_SECONDS)  # as many as are finished, for their quality
     useful = min(count if plan.settings.remote else min(count, default_workers(chosen)), len(plan.tasks))
     work = None if probe.seconds is None else inrs * probe.seconds
     backend, why = choose_backend(plan, chosen, count, lambda: 0.0 if work is None else work / useful)
@@ -134,7 +138,7 @@ def estimate(
         plan.manifest.passed_over,
         _remarks(plan.recipe, probe.read),
         None if work is None else work / 3600,
-        *_outcome(plan.recipe, probe.fitted),
+        *_outcome(plan.recipe, tried.fitted),
     )  # fmt: skip
 
 
@@ -152,10 +156,10 @@ def _remarks(recipe: Recipe, read: ReadSignals) -> tuple[Remark, ...]:
     return remarks_of({**facts, "object_id": names, "explained": explained_variance(losses, variances(read.signals))})
 
 
-def _outcome(recipe: Recipe, fitted: FittedViews | None) -> tuple[float | None, float | None, str | None]:
-    """(share that reached the target, median dB, commonest reason of failures) of a probe."""
+def _outcome(recipe: Recipe, fitted: FittedViews | None) -> tuple[float | None, float | None, str | None, int]:
+    """(share that reached the target, median dB, commonest reason of failures, number of fits) of a probe."""
     if fitted is None:
-        return None, None, None
+        return None, None, None, 0
     failed = [-np.inf if row.psnr is None else row.psnr for row in fitted.failures]
     psnr = np.concatenate([fitted.psnr, failed])
     reached = float((fitted.status == STATUS["reached target_psnr"]).sum() / max(1, len(psnr)))
@@ -166,4 +170,5 @@ def _outcome(recipe: Recipe, fitted: FittedViews | None) -> tuple[float | None, 
         reached if has_target else None,
         round(median, 2) if np.isfinite(median) else None,
         None if reason is None else reason[1].reason,
+        len(psnr),
     )

@@ -20,6 +20,7 @@ from inr_factory.generation.execution.local_pool import unsendable
 from inr_factory.generation.execution.prefetch import prefetch_part
 from inr_factory.generation.execution.ray_address import RayUnavailableError, check_address, no_answer
 from inr_factory.generation.execution.ray_driver import Driver
+from inr_factory.generation.execution.run_settings import cluster_address
 from inr_factory.generation.execution.scheduler import Scheduler, window_of
 from inr_factory.generation.execution.shard_plan import ShardTask
 from inr_factory.generation.execution.worker import Worker
@@ -66,7 +67,7 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     answers, RayUnavailableError if none starts.
     """
     where = "--address" if address else "$RAY_ADDRESS"
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
@@ -178,8 +179,7 @@ def run_ray(
             worker, out=worker.out.absolute(), data_root=worker.data_root and worker.data_root.absolute()
         )
         number, window = min(count or capacity, len(tasks)), window_of(worker.device)
-        remote = bool(address or os.environ.get("RAY_ADDRESS"))
-        num_gpus = gpu_share(number, 0 if remote else capacity) if on_gpu else 0
+        num_gpus = gpu_share(number, 0 if cluster_address(address) else capacity) if on_gpu else 0
         maker = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=num_gpus, max_restarts=0, max_concurrency=window + 1
         )  # fmt: skip

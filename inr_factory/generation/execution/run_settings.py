@@ -33,7 +33,7 @@ class FitSettings:
     @property
     def remote(self) -> bool:
         """Whether a Ray cluster at an address makes the shards."""
-        return self.backend != "local" and bool(self.address or os.environ.get("RAY_ADDRESS"))
+        return self.backend != "local" and cluster_address(self.address) is not None
 
     @classmethod
     def checked(
@@ -57,6 +57,12 @@ class FitSettings:
             raise UsageError(f"--workers must be at least 1, got {workers!r}")
         root = None if data_root is None else parse_location(data_root)
         return cls(root, backend, workers, address, str(device), _parse_part(shard))  # type: ignore[arg-type]
+
+
+def cluster_address(given: str | None) -> str | None:
+    """The address of a running Ray cluster, else $RAY_ADDRESS; None where Ray is to be started, which Ray calls local."""
+    address = (given or os.environ.get("RAY_ADDRESS") or "local").strip()
+    return None if address in ("", "local") else address
 
 
 def _parse_part(text: Any) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.execution.fit_plan import plan_fit
 from inr_factory.generation.execution.ray_address import RayUnavailableError
-from inr_factory.generation.execution.run_settings import FitSettings
+from inr_factory.generation.execution.run_settings import FitSettings, cluster_address
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,14 @@ def test_a_variable_names_a_cluster_and_a_cluster_that_runs_is_used(plan, monkey
     monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True, __spec__=True))
     assert choose_backend(plan, "cpu", 2) == ("ray", None)
+
+
+@pytest.mark.parametrize("address", ["", " ", "local"])
+def test_a_variable_that_asks_for_a_ray_of_its_own_names_no_cluster(plan, monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert not plan.settings.remote
+    assert cluster_address(None) is None
+    assert cluster_address("host:1") == "host:1"
 
 
 def test_where_ray_does_not_start_processes_make_the_same_set(tmp_path, monkeypatch):

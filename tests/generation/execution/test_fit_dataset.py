@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 from support import stand_in_gpu
@@ -17,6 +18,7 @@ from inr_factory.generation.execution import estimate as module
 from inr_factory.generation.execution import probe, run_fit
 from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.execution.probe import probe_plan
 from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.fitting import fused_cpu
@@ -337,6 +339,19 @@ def test_a_fit_on_a_gpu_says_which_engine_fitted(tmp_path, monkeypatch, capsys):
     assert "fitted by batched on cuda" in capsys.readouterr().out
     (log,) = (tmp_path / "set" / LOG_FOLDER).iterdir()
     assert list(json.loads(log.read_text().splitlines()[-1])["made_by"]) == ["batched on cuda"]
+
+
+def test_a_dry_run_of_slow_fits_says_what_the_finished_ones_reach(tmp_path, monkeypatch, capsys):
+    def slow(plan, device, inrs, limit):
+        probe = probe_plan(plan, device, inrs, limit)
+        return replace(probe, fitted=None, seconds=3.0) if inrs == 16 else probe
+
+    monkeypatch.setattr("inr_factory.generation.execution.estimate.probe_plan", slow)
+    report = estimate(tiny(), tmp_path / "set", **LOCAL)
+    assert (report.probed, report.finished) == (7, 2)
+    assert report.psnr is not None
+    assert run(["fit", "digits", "--dry-run", "--out", str(tmp_path / "set"), "--backend", "local"]) == 0
+    assert " dB, by 2 INRs" in capsys.readouterr().out
 
 
 def test_a_dry_run_says_what_its_probe_reaches_and_counts_the_start(tmp_path):

@@ -78,12 +78,15 @@ def test_the_command_of_a_set_names_a_folder_and_no_recipe(tmp_path, monkeypatch
     assert load_manifest(tmp_path / "digits").rows == 48
 
 
-def test_a_set_without_an_inr_has_no_median(tmp_path, capsys):
-    options = ["limit=4", "fit.steps=1", "fit.engine=reference", "fit.floor_psnr=99"]
-    settings = [part for option in options for part in ("--set", option)]
-    code, out, _ = outcome(capsys, "fit", "digits", *settings, "--out", tmp_path, "--backend", "local", "--workers", 1)
-    assert code == 3
-    assert "no INR was kept; 8 in quarantine" in out
+@pytest.mark.parametrize(
+    ("floor", "code", "said"),
+    [(99, 3, "no INR was kept; 8 in quarantine"), (-99, 0, " dB, below fit.target_psnr 35; 0 in quarantine")],
+)
+def test_a_fit_says_what_it_did_not_reach(tmp_path, capsys, floor, code, said):
+    settings = [f"--set={option}" for option in ("limit=4", "fit.steps=1", f"fit.floor_psnr={floor}")]
+    ended, out, _ = outcome(capsys, "fit", "digits", *settings, "--out", tmp_path, "--backend", "local", "--workers", 1)
+    assert ended == code
+    assert said in out
 
 
 def test_a_smaller_limit_of_an_incomplete_set_is_refused_with_the_reason(grown):
