@@ -21,7 +21,7 @@ from inr_factory.generation.signals import SignalError
 Floats = NDArray[np.float64]
 
 # Names of the array of points in an .npz with several arrays.
-POINT_ARRAYS = ("points", "point", "pc", "pcd", "xyz", "coords", "pos", "data", "vertices", "arr_0")
+POINT_ARRAYS = ("points", "point", "pc", "pcd", "xyz", "coords", "pos", "data", "vertices")
 # Names of arrays that make a mesh of points, and of others that go with points.
 FACES = frozenset({"faces", "face", "triangles", "tris", "tri"})
 NO_POINTS = FACES | {"normals", "normal", "colors", "colours", "rgb"}
@@ -66,8 +66,9 @@ def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
         raise SignalError(f"its points are of the type {points.dtype}, expected numbers")
     coords = np.ascontiguousarray(points[:, :3], np.float64)
     check_points(coords, "point")
-    if len(points) < MIN_POINTS:
-        raise SignalError(f"it has {len(points)} points, expected {MIN_POINTS} at least")
+    first = len(np.unique(coords[:1_000], axis=0))
+    if first < MIN_POINTS and (places := len(np.unique(coords, axis=0))) < MIN_POINTS:
+        raise SignalError(f"it has {places} different points, expected {MIN_POINTS} at least")
     _check_padding(coords)
     if points.dtype.kind in "iu" and _are_faces(np.sort(coords, axis=1)):
         raise SignalError(

@@ -31,6 +31,12 @@ def npz(**arrays):
     return content.getvalue()
 
 
+def unnamed(*arrays):
+    content = io.BytesIO()
+    np.savez(content, *arrays)
+    return content.getvalue()
+
+
 def ply(order):
     header = f"ply\nformat {order} 1.0\nelement vertex 8\nproperty float x\nproperty float y\nproperty float z\nproperty float nx\nend_header\n"
     rows = np.column_stack([POINTS, np.ones(8)])
@@ -156,7 +162,9 @@ NO_POINTS = {
     "faces.npy": (npy(np.arange(96)[:, None] // [1, 2, 4] + [48, 12, 0]), "as triangles have them"),
     "rows of -1.npy": (npy(np.vstack([SPREAD, np.full((20, 3), -1.0)])), r"20 of its 532 points are \(-1, -1, -1\)"),
     "rows of 0 and 1.npy": (npy(np.vstack([SPREAD, np.zeros((2, 3)), np.ones((3, 3))])), r"2 .* \(0, 0, 0\)"),
-    "rotation.npy": (npy(np.eye(3)), "3 points, expected 8 at least"),
+    "rotation.npy": (npy(np.eye(3)), "3 different points, expected 8 at least"),
+    "repeated.npy": (npy(np.repeat(SPREAD[:3], 100, axis=0)), "3 different points, expected 8 at least"),
+    "without names.npz": (unnamed(SPREAD, SIGNED), "2 arrays, none of them called"),
     "zero rows.npy": (npy(np.vstack([SPREAD, np.zeros((2, 3))])), "2 of its 514 points"),
     "NaN rows.npy": (npy(np.vstack([SPREAD, np.full((2, 3), np.nan)])), "point 512 of 514 is NaN"),
     "rows.npy": (npy(np.hstack([np.arange(512)[:, None], SPREAD])), "counts the rows"),

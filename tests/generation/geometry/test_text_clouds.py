@@ -96,7 +96,7 @@ REFUSED = {
     "distances.pcd": (pcd("ascii", text([POINTS, SIGNED]), fields="x y z tsdf"), "values called tsdf"),
     "distances.txt": (text([POINTS, SIGNED]), "fourth column has both signs"),
     "numbered.txt": (text([np.arange(40)[:, None], POINTS]), "first column counts the rows"),
-    "few.csv": (b"1,2,3\n", "1 points, expected 8 at least"),
+    "few.csv": (b"1,2,3\n", "1 different points, expected 8 at least"),
     "only names.csv": (b"x,y,z\n", "no points"),
     "padded.txt": (text([POINTS]) + b"0 0 0\n" * 3, r"3 of its 43 points are \(0, 0, 0\)"),
     "no mark.txt": (("0 1 2\n" * 40).encode("utf-16-le"), "not text"),
