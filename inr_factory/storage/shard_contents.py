@@ -30,16 +30,16 @@ class ContentConflict(NamedTuple):
         return f"{self.path} was fitted to another content of {self.object_id} than {self.earlier.name}"
 
 
-def shard_contents(path: Path, fingerprint: str | None = None) -> dict[str, float]:
-    """The digest of each object in a shard, by name.
+def shard_contents(path: Path, fingerprint: str | None = None, column: str = CONTENT) -> dict[str, float]:
+    """The digest of each object in a shard, by name, or what another column has.
 
     Empty for a shard without the column, for a file that is no shard, and for one of another fingerprint.
     """
     try:
         shard = ShardReader.unchecked(path)
-        if CONTENT not in shard.column_names or fingerprint not in (None, shard.attributes.get("fingerprint")):
+        if column not in shard.column_names or fingerprint not in (None, shard.attributes.get("fingerprint")):
             return {}
-        return dict(zip(shard.object_ids, shard.column(CONTENT).tolist(), strict=True))
+        return dict(zip(shard.object_ids, shard.column(column).tolist(), strict=True))
     except IntegrityError:
         return {}
 

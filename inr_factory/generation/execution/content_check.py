@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inr_factory.errors import FactoryError, UsageError
+from inr_factory.errors import FactoryError, UsageError, shorten
 from inr_factory.generation.recipe import Recipe
 from inr_factory.inr.plain_json import parse_json
 from inr_factory.inr.regular_files import read_regular
@@ -20,7 +20,7 @@ from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import Manifest, ShardEntry, file_size, shard_path
 
 if TYPE_CHECKING:
-    from inr_factory.generation.execution.shard_plan import ShardTask
+    from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask
     from inr_factory.generation.signals import Signal, Source
     from inr_factory.storage.manifest import ViewKey
 
@@ -190,7 +190,11 @@ def check_contents(manifest: Manifest, out: Location, source: "Source", indices:
     from inr_factory.generation.signals import SignalError
     from inr_factory.storage.shard_contents import shard_contents
 
-    if isinstance(out, RemoteLocation) or not hasattr(source, "content"):
+    if isinstance(out, RemoteLocation):
+        return
+    if is_given(source):
+        _check_labels(manifest, out, source)
+    if not hasattr(source, "content"):
         return
     state = state_of_source(source, indices)
     if not is_given(source):
@@ -211,6 +215,33 @@ def check_contents(manifest: Manifest, out: Location, source: "Source", indices:
                         different.append(name)
     if different:
         raise changed_error(out, different)
+
+
+def _check_labels(manifest: Manifest, out: Path, source: "Source") -> None:
+    """Raise UsageError unless the objects of a Source of one's own are those of the set, with the same labels."""
+    from inr_factory.storage.shard_contents import shard_contents
+
+    labels, classes = {item.object_id: item.label for item in source.items}, tuple(source.classes)
+    if classes != manifest.classes:
+        raise _other_source(f"{out} has the classes {shorten(manifest.classes)}, the source now {shorten(classes)}")
+    for entry in manifest.shards:
+        for name, label in shard_contents(out / entry.path, manifest.fingerprint, "label").items():
+            if labels.get(name) != label:
+                now = f"the label {labels[name]}" if name in labels else "no such object"
+                raise _other_source(f"{out} has {name} with the label {label}, the source now has {now}")
+
+
+def check_counts(manifest: Manifest, out: Location, source: "Source", plan: "ShardPlan") -> None:
+    """Raise UsageError unless a Source of one's own has as many objects as the set in `out` was begun with."""
+    from inr_factory.generation.execution.source_check import is_given
+
+    before, now = (sum(split.objects for split in splits.values()) for splits in (manifest.splits, plan.splits))
+    if is_given(source) and plan.splits != manifest.splits:
+        raise _other_source(f"{out} was begun with {before:,} objects, the source now gives {now:,} or other splits")
+
+
+def _other_source(what: str) -> UsageError:
+    return UsageError(f"{what}; give the same objects, or another fingerprint and another --out")
 
 
 def check_recovered(out: Location, manifest: Manifest, recovered: Sequence[ShardEntry]) -> None:

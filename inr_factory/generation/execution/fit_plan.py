@@ -14,6 +14,7 @@ from inr_factory.generation.execution.content_check import (
     SourceFiles,
     check_contents,
     check_contents_of_complete,
+    check_counts,
     state_of_source,
 )
 from inr_factory.generation.execution.run_settings import FitSettings
@@ -173,6 +174,7 @@ def plan_fit(
         before, now = (sum(split.objects for split in each.splits.values()) for each in (saved, manifest))
         notes += (f"{out} grows from {before:,} to {now:,} objects; its shards stay as they are",)
     check_source(source, manifest.source.fingerprint, out)
+    check_counts(manifest, out, source, shards)
     indices = [index for blocks in shards.blocks.values() for block in blocks for index in block]
     if saved is not None:
         check_contents(saved, out, source, indices)

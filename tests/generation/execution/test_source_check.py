@@ -180,6 +180,30 @@ def test_objects_and_numbers_of_numpy_are_taken(tmp_path):
     assert fit(source, tmp_path / "set").inrs == 6
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (items(label=1), "has ramp 0 with the label 0, the source now has the label 1"),
+        (items(object_id="other"), "has ramp 0 with the label 0, the source now has no such object"),
+        (lambda source: source.items.pop(), "was begun with 6 objects, the source now gives 5"),
+        (
+            lambda source: source.items.append(Item("new", 0, "train")),
+            "was begun with 6 objects, the source now gives 7",
+        ),
+        (member("classes", ("down", "up")), r"has the classes \('up', 'down'\), the source now \('down', 'up'\)"),
+    ],
+)
+def test_objects_that_change_under_one_fingerprint_are_refused_when_a_set_continues(tmp_path, change, message):
+    fit(Ramps(), tmp_path / "set")
+    source = Ramps()
+    change(source)
+
+    recipe = tiny(source={"collection": "own"}, limit=None, views=2)
+    with pytest.raises(UsageError, match=message):
+        fit_dataset(recipe, tmp_path / "set", source=source, **LOCAL)
+    assert fit_dataset(recipe, tmp_path / "set", source=Ramps(), **LOCAL).manifest.rows == 12
+
+
 def test_a_dry_run_refuses_the_same_sources(tmp_path):
     source = Ramps()
     source.items[3] = Item("ramp 3", 0.9, None)
