@@ -133,7 +133,14 @@ def checked_range(value_range: Any) -> tuple[float, float] | None:
     limits = as_tensor(value_range, "value_range", "R", R=2).double().tolist()
     if not (limits[0] < limits[1] and math.isfinite(limits[1] - limits[0])):
         raise UsageError(f"value_range must be two finite numbers, low below high, got {value_range}")
+    _check_float32(limits[0], limits[1], "value_range goes")
     return limits[0], limits[1]
+
+
+def _check_float32(low: float, high: float, what: str) -> None:
+    """Raise UsageError where float32 has few steps between two numbers that differ."""
+    if 0 < high - low < FINEST * max(abs(low), abs(high)):
+        raise UsageError(f"{what} from {low:.12g} to {high:.12g}, too close for float32; subtract the mean")
 
 
 def point_source(
@@ -160,9 +167,7 @@ def point_source(
         if low < limits[0] or high > limits[1]:
             raise UsageError(f"values go from {low:g} to {high:g}, beyond value_range {limits[0]:g} to {limits[1]:g}")
         low, high = limits
-    least, most = finite_range(exact, "values")
-    if 0 < most - least < FINEST * max(abs(least), abs(most)):
-        raise UsageError(f"values go from {least:.12g} to {most:.12g}, too close for float32; subtract their mean")
+    _check_float32(*finite_range(exact, "values"), "values go")
     if low == high:
         raise UsageError(f"values are all {low:g}; there is nothing to fit")
     return MemorySource(points, targets, high - low, {}), (low + high) / 2
