@@ -91,9 +91,9 @@ def test_floats_of_8_bits_are_images():
 def test_values_that_float32_cannot_tell_apart_are_refused(offset):
     coords, values = np.linspace(-1, 1, 8)[:, None], RANDOM.random((2, 8, 1))
 
-    with pytest.raises(UsageError, match="values go from .* too close for float32; subtract the mean"):
+    with pytest.raises(UsageError, match=r"values go from .* too close for float32; subtract the mean"):
         point_source(coords, offset + values)
-    with pytest.raises(UsageError, match="value_range goes from .* too close for float32"):
+    with pytest.raises(UsageError, match=r"value_range goes from .* too close for float32"):
         image_source(offset + values, (offset, offset + 1))
     assert point_source(coords, 1e4 + values)[0].peak == pytest.approx(np.ptp(values), abs=2e-3)
 

@@ -129,12 +129,18 @@ def estimate(
     useful = min(count if plan.settings.remote else min(count, default_workers(chosen)), len(plan.tasks))
     work = None if probe.seconds is None else inrs * probe.seconds
     backend, why = choose_backend(plan, chosen, count, lambda: 0.0 if work is None else work / useful)
+    notes, failed = [*plan.notes, *([why] if why else [])], probe.read.failed
+    if failed:
+        notes.append(
+            f"{len(failed)} of {len(probe.read.items) + len(failed)} objects probed cannot be read, as "
+            f"{failed[0].object_id}: {failed[0].reason}"
+        )
     return EstimateReport(
         plan.recipe, plan.out, objects, inrs, len(plan.tasks), needed, free, count,
         None if work is None else START_SECONDS[backend] + work / useful,
         probe.inrs,
         None if probe.seconds is None else useful / probe.seconds,
-        plan.notes if why is None else (*plan.notes, why),
+        tuple(notes),
         plan.manifest.passed_over,
         _remarks(plan.recipe, probe.read),
         None if work is None else work / 3600,

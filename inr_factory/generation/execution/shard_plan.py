@@ -90,7 +90,7 @@ def ranked_splits(items: Sequence[Item], config: SplitConfig, version: int = REC
     for split, size in (("test", config.test), ("val", config.val)):
         if not splits[split]:
             ranked = rank(items, splits["train"])
-            count = size if isinstance(size, int) else round(size * len(items))
+            count = size if isinstance(size, int) else round(size * len(items)) if ranked else 0
             if count >= len(ranked) and count > 0:
                 raise UsageError(f"splits.{split} takes {count} of {len(ranked)} objects; leave some for train")
             splits[split], splits["train"] = ranked[:count], ranked[count:]
@@ -125,7 +125,7 @@ def limited_counts(sizes: Mapping[str, int], limit: int | Limit | None, counts: 
 def small_split_notes(plan: ShardPlan, recipe: Recipe) -> tuple[str, ...]:
     """A line for a validation split in which each object is a large part of the accuracy."""
     count = sum(map(len, plan.blocks.get("val", ())))
-    if count >= MIN_VALIDATION or recipe.splits.val == 0:
+    if count >= MIN_VALIDATION or recipe.splits.val == 0 or "train" not in plan.blocks:
         return ()
     share = f": one object is {100 / count:.1f} points of accuracy" if count else ""
     larger = "--set splits.val" if recipe.limit is None else "a larger --limit or --set splits.val"

@@ -86,6 +86,16 @@ def test_taking_all_objects_from_train_is_refused():
         split_items(items(5), SplitConfig(test=5), None)
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_from_a_collection_without_train_no_share_is_taken(split):
+    recipe = check_recipe({"name": "x", "source": {"collection": "image_folder"}}, origin="test")
+
+    plan = plan_of(items(9, split), SplitConfig(val=0.1, test=0.2))
+
+    assert {name: sum(map(len, blocks)) for name, blocks in plan.blocks.items()} == {split: 9}
+    assert small_split_notes(plan, recipe) == ()
+
+
 def test_a_source_without_objects_is_refused():
     with pytest.raises(UsageError, match="no objects"):
         split_items([], SplitConfig(), None)

@@ -253,6 +253,17 @@ def test_many_kinds_are_named_up_to_a_limit_and_all_are_counted(tmp_path):
     assert "and 20 others" in found.lines()[0]
 
 
+def test_a_dry_run_tells_of_files_that_it_could_not_read(tmp_path):
+    data = tree(tmp_path / "data", "a/0.png", "b/0.png")
+    put(data / "b" / "1.png", b"?")
+
+    report = estimate("image_folder", tmp_path / "set", data_root=data, backend="local", workers=1, settings=QUICK)
+
+    assert [
+        note for note in report.notes if note.startswith("1 of 3 objects probed cannot be read, as b/1.png: not rec")
+    ]
+
+
 def test_a_plain_folder_has_nothing_to_say(tmp_path):
     assert folder(tree(tmp_path, "cat/0.png", "dog/0.png")).passed_over is None
 
