@@ -1,13 +1,13 @@
 """Image gallery: chooses stored INRs and renders them with their sources."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.generation.execution.content_check import refuse_changed
 from inr_factory.generation.signals import SignalError, Source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
@@ -49,9 +49,16 @@ def choose_views(
 
 
 def reconstruct(
-    root: Path, manifest: Manifest, chosen: Sequence[tuple[ShardEntry, int]], source: Source | None
+    root: Path,
+    manifest: Manifest,
+    chosen: Sequence[tuple[ShardEntry, int]],
+    source: Source | None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> list[Reconstruction]:
-    """The chosen INRs rendered on the pixel grid of their images, with their sources if `source` is given."""
+    """The chosen INRs rendered on the pixel grid of their images, with their sources if `source` is given.
+
+    `on_note` is told why an INR is without its source.
+    """
     index_of = {item.object_id: index for index, item in enumerate(source.items)} if source else {}
     reconstructions = []
     for entry, row in chosen:
@@ -67,15 +74,13 @@ def reconstruct(
         title = f"{object_id[-18:]}\n{name[:14]}, view {facts['view']}\n{shard.column('psnr')[row]:.1f} dB"
         if "explained" in shard.column_names:
             title += f"\n{format_explained(float(shard.column('explained')[row]))}"
-        original = _image(source, index_of.get(object_id), shape) if source else None
+        original = None
+        try:
+            if source is not None and object_id in index_of:
+                pixels = source.signal(index_of[object_id]).targets.numpy().reshape(shape)
+                refuse_changed(source, index_of[object_id], shard, row)
+                original = pixels
+        except (SignalError, ValueError) as error:
+            on_note(f"without the source of {object_id}, view {facts['view']}: {error}")
         reconstructions.append(Reconstruction(title, image, original))
     return reconstructions
-
-
-def _image(source: Source, index: int | None, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:
-    if index is None:
-        return None
-    try:
-        return source.signal(index).targets.numpy().reshape(shape)
-    except (SignalError, ValueError):
-        return None

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.generation.execution.content_check import refuse_changed
 from inr_factory.generation.geometry.distances import mean_distances
 from inr_factory.generation.geometry.level_set import LEVELS, extract_surface
 from inr_factory.generation.geometry.mesh import Mesh
@@ -121,7 +122,8 @@ def surfaces_and_sources(
         # A source that records no scale and centre gives its shapes in the coordinates of the signal.
         scale = float(columns.get("scale", 1.0))
         center = np.array([columns.get(f"center_{axis}", 0.0) for axis in "xyz"], np.float64)
-        original, remark = _original(source, index_of.get(object_id), scale, center) if source else (None, None)
+        index = index_of.get(object_id)
+        original, remark = _original(source, index, shard, row, scale, center) if source else (None, None)
         to_source = to_inr = float("nan")
         if original is not None:
             to_source, to_inr = mean_distances(surface, original, NUM_POINTS, seeded("show", object_id))
@@ -152,7 +154,7 @@ def field_of(shard: ShardReader) -> Field:
 
 
 def _original(
-    source: Source, index: int | None, scale: float, center: Floats
+    source: Source, index: int | None, shard: ShardReader, row: int, scale: float, center: Floats
 ) -> tuple[Mesh | Floats | None, str | None]:
     """The shape in the coordinates of its signal, or the reason why there is none."""
     if index is None:
@@ -161,6 +163,7 @@ def _original(
         return None, f"{source.name} gives signals, but no shapes"
     try:
         shape = source.geometry(index)
+        refuse_changed(source, index, shard, row)
     except SignalError as error:
         return None, str(error)
     if isinstance(shape, Mesh):

@@ -104,7 +104,7 @@ def show_dataset(
     if inputs == 3:
         folder = None if mesh is None else Path(mesh)
         return _show_shapes(root, manifest, chosen, source, picture, folder, f".{format}", resolution, on_note)
-    images = reconstruct(root, manifest, chosen, source)
+    images = reconstruct(root, manifest, chosen, source, on_note)
     draw_reconstructions(images, picture, f"{manifest.name}: {manifest.siren_spec}")
     return ShowReport(picture, len(images))
 

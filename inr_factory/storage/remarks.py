@@ -17,11 +17,12 @@ COLUMNS = ("explained", "inside", "transparent", "more_frames", "clipped")
 
 # In the order in which they are printed.
 TEXTS = {
-    "hidden": ("constant on source.background", "--set source.background=0.5, or black, shows what is drawn in that colour"),
+    "hidden": ("constant on source.background", "--set source.background=0.5, or black, shows what is drawn in that colour, unless all is transparent"),
     "constant": ("constant signal", "an INR of it shows nothing"),
     "faint": (
         "less than half of the signal's variance explained",
-        "raise fit.target_psnr or spread the values over [0, 1]; fit.floor_explained refuses such fits",
+        "raise fit.target_psnr, or fit.steps where it is not reached, or spread the values over [0, 1]; "
+        "fit.floor_explained refuses such fits",
     ),
     "one_sided": ("no point inside, or none outside", "their INRs have no surface; is the sign of the distances right?"),
     "more_frames": ("only the first frame or page of the file used", "split the file to use the others"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask
     from inr_factory.generation.signals import Signal, Source
     from inr_factory.storage.manifest import ViewKey
+    from inr_factory.storage.shards import ShardReader
 
 SOURCE_FILES = ".source-files.json"
 GONE = -1.0  # differs from every digest
@@ -155,6 +156,18 @@ def read_contents(
         except SignalError:
             contents[name] = GONE
     return contents
+
+
+def refuse_changed(source: "Source", index: int, shard: "ShardReader", row: int) -> None:
+    """Raise SignalError if the content of an item is no longer that from which a row of a shard was fitted."""
+    from inr_factory.generation.execution.signal_reading import read_content
+    from inr_factory.generation.signals import SignalError
+    from inr_factory.storage.shard_contents import CONTENT
+
+    if not hasattr(source, "content") or CONTENT not in shard.column_names:
+        return
+    if abs(content_number(read_content(source, index)) - float(shard.column(CONTENT)[row])) > 0:  # not where it is NaN
+        raise SignalError("its content has changed since the set was fitted")
 
 
 def check_other_views(

@@ -54,6 +54,10 @@ OFFICIAL = {
 }
 
 
+# The first labels of sets whose files have the same names and sizes.
+FIRST_LABELS = {"MNIST": [5, 0, 4, 1, 9, 2, 1, 3, 1, 4], "Fashion-MNIST": [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]}
+
+
 class OfficialImages(NamedTuple):
     """All images of a set, its training split first: (N, H, W) or (N, H, W, 3), and their labels (N,)."""
 
@@ -67,7 +71,8 @@ def load_official(official: Official, root: Path, download: bool = True) -> Offi
     """Load a set in torchvision's layout below `root`, after downloading what is missing, if that is asked for.
 
     Raises:
-        UsageError: The set is not there and cannot be downloaded or read; the message says which files go where.
+        UsageError: The set is not there and cannot be downloaded or read; the message says which files go where. Or the
+            files are those of another set.
         IntegrityError: A file is damaged; the message names it.
     """
     dataset = getattr(torchvision_datasets(), official.torchvision_name)
@@ -86,7 +91,7 @@ def load_official(official: Official, root: Path, download: bool = True) -> Offi
         if labels.min() < 0 or labels.max() >= len(classes):
             raise ValueError(f"labels go from {labels.min()} to {labels.max()}, expected 0 to {len(classes) - 1}")
         images = np.concatenate([np.asarray(split.data, dtype=np.uint8) for split in splits.values()])
-        return OfficialImages(images, labels, classes, {name: len(split.data) for name, split in splits.items()})
+        counts: dict[str | None, int] = {name: len(split.data) for name, split in splits.items()}
     except OSError as error:
         blame_machine(error, official.title)
         raise UsageError(f"{official.title} cannot be read: {one_line(error)}") from None
@@ -97,6 +102,10 @@ def load_official(official: Official, root: Path, download: bool = True) -> Offi
         raise IntegrityError(
             f"{official.title}: {readable(path)} is damaged ({reason}); delete it and run again, to download it again"
         ) from None
+    found = [title for title, first in FIRST_LABELS.items() if labels[:10].tolist() == first]
+    if found not in ([], [official.title]):
+        raise UsageError(f"{official.title}: the files in {readable(root / official.folder)} are those of {found[0]}")
+    return OfficialImages(images, labels, classes, counts)
 
 
 def _open(dataset: Any, root: Path, train: bool, download: bool = False) -> Any:

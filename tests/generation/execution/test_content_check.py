@@ -17,6 +17,7 @@ from inr_factory.generation.maintenance.repair import repair_dataset
 from inr_factory.generation.maintenance.verify import verify_dataset
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.generation.signals import Item, Signal, SignalError
+from inr_factory.reporting.show_dataset import show_dataset
 from inr_factory.storage.shards import ShardReader
 
 SOURCE_FILES = ".source-files.json"
@@ -102,6 +103,19 @@ def test_files_of_the_same_size_that_change_are_refused_with_a_view_added(collec
     make(data, 0, suffix)
     assert fit_dataset(recipe(collection, views=2), out, data_root=data, **LOCAL).missing == 0
     assert verify_dataset(out).faults == ()
+
+
+@pytest.mark.parametrize(("collection", "make", "suffix"), [KINDS[0], KINDS[3], KINDS[5]], ids=str)
+def test_verify_and_show_compare_no_inr_with_a_file_that_has_changed(collection, make, suffix, tmp_path):
+    data, out, notes = make(tmp_path / "data", 0, suffix), tmp_path / "set", []
+    fit_dataset(recipe(collection), out, data_root=data, **LOCAL)
+    keep_times(data, lambda: make(data, 1, suffix))
+
+    report = verify_dataset(out, render=True, data_root=data)
+    show_dataset(out, tmp_path / "x.png", count=1, data_root=data, resolution=8, on_note=notes.append)
+
+    assert f"was fitted to another content of a/0{suffix} than the source has" in report.faults[0].reason
+    assert notes[0] == f"without the source of a/0{suffix}, view 0: its content has changed since the set was fitted"
 
 
 def test_a_complete_set_notices_changed_files_by_their_times_alone(tmp_path, capsys, monkeypatch):

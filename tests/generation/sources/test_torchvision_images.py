@@ -91,6 +91,15 @@ def test_a_damaged_idx_file_is_an_integrity_error_that_names_it(file, damage, ti
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(not (DATASETS / "FashionMNIST").is_dir(), reason="no shared data")
+def test_the_files_of_another_set_are_refused(tmp_path):
+    (tmp_path / "MNIST").mkdir()
+    (tmp_path / "MNIST" / "raw").symlink_to(DATASETS / "FashionMNIST" / "raw")
+
+    with pytest.raises(UsageError, match=r"MNIST: the files in .*/MNIST/raw are those of Fashion-MNIST"):
+        official("mnist", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [(np.arange(6, dtype=np.uint8), "as many labels as images"), (np.full(7, 10, np.uint8), "labels go from 0 to 10")],
