@@ -89,7 +89,8 @@ def machine_fault(error: BaseException, outer: BaseException | None = None) -> s
     while chain is not None and chain is not outer:
         if (reason := _own_fault(chain)) is not None:
             return reason
-        chain = chain.__cause__ or chain.__context__
+        wraps = not (isinstance(chain, OSError) and chain.errno)  # what the system says wraps nothing
+        chain = chain.__cause__ or (chain.__context__ if wraps else None)
     return None
 
 
