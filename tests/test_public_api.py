@@ -191,7 +191,38 @@ BATCH_WRONG = {
     "labels": (lambda a: FITTED_LABELS(a), "labels"),
     "index": (lambda a: a[1000], "1000"),
     "coords": (lambda a: a(np.zeros((4, 3))), r"\(P, 2\)"),
+    "coords of activations": (lambda a: list(a.activations(None)), "coords must be an array of numbers"),
+    "sweeps": (lambda a: inr.align(a, a, max_sweeps=1.5), "max_sweeps must be a whole number"),
+    "matches": (lambda a: inr.align(a, a, match=np.array(["signed", "phase"])), "match must be one of"),
+    "slice": (lambda a: a[1.5:2], "slices of whole numbers"),
+    "masked index": (lambda a: a[np.ma.array([0, 1], mask=[0, 1])], "indexed by whole numbers"),
+    "type": (lambda a: a.to(torch.int32), "a device or a floating type"),
+    "device": (lambda a: a.to("gpu"), "a device or a floating type"),
+    "file": (lambda a: a.save(None), "text or a Path"),
+    "surrogates": (lambda a: inr.INRBatch.load("\ud800"), "text or a Path"),
+    "array": (lambda a: np.asarray(a), r"flatten\(\)"),
+    "transforms": (lambda a: inr.Compose(np.array(1))(a), "list of transforms"),
+    "activation": (lambda a: inr.SirenSpec(2, 1, activation=np.zeros(2)), "activation must be one of"),
 }
+LOADER_WRONG = {
+    "rank": (None, "rank must be a whole number"),
+    "views_per_object": ("2", "views_per_object must be a whole number"),
+    "shuffle": (np.zeros(2), "shuffle must be True or False"),
+    "drop_last": (1, "drop_last must be True or False"),
+    "num_workers": (10**30, "num_workers must be a whole number from 0 to 1,024"),
+    "dataset": (torch.zeros(3), "INRLoader needs an INRDataset"),
+}
+
+
+@pytest.mark.parametrize("option", LOADER_WRONG)
+def test_wrong_arguments_of_a_loader_are_one_line(option, dataset):
+    value, text = LOADER_WRONG[option]
+    with pytest.raises(inr.UsageError, match=text):
+        inr.INRLoader(**{"dataset": inr.open(dataset), "batch_size": 4, option: value})
+
+
+def test_a_batch_is_indexed_backwards(fitted):
+    assert torch.equal(fitted.inrs[4:1:-2].flatten(), fitted.inrs[[4, 2]].flatten())
 
 
 def FITTED_LABELS(fitted):

@@ -71,15 +71,28 @@ def as_tensor(
 
 def as_path(value: Any, what: str) -> Path:
     """A user's path. Raises UsageError for what is none; `what` says what it is the path of, such as "a checkpoint"."""
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in os.fsdecode(value):
+    try:
+        text = os.fsencode(value if isinstance(value, str | os.PathLike) else b"")
+    except UnicodeEncodeError:  # lone surrogates
+        text = b""
+    if not text or b"\0" in text:
         raise UsageError(f"the path of {what} must be text or a Path, got {shorten(value)}")
-    return Path(os.fsdecode(value))
+    return Path(os.fsdecode(text))
+
+
+def check_whole(least: int | None = None, most: int | None = None, **numbers: Any) -> None:
+    """Raise UsageError for a number that is not whole, below the least or above the most."""
+    bound = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most:,}"
+    for name, value in numbers.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or (least is not None and value < least) or (most is not None and value > most):
+            raise UsageError(f"{name} must be a whole number{bound}, got {shorten(value)}")
 
 
 def check_flags(**flags: Any) -> None:
     """Raise UsageError for a flag that is not True or False."""
     for name, value in flags.items():
-        if not isinstance(value, bool):
+        if not isinstance(value, bool | np.bool_):
             raise UsageError(f"{name} must be True or False, got {shorten(value)}")
 
 

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inr_factory.errors import UsageError, shorten
+from inr_factory.errors import UsageError, one_line, shorten
 from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.batch_files import read_batch, write_batch
+from inr_factory.inr.device import choose_device
 from inr_factory.inr.forward_pass import hidden_layer, last_layer
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
@@ -94,7 +95,13 @@ class INRBatch:
         """
         count = len(self)
         if isinstance(index, slice):
-            return self.select(index)
+            try:
+                rows = range(count)[index]
+            except (TypeError, ValueError) as error:
+                raise UsageError(
+                    f"INRs are indexed by slices of whole numbers, got {index}: {one_line(error)}"
+                ) from None
+            return self.select(index if rows.step > 0 else torch.tensor(list(rows), dtype=torch.int64).to(self.device))
         if isinstance(index, int | np.integer) and not isinstance(index, bool):
             self._check_range(int(index), int(index))
             return self.select(slice(int(index) % count, int(index) % count + 1))
@@ -122,6 +129,9 @@ class INRBatch:
         """Batches of one, in order; their tensors are views."""
         return (self.select(slice(row, row + 1)) for row in range(len(self)))
 
+    def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
+        raise UsageError("INRs are no single array; inrs.flatten().numpy() has their parameters, (N, D)")
+
     @property
     def device(self) -> torch.device:
         """Where all tensors lie."""
@@ -144,9 +154,6 @@ class INRBatch:
         Raises:
             UsageError: for coords of another shape or on another device.
         """
-        coords = as_tensor(
-            coords, "coords", "P I", "N P I", dtype=self.dtype, device=self.device, N=len(self), I=self.spec.in_dim
-        )
         return deque(self.activations(coords), maxlen=1).pop()
 
     def images(self, height: int, width: int) -> Tensor:
@@ -167,8 +174,11 @@ class INRBatch:
         values = self(pixel_grid(height, width).to(self.device, self.dtype))
         return values.view(len(self), int(height), int(width), self.spec.out_dim)
 
-    def activations(self, coords: Tensor) -> Iterator[Tensor]:
+    def activations(self, coords: Any) -> Iterator[Tensor]:
         """Yield coords, (P, I) or (N, P, I), and the output of every layer, (N, P, O); the last outputs are the values."""
+        coords = as_tensor(
+            coords, "coords", "P I", "N P I", dtype=self.dtype, device=self.device, N=len(self), I=self.spec.in_dim
+        )
         hidden = coords if coords.dim() == 3 else coords.expand(len(self), *coords.shape)
         yield hidden
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
@@ -222,7 +232,15 @@ class INRBatch:
         return INRBatch(self.spec, tuple(W[index] for W in self.weights), tuple(b[index] for b in self.biases))
 
     def to(self, device: torch.device | str | torch.dtype, non_blocking: bool = False) -> "INRBatch":
-        """Return the batch on another device, or with another floating type."""
+        """Return the batch on another device, or with another floating type. Raises UsageError for anything else."""
+        try:
+            kind = device if isinstance(device, torch.dtype) else torch.device(device)
+        except (TypeError, RuntimeError, ValueError):
+            kind = None
+        if kind is None or (isinstance(kind, torch.dtype) and not kind.is_floating_point):
+            raise UsageError(f"INRBatch.to takes a device or a floating type, got {shorten(device)}")
+        if isinstance(kind, torch.device) and kind.type == "cuda":
+            choose_device(kind)
 
         def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return tuple(tensor.to(device, non_blocking=non_blocking) for tensor in tensors)
@@ -264,7 +282,7 @@ def _require_spec(spec: Any) -> None:
 def _as_index(index: Any) -> Tensor:
     try:
         array = np.array(index)
-        if isinstance(index, tuple | bool | float):
+        if isinstance(index, tuple | bool | float) or np.ma.is_masked(index):
             raise TypeError
         return torch.from_numpy(array.astype(np.int64) if array.size == 0 or array.dtype.kind == "u" else array)
     except (TypeError, ValueError):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError, blame_machine, one_line
+from inr_factory.inr.arguments import as_path
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import open_regular
 from inr_factory.inr.spec import SirenSpec
@@ -77,7 +78,7 @@ def read_batch(path: str | Path) -> tuple[SirenSpec, NDArray[np.float32]]:
 def _local(path: str | Path) -> Path:
     if "://" in str(path):
         raise UsageError(f"{path} is a URL; files of INRs are local, data sets may lie in stores")
-    return Path(path).expanduser()
+    return as_path(path, "a file of INRs").expanduser()
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

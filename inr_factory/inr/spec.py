@@ -63,9 +63,9 @@ class SirenSpec:
                 raise UsageError(f"{name} of an INR must be a finite number, got {shorten(value)}")
         if self.omega_0 <= 0:
             raise UsageError(f"omega_0 must be positive, got {self.omega_0}; the usual value is 30")
-        if self.start not in get_args(Start):
+        if not isinstance(self.start, str) or self.start not in get_args(Start):
             raise UsageError(f"start must be one of {', '.join(get_args(Start))}, got {shorten(self.start)}")
-        if self.activation not in get_args(Activation):
+        if not isinstance(self.activation, str) or self.activation not in get_args(Activation):
             raise UsageError(
                 f"activation must be one of {', '.join(get_args(Activation))}, got {shorten(self.activation)}"
             )

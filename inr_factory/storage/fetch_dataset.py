@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import as_path
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, fetch_file, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN
@@ -30,6 +31,7 @@ def dataset_location(dataset: str | os.PathLike[str] | RemoteLocation) -> Locati
         return dataset
     if not isinstance(dataset, str | os.PathLike):
         raise UsageError(f"a data set is named by its folder or URL, got {type(dataset).__name__}")
+    as_path(dataset, "a data set")
     text = os.fspath(dataset)
     if text.startswith(HUB) and text.removeprefix(HUB).partition("/")[0] not in ("datasets", "models", "spaces"):
         return parse_location(f"{HUB}datasets/{text.removeprefix(HUB)}")

@@ -14,7 +14,7 @@ from inr_factory.learning.training.run_config import DEFAULT_BATCH_SIZE, DEFAULT
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
-    from inr_factory.learning.training.trained_run import TrainedRun
+    from inr_factory.learning.training.trained_run import PredictionReport, TrainedRun
 
 DEFAULTS = TrainConfig()
 CURVES, PICTURE = "curves.png", "test.png"
@@ -106,6 +106,8 @@ def train(
     manifest, folder, best = load_manifest(dataset), run.folder, run.best
     name = model.partition(":")[0].strip()
     test = run.evaluate(dataset, device=device) if has_split(manifest, "test") else None
+    if test is not None:
+        _note_missing(test)
     if as_json:
         terminal.print_json({
             "run": str(folder), "best": dict(best), "epochs": len(run.history),
@@ -156,6 +158,7 @@ def evaluate(
     from inr_factory.learning.training.trained_run import open_run
 
     report = open_run(run).evaluate(dataset, split, views, device)
+    _note_missing(report)
     if as_json:
         terminal.print_json({"run": str(run), "split": split, "classes": list(report.classes), **report.metrics()})
     else:
@@ -164,6 +167,11 @@ def evaluate(
         with optional_pictures():
             _draw(report, picture)
             terminal.log_info(f"picture in {picture}")
+
+
+def _note_missing(report: "EvaluationReport | PredictionReport") -> None:
+    if report.incomplete:
+        terminal.log_info(f"{report.incomplete} shards of these INRs are missing; the result is of the others")
 
 
 def _print_evaluation(report: "EvaluationReport") -> None:
@@ -194,6 +202,7 @@ def predict(
     from inr_factory.learning.training.trained_run import open_run
 
     report = open_run(run).predict(dataset, split, views, device)
+    _note_missing(report)
     table = report.to_csv(out)
     if as_json:
         predictions = list(report.rows())

@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import check_whole
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment import linear_assignment
 from inr_factory.learning.transforms import neuron_ops
@@ -81,6 +82,7 @@ def match_neurons(
     again, last to first and back, until none improves or max_sweeps passes are done.
     """
     _check(inrs, reference, match)
+    check_whole(0, max_sweeps=max_sweeps)
     count, size = len(inrs), max(1, CHUNK_ENTRIES // inrs.spec.hidden_dim**2)
     parts = [_identity(inrs.select(slice(0)))]
     for start in range(0, count, size):
@@ -126,7 +128,7 @@ Operations = tuple[Tensor, Tensor, Tensor]
 
 def check_match(match: str, inrs: INRBatch) -> None:
     """Raise UsageError for an unknown match, or one that the INRs' activation does not have."""
-    if match not in get_args(Match):
+    if not isinstance(match, str) or match not in get_args(Match):
         raise UsageError(f"match must be one of {', '.join(get_args(Match))}, got {match!r}")
     if match != "permutation":
         require_sine(f"match {match}", inrs)

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError, shorten
+from inr_factory.errors import UsageError
+from inr_factory.inr.arguments import check_flags, check_whole
 from inr_factory.inr.stable_hash import stable_seed
 
 
@@ -54,12 +55,9 @@ class BatchSampler:
 
     def __post_init__(self) -> None:
         k = self.views_per_object
-        for name in ("num_rows", "batch_size", "world_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value < 2**31:
-                raise UsageError(f"{name} must be a whole number from 1 to 2,147,483,647, got {shorten(value)}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer):
-            raise UsageError(f"seed must be a whole number, got {shorten(self.seed)}")
+        check_whole(1, 2**31 - 1, num_rows=self.num_rows, batch_size=self.batch_size, world_size=self.world_size)
+        check_whole(seed=self.seed, rank=self.rank)
+        check_flags(shuffle=self.shuffle, grouped=self.grouped, drop_last=self.drop_last is None or self.drop_last)
         if not 0 <= self.rank < self.world_size:
             raise UsageError(
                 f"rank must be 0 to {self.world_size - 1} in a world of {self.world_size}, got {self.rank}"
@@ -67,6 +65,7 @@ class BatchSampler:
         if self.grouped and k is None:
             raise UsageError("grouped batches need views_per_object: how many views of an object to put together")
         if k is not None:
+            check_whole(views_per_object=k)
             most = int(self._views_of.max())
             if not 1 <= k <= most:
                 raise UsageError(f"views_per_object must be 1 to {most}, the most views of an object, got {k}")

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from inr_factory.errors import IntegrityError, UsageError, shorten
+from inr_factory.inr.arguments import check_flags
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.data.label_noise import noisy_labels
 from inr_factory.learning.data.row_selection import RowSelection, choose_shards, choose_views, spans
@@ -78,6 +79,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         check: bool = True,
         in_memory: bool = False,
     ) -> None:
+        check_flags(check=check, in_memory=in_memory)
         selection = RowSelection(
             classes=classes,
             min_psnr=min_psnr,
@@ -101,7 +103,9 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         object_ids = _column(shards, "object_id")
         subset = f"{split}, views {spans(self.chosen_views)} of {self.manifest.name}"
         if not len(label):
-            raise UsageError(f"{subset} has no rows ({self.incomplete} shards are missing); inr-factory fit makes them")
+            reason = f"{self.incomplete} shards are missing; inr-factory fit makes them"
+            none_fitted = "all of its INRs are in quarantine; inr-factory status gives the reasons"
+            raise UsageError(f"{subset} has no rows: {reason if self.incomplete else none_fitted}")
         if self.classes and not ((label >= 0) & (label < self.num_classes)).all():
             raise IntegrityError(f"{subset} has labels outside 0..{self.num_classes - 1}; remove its shards, fit again")
         rows = selection.rows(label, psnr, object_ids, self.classes, subset)

@@ -3,7 +3,6 @@
 Shape letters: n rows of one batch, D parameters of one INR, C classes.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
+from inr_factory.inr.arguments import check_whole
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.alignment.mixup import parse_mixup
@@ -81,10 +81,9 @@ class INRLoader:
         device: torch.device | str = "cpu",
         num_workers: int = 0,
     ) -> None:
-        if isinstance(dataset, str | os.PathLike) or not hasattr(dataset, "gather"):
-            raise UsageError(f"INRLoader needs an INRDataset, got {dataset!r}; INRDataset(path) opens a set")
-        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
-            raise UsageError(f"num_workers must be at least 0, got {num_workers}")
+        if not (hasattr(dataset, "gather") and hasattr(dataset, "num_classes")):
+            raise UsageError(f"INRLoader needs an INRDataset, got {shorten(dataset)}; INRDataset(path) opens a set")
+        check_whole(0, 1024, num_workers=num_workers)
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing <= 1:
             raise UsageError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
         self.dataset = dataset

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.inr.arguments import check_whole
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 
 
@@ -30,14 +31,9 @@ class RowSelection:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
                 raise UsageError(f"{name} must be a number of dB, got {value!r}")
-        for name, low in (("labels_per_class", 1), ("label_seed", None)):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise UsageError(f"{name} must be a whole number, got {value!r}")
-            if low is not None and value < low:
-                raise UsageError(f"{name} must be at least {low}, got {value}")
+        if self.labels_per_class is not None:
+            check_whole(1, labels_per_class=self.labels_per_class)
+        check_whole(label_seed=self.label_seed)
 
     def rows(
         self,
@@ -91,7 +87,7 @@ class RowSelection:
 
 def choose_shards(split: str, views: Sequence[int], manifest: Manifest) -> tuple[list[ShardEntry], int]:
     """The recorded shards of a split and its views, view by view, and how many are not fitted yet."""
-    if split not in SPLITS:
+    if not isinstance(split, str) or split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; {did_you_mean(str(split), SPLITS)}")
     with_objects = [name for name in SPLITS if name in manifest.splits and manifest.splits[name].objects]
     if split not in with_objects:
@@ -131,7 +127,8 @@ def choose_views(views: int | Sequence[int] | None, manifest: Manifest) -> tuple
 def choose_classes(classes: str | int | Iterable[str | int], known: Sequence[str]) -> list[int]:
     """The numbers of the requested classes, given by names or numbers."""
     chosen = set()
-    for wanted in classes if isinstance(classes, Iterable) and not isinstance(classes, str) else [classes]:
+    several = isinstance(classes, Iterable) and not isinstance(classes, str) and getattr(classes, "ndim", 1) > 0
+    for wanted in classes if several else [classes]:  # type: ignore[union-attr]
         if isinstance(wanted, str):
             if wanted not in known:
                 raise UsageError(f"unknown class {wanted!r}; {did_you_mean(wanted, known)}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inr_factory.errors import UsageError, shorten
+from inr_factory.inr.arguments import check_whole
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.encoder import Encoder
@@ -90,10 +91,9 @@ def build_classifier(
     Raises:
         UsageError: The name or an option is unknown, or a value is out of range.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise UsageError(f"a seed must be a whole number, got {shorten(seed)}")
+    check_whole(seed=seed)
     if not isinstance(normalizer, Normalizer | None):
         raise UsageError(f"a normalizer is made by Normalizer.fit, got {shorten(normalizer)}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed) % 2**63)
         return Classifier(spec, num_classes, build_encoder(name, spec, **options), normalizer, canonical)

@@ -52,6 +52,8 @@ class NormalizedEncoder(nn.Module):
         """(N, F): the encoder's features of N INRs, in the model's floating type."""
         check_spec(self.spec, inrs, f"this {self.kind} was made")
         inrs = inrs.to(self.normalizer.weight_mean.dtype)
+        if not len(inrs):
+            return inrs.weights[0].new_empty(0, self.encoder.features)
         inrs = canonicalize(inrs) if self.canonical else inrs
         features: Tensor = self.encoder(self.normalizer(inrs, self.encoder.centred), inrs)
         return features

@@ -138,7 +138,7 @@ def evaluate_model(model: Classifier, batches: Batches, **context: Any) -> Evalu
     Args:
         model: Stays as it is, also its training mode.
         batches: INRs and targets (N, C); the true class of soft targets is their largest.
-        context: `classes`, `split` and `dataset` of the report.
+        context: `classes`, `split`, `dataset`, `objects` and `incomplete` of the report.
 
     Returns:
         The metrics, see EvaluationReport.

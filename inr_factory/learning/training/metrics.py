@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 SMALL_SPLIT = 1000
-"""INRs of a split below which accuracies are shown with their standard errors, of up to 1.6 points at this size."""
+"""Objects of a split below which accuracies are shown with their standard errors, of up to 1.6 points at this size."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class EvaluationReport:
         classes: Names of the classes; empty where only a model was evaluated.
         split: The split that was evaluated, or empty.
         dataset: Name of the data set, or empty.
+        objects: How many objects the INRs show; 0 where only a model was evaluated.
+        incomplete: Shards of the split and views that are missing.
     """
 
     accuracy: float
@@ -42,16 +44,18 @@ class EvaluationReport:
     classes: tuple[str, ...] = ()
     split: str = ""
     dataset: str = ""
+    objects: int = 0
+    incomplete: int = 0
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy, as a share: sqrt(p (1 - p) / N)."""
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.count)
+        """Of the accuracy, as a share: sqrt(p (1 - p) / objects), at most, since views of an object may err together."""
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / (self.objects or self.count))
 
     @property
     def percent(self) -> str:
-        """The accuracy as text, with its standard error where there are fewer than SMALL_SPLIT INRs."""
-        small = self.count < SMALL_SPLIT
+        """The accuracy as text, with its standard error where there are fewer than SMALL_SPLIT objects."""
+        small = (self.objects or self.count) < SMALL_SPLIT
         return f"{self.accuracy:.2%}" + (f" ± {100 * self.standard_error:.1f} points" if small else "")
 
     def metrics(self) -> dict[str, Any]:

@@ -38,10 +38,9 @@ from inr_factory.learning.training.run_config import (
 )
 from inr_factory.learning.training.train_classifier import (
     as_begun,
-    log_incomplete,
+    log_gaps,
     log_warmup,
     parse_augmentation,
-    warn_of_few,
 )
 from inr_factory.learning.training.trained_run import evaluation_loader, has_split, plain_batches, write_run_file
 from inr_factory.learning.transforms.canonical import Canonicalize
@@ -165,8 +164,12 @@ def pretrain(
             f"--positives {positives} needs two views of an object, the data set or --views has "
             f"{len(training.chosen_views)}; fit more views, or take --positives augment"
         )
-    log_incomplete(log, training, validation)
-    warn_of_few(log, validation)
+    if len(set(training.labels.tolist())) < 2 or min(training.labels) < 0:
+        raise UsageError(
+            f"{training.manifest.name} has no two classes to train on; pretrain learns without them, but its probes choose "
+            "and measure the encoder by them: give labels"
+        )
+    log_gaps(log, training, validation)
     folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
     config, options = as_begun(config, name, options, folder)
     canonical = canonical and training.spec.activation == "sine"
@@ -195,7 +198,7 @@ def pretrain(
         config, folder, meta,
     )  # fmt: skip
     report = trainer.fit(on_epoch, on_step=on_step)
-    write_run_file(folder, training, meta)
+    write_run_file(folder, training, trainer.meta)
     initialize_from(encoder, folder / BEST)
     split = "test" if has_split(training.manifest, "test") else "val"
     queries = evaluation_loader(INRDataset(dataset, split, views=1), device)

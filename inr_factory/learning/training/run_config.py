@@ -25,6 +25,7 @@ RULES: Literal[2] = 2
 tenth of the steps is not cut, and perturbations move all parameters of two or more dimensions."""
 
 DEFAULT_MODEL = "dws"
+FEW_OBJECTS = 200
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_PROJECTION_DIM = 64
 
@@ -189,6 +190,16 @@ def best_record(history: list[dict[str, int | float]]) -> dict[str, int | float]
     """The record with the highest validation accuracy; among equals the lowest loss, then the earliest."""
     validated = [record for record in history if "val_accuracy" in record]
     return max(validated, key=lambda record: (record["val_accuracy"], -record.get("val_loss", 0.0)), default=None)
+
+
+def few_objects(split: str, count: int) -> str:
+    """A note on a split whose accuracies say little, else nothing: one standard error of FEW_OBJECTS is up to 3.5 points."""
+    if not 0 < count < FEW_OBJECTS:
+        return ""
+    return (
+        f"objects in {split}: {count}, so that one standard error of its accuracy is up to {50 / math.sqrt(count):.1f} "
+        f"points; take at least {FEW_OBJECTS}, or compare the means of several seeds"
+    )
 
 
 @dataclass(frozen=True)

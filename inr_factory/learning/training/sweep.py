@@ -20,8 +20,11 @@ from inr_factory.inr.arguments import as_path
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.plain_json import parse_json
 from inr_factory.inr.regular_files import check_regular, is_replaced, read_regular
+from inr_factory.learning.training.run_config import few_objects
 from inr_factory.learning.training.sweep_config import SweepConfig, SweepRun, command_of, load_sweep, runs_of
 from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.fetch_dataset import dataset_location
+from inr_factory.storage.manifest_file import load_manifest
 
 MAX_RESULT_BYTES = 2**26
 RESULT, COMMAND, LOG = "result.json", "command.json", "log.txt"
@@ -98,6 +101,8 @@ def sweep(
     runs = runs_of(config, folder)
     missing = [run for run in runs if read_result(config, run) is None]
     log(f"{len(runs)} runs, {len(missing)} to do; tables in {folder}")
+    for dataset in dict.fromkeys(command_of(config, run)[1] for run in missing):
+        _check_splits(dataset, log)
     executor = executor or (lambda jobs: make_runs(jobs, workers or num_cores()))
     failed = []
     with closing(executor([(command_of(config, run), run.folder.absolute()) for run in missing])) as outcomes:
@@ -110,6 +115,19 @@ def sweep(
             write_tables(config, runs, folder)
     rows = write_tables(config, runs, folder)
     return SweepReport(folder, tuple(config.options), tuple(rows), len(runs), tuple(failed))
+
+
+def _check_splits(dataset: str, log: Callable[[str], None]) -> None:
+    """Report a small validation split, and refuse a set without a test split, before the first run."""
+    try:
+        manifest = load_manifest(dataset_location(dataset))
+    except FactoryError:
+        return  # each run says what is wrong with its set
+    objects = {split: record.objects for split, record in manifest.splits.items()}
+    if not objects.get("test"):
+        raise FactoryError(f"{dataset} has no objects in split test; a sweep needs a set with a test split")
+    if few := few_objects("val", objects.get("val", 0)):
+        log(f"{manifest.name}: {few}")
 
 
 def make_run(

@@ -1,6 +1,5 @@
 """Training a classifier on a data set from end to end: what the command `train` does."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from inr_factory.learning.training.run_config import (
     RunConfig,
     TrainConfig,
     check_config,
+    few_objects,
 )
 from inr_factory.learning.training.trained_run import (
     TrainedRun,
@@ -44,7 +44,6 @@ from inr_factory.learning.transforms.compose import Compose, WeightTransform, pa
 from inr_factory.storage.locations import Location
 
 DEFAULTS = TrainConfig()
-FEW_OBJECTS = 200
 
 
 def train(
@@ -150,8 +149,7 @@ def train(
             dataset, "train", views=views, labels_per_class=labels_per_class, label_seed=seed, label_noise=noise
         )
     validation = INRDataset(training.location, "val", views=1)
-    log_incomplete(log, training, validation)
-    warn_of_few(log, validation)
+    log_gaps(log, training, validation)
     folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
     checkpoint = (
         None
@@ -197,26 +195,25 @@ def train(
         )
         trainer.fit(on_epoch, on_step=on_step)
         if ranks.first:
-            write_run_file(folder, training, meta)
+            write_run_file(folder, training, trainer.meta)
     return TrainedRun(folder, folder / BEST)
 
 
-def log_incomplete(log: Callable[[str], None] | None, *datasets: INRDataset) -> None:
-    """Report shards that are missing."""
-    for part in datasets:
-        if part.incomplete and log is not None:
+def log_gaps(log: Callable[[str], None] | None, training: INRDataset, validation: INRDataset) -> None:
+    """Report missing shards, classes without INRs to learn from, and a validation split that says little."""
+    log = log or (lambda line: None)
+    for part in (training, validation):
+        if part.incomplete:
             log(f"{part.incomplete} shards of {part.split} are missing; the run trains on the others")
-
-
-def warn_of_few(log: Callable[[str], None] | None, *datasets: INRDataset) -> None:
-    """Report splits whose accuracies say little: FEW_OBJECTS, since one standard error is then up to 3.5 points."""
-    for part in datasets:
-        if (count := len(np.unique(part.objects))) < FEW_OBJECTS and log is not None:
-            error = 50 / math.sqrt(count)
-            log(
-                f"objects in {part.split}: {count}, so that one standard error of its accuracy is up to {error:.1f} points; "
-                f"take at least {FEW_OBJECTS}, or compare the means of several seeds"
-            )
+    if few := few_objects("val", len(np.unique(validation.objects))):
+        log(few)
+    lacking = np.isin(validation.labels, training.labels, invert=True)
+    if lacking.any():
+        names = sorted({validation.classes[label] for label in validation.labels[lacking]})
+        log(
+            f"the training INRs lack {len(names)} classes of val, as {names[0]!r}, so that {lacking.mean():.0%} of the "
+            "validation INRs cannot be right"
+        )
 
 
 def log_warmup(log: Callable[[str], None], config: RunConfig, steps_per_epoch: int) -> None:

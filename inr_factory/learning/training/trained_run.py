@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, blame_machine, csv_cell, one_line, shorten
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, csv_cell, did_you_mean, one_line, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.models.checkpoint import load_classifier
+from inr_factory.learning.models.checkpoint import load_checkpoint, load_classifier
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
@@ -45,10 +45,11 @@ class PredictionReport:
     Attributes:
         object_ids: N names of the INRs' objects.
         views: Number of each INR's view, (N,) int64.
-        true_classes: N names of classes, as the data set labels the objects.
+        true_classes: N names of classes, as the data set labels the objects; empty where it does not.
         labels: Number of the predicted class, (N,) int64.
         probabilities: Probabilities of the classes, (N, C) float32.
         classes: C names of the classes that the classifier knows.
+        incomplete: Shards of the split and views that are missing.
     """
 
     object_ids: tuple[str, ...]
@@ -57,6 +58,7 @@ class PredictionReport:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...]
+    incomplete: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,6 +126,15 @@ class TrainedRun:
         """What identifies the run, as run.json has it: classes, data sets, augmentation; empty where there is none."""
         return self._facts.get("meta", {})  # type: ignore[no-any-return]
 
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the classifier predicts, as its checkpoint has them; empty where it has none."""
+        saved = load_checkpoint(self.checkpoint)
+        meta, model = saved.get("meta"), saved.get("classifier", {})
+        names = meta.get("classes") if isinstance(meta, Mapping) else None
+        known = isinstance(names, list) and len(names) == model.get("num_classes")
+        return tuple(map(str, names)) if known and names is not None else ()
+
     @property
     def dataset(self) -> str:
         """Path or URL of the data set that the run was trained on. Raises UsageError where it is not recorded."""
@@ -171,7 +182,7 @@ class TrainedRun:
 
         Args:
             dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count; by
-                default the one it was trained on.
+                default the one it was trained on. Its classes are found by their names, whatever their order.
             split: "train", "val" or "test".
             views: The first views of each object.
             device: "auto", "cpu", "cuda" or "cuda:N".
@@ -180,11 +191,19 @@ class TrainedRun:
             Accuracy, loss, confusion and calibration.
 
         Raises:
-            UsageError: The INRs have another spec, the split is empty, or the number of classes differs.
+            UsageError: The INRs have another spec or are of classes that the run does not know, or the split is empty.
         """
         data = _opened(self.dataset if dataset is None else dataset, split, views)
-        context = {"classes": tuple(data.classes), "split": data.split, "dataset": data.manifest.name}
-        return evaluate_model(self.model(device), evaluation_loader(data, device), **context)
+        model, batches = self.model(device), evaluation_loader(data, device)
+        numbers = self._numbers_of(data)
+        known = numbers == list(range(model.num_classes))
+        if not known:
+            shares = torch.eye(model.num_classes, device=batches.device)[numbers]
+            batches = ((inrs, targets @ shares) for inrs, targets in batches)  # type: ignore[assignment]
+        return evaluate_model(
+            model, batches, classes=tuple(data.classes) if known else self.classes, split=data.split,
+            dataset=data.manifest.name, objects=len(np.unique(data.objects)), incomplete=data.incomplete,
+        )  # fmt: skip
 
     def predict(
         self,
@@ -205,10 +224,10 @@ class TrainedRun:
             Predicted labels and probabilities, with the objects' names.
 
         Raises:
-            UsageError: The INRs have another spec, the split is empty, or the number of classes differs.
+            UsageError: The INRs have another spec, or the split is empty.
         """
         model, data = self.model(device), _opened(dataset, split, views)
-        classes = tuple(self.meta.get("classes", data.classes))
+        classes = self.classes or tuple(self.meta.get("classes", data.classes))
         if len(classes) != model.num_classes:
             raise UsageError(
                 f"{self.checkpoint} predicts {model.num_classes} classes, {data.manifest.name} has {len(classes)}; "
@@ -220,11 +239,29 @@ class TrainedRun:
         return PredictionReport(
             object_ids=tuple(data.object_ids.tolist()),
             views=data.views,
-            true_classes=tuple(data.classes[label] for label in data.labels),
+            true_classes=tuple(data.classes[label] if 0 <= label < data.num_classes else "" for label in data.labels),
             labels=probabilities.argmax(1).numpy(),
             probabilities=probabilities.numpy(),
             classes=classes,
+            incomplete=data.incomplete,
         )
+
+    def _numbers_of(self, data: INRDataset) -> list[int]:
+        """The run's number of each class of a data set, found by its name; UsageError for INRs of a class without one.
+
+        Names that are but numbers, as those of imports, say nothing: such classes count by their places.
+        """
+        known, names = self.classes, tuple(data.classes)
+        if not known or (len(known) == len(names) and tuple(map(str, range(len(names)))) in (known, names)):
+            return list(range(len(names)))
+        for label in np.unique(data.labels).tolist():
+            name = names[label] if 0 <= label < len(names) else ""
+            if name not in known:
+                raise UsageError(
+                    f"{data.manifest.name} has INRs of class {name!r}, which {self.checkpoint} does not know; "
+                    f"{did_you_mean(name, known)}; inr-factory predict takes INRs of any class"
+                )
+        return [known.index(name) if name in known else 0 for name in names]
 
 
 def open_run(run: str | Path) -> TrainedRun:

@@ -90,7 +90,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         self.loader = loader
         self.config = config
         self.out = out
-        self.meta = json.loads(json.dumps(meta))
+        self.meta = json.loads(json.dumps(meta, default=int))  # of numpy's whole numbers
         self.progress = TrainProgress()
         self.extra_parameters = list(extra_parameters)
         groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]

@@ -155,7 +155,7 @@ def parse_transform(text: str) -> WeightTransform:
 
 def _callables(transforms: object, name: str) -> tuple[WeightTransform, ...]:
     """The transforms as a tuple; UsageError for anything that cannot be called."""
-    if not isinstance(transforms, Iterable) or isinstance(transforms, str):
+    if not isinstance(transforms, Iterable) or isinstance(transforms, str) or hasattr(transforms, "ndim"):
         raise UsageError(f"{name} takes a list of transforms, got {shorten(transforms)}; parse_transform reads text")
     chosen = tuple(transforms)
     for transform in chosen:

@@ -219,7 +219,7 @@ def test_objects_without_enough_views_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_workers": -1}, "num_workers must be at least 0"),
+        ({"num_workers": -1}, "num_workers must be a whole number from 0 to 1,024"),
         ({"label_smoothing": 1.5}, "label_smoothing must be"),
         ({"transform": "rotat2d"}, "unknown transform 'rotat2d'; did you mean 'rotate2d'"),
         ({"transform": 3}, "transform must be text or an object that can be called, got 3"),

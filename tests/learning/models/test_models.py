@@ -482,3 +482,10 @@ def test_parity_sees_amplitudes_unless_it_is_told_not_to() -> None:
 def test_parity_without_its_sine_path_has_no_mixes_of_sines() -> None:
     names = [name for name, _ in build_encoder("parity", SPECS[0], sine_path=False).named_parameters()]
     assert not any("look" in name for name in names)
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_no_inrs_have_no_logits(name):
+    spec = SirenSpec(2, 1, hidden_dim=4, num_hidden=2)
+    classifier = build_classifier(name, spec, 3).eval()
+    assert classifier(INRBatch.from_flat(spec, torch.zeros(0, spec.num_parameters))).shape == (0, 3)

@@ -46,6 +46,7 @@ def test_a_report_names_the_class_that_each_is_mistaken_for_most():
     assert [row["count"] for row in report.most_confused()] == [4, 4, 0]
     assert list(report.metrics()) == [
         "accuracy", "loss", "count", "per_class_accuracy", "confusion", "calibration", "calibration_error",
+        "objects", "incomplete",
     ]  # fmt: skip
 
 

@@ -9,10 +9,11 @@ import time
 import pytest
 import yaml
 from support.paths import ROOT
+from support.small_sets import make_set
 from typer.main import get_command
 
 from inr_factory.cli.main import program
-from inr_factory.errors import UsageError
+from inr_factory.errors import FactoryError, UsageError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.models.registry import build_encoder
@@ -82,6 +83,20 @@ def test_rows_are_means_over_seeds_beside_what_was_published(sweep, tmp_path):
         ("0", "0.25", "4"), ("0", "0.5", "4"), ("1", "0.35", "4"),
     ]  # fmt: skip
     assert rows_of(sweep, runs[:0]) == []
+
+
+def test_a_sweep_names_small_splits_and_refuses_a_set_without_a_test_split_before_its_first_run(tmp_path):
+    notes, jobs = [], []
+    executor = lambda given: (jobs.append(job) for job in given)  # noqa: E731
+    make_set(tmp_path / "set", objects={"train": 4, "val": 5})
+    file = write(tmp_path / "grid.yaml")
+    with pytest.raises(FactoryError, match="needs a set with a test split"):
+        run_sweep(file, tmp_path / "out", executor=executor, log=notes.append)
+    make_set(tmp_path / "set2", objects={"train": 4, "val": 5, "test": 1})
+    with pytest.raises(TypeError):  # the stand-in yields no outcomes
+        run_sweep(write(file, dataset=str(tmp_path / "set2")), tmp_path / "out", executor=executor, log=notes.append)
+    assert [note for note in notes if note.startswith("small: objects in val: 5, so that")]
+    assert len(jobs) == 1
 
 
 def test_a_sweep_reports_what_failed_and_makes_only_what_is_missing(tmp_path):

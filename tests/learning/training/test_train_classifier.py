@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import small_sets
 from support.small_sets import make_set
 
 from inr_factory.errors import UsageError
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.models.checkpoint import load_checkpoint
+from inr_factory.learning.training.pretrain_encoder import pretrain
 from inr_factory.learning.training.run_config import BEST, LAST, TrainConfig, check_config
 from inr_factory.learning.training.train_classifier import train
 from inr_factory.learning.training.trained_run import TrainedRun, evaluate, open_run, predict
@@ -61,6 +63,50 @@ def test_predictions_name_objects_classes_and_probabilities(trained: TrainedRun,
     text = report.to_csv(tmp_path / "new" / "p.csv")
     assert (tmp_path / "new" / "p.csv").read_text() == text
     assert list(csv.DictReader(io.StringIO(text))) == list(report.rows())
+
+
+@pytest.mark.parametrize("classes", [("high", "low", "mid"), ("low", "mid")])
+def test_classes_of_another_set_are_found_by_their_names(
+    classes: tuple[str, ...], trained: TrainedRun, dataset: Path, tmp_path: Path
+) -> None:
+    """The accuracy was that of numbers of classes, whatever they were called."""
+    make_set(tmp_path / "other", classes=classes, objects={"train": 14, "val": 5, "test": 6})
+    (tmp_path / BEST).write_bytes(trained.checkpoint.read_bytes())
+    report, predictions = trained.evaluate(tmp_path / "other"), predict(tmp_path, tmp_path / "other", views=1)
+    right = [row["class"] == row["predicted"] for row in predictions.rows()]
+    assert report.accuracy == pytest.approx(np.mean(right))
+    assert report.classes == predictions.classes == ("low", "mid", "high")
+    truth = [sum(row["class"] == name for row in predictions.rows()) for name in report.classes]
+    assert [sum(row) for row in report.confusion] == truth
+
+
+def test_classes_that_are_but_numbers_count_by_their_places(trained: TrainedRun, tmp_path: Path) -> None:
+    make_set(tmp_path, classes=("0", "1", "2"), objects={"train": 14, "val": 5, "test": 6})
+    assert trained.evaluate(tmp_path).accuracy == trained.evaluate().accuracy
+
+
+@pytest.mark.parametrize("classes", [("low", "mid", "hihg"), ("object",), ()])
+def test_inrs_of_classes_that_a_run_does_not_know_are_predicted_and_not_evaluated(
+    classes: tuple[str, ...], trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_sets, "label_of", lambda name, _: int(name[-1]) % len(classes) if classes else -1)
+    make_set(tmp_path, classes=classes, objects={"train": 14, "val": 5, "test": 6})
+    with pytest.raises(UsageError, match="does not know"):
+        trained.evaluate(tmp_path)
+    rows = list(trained.predict(tmp_path).rows())
+    assert {row["predicted"] for row in rows} <= {"low", "mid", "high"}
+    assert {row["class"] for row in rows} == ({*classes} or {""})
+
+
+def test_views_of_an_object_are_not_independent_in_a_standard_error(trained: TrainedRun) -> None:
+    report = trained.evaluate(views=3)
+    assert (report.count, report.objects) == (18, 6)
+    assert report.standard_error == pytest.approx((report.accuracy * (1 - report.accuracy) / 6) ** 0.5)
+
+
+def test_missing_shards_are_told_with_the_result(trained: TrainedRun, tmp_path: Path) -> None:
+    make_set(tmp_path, objects={"train": 14, "val": 5, "test": 6}, unfitted=[("test", 0, 1)])
+    assert trained.evaluate(tmp_path).incomplete == trained.predict(tmp_path, views=1).incomplete == 1
 
 
 def test_the_same_call_resumes_a_run(dataset: Path, tmp_path: Path) -> None:
@@ -174,6 +220,21 @@ def test_small_validation_splits_are_named(dataset: Path, tmp_path: Path) -> Non
     train(dataset, out=tmp_path, **{**OPTIONS, "epochs": 1, "warmup_steps": 7}, log=notes.append)
     assert any("objects in val: 5" in note and "22.4 points" in note for note in notes)
     assert any(note.startswith("the warm-up has 1 steps instead of 7") for note in notes)
+
+
+def test_classes_that_training_lacks_are_named(dataset: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    options = {**OPTIONS, "epochs": 1, "batch_size": np.int64(4)}
+    train(INRDataset(dataset, classes=["low", "mid"]), out=tmp_path, **options, log=notes.append)
+    assert any("lack 1 classes of val, as 'high', so that 20% of the validation INRs" in note for note in notes)
+
+
+def test_pre_training_on_a_single_class_is_refused_before_it_begins(tmp_path: Path) -> None:
+    """It took the first epoch for the best, and failed after the last."""
+    make_set(tmp_path / "set", classes=("object",), objects={"train": 14, "val": 5})
+    with pytest.raises(UsageError, match="has no two classes to train on"):
+        pretrain(tmp_path / "set", positives="views", out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_from_before_version_0_2_resumes_as_it_began(dataset: Path, tmp_path: Path) -> None:
