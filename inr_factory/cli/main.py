@@ -29,7 +29,7 @@ EXAMPLES = """Make data sets of implicit neural representations (INRs), train on
   inr-factory train inrs/digits --mixup mixup    a classifier of weights
 """
 INTERRUPTED = 130
-LEAST_MEMORY = 256 * 2**20  # bytes; numpy alone takes half of it
+LEAST_MEMORY, SMALL_MEMORY = 256 * 2**20, 4 * 2**30  # bytes; numpy alone takes half of the least
 
 # Headings of the first help screen, each with its verbs and the modules of cli/commands that hold them. These modules
 # import torch, h5py and the like inside their functions: help and completion load all of them in a tenth of a second.
@@ -88,6 +88,8 @@ def main() -> NoReturn:
             f"the machine allows {_memory_limit():,} bytes of memory (ulimit -v), {LEAST_MEMORY:,} are the least"
         )
         sys.exit(ResourceError.exit_code)
+    if _memory_limit() < SMALL_MEMORY:  # OpenBLAS hangs, or interrupts the process, where its threads get no memory
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -18,7 +18,7 @@ def run(kilobytes, *arguments):
     return subprocess.run(["sh", "-c", command, "sh", str(kilobytes), *words], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("kilobytes", [100_000, 300_000, 600_000])
+@pytest.mark.parametrize("kilobytes", [100_000, 300_000, 600_000, 720_000])
 def test_too_little_memory_to_load_libraries_is_one_line(kilobytes, tmp_path):
     done = run(kilobytes, "fit", "digits", "--backend", "local", "--workers", 1, "--out", tmp_path / "set")
 
