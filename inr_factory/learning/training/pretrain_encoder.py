@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from inr_factory.errors import UsageError
@@ -164,7 +165,7 @@ def pretrain(
             f"--positives {positives} needs two views of an object, the data set or --views has "
             f"{len(training.chosen_views)}; fit more views, or take --positives augment"
         )
-    if len(set(training.labels.tolist())) < 2 or min(training.labels) < 0:
+    if training.objects.max() > 0 and (len(np.unique(training.labels)) < 2 or training.labels.min() < 0):
         raise UsageError(
             f"{training.manifest.name} has no two classes to train on; pretrain learns without them, but its probes choose "
             "and measure the encoder by them: give labels"
