@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from inr_factory.errors import DISK_FULL, ResourceError
+from inr_factory.errors import DISK_FULL, ResourceError, UsageError
 from inr_factory.inr.regular_files import check_regular, is_replaced
 from inr_factory.storage.locations import Location, RemoteLocation
 from inr_factory.storage.manifest import SHARD_FOLDER, check_inside
@@ -92,6 +92,14 @@ def write_atomically(path: Location, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def make_folder(path: Location) -> None:
+    """Make a folder for results, with those above it. Raises UsageError where a file is in its place."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path} is a file, or lies in one; --out takes a folder") from None
 
 
 def temporary_name(path: Path, token: str) -> Path:

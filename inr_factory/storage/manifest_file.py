@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line, validation_message
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
-from inr_factory.storage.atomic_files import locked, write_atomically
+from inr_factory.storage.atomic_files import locked, make_folder, write_atomically
 from inr_factory.storage.locations import Location, read_file
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
@@ -103,7 +103,7 @@ def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardE
         UsageError: where the folder holds the set of another recipe, or one that grew otherwise, or the manifest would be
             too large to read.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with locked(root):
         saved, merged = None, manifest
         if file_size(root / MANIFEST) is not None:

@@ -73,6 +73,16 @@ def test_memory_that_runs_out_while_a_checkpoint_is_taken_over_is_no_damage(whol
     assert "out of memory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["train", "set", "--model", "mlp", "--epochs", "1"], ["merge", "set"], ["align", "set"]]
+)
+@pytest.mark.parametrize("out", ["mine.yaml", "mine.yaml/new"])
+def test_a_file_in_place_of_the_folder_of_results_is_a_wrong_option(whole, monkeypatch, capsys, words, out):
+    monkeypatch.chdir(whole)
+    assert run([*words, "--out", out, "--quiet"]) == UsageError.exit_code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_what_a_file_itself_says_is_not_blamed_on_the_machine():
     blame_machine(FileNotFoundError(errno.ENOENT, "No such file", "x"), "x")
     blame_machine(UsageError("out of memory"), "x")

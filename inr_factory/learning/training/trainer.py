@@ -53,7 +53,7 @@ from inr_factory.learning.training.saved_state import (
     checked_optimizer_state,
     checked_progress,
 )
-from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
+from inr_factory.storage.atomic_files import make_folder, remove_stale_temporaries, write_atomically
 from inr_factory.storage.nested_mappings import flatten
 from inr_factory.storage.torch_files import DAMAGE
 
@@ -173,7 +173,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         config, out, device = self.config, self.out, self.model.device
         if len(self.loader) < 1:
             raise UsageError("there is no training batch; the split is empty, or smaller than one batch")
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         if self.ranks.first:
             remove_stale_temporaries(out)
         with ExitStack() as stack:
