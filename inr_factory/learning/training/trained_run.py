@@ -227,7 +227,8 @@ class TrainedRun:
             UsageError: The INRs have another spec, or the split is empty.
         """
         model, data = self.model(device), _opened(dataset, split, views)
-        classes = self.classes or tuple(self.meta.get("classes", data.classes))
+        recorded = self.meta.get("classes", data.classes)  # a damaged run.json is refused, though it is not needed
+        classes = self.classes or tuple(recorded)
         if len(classes) != model.num_classes:
             raise UsageError(
                 f"{self.checkpoint} predicts {model.num_classes} classes, {data.manifest.name} has {len(classes)}; "

@@ -105,7 +105,9 @@ def test_files_of_the_same_size_that_change_are_refused_with_a_view_added(collec
     assert verify_dataset(out).faults == ()
 
 
-@pytest.mark.parametrize(("collection", "make", "suffix"), [KINDS[0], KINDS[3], KINDS[5]], ids=str)
+@pytest.mark.parametrize(
+    ("collection", "make", "suffix"), [KINDS[0], KINDS[3], KINDS[5]], ids=["pictures", "meshes", "clouds"]
+)
 def test_verify_and_show_compare_no_inr_with_a_file_that_has_changed(collection, make, suffix, tmp_path):
     data, out, notes = make(tmp_path / "data", 0, suffix), tmp_path / "set", []
     fit_dataset(recipe(collection), out, data_root=data, **LOCAL)

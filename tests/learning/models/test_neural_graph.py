@@ -318,9 +318,9 @@ def test_the_normalizer_scales_without_a_mean_where_it_is_asked(spec: SirenSpec,
     [
         ("ng_t", {"num_layers": 1}, "needs num_layers of at least 2 .* got 1"),
         ("ng_t", {"num_heads": 3}, "must divide 2 \\* hidden_dim, 128, got 3"),
-        ("ng_t", {"num_probes": -1}, "num_probes of ng_t must be a whole number of at least 0, got -1"),
+        ("ng_t", {"num_probes": -1}, "num_probes of ng_t must be a whole number from 0 to 65,536, got -1"),
         ("ng_gnn", {"num_layers": 2}, "needs num_layers of at least 3 .* got 2"),
-        ("ng_gnn", {"num_probes": 2.5}, r"whole number of at least 0, got 2\.5"),
+        ("ng_gnn", {"num_probes": 2.5}, r"whole number from 0 to 65,536, got 2\.5"),
         ("scalegmn", {"hidden_dim": 0}, "hidden_dim of scalegmn must be a whole number"),
     ],
 )
