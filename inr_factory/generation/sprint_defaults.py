@@ -25,6 +25,6 @@ def sprint_steps(
 
 
 def sprint_rate(hidden_dim: int, num_hidden: int, steps: int) -> float:
-    """The peak rate 8e-3 · 32 / hidden_dim · min(1, 2 / num_hidden), lower for deep nets above 200 steps."""
+    """The peak rate 8e-3 · min(2, 32 / hidden_dim) · min(1, 2 / num_hidden), lower for deep nets above 200 steps."""
     deep = math.sqrt(LONG / steps) if num_hidden > 2 and steps > LONG else 1.0
-    return PEAK * 32 / hidden_dim * min(1.0, 2 / num_hidden) * deep
+    return PEAK * min(2.0, 32 / hidden_dim) * min(1.0, 2 / num_hidden) * deep

@@ -328,6 +328,7 @@ def test_a_bad_limit_is_named_by_its_key(limit, message):
         (["spec.hidden_dim=64", "spec.num_hidden=3"], 8e-3 / 3, 80),
         (["spec.num_hidden=6"], 8e-3 / 3, 80),
         (["spec.hidden_dim=256"], 1e-3, 80),
+        (["spec.hidden_dim=8", "fit.target_psnr=20"], 1.6e-2, 120),
         (["fit.target_psnr=50"], 8e-3, 220),
         (["source.collection=cifar10", "fit.target_psnr=35"], 8e-3, 450),
         (["spec.hidden_dim=64", "fit.learning_rate=5e-3", "fit.steps=70"], 5e-3, 70),
