@@ -54,6 +54,7 @@ from inr_factory.learning.training.saved_state import (
     checked_progress,
 )
 from inr_factory.storage.atomic_files import make_folder, remove_stale_temporaries, write_atomically
+from inr_factory.storage.manifest import check_inside
 from inr_factory.storage.nested_mappings import flatten
 from inr_factory.storage.torch_files import DAMAGE
 
@@ -182,9 +183,10 @@ class Trainer(Generic[ModelT, ConfigT]):
             self.resume()
             writer = None
             if config.tensorboard and self.ranks.first and not self.progress.finished(config):
-                with skip_without_extra("TensorBoard log"):
-                    with needs_extra("report"):
-                        from torch.utils.tensorboard import SummaryWriter  # slow to import
+                with skip_without_extra("TensorBoard log"), needs_extra("report"):
+                    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+                    check_inside(out, out / "tensorboard")
                     writer = SummaryWriter(str(out / "tensorboard"))
                     stack.callback(writer.close)
             while not self.progress.finished(config):
@@ -199,9 +201,8 @@ class Trainer(Generic[ModelT, ConfigT]):
                     on_epoch(record)
                 if not self.progress.finished(config) and self._stop_requested(stop):
                     raise PartialError(f"stopped after epoch {self.progress.epoch}; {RESUME}")
-        best = self.progress.best
-        assert best is not None, "a run has at least one epoch"
-        return TrainReport(out, best, tuple(self.progress.history), self.progress.stalled(config))
+        assert self.progress.best is not None, "a run has at least one epoch"
+        return TrainReport(out, self.progress.best, tuple(self.progress.history), self.progress.stalled(config))
 
     def train_epoch(self, stop: Callable[[], bool] | None, on_step: OnStep | None = None) -> None:
         """The steps that are left of this epoch."""

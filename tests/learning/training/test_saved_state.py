@@ -268,3 +268,12 @@ def test_a_crafted_history_is_refused_in_one_line(line: bytes, whole: Path, tmp_
     path.write_bytes(path.read_bytes() + line)
     assert refusal(lambda: open_run(folder / "run").best) is not None
     assert json.loads(io.BytesIO(path.read_bytes()).readline())["epoch"] == 0
+
+
+def test_a_tensorboard_folder_that_is_a_link_out_of_the_run_is_refused(whole: Path, tmp_path: Path) -> None:
+    folder, outside = copy_run(whole, tmp_path / "all"), tmp_path / "outside"
+    outside.mkdir()
+    (folder / "run/tensorboard").rename(tmp_path / "away")
+    (folder / "run/tensorboard").symlink_to(outside)
+    assert "is a link out of" in str(read_last(folder))
+    assert list(outside.iterdir()) == []
