@@ -1,7 +1,5 @@
-"""Arguments of public functions: arrays and paths that users pass, checked in one line."""
+"""Arguments of public functions: arrays, numbers and flags that users pass, checked in one line."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,17 +65,6 @@ def as_tensor(
         raise UsageError(f"{name} must have the shape {expected}, got {tuple(tensor.shape)}")
     kept = tensor.is_floating_point() and tensor.itemsize > 1  # torch cannot compute with floats of 8 bits
     return tensor.to(dtype or (tensor.dtype if kept else torch.float32))
-
-
-def as_path(value: Any, what: str) -> Path:
-    """A user's path. Raises UsageError for what is none; `what` says what it is the path of, such as "a checkpoint"."""
-    try:
-        text = os.fsencode(value if isinstance(value, str | os.PathLike) else b"")
-    except UnicodeEncodeError:  # lone surrogates
-        text = b""
-    if not text or b"\0" in text:
-        raise UsageError(f"the path of {what} must be text or a Path, got {shorten(value)}")
-    return Path(os.fsdecode(text))
 
 
 def check_whole(least: int | None = None, most: int | None = None, **numbers: Any) -> None:

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import DISK_FULL, IntegrityError, ResourceError, UsageError, blame_machine, one_line
-from inr_factory.inr.arguments import as_path
 from inr_factory.inr.plain_json import parse_json_object
-from inr_factory.inr.regular_files import open_regular
+from inr_factory.inr.regular_files import as_path, open_regular
 from inr_factory.inr.spec import SirenSpec
 
 FORMAT = "inr-factory batch 1"

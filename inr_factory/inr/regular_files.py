@@ -1,4 +1,6 @@
-"""Regular files: the one way to open a file for reading. A pipe, a device, a socket or a folder in its place is refused.
+"""Regular files: the one way to open a file for reading, and the paths that users pass.
+
+A pipe, a device, a socket or a folder in the place of a file is refused.
 
 Opening a named pipe would wait for a writer, and reading some devices would never end.
 """
@@ -7,8 +9,9 @@ import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
-from inr_factory.errors import IntegrityError
+from inr_factory.errors import IntegrityError, UsageError, shorten
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
@@ -75,3 +78,14 @@ def _check_mode(path: str | os.PathLike[str], mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
         raise NotRegularError(f"{os.fspath(path)} is {kind}, expected a file; move it away or name another")
+
+
+def as_path(value: Any, what: str) -> Path:
+    """A user's path. Raises UsageError for what is none; `what` says what it is the path of, such as "a checkpoint"."""
+    try:
+        text = os.fsencode(value if isinstance(value, str | os.PathLike) else b"")
+    except UnicodeEncodeError:  # lone surrogates
+        text = b""
+    if not text or b"\0" in text:
+        raise UsageError(f"the path of {what} must be text or a Path, got {shorten(value)}")
+    return Path(os.fsdecode(text))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.recipe import Recipe, load_recipe
-from inr_factory.inr.arguments import as_path
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.regular_files import as_path
 from inr_factory.interop.conventions import from_convention
 from inr_factory.interop.export import format_of
 from inr_factory.interop.format import ForeignRow, Format, Hints

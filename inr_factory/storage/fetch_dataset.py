@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.arguments import as_path
+from inr_factory.inr.regular_files import as_path
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, fetch_file, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN

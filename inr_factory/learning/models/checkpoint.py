@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, brief, one_line, shorten
-from inr_factory.inr.arguments import as_path
+from inr_factory.inr.regular_files import as_path
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder

@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.arguments import as_path, check_flags, check_hooks
+from inr_factory.inr.arguments import check_flags, check_hooks
 from inr_factory.inr.device import choose_device
+from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import initialize_from

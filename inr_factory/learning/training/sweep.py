@@ -16,10 +16,9 @@ from threading import Event
 from typing import Any
 
 from inr_factory.errors import FactoryError, IntegrityError, UsageError, blame_machine, csv_cell, one_line
-from inr_factory.inr.arguments import as_path
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.plain_json import parse_json
-from inr_factory.inr.regular_files import check_regular, is_replaced, read_regular
+from inr_factory.inr.regular_files import as_path, check_regular, is_replaced, read_regular
 from inr_factory.learning.training.run_config import few_objects
 from inr_factory.learning.training.sweep_config import SweepConfig, SweepRun, command_of, load_sweep, runs_of
 from inr_factory.storage.atomic_files import write_atomically
