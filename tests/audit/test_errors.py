@@ -14,6 +14,8 @@ from support.small_sets import make_set
 
 from inr_factory.generation.geometry.mesh import Mesh
 
+pytestmark = pytest.mark.faults
+
 QUICK = ["--backend", "local", "--workers", "1", "--set", "fit.steps=2", "--set", "fit.floor_psnr=-999"]
 
 

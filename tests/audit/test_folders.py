@@ -10,6 +10,8 @@ from support.command_line import failure, outcome
 from support.images import COLOURS, put, save, tree
 from support.shapes import box, write_off
 
+pytestmark = pytest.mark.faults
+
 QUICK = [
     "--backend", "local", "--workers", "1", "--set", "fit.steps=2", "--set", "fit.floor_psnr=-999", "--set",
     "fit.attempts=1", "--set", "spec.hidden_dim=4",

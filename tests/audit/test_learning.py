@@ -8,6 +8,8 @@ from support.small_sets import make_set
 import inr_factory as inr
 from inr_factory.inr.initialization import initialize
 
+pytestmark = pytest.mark.faults
+
 SPEC = inr.SirenSpec(2, 1, hidden_dim=8)
 OPTIONS = {"batch_size": 4, "device": "cpu", "epochs": 1, "warmup_steps": 0}
 

@@ -18,6 +18,8 @@ from support.images import FOLDERS, IDX_FILES, put, tree
 
 import inr_factory as inr
 
+pytestmark = pytest.mark.faults
+
 LOCAL = ["--backend", "local", "--workers", "1"]
 NO_FIT = ["--set", "fit.engine=none", "--set", "fit.floor_psnr=-999", "--set", "spec.hidden_dim=4"]
 QUICK = [

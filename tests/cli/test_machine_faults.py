@@ -15,6 +15,8 @@ from inr_factory.errors import ResourceError, UsageError, blame_machine
 from inr_factory.interop.export import export_dataset
 from inr_factory.learning.models import checkpoint
 
+pytestmark = pytest.mark.faults
+
 SHARD = "train-view000-00000.h5"
 IMPORT = ["import", "--out", "new", "--no-sidecar", "--from"]
 CASES = [

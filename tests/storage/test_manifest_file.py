@@ -13,6 +13,8 @@ from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, Quarantined, SplitRecord
 from inr_factory.storage.manifest_file import load_manifest, load_origin, origin_content, update_manifest
 
+pytestmark = pytest.mark.faults
+
 
 def record_ten(root, view):
     for block in range(10):

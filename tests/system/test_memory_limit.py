@@ -9,7 +9,10 @@ from support.tiny_recipes import files
 
 from inr_factory.storage.manifest_file import load_manifest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v limits memory on Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v limits memory on Linux"),
+    pytest.mark.faults,
+]
 
 
 def run(kilobytes, *arguments):

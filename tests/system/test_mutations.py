@@ -1,8 +1,11 @@
 """A thousand damaged files: each is read as other programs read it, or refused in one line, soon and in little memory."""
 
+import pytest
 from support.faults import Tally, make_whole, small
 from support.file_mutations import mutate_files, subjects
 from support.mutations import mutate_manifests
+
+pytestmark = pytest.mark.faults
 
 
 def test_damaged_images_meshes_clouds_and_checkpoints_are_read_right_or_refused(tmp_path):

@@ -13,6 +13,8 @@ from inr_factory.cli.main import run
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.interop.export import export_dataset
 
+pytestmark = pytest.mark.faults
+
 SECONDS = 60  # a waiting verb would never end
 SHARD = "set/data/train-view000-00000.h5"
 

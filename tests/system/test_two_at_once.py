@@ -20,6 +20,8 @@ from inr_factory.storage.manifest_file import replace_manifest
 from inr_factory.storage.run_log import RunLog
 from inr_factory.storage.shards import ShardReader, row_checksums
 
+pytestmark = pytest.mark.faults
+
 
 def test_a_second_merge_of_the_same_file_leaves_no_temporary(tmp_path: Path) -> None:
     """Renaming one of two hard links of a file to the other does nothing."""

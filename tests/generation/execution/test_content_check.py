@@ -20,6 +20,8 @@ from inr_factory.generation.signals import Item, Signal, SignalError
 from inr_factory.reporting.show_dataset import show_dataset
 from inr_factory.storage.shards import ShardReader
 
+pytestmark = pytest.mark.faults
+
 SOURCE_FILES = ".source-files.json"
 FIT = {"steps": 5, "floor_psnr": -99, "target_psnr": None, "lanes": 4}
 

@@ -27,6 +27,8 @@ from inr_factory.generation.sources.image_files import file_signal
 from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.pixel_grid import pixel_grid
 
+pytestmark = pytest.mark.faults
+
 
 class Ramps:
     """Six images of 4x4 pixels; `fault` is raised for the third."""

@@ -17,6 +17,8 @@ from inr_factory.generation.signals import Item, Signal, SignalError, Truth
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.storage.manifest_file import load_manifest
 
+pytestmark = pytest.mark.faults
+
 
 class Ramps:
     """Six images of 4x4 pixels, in three splits."""

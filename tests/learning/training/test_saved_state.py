@@ -17,6 +17,8 @@ from support.small_runs import copy_run, make_run, read_best, read_last, read_pr
 
 from inr_factory.learning.training.run_config import METRICS, RUN
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
