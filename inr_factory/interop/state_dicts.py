@@ -59,11 +59,15 @@ def layers_of(state: Any) -> Layers:
 
     Layers are taken in the order of the numbers in their names, so that `layers.10.0.weight` follows
     `layers.9.0.weight`. A name without a number is that of the first or last layer (FIRST_NAMES, LAST_NAMES), as
-    `last_layer.weight` of siren-pytorch. Values that are no tensors (a label) are ignored.
+    `last_layer.weight` of siren-pytorch. Values that are no tensors (a label) are ignored. The state dict may be the only
+    one within another dict, as in {"state_dict": ..., "epoch": 3}.
     """
     if not isinstance(state, Mapping):
         raise ValueError(f"it holds a {type(state).__name__}, expected a state dict")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor) and value.dim() > 0}
+    inner = [value for value in state.values() if isinstance(value, Mapping) and _has_tensors(value)]
+    if not tensors and len(inner) == 1:
+        return layers_of(inner[0])
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         stem, _, kind = name.rpartition(".")
@@ -71,7 +75,9 @@ def layers_of(state: Any) -> Layers:
             raise ValueError(f"it has a tensor {name[:80]!r}, expected LAYER.weight and LAYER.bias alone")
         layers.setdefault(stem, {})[kind] = tensor
     if not layers:
-        raise ValueError("it has no weights and biases")
+        raise ValueError(
+            "it has no weights and biases" + (f", but {len(inner)} state dicts; save one" if inner else "")
+        )
     stems = sorted(layers, key=_place)  # type: ignore[arg-type]  # no stem without a place is kept
     for earlier, stem in itertools.pairwise(stems):
         if _place(earlier) == _place(stem) and _place(stem) in (_FIRST, _LAST):
@@ -80,6 +86,10 @@ def layers_of(state: Any) -> Layers:
         if set(layers[stem]) != {"weight", "bias"}:
             raise ValueError(f"layer {stem} has no {'bias' if 'weight' in layers[stem] else 'weight'}")
     return check_layers([layers[stem]["weight"] for stem in stems], [layers[stem]["bias"] for stem in stems])
+
+
+def _has_tensors(value: Mapping[Any, Any]) -> bool:
+    return any(isinstance(each, Tensor) and each.dim() > 0 for each in value.values())
 
 
 def _place(stem: str) -> tuple[float, ...] | None:

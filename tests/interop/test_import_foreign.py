@@ -517,6 +517,22 @@ def test_state_dicts_of_parameters_are_imported(kind, fmnist, tmp_path):
     assert report.manifest.rows == 7
 
 
+@pytest.mark.parametrize(
+    "others", [{}, {"epoch": 3, "optimizer": {"state": {}, "param_groups": []}}], ids=["alone", "with others"]
+)
+def test_a_state_dict_within_another_dict_is_imported(others, fmnist, tmp_path):
+    for path in (fmnist / "fmnist_inrs").rglob("*.pth"):
+        alter(path, lambda state: {"state_dict": state, **others})
+    assert import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE).manifest.rows == 7
+
+
+def test_two_state_dicts_in_one_file_are_refused(fmnist, tmp_path):
+    for path in (fmnist / "fmnist_inrs").rglob("*.pth"):
+        alter(path, lambda state: {"model": state, "ema": state})
+    with pytest.raises(IntegrityError, match="but 2 state dicts; save one"):
+        import_dataset(fmnist, "dwsnets-fmnist", tmp_path / "back", **BARE)
+
+
 def saved(save, **arrays):
     file = io.BytesIO()
     save(file, **arrays)
