@@ -164,7 +164,7 @@ def redact(text: str) -> str:
     """Text without the passwords and tokens of the URLs in it: the part before @, and the values of secret queries."""
     if "://" not in text:
         return text
-    text = re.sub(r"(://)[^/@\s'\"]+@", r"\1***@", text)
+    text = re.sub(r"(://(?:datasets/)?)(?:[^/\s'\"]+|[^/@\s'\"]*:[^@\s'\"]*)@", r"\1***@", text)
     return re.sub(rf"([?&](?:{_SECRETS})=)[^&\s'\",;)]+", r"\1***", text, flags=re.IGNORECASE)
 
 

@@ -171,6 +171,8 @@ def parse_location(text: str | Path | RemoteLocation) -> Location:
         raise UsageError(f"{text} names a store, but no folder in it; give {protocol}://BUCKET/FOLDER")
     if protocol in ("file", "local"):
         return Path(rest)
+    if protocol == "hf" and ":" in rest.partition("@")[0]:  # which messages of the hub's library would show
+        raise UsageError("hf:// takes OWNER/NAME without a user's name and password; HF_TOKEN opens private sets")
     import fsspec
 
     try:

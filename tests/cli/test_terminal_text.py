@@ -72,6 +72,10 @@ URLS = {
     "https://h/x?a=1&X-Amz-Signature=hunter2": "https://h/x?a=1&X-Amz-Signature=***",
     "abfs://h/x?sv=1&sig=hunter2": "abfs://h/x?sv=1&sig=***",
     "https://h/x?access_token=hunter2": "https://h/x?access_token=***",
+    "s3://user:hun/hunter2@host/x": "s3://***@host/x",
+    "s3://user:hun@hunter2@host/x": "s3://***@host/x",
+    "hf://datasets/user:hunter2@host/x": "hf://datasets/***@host/x",
+    "hf://datasets/owner/name@main": "hf://datasets/owner/name@main",
     "https://h/a@b/x?monkey=1": "https://h/a@b/x?monkey=1",
 }
 
@@ -80,7 +84,7 @@ URLS = {
 def test_secrets_of_urls_are_not_shown(url, capsys):
     assert redact(f"of {url}, again") == f"of {URLS[url]}, again"
     assert "hunter2" not in str(FactoryError(f"no set in {url}"))
-    for word in (url, url.replace("://", "+none://", 1)):
+    for word in (url, url.replace("://", "+none://", 1), url.replace("datasets/", "")):
         run(["status", word])
         assert "hunter2" not in "".join(capsys.readouterr())
 
