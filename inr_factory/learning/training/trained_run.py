@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -195,6 +195,7 @@ class TrainedRun:
         """
         data = _opened(self.dataset if dataset is None else dataset, split, views)
         model, batches = self.model(device), evaluation_loader(data, device)
+        _check_count(self.checkpoint, model, self.classes or data.classes, data)
         numbers = self._numbers_of(data)
         known = numbers == list(range(model.num_classes))
         if not known:
@@ -229,11 +230,7 @@ class TrainedRun:
         model, data = self.model(device), _opened(dataset, split, views)
         recorded = self.meta.get("classes", data.classes)  # a damaged run.json is refused, though it is not needed
         classes = self.classes or tuple(recorded)
-        if len(classes) != model.num_classes:
-            raise UsageError(
-                f"{self.checkpoint} predicts {model.num_classes} classes, {data.manifest.name} has {len(classes)}; "
-                "name the data set that it was trained on"
-            )
+        _check_count(self.checkpoint, model, classes, data)
         with torch.no_grad():
             parts = [model(inrs).softmax(1).float().cpu() for inrs, _ in evaluation_loader(data, device)]
         probabilities = torch.cat(parts)
@@ -263,6 +260,14 @@ class TrainedRun:
                     f"{did_you_mean(name, known)}; inr-factory predict takes INRs of any class"
                 )
         return [known.index(name) if name in known else 0 for name in names]
+
+
+def _check_count(checkpoint: Path, model: Classifier, classes: Sequence[str], data: INRDataset) -> None:
+    if len(classes) != model.num_classes:
+        raise UsageError(
+            f"{checkpoint} predicts {model.num_classes} classes, {data.manifest.name} has {len(classes)}; "
+            "name the data set that it was trained on"
+        )
 
 
 def open_run(run: str | Path) -> TrainedRun:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 from support.mutations import mutate
-from support.small_runs import copy_run, make_run, read_best, read_last, read_predictions, rewrite
+from support.small_runs import copy_run, make_run, make_set, read_best, read_last, read_predictions, refusal, rewrite
 
 from inr_factory.learning.training.run_config import METRICS, RUN
+from inr_factory.learning.training.trained_run import open_run
 
 pytestmark = pytest.mark.faults
 
@@ -261,8 +262,6 @@ def test_a_crafted_run_file_is_refused_in_one_line(name: str, whole: Path, tmp_p
 
 @pytest.mark.parametrize("line", [b'{"epoch": 0', b"\xff\xfe", b"3", b'{"epoch": "x"}', b'{"epoch": NaN}'])
 def test_a_crafted_history_is_refused_in_one_line(line: bytes, whole: Path, tmp_path: Path) -> None:
-    from support.small_runs import refusal
-
     from inr_factory.learning.training.trained_run import open_run
 
     folder = copy_run(whole, tmp_path / "all")
@@ -279,3 +278,15 @@ def test_a_tensorboard_folder_that_is_a_link_out_of_the_run_is_refused(whole: Pa
     (folder / "run/tensorboard").symlink_to(outside)
     assert "is a link out of" in str(read_last(folder))
     assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_checkpoint_without_names_of_classes_is_not_evaluated_on_another_number_of_them(
+    count: int, whole: Path, tmp_path: Path
+) -> None:
+    folder = copy_run(whole, tmp_path / "all")
+    rewrite(folder / "run/best.pt", lambda saved: saved["meta"].pop("classes"))
+    make_set(folder / "other", objects={"train": 8, "val": 5, "test": 6}, classes="abcd"[:count])
+    assert f"predicts 3 classes, small has {count}" in str(
+        refusal(lambda: open_run(folder / "run").evaluate(folder / "other"))
+    )
