@@ -18,18 +18,8 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.plain_json import parse_json, parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.interop.file_per_shard import MAX_FILE_BYTES, files_by_suffix
-from inr_factory.interop.format import (
-    Columns,
-    Contents,
-    ExportRow,
-    ForeignRow,
-    Format,
-    Hints,
-    ListedFiles,
-    file_inside,
-    left_out,
-    whole_number,
-)
+from inr_factory.interop.foreign_files import file_inside, left_out, whole_number
+from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles
 from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
 from inr_factory.interop.split_files import load_splits
 from inr_factory.interop.state_dicts import Layers, check_layers

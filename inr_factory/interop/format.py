@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, shorten
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.regular_files import check_regular, is_replaced
 from inr_factory.interop.state_dicts import Layers
 from inr_factory.interop.weight_statistics import Statistics
 
@@ -102,34 +100,6 @@ class Format(ABC):
     def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:  # noqa: B027
         """Write the files that accompany the INRs; by default none. `name` is the folder's final name; the statistics
         are of the training split, in the convention in which the weights were written."""
-
-
-def file_inside(root: Path, path: str, max_bytes: int) -> Path:
-    """A file of a foreign set. IntegrityError if it is outside root, is no file, or is larger than `max_bytes`."""
-    file = root / path
-    if ".." in Path(path).parts or Path(path).is_absolute() or not file.resolve().is_relative_to(root.resolve()):
-        raise IntegrityError(f"{path} leads out of {root}; put the file itself there")
-    if is_replaced(file):
-        check_regular(file)
-    if not file.is_file():
-        raise IntegrityError(f"{path} is not there, or is no file; is the download of {root} complete?")
-    size = file.stat().st_size
-    if size > max_bytes:
-        raise IntegrityError(f"{path} has {size:,} bytes, at most {max_bytes:,} are read; is it the right file?")
-    return file
-
-
-def whole_number(value: Any) -> int:
-    """A label or the number of a view or image, from JSON, a tensor or an array. ValueError for one with a fraction."""
-    value = value.item() if hasattr(value, "item") else value
-    if not isinstance(value, int | float) or not float(value).is_integer():
-        raise ValueError(f"{shorten(value)} is no whole number")
-    return int(value)
-
-
-def left_out(paths: Sequence[object], expected: str) -> list[str]:
-    """A remark on files that are not named as a layout has it; none without such files."""
-    return [f"files without a name such as {expected}, left out: {len(paths):,}, first {paths[0]}"] if paths else []
 
 
 def natural_sort_key(object_id: str) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.interop.conventions import Convention, Targets
-from inr_factory.interop.format import file_inside
+from inr_factory.interop.foreign_files import file_inside
 from inr_factory.storage.manifest import Manifest, Quarantined, Record
 from inr_factory.storage.shards import ShardReader
 

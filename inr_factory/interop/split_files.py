@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
-from inr_factory.interop.format import ForeignRow, Hints, ListedFiles, file_inside, whole_number
+from inr_factory.interop.foreign_files import file_inside, whole_number
+from inr_factory.interop.format import ForeignRow, Hints, ListedFiles
 from inr_factory.storage.manifest import SPLITS
 
 MAX_SPLITS_BYTES = 512 * 2**20

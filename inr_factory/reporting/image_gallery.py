@@ -57,7 +57,7 @@ def reconstruct(
 ) -> list[Reconstruction]:
     """The chosen INRs rendered on the pixel grid of their images, with their sources if `source` is given.
 
-    `on_note` is told why an INR is without its source.
+    `on_note` gets a line for an INR without its source.
     """
     index_of = {item.object_id: index for index, item in enumerate(source.items)} if source else {}
     reconstructions = []

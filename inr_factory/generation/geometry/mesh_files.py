@@ -103,11 +103,11 @@ def _checked_glb(content: bytes, max_faces: int) -> dict[str, Any]:
     _check_tree(tree.get("nodes", []))
     _check_drawn(tree)
     accessors, views = tree.get("accessors", []), tree.get("bufferViews", [])
-    room = 16 * len(content)  # of numbers that are stored nowhere: zeros, such as those of a morph target
+    left = 16 * len(content)  # of numbers that are stored nowhere: zeros, such as those of a morph target
     for accessor in accessors:
         claimed = accessor["count"] * COMPONENT_BYTES[accessor["componentType"]] * COMPONENTS[accessor["type"]]
-        stored = views[accessor["bufferView"]]["byteLength"] if "bufferView" in accessor else min(room, len(content))
-        room -= claimed * ("bufferView" not in accessor)
+        stored = views[accessor["bufferView"]]["byteLength"] if "bufferView" in accessor else min(left, len(content))
+        left -= claimed * ("bufferView" not in accessor)
         if not 0 <= claimed <= stored <= len(content):
             raise SignalError(f"it claims {accessor['count']} numbers, which is more than its {len(content)} bytes")
     faces = [_glb_faces(mesh, accessors) for mesh in tree.get("meshes", [])]
