@@ -2,8 +2,8 @@
 
 
 def format_count(count: int, noun: str) -> str:
-    """A count and its noun: 1 shard, 1,200 shards."""
-    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+    """A count and its noun: 1 shard, 1,200 shards, 10 classes."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
 
 
 def format_explained(share: float) -> str:

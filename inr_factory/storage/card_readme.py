@@ -94,7 +94,7 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     remarks = summarize_remarks(manifest.remarks)
     yield "".join(f"\n- **Note:** {_line(str(remark))}." for remark in remarks)
     names = ", ".join(_line(name) for name in manifest.classes[:100])
-    yield f"\n{len(manifest.classes)} classes: {names}{', …' if len(manifest.classes) > 100 else ''}.\n"
+    yield f"\n{len(manifest.classes)} class{'' if len(manifest.classes) == 1 else 'es'}: {names}{', …' if len(manifest.classes) > 100 else ''}.\n"
     yield f"## How to load\n\n{_snippets(manifest)}"
     hidden = "sin(omega_0 * (W @ x + b))" if spec.activation == "sine" else "max(0, W @ x + b)"
     yield "## What a row is\n"

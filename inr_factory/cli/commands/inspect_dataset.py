@@ -82,7 +82,7 @@ def status(
             f"{manifest.name}: {manifest.rows:,} INRs, {manifest.siren_spec}, {report.bytes / 1e6:,.1f} MB in {dataset}"
         )
         terminal.print_result(
-            f"of {source.name} ({source.version}; licence: {source.licence}), {len(manifest.classes)} classes\n"
+            f"of {source.name} ({source.version}; licence: {source.licence}), {format_count(len(manifest.classes), 'class')}\n"
         )
         terminal.print_table(columns, [["-" if cell is None else cell for cell in row] for row in rows])
         print_remarks(manifest.remarks)

@@ -6,7 +6,7 @@ Nothing is deleted: a file that is not what it should be goes into DATASET/set-a
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ def repair_dataset(
     root = require_folder(dataset)
     if not root.is_dir():
         raise UsageError(f"no data set in {root}: there is no such folder")
+    checked = replace(checked, data_root=checked.data_root or remembered_source(root))
     remove_stale_temporaries(root)
     saved, faults = _load(root)
     head = _head(root, saved, resolved, checked.data_root)
@@ -181,7 +182,7 @@ def _head(root: Path, saved: Manifest | None, recipes: Sequence[Recipe], data_ro
     shards = [shard for path in _files(root) if (shard := _readable(path)) is not None]
     heads = []
     for recipe in recipes:
-        source = open_source(recipe.source, data_root or remembered_source(root), recipe.version)
+        source = open_source(recipe.source, data_root, recipe.version)
         heads.append(describe_set(recipe, source, make_shard_plan(recipe, source)))
     head = next((head for head in heads if any(belongs(shard, head) for shard in shards)), heads[0])
     if shards and not any(belongs(shard, head) for shard in shards):

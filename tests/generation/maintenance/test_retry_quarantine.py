@@ -59,10 +59,11 @@ def hurt(recipe, pictures, tmp_path, monkeypatch):
     return tmp_path / "hurt", tmp_path / "sound"
 
 
-def test_a_set_becomes_the_one_of_a_sound_machine(hurt, pictures):
+@pytest.mark.parametrize("given", [True, False], ids=["given", "remembered"])
+def test_a_set_becomes_the_one_of_a_sound_machine(given, hurt, pictures):
     broken, sound = hurt
 
-    report = repair_dataset(broken, data_root=pictures, retry_quarantine=True, **LOCAL)
+    report = repair_dataset(broken, data_root=pictures if given else None, retry_quarantine=True, **LOCAL)
 
     assert report.recovered == 2 * 7
     assert report.manifest.quarantine == ()
