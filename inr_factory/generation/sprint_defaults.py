@@ -1,4 +1,4 @@
-"""Sprint defaults: peak rate and steps of the optimizer sprint by net and target, as docs/results/fitting.md measures."""
+"""Sprint defaults: peak rate and steps of the optimizer sprint by net and target, as docs/results/optimisers.md measures."""
 
 import math
 

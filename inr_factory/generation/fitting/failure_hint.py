@@ -10,7 +10,7 @@ from inr_factory.inr.spec import SirenSpec
 
 HINT = " (asked for: "
 LEARNED = 1.0  # dB above the PSNR of the signal's mean, below which a fit has learned nothing
-ADAM_RATE = 1e-3  # which suits all nets of docs/results/fitting.md
+ADAM_RATE = 1e-3  # which suits all nets of docs/results/optimisers.md
 SLOW = 20  # times below the rate that suits, at which a fit is slow
 LOWEST_OMEGA, HIGHEST_OMEGA = 4, 150  # beyond which images and shapes are not fitted
 REACH = 10  # from output_bias, which no fit crosses in its steps

@@ -28,7 +28,7 @@ def solve_last_layers(
     """Replace the last layer of each INR by the ridge regression of its targets on its last hidden values.
 
     Minimises the mean squared error + ridge |w|², bias included. The ridge of `sprint` is large: a small one starts
-    nearer to the signal, but by large weights that a classifier cannot read (docs/results/fitting.md).
+    nearer to the signal, but by large weights that a classifier cannot read (docs/results/which_inrs.md).
 
     Args:
         spec: Architecture of the INRs.

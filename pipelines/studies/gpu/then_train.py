@@ -1,7 +1,7 @@
 """Training at the published size: ten views of Fashion-MNIST, fitted on the spot, and four runs side by side on the GPU.
 
 55,000 objects to train, 5,000 to validate, 10,000 to test; each epoch has one view of every object. The number of epochs
-follows from the time that is left; settings are those of docs/results/training.md and of the published table.
+follows from the time that is left; settings are those of docs/results/readers.md and of the published table.
 """
 
 import contextlib
