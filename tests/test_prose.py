@@ -4,7 +4,6 @@ import inspect
 import re
 
 import pytest
-import typer
 from support.pages import ALL_PAGES, PAGES
 from support.paths import ROOT
 
@@ -28,11 +27,12 @@ def prose(page):
 
 def help_texts():
     """(name, text) of all verbs and options."""
-    command = typer.main.get_command(program())
+    command = program()
     yield "inr-factory", command.help
     for name, verb in command.commands.items():
         yield name, verb.help or ""
         yield from ((f"{name} {option.opts[0]}", getattr(option, "help", None) or "") for option in verb.params)
+        yield from ((f"{name} {title}", "\n".join(choices.values())) for title, choices in verb.choices.items())
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)

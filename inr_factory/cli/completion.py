@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from inr_factory.cli.known_names import BENCHMARKS, MATCHES, MODELS, SPLITS, TRANSFORMS
+from inr_factory.cli import known_names
+from inr_factory.cli.known_names import meanings
 
 
 def _recipes() -> Iterable[str]:
@@ -25,18 +26,18 @@ WORDS: dict[str, Callable[[], Iterable[str]]] = {
     "recipe": _recipes,
     "recipes.name": _recipes,
     "settings": _settings,
-    "model": lambda: MODELS,
-    "augment": lambda: TRANSFORMS,
-    "mixup": lambda: ("mixup",),
-    "match": lambda: MATCHES,
-    "split": lambda: SPLITS,
-    "benchmark.what": lambda: BENCHMARKS,
+    "model": lambda: meanings(known_names.MODELS),
+    "augment": lambda: meanings(known_names.TRANSFORMS),
+    "mixup": lambda: known_names.MIXUPS,
+    "match": lambda: known_names.MATCHES,
+    "split": lambda: known_names.SPLITS,
+    "benchmark.what": lambda: known_names.BENCHMARKS,
     "backend": lambda: ("auto", "ray", "local"),
     "device": lambda: ("auto", "cpu", "cuda"),
     "schedule": lambda: ("constant", "cosine"),
     "positives": lambda: ("augment", "views", "both"),
-    "perturb": lambda: ("asam", "damp", "wat"),
-    "reweigh": lambda: ("mr",),
+    "perturb": lambda: meanings(known_names.PERTURBATIONS),
+    "reweigh": lambda: meanings(known_names.REWEIGHINGS),
 }
 
 

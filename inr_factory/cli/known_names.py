@@ -1,15 +1,60 @@
-"""Known names: the choices of options that help and completion show without loading torch.
+"""Known names: the choices of options that help, completion and the first check of a command know without loading torch.
 
-The modules that implement the choices load torch; a test holds each list equal to theirs.
+A choice with settings is written as on the command line, `name:key=default`, and a key that takes words lists them all,
+the default first. The modules that implement the choices load torch; a test holds each list equal to theirs.
 """
 
-MODELS = ("dws", "mlp", "ng_gnn", "ng_t", "parity", "scalegmn")
-TRANSFORMS = (
-    "brightness", "canonical", "contrast", "dropout", "flip", "invert", "mix_channels", "multiplicative_noise",
-    "noise", "permute", "phase", "quantile_dropout", "reflect", "rotate2d", "rotate3d", "scale", "scale_relu",
-    "translate",
-)  # fmt: skip
-MATCHES = ("permutation", "signed", "phase")
+from collections.abc import Mapping
+
+from inr_factory.learning.option_strings import split_pairs
+
+Choices = Mapping[str, str]
+"""Choices with all their settings, and what each of them is."""
+
+MODELS: Choices = {
+    "parity:hidden_dim=64,points=false,amplitudes=true,sine_path=true,dropout=0.0": "invariant to all symmetries of SIRENs; the most accurate in our experiments",
+    "dws:hidden_dim=16,num_hidden=2,set_layer=attention|deepsets,num_heads=1,batch_norm=true,dropout=0.0": "deep weight-space networks (Navon et al. 2023)",
+    "mlp:hidden_dim=256,num_hidden=2,batch_norm=true,dropout=0.0": "multi-layer perceptron on the flat weights",
+    "ng_gnn:hidden_dim=64,num_layers=4,num_probes=0,dropout=0.2": "neural graph, message passing (Kofinas et al. 2024)",
+    "ng_t:hidden_dim=64,edge_dim=32,num_layers=4,num_heads=8,num_probes=0,dropout=0.2": "neural graph, transformer (Kofinas et al. 2024)",
+    "scalegmn:hidden_dim=64,num_layers=4,dropout=0.2": "graph network, equivariant to signs (Kalogeropoulos et al. 2024)",
+}  # fmt: skip
+FORMER_MODELS = {"forward": "parity"}
+TRANSFORMS: Choices = {
+    "permute": "reorders the neurons; exact",
+    "flip:probability=0.5": "negates neurons; exact",
+    "phase:max_k=1": "shifts phases by half turns; exact",
+    "scale_relu:max_factor=2.0": "scales neurons of ReLU INRs; exact",
+    "canonical": "fixes signs and phases of all neurons; exact",
+    "rotate2d:degrees=30.0": "rotates images",
+    "rotate3d:axis=z|x|y|any,degrees=180.0": "rotates shapes",
+    "translate:max_shift=0.25": "moves what it shows",
+    "scale:low=0.8,high=1.2,per_axis=false": "resizes what it shows",
+    "reflect:axis=x|y|z,probability=0.5": "mirrors what it shows",
+    "contrast:low=0.8,high=1.2,pivot=0.5": "stretches values",
+    "brightness:max_shift=0.1": "shifts values",
+    "invert:probability=0.5,pivot=0.5": "inverts values",
+    "mix_channels:strength=0.2": "mixes colours",
+    "noise:scale=0.32": "adds noise to weights",
+    "multiplicative_noise:scale=0.2": "multiplies weights by noise",
+    "dropout:probability=0.1": "zeroes random weights",
+    "quantile_dropout:max_quantile=0.1,joint=true": "zeroes small weights",
+}
+MATCHES = ("phase", "signed", "permutation")
+MIXUPS: Choices = {
+    "mixup:match=phase": "after aligning order, signs and phases of neurons",
+    "mixup:match=signed": "after aligning order and signs",
+    "mixup:match=permutation": "after aligning the order",
+    "mixup:match=permute": "after a random order of the partner's neurons",
+    "mixup": "as they are",
+}
+MIXUP_SETTINGS = "mixup:alpha=1.0,match=none|permute|permutation|signed|phase,probability=1.0,same_class=false"
+PERTURBATIONS: Choices = {
+    "damp:sigma=0.2,parts=8": "multiplies weights by noise (Trinh et al. 2024)",
+    "asam:rho=0.5,eta=0.01": "gradients at the worst loss nearby (Kwon et al. 2021)",
+    "wat:transform=noise|scale|drop|shift,sigma=0.2,evaluate=plain|shadow,start=one|uniform": "transformed shadow weights (Zhuang et al. 2024)",
+}  # fmt: skip
+REWEIGHINGS: Choices = {"mr:eta=0.01,cap=0.0": "less weight for a high loss (Bar et al. 2021)"}
 SPLITS = ("train", "val", "test")
 BENCHMARKS = ("align", "augment", "fit", "load", "mixup", "pipeline", "read")
 FORMATS = (
@@ -25,3 +70,13 @@ FORMATS = (
 )
 CONVENTIONS = ("inr-factory", "dwsnets", "siren", "nfn", "implicit-zoo", "fit-a-nef", "inr2vec")
 PUBLISHED = ("dwsnets_mnist", "dwsnets_fashion_mnist")
+
+
+def meanings(choices: Choices, defaults: bool = False) -> dict[str, str]:
+    """What each choice is, by its name, with the defaults of its settings if asked for."""
+    named = {}
+    for text, about in choices.items():
+        name, _, pairs = split_pairs(text)
+        settings = ",".join(f"{key}={value.partition('|')[0]}" for key, _, value in pairs)
+        named[name] = f"{about} ({settings})" if defaults and settings else about
+    return named

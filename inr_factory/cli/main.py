@@ -18,6 +18,8 @@ from typer.exceptions import TyperException
 
 from inr_factory.cli import terminal
 from inr_factory.cli.completion import offer_words
+from inr_factory.cli.help_layout import HELP, Program, Verb, add_options, shorten_types
+from inr_factory.cli.training_options import CHOICES
 from inr_factory.errors import FactoryError, MissingExtraWarning, ResourceError, UsageError, machine_fault
 from inr_factory.inr.version import __version__
 
@@ -26,7 +28,7 @@ EXAMPLES = """Make data sets of implicit neural representations (INRs), train on
 \b
   inr-factory fit digits                    SIRENs of 1,797 scans, two each
   inr-factory show inrs/digits              draw them next to their sources
-  inr-factory train inrs/digits --mixup mixup    a classifier of weights
+  inr-factory train inrs/digits             a classifier of weights
 """
 INTERRUPTED = 130
 LEAST_MEMORY, SMALL_MEMORY = 256 * 2**20, 4 * 2**30  # bytes; numpy alone takes half of the least
@@ -41,27 +43,39 @@ PANELS = {
     },
     "Learn": {"train": "train", "evaluate": "train", "predict": "train", "pretrain": "pretrain", "sweep": "sweep"},
     "Share": {"import": "import_export", "export": "import_export", "card": "publish", "push": "publish"},
-    "This program": {"recipes": "environment", "doctor": "environment", "benchmark": "benchmark"},
+    "This program": {"recipes": "environment", "doctor": "environment", "benchmark": "benchmark", "version": "environment"},
 }  # fmt: skip
 VERBS = tuple(verb for verbs in PANELS.values() for verb in verbs)
 
 
-def program() -> typer.Typer:
+def program() -> Program:
     """The command line with all its verbs."""
     app = typer.Typer(
+        cls=Program,
         help=EXAMPLES,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        context_settings={"help_option_names": HELP, "max_content_width": 100},
     )
     app.callback()(_global_options)
-    for panel, verbs in PANELS.items():
-        for verb, module in verbs.items():
-            name = f"{verb}_" if iskeyword(verb) else verb
-            function = getattr(import_module(f"inr_factory.cli.commands.{module}"), name)
-            offer_words(function)
-            app.command(verb.replace("_", "-"), rich_help_panel=panel)(function)
-    return app
+    functions: dict[str, Any] = {}
+    for verb, module in (item for verbs in PANELS.values() for item in verbs.items()):
+        name = f"{verb}_" if iskeyword(verb) else verb
+        function = getattr(import_module(f"inr_factory.cli.commands.{module}"), name)
+        offer_words(function)
+        functions[verb.replace("_", "-")] = function
+        app.command(verb.replace("_", "-"), cls=Verb)(function)
+    group = typer.main.get_command(app)
+    assert isinstance(group, Program)
+    group.panels = {panel: [verb.replace("_", "-") for verb in verbs] for panel, verbs in PANELS.items()}
+    for name, function in functions.items():
+        command: Any = group.commands[name]
+        command.choices = CHOICES.get(name, {})
+        add_options(command, [option for option in group.params if option.name in ("quiet", "debug")])
+        shorten_types(command, function)
+    shorten_types(group, _global_options)
+    return group
 
 
 def _print_version(requested: bool) -> None:
@@ -117,15 +131,9 @@ def run(arguments: list[str]) -> int:
     """The exit code of a command. Failures are one line on stderr; --debug or $INR_FACTORY_DEBUG=1 gives tracebacks."""
     debug = "--debug" in arguments or os.environ.get("INR_FACTORY_DEBUG", "") not in ("", "0")
     terminal.set_quiet(not {"--quiet", "-q"}.isdisjoint(arguments))
-    command = typer.main.get_command(program())
-    assert isinstance(command, typer.core.TyperGroup)
-    for verb in command.commands.values():
-        verb.params += [option for option in command.params if option.name in ("quiet", "debug")]
-        for option in verb.params[-2:]:
-            option.expose_value = False
     try:
         with _warnings_as_lines():
-            code = int(command.main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
+            code = int(program().main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
     except TyperException as error:
         near = getattr(error, "possibilities", None)  # of an unknown option
         message = f"{error.message}; did you mean {near[0]!r}?" if near else _message_of(error)

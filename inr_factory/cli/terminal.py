@@ -25,6 +25,12 @@ def can_show_bars() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown") and not console.quiet
 
 
+def can_show_bold() -> bool:
+    """Whether stdout shows bold text: it is a terminal, and neither NO_COLOR nor TERM=dumb asks for plain text."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("dumb", "unknown")
+    return sys.stdout.isatty() and not plain
+
+
 def log_info(line: str) -> None:
     """Print a line of progress or a remark on stderr, unless quiet."""
     console.print(printable(redact(line)), markup=False, soft_wrap=True)

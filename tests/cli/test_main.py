@@ -1,14 +1,20 @@
-"""The command line's program: its verbs and what help loads."""
+"""The command line's program: its verbs, what help shows and what it loads."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
 
 from inr_factory.cli import main
-from inr_factory.cli.main import PANELS, VERBS
+from inr_factory.cli.help_layout import OPTION_PANELS
+from inr_factory.cli.main import PANELS, VERBS, program, run
+from inr_factory.inr.version import __version__
 
-HEAVY = "{'torch', 'h5py', 'ray', 'scipy', 'numpy', 'yaml', 'matplotlib'}"
+HEAVY = (
+    "{'torch', 'h5py', 'ray', 'scipy', 'numpy', 'yaml', 'matplotlib', 'pydantic', 'fsspec', 'markdown_it', 'pygments'}"
+)
 
 
 def loaded_by(statement):
@@ -29,7 +35,57 @@ def test_help_of_every_verb_loads_no_heavy_module():
         assert f"Usage: inr-factory {verb.replace('_', '-')} " in printed
 
 
-@pytest.mark.parametrize("module", ["torch", "h5py"])
+@pytest.fixture
+def help_of(capsys, monkeypatch):
+    """The help of a verb, or of the program, at a number of columns."""
+
+    def text(verb, columns):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert run([*filter(None, [verb.replace("_", "-")]), "--help"]) == 0
+        return capsys.readouterr().out
+
+    return text
+
+
+@pytest.mark.parametrize("columns", [50, 80, 100])
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_cuts_no_name_and_fits_the_terminal(help_of, verb, columns):
+    text, command = help_of(verb, columns), program()
+    params = (command.commands[verb.replace("_", "-")] if verb else command).params
+    for name in [*(name for param in params if isinstance(param, typer.core.TyperOption) for name in param.opts), "-h"]:
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), name
+    assert "…" not in text
+    assert "x>=" not in text
+    assert max(map(len, text.splitlines())) <= columns or columns == 50
+
+
+@pytest.mark.parametrize(("verb", "count"), [("fit", 2), ("train", 5), ("pretrain", 5), ("sweep", 1)])
+def test_options_of_verbs_with_many_stand_in_panels_that_name_existing_ones(help_of, verb, count):
+    panels = OPTION_PANELS[verb]
+    names = {param.name for param in program().commands[verb].params}
+    assert {name for listed in panels.values() for name in listed.split()} <= names
+    text = help_of(verb, 80)
+    assert all(f"\n{panel}:\n" in text for panel in (*panels, "Run"))
+    assert len(panels) + 1 == count
+
+
+def test_help_of_training_lists_models_transforms_and_mixings_with_their_meaning(help_of):
+    text = help_of("train", 80)
+    for line in (
+        "parity +invariant",
+        "quantile_dropout +zeroes small weights",
+        "mixup:match=phase +after",
+        "wat +tran",
+    ):
+        assert re.search(rf"\n  {line}", text), line
+
+
+def test_the_version_is_a_verb_and_an_option(capsys):
+    assert run(["version"]) == run(["--version"]) == 0
+    assert capsys.readouterr().out == 2 * f"inr-factory {__version__}\n"
+
+
+@pytest.mark.parametrize("module", ["torch", "h5py", "pydantic"])
 def test_the_test_of_light_help_can_fail(module):
     assert loaded_by(f"import {module}")[1] != "set()"
 

@@ -352,10 +352,6 @@ def _session(leader):
     return found
 
 
-def test_the_first_help_has_three_examples():
-    from typer.testing import CliRunner
-
-    from inr_factory.cli.main import program
-
-    text = CliRunner().invoke(program(), ["--help"]).output
-    assert text.count("inr-factory ") >= 3
+def test_the_first_help_has_three_examples(capsys):
+    assert run(["--help"]) == 0
+    assert capsys.readouterr().out.count("  inr-factory ") == 3

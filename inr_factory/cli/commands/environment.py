@@ -1,4 +1,4 @@
-"""`recipes` and `doctor`: the built-in recipes, and whether this machine is ready."""
+"""`recipes`, `doctor` and `version`: the built-in recipes, and the state of this machine and this program."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Json
+from inr_factory.inr.version import __version__
 
 
 def recipes(
@@ -44,3 +45,8 @@ def doctor(
         terminal.print_table(["", "what", "found"], rows)
     if not report.ready:
         raise typer.Exit(5)
+
+
+def version(as_json: Json = False) -> None:
+    """Print the version, as --version does."""
+    terminal.print_json({"version": __version__}) if as_json else terminal.print_result(f"inr-factory {__version__}")

@@ -10,14 +10,8 @@ from inr_factory.cli import training_options as options
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, DatasetFolder, Json
 from inr_factory.errors import skip_without_extra
-from inr_factory.learning.training.run_config import (
-    DEFAULT_BATCH_SIZE,
-    DEFAULT_MODEL,
-    DEFAULT_PROJECTION_DIM,
-    PretrainConfig,
-)
+from inr_factory.learning.training import defaults
 
-DEFAULTS = PretrainConfig(positives="views")
 PICTURE = "pretraining.png"
 # Columns of the progress table.
 COLUMNS = {
@@ -28,34 +22,32 @@ COLUMNS = {
 
 def pretrain(
     dataset: DatasetFolder,
-    model: options.Model = DEFAULT_MODEL,
+    views: options.FirstViews = None,
+    model: options.Model = defaults.DEFAULT_MODEL,
+    canonical: options.Canonical = True,
+    augment: options.Augment = None,
     positives: Annotated[
         str,
-        typer.Option(help="positive pairs: augment (one INR, augmented twice), views (two fits of an object) or both"),
-    ] = DEFAULTS.positives,
-    augment: options.Augment = None,
-    views: options.FirstViews = None,
-    canonical: options.Canonical = True,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the objects")] = DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(min=2, help="objects of a batch; each has two rows")] = DEFAULT_BATCH_SIZE,
-    temperature: Annotated[float, typer.Option(help="of the contrastive loss")] = DEFAULTS.temperature,
+        typer.Option(help="pairs that show one object: augment (one INR, augmented twice), views (two fits) or both"),
+    ] = "views",
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the objects")] = defaults.PRETRAIN_EPOCHS,
+    batch_size: Annotated[int, typer.Option(min=2, help="objects of a batch; each has two rows")] = defaults.BATCH_SIZE,
+    temperature: Annotated[float, typer.Option(help="of the contrastive loss")] = defaults.TEMPERATURE,
     projection_dim: Annotated[
         int, typer.Option(min=2, help="width of the features that the loss compares")
-    ] = DEFAULT_PROJECTION_DIM,
-    learning_rate: options.LearningRate = DEFAULTS.learning_rate,
-    weight_decay: options.WeightDecay = DEFAULTS.weight_decay,
-    schedule: options.Schedule = DEFAULTS.schedule,
-    warmup_steps: options.WarmupSteps = DEFAULTS.warmup_steps,
+    ] = defaults.PROJECTION_DIM,
+    learning_rate: options.LearningRate = defaults.LEARNING_RATE,
+    weight_decay: options.WeightDecay = defaults.WEIGHT_DECAY,
+    schedule: options.Schedule = "cosine",
+    warmup_steps: options.WarmupSteps = defaults.WARMUP_STEPS,
     neighbours: Annotated[
         int, typer.Option(min=1, help="k of the nearest neighbours that classify val")
-    ] = DEFAULTS.neighbours,
-    probe_epochs: Annotated[
-        int, typer.Option(min=1, help="epochs between two classifications of val")
-    ] = DEFAULTS.probe_epochs,
-    bf16: options.Bf16 = DEFAULTS.bf16,
-    compiled: options.Compile = DEFAULTS.compile,
-    seed: options.Seed = DEFAULTS.seed,
-    device: options.Device = DEFAULTS.device,
+    ] = defaults.NEIGHBOURS,
+    probe_epochs: Annotated[int, typer.Option(min=1, help="epochs between two classifications of val")] = 1,
+    bf16: options.Bf16 = False,
+    compiled: options.Compile = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-pretrain-MODEL-SEED", show_default=False)

@@ -10,13 +10,12 @@ from inr_factory.cli import training_options as options
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_messages import optional_pictures
 from inr_factory.cli.shared_options import Config, DatasetFolder, Json, fetch_dataset_option
-from inr_factory.learning.training.run_config import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, TrainConfig
+from inr_factory.learning.training import defaults
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
     from inr_factory.learning.training.trained_run import PredictionReport, TrainedRun
 
-DEFAULTS = TrainConfig()
 CURVES, PICTURE = "curves.png", "test.png"
 # Columns of the progress table.
 COLUMNS = {
@@ -27,58 +26,64 @@ COLUMNS = {
 
 def train(
     dataset: DatasetFolder,
-    model: options.Model = DEFAULT_MODEL,
-    augment: options.Augment = None,
-    mixup: Annotated[
-        str | None, typer.Option(help="mixing, as in mixup or mixup:alpha=0.2,match=signed", show_default=False)
-    ] = None,
     views: options.FirstViews = None,
     views_per_object: Annotated[
-        int | None, typer.Option(help="views of each object in an epoch, drawn at random; else all", show_default=False)
+        int | None,
+        typer.Option(help="views of each object in an epoch, drawn at random; else all", show_default=False),
     ] = None,
+    labels_per_class: Annotated[
+        int | None,
+        typer.Option(help="train on N objects of each class, drawn by the seed", show_default=False),
+    ] = None,
+    label_noise: Annotated[
+        float,
+        typer.Option(help="share of the training objects that get a wrong label", min=0, max=1),
+    ] = 0.0,
+    model: options.Model = defaults.DEFAULT_MODEL,
     init: Annotated[
         Path | None,
         typer.Option(help="start from the encoder and normalizer of this run or checkpoint", show_default=False),
     ] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="do not train the encoder: a linear probe")] = False,
-    labels_per_class: Annotated[
-        int | None, typer.Option(help="train on N objects of each class, drawn by the seed", show_default=False)
-    ] = None,
     canonical: options.Canonical = True,
     normalize: Annotated[bool, typer.Option(help="scale weights by statistics of the training split")] = True,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(min=2, help="INRs of a batch")] = DEFAULT_BATCH_SIZE,
-    learning_rate: options.LearningRate = DEFAULTS.learning_rate,
-    optimizer: Annotated[str, typer.Option(help="adamw, or adam with L2 decay")] = DEFAULTS.optimizer,
-    weight_decay: options.WeightDecay = DEFAULTS.weight_decay,
-    schedule: options.Schedule = DEFAULTS.schedule,
-    warmup_steps: options.WarmupSteps = DEFAULTS.warmup_steps,
-    label_smoothing: Annotated[
-        float, typer.Option(help="share of each target spread over all classes")
-    ] = DEFAULTS.label_smoothing,
+    augment: options.Augment = None,
+    mixup: Annotated[
+        str | None,
+        typer.Option(
+            help="mixing of INRs and targets, as mixup:match=phase; listed below", show_default=False, metavar="NAME"
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = defaults.EPOCHS,
+    batch_size: Annotated[int, typer.Option(min=2, help="INRs of a batch")] = defaults.BATCH_SIZE,
+    learning_rate: options.LearningRate = defaults.LEARNING_RATE,
+    optimizer: Annotated[str, typer.Option(help="adamw, or adam with L2 decay")] = "adamw",
+    weight_decay: options.WeightDecay = defaults.WEIGHT_DECAY,
+    schedule: options.Schedule = "constant",
+    warmup_steps: options.WarmupSteps = defaults.WARMUP_STEPS,
+    label_smoothing: Annotated[float, typer.Option(help="share of each target spread over all classes")] = 0.0,
     perturb: Annotated[
         str | None,
         typer.Option(
-            help="take gradients at perturbed weights: damp:sigma=0.2, asam:rho=0.5 or wat:sigma=0.2",
-            show_default=False,
+            help="gradients at perturbed weights, as damp:sigma=0.2; listed below", show_default=False, metavar="NAME"
         ),
-    ] = DEFAULTS.perturb,
+    ] = None,
     reweigh: Annotated[
-        str | None, typer.Option(help="give examples with a high loss less weight: mr:eta=0.01", show_default=False)
-    ] = DEFAULTS.reweigh,
-    label_noise: Annotated[
-        float, typer.Option(help="give this share of the training objects a wrong label", min=0, max=1)
-    ] = 0.0,
+        str | None,
+        typer.Option(help="less weight for examples with a high loss: mr:eta=0.01", show_default=False, metavar="NAME"),
+    ] = None,
     ema: Annotated[
-        float | None, typer.Option(help="decay of a running average of the weights, as in 0.999", show_default=False)
-    ] = DEFAULTS.ema,
-    bf16: options.Bf16 = DEFAULTS.bf16,
-    compiled: options.Compile = DEFAULTS.compile,
+        float | None,
+        typer.Option(help="decay of a running average of the weights, as 0.999", show_default=False),
+    ] = None,
     early_stopping: Annotated[
-        int | None, typer.Option(help="stop after N epochs without a better accuracy on val", show_default=False)
-    ] = DEFAULTS.early_stopping,
-    seed: options.Seed = DEFAULTS.seed,
-    device: options.Device = DEFAULTS.device,
+        int | None,
+        typer.Option(help="stop after N epochs without a better accuracy on val", show_default=False),
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    bf16: options.Bf16 = False,
+    compiled: options.Compile = False,
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-MODEL-SEED", show_default=False)

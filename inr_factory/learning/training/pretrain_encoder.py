@@ -25,12 +25,10 @@ from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.contrastive import ContrastiveTrainer
+from inr_factory.learning.training.defaults import BATCH_SIZE, DEFAULT_MODEL, PROJECTION_DIM
 from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy
 from inr_factory.learning.training.run_config import (
     BEST,
-    DEFAULT_BATCH_SIZE,
-    DEFAULT_MODEL,
-    DEFAULT_PROJECTION_DIM,
     POSITIVES,
     OnEpoch,
     OnStep,
@@ -87,9 +85,9 @@ def pretrain(
     views: int | None = None,
     canonical: bool = True,
     epochs: int = DEFAULTS.epochs,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int = BATCH_SIZE,
     temperature: float = DEFAULTS.temperature,
-    projection_dim: int = DEFAULT_PROJECTION_DIM,
+    projection_dim: int = PROJECTION_DIM,
     learning_rate: float = DEFAULTS.learning_rate,
     weight_decay: float = DEFAULTS.weight_decay,
     schedule: str = DEFAULTS.schedule,

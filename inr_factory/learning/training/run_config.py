@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from inr_factory.errors import UsageError, describe_fault
+from inr_factory.learning.training import defaults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,10 +25,7 @@ RULES: Literal[2] = 2
 """The rules of new runs. Runs before version 0.2 have rules 1, and keep them when they resume: a warm-up longer than a
 tenth of the steps is not cut, and perturbations move all parameters of two or more dimensions."""
 
-DEFAULT_MODEL = "dws"
 FEW_OBJECTS = 200
-DEFAULT_BATCH_SIZE = 128
-DEFAULT_PROJECTION_DIM = 64
 
 Positives = Literal["augment", "views", "both"]
 POSITIVES: tuple[Positives, ...] = get_args(Positives)
@@ -66,12 +64,12 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=100, ge=1, le=1_000_000)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1e3, allow_inf_nan=False)
+    epochs: int = Field(default=defaults.EPOCHS, ge=1, le=1_000_000)
+    learning_rate: float = Field(default=defaults.LEARNING_RATE, gt=0, le=1e3, allow_inf_nan=False)
     optimizer: Literal["adamw", "adam"] = "adamw"
-    weight_decay: float = Field(default=5e-4, ge=0, le=1e3, allow_inf_nan=False)
+    weight_decay: float = Field(default=defaults.WEIGHT_DECAY, ge=0, le=1e3, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = Field(default=100, ge=0, le=2**31 - 1)
+    warmup_steps: int = Field(default=defaults.WARMUP_STEPS, ge=0, le=2**31 - 1)
     gradient_clip: float | None = Field(default=10.0, gt=0, le=1e9, allow_inf_nan=False)
     ema: float | None = Field(default=None, gt=0, lt=1)
     bf16: bool = False
@@ -131,11 +129,11 @@ class PretrainConfig(RunConfig):
     `neighbours` nearest neighbours.
     """
 
-    epochs: int = Field(default=50, ge=1, le=1_000_000)
+    epochs: int = Field(default=defaults.PRETRAIN_EPOCHS, ge=1, le=1_000_000)
     schedule: Literal["constant", "cosine"] = "cosine"
     positives: Positives = "both"
-    temperature: float = Field(default=0.2, ge=1e-4, le=1e4, allow_inf_nan=False)
-    neighbours: int = Field(default=20, ge=1, le=2**31 - 1)
+    temperature: float = Field(default=defaults.TEMPERATURE, ge=1e-4, le=1e4, allow_inf_nan=False)
+    neighbours: int = Field(default=defaults.NEIGHBOURS, ge=1, le=2**31 - 1)
     probe_epochs: int = Field(default=1, ge=1, le=2**31 - 1)
 
     @property

@@ -18,11 +18,10 @@ from inr_factory.learning.models.classifier import build_classifier
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.classification import ClassifierTrainer
+from inr_factory.learning.training.defaults import BATCH_SIZE, DEFAULT_MODEL
 from inr_factory.learning.training.distributed import join_process_group
 from inr_factory.learning.training.run_config import (
     BEST,
-    DEFAULT_BATCH_SIZE,
-    DEFAULT_MODEL,
     LAST,
     RULES,
     ConfigT,
@@ -60,7 +59,7 @@ def train(
     canonical: bool = True,
     normalize: bool = True,
     epochs: int = DEFAULTS.epochs,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int = BATCH_SIZE,
     learning_rate: float = DEFAULTS.learning_rate,
     optimizer: str = DEFAULTS.optimizer,
     weight_decay: float = DEFAULTS.weight_decay,

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from support.paths import ROOT
 from support.small_sets import make_set
-from typer.main import get_command
 
 from inr_factory.cli.main import program
 from inr_factory.errors import FactoryError, UsageError
@@ -199,7 +198,7 @@ def test_tables_that_come_along_name_options_that_there_are(path, tmp_path):
     runs = runs_of(sweep, tmp_path)
 
     assert set(sweep.published) <= {" | ".join(run_.row(sweep.options)) for run_ in runs}
-    train = get_command(program()).commands["train"]
+    train = program().commands["train"]
     for run_ in runs:
         values = train.make_context("train", ["x", *command_of(sweep, run_)[2:]], resilient_parsing=True).params
         model, options = parse_model(values["model"])
