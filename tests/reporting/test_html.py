@@ -19,6 +19,7 @@ from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons
 from inr_factory.reporting.html import page
+from inr_factory.reporting.html import playground as play
 from inr_factory.reporting.html import png_data_uri as png
 from inr_factory.reporting.html import run_summary as summary
 from inr_factory.reporting.html import svg_charts as charts
@@ -36,7 +37,7 @@ from inr_factory.reporting.weight_statistics import PUBLISHED
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.run_log import LOG_FOLDER
 
-SECTIONS = ("made", "pictures", "quality", "layers", "distances", "map", "quarantine", "basis")
+SECTIONS = ("made", "pictures", "playground", "quality", "layers", "distances", "map", "quarantine", "basis")
 
 
 @pytest.fixture
@@ -323,10 +324,10 @@ def test_a_shaded_surface_is_clear_where_there_is_none():
 
 def test_large_images_are_made_smaller_by_means():
     image = np.arange(200 * 300, dtype=np.float32).reshape(200, 300, 1) / 60000
-    small = page.pictures._smaller(image)
+    small = page.pictures.smaller(image)
     assert max(small.shape) <= 96
     assert small.mean() == pytest.approx(image.mean(), rel=0.02)
-    assert page.pictures._smaller(image[:3]).shape[0] >= 1
+    assert page.pictures.smaller(image[:3]).shape[0] >= 1
 
 
 # --- every kind of set ---
@@ -424,6 +425,111 @@ def test_a_damaged_shard_is_named(digits, tmp_path, capsys):
 def test_what_is_no_set_has_no_report(tmp_path, capsys):
     assert run(["report", str(tmp_path)]) == 2
     assert "no data set in" in capsys.readouterr().err
+
+
+# --- playground ---
+
+
+def playground_of(text):
+    return json.loads(re.search(r"window.PLAYGROUND = (.*);\n", text)[1])
+
+
+def inr_of(fields, weights):
+    flat = torch.from_numpy(np.frombuffer(b64decode(weights), "<f4").copy())[None]
+    return INRBatch.from_flat(SirenSpec.from_dict(fields["spec"]), flat)
+
+
+def test_the_page_has_weights_of_the_set_of_different_classes_and_their_pixels(digits):
+    made = playground_of(report(digits))
+    stored = np.concatenate(
+        [page.pictures.ShardReader(digits, e).column("weights") for e in load_manifest(digits).shards]
+    )
+    shown = [inr_of(one, one["weights"]).flatten().numpy() for one in made["inrs"]]
+    assert all((stored == weights).all(axis=1).any() for weights in shown)
+    assert len({one["name"] for one in made["inrs"]}) == play.MOST_IMAGES
+    assert {unpack(one["source"]).shape for one in made["inrs"]} == {(8, 8, 4)}
+    assert made["obstacle"] is None
+
+
+def test_aligned_copies_show_the_same_and_lie_nearer(digits):
+    views, objects = playground_of(report(digits))["pairs"]
+    assert "one object" in views["title"]
+    assert " to " in objects["title"]
+    for pair in (views, objects):
+        plain, signed, phase = (inr_of(pair, way["weights"]) for way in pair["ways"])
+        for copy in (signed, phase):
+            torch.testing.assert_close(copy.images(8, 8), plain.images(8, 8), atol=1e-4, rtol=0)
+        first = inr_of(pair, pair["weights"])
+        distances = [
+            float((first.flatten() - b.flatten()).norm() / first.flatten().norm()) for b in (plain, signed, phase)
+        ]
+        assert distances == sorted(distances, reverse=True)
+        assert [way["distance"] for way in pair["ways"]] == pytest.approx(distances, rel=1e-4)
+
+
+def small_images(root, monkeypatch, **options):
+    """A playground of a small set as if it were of 3 x 5 images."""
+    manifest = make_set(root, **options)
+    column = page.pictures.ShardReader.column
+    sizes = {"height": 3, "width": 5}
+    monkeypatch.setattr(
+        page.pictures.ShardReader,
+        "column",
+        lambda shard, name: np.full(len(shard), sizes[name]) if name in sizes else column(shard, name),
+    )
+    names = page.pictures.ShardReader.column_names.fget
+    monkeypatch.setattr(page.pictures.ShardReader, "column_names", property(lambda shard: (*names(shard), *sizes)))
+    rows = read_rows(root, manifest.shards, seed=0)
+    return play.make_playground(root, manifest, rows.locations(np.arange(len(rows))), None)
+
+
+def test_relu_inrs_are_aligned_by_permutations_alone(tmp_path, monkeypatch):
+    made = small_images(tmp_path, monkeypatch, spec=SirenSpec(2, 3, hidden_dim=4, activation="relu", start="linear"))
+    assert [[way["match"] for way in pair["ways"]] for pair in made["pairs"]] == 2 * [["as fitted", "permutation"]]
+    assert [one["name"] for one in made["inrs"]][:3] == ["low", "mid", "high"]
+    assert {(one["height"], one["width"], one["source"]) for one in made["inrs"]} == {(3, 5, None)}
+
+
+def test_one_view_leaves_a_pair_of_two_objects_and_one_object_no_pair(tmp_path, monkeypatch):
+    assert len(small_images(tmp_path / "a", monkeypatch, views=1)["pairs"]) == 1
+    assert small_images(tmp_path / "b", monkeypatch, views=1, objects={"train": 1})["pairs"] == []
+
+
+def test_the_numbers_in_a_page_are_bounded(tmp_path, monkeypatch):
+    def numbers(made):
+        parts = [*made["inrs"], *made["pairs"], *(way for pair in made["pairs"] for way in pair["ways"])]
+        return sum(len(b64decode(part["weights"])) // 4 for part in parts)
+
+    for inrs, size in ((1, 1), (5, 5), (9, 5), (40, 16)):
+        monkeypatch.setattr(play, "MOST_NUMBERS", inrs * SPEC.num_parameters)
+        made = small_images(tmp_path / str(inrs), monkeypatch)
+        assert numbers(made) == size * SPEC.num_parameters
+    monkeypatch.setattr(play, "MOST_NUMBERS", SPEC.num_parameters - 1)
+    made = small_images(tmp_path / "0", monkeypatch)
+    assert (made["inrs"], made["pairs"]) == ([], [])
+    assert made["obstacle"] == f"an INR of {SPEC.num_parameters} numbers is too large for a page"
+
+
+@pytest.mark.parametrize("spec", [SirenSpec(2, 2, hidden_dim=4), SirenSpec(1, 1, hidden_dim=4), SPEC])
+def test_what_is_neither_image_nor_shape_has_a_sentence_for_a_playground(tmp_path, spec):
+    make_set(tmp_path / "set", spec=spec)
+    text = report(tmp_path / "set")
+    assert "No playground: " in words(text)
+    assert 'class="playground"' not in text
+
+
+def test_pictures_beyond_the_limit_are_left_out_ordinary_ones_first(digits, monkeypatch):
+    monkeypatch.setattr(page, "MOST_TEXT", len(json.dumps(playground_of(report(digits)))) + 8_000)
+    text = report(digits)
+    assert 4 <= text.count('class="picture"') < 20
+    assert text.index("The worst first") > 0
+    monkeypatch.setattr(page, "MOST_TEXT", 1)
+    assert report(digits).count('class="picture"') == 1
+
+
+def test_a_page_is_smaller_than_two_megabytes_whatever_it_shows():
+    scripts = sum(len((page.Path(page.__file__).parent / f"playground.{kind}").read_bytes()) for kind in ("js", "css"))
+    assert page.MOST_TEXT + scripts < 2_000_000 - 150_000
 
 
 # --- cost ---

@@ -1,5 +1,6 @@
 """Page: measures a set and renders the HTML report."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from inr_factory.reporting.dataset_status import summarize_splits
 from inr_factory.reporting.html import renderings as pictures
 from inr_factory.reporting.html import run_summary as summary
 from inr_factory.reporting.html import svg_charts as charts
+from inr_factory.reporting.html.playground import make_playground
 from inr_factory.reporting.html.sampling import RowLocations, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
 from inr_factory.reporting.html.weight_analysis import (
     best_match,
@@ -38,6 +40,7 @@ with needs_extra("report"):
 
 MOST_CLASSES = 40  # with a histogram of their own
 MOST_QUARANTINED = 500  # that are listed
+MOST_TEXT = 1_700_000  # of pictures and playground, so that the page stays below 2 MB
 WORST, ORDINARY = 8, 12
 WORST_SHAPES, ORDINARY_SHAPES = 2, 4
 
@@ -222,7 +225,11 @@ def _pictures(
         shown = draw(root, manifest, [*worst, *ordinary], source)
     except UsageError as error:
         obstacle = str(error)
+    playground = make_playground(root, manifest, [*ordinary, *worst], source)
+    sizes = np.cumsum([sum(len(uri) for _, uri in one.pictures) for one in shown]) + len(json.dumps(playground))
+    shown = shown[: max(1, int((sizes <= MOST_TEXT).sum()))]
     return {
+        "playground": playground,
         "worst": shown[: len(worst)],
         "ordinary": shown[len(worst) :],
         "obstacle": obstacle,

@@ -15,8 +15,8 @@ with needs_extra("report"):
     from PIL import Image
 
 # A palette of shaded surfaces: opaque shades first, then shades of edges, each with three strengths, the last clear.
-OPAQUE, EDGES, STRENGTHS = 192, 21, (64, 128, 191)
-CLEAR = 255
+OPAQUE, EDGES, STRENGTHS = 96, 21, (64, 128, 191)
+CLEAR = OPAQUE + len(STRENGTHS) * EDGES
 
 
 def image_uri(image: NDArray[np.floating]) -> str:
@@ -26,7 +26,7 @@ def image_uri(image: NDArray[np.floating]) -> str:
 
 
 def shades_uri(shade: NDArray[np.floating], cover: NDArray[np.floating], color: tuple[float, float, float]) -> str:
-    """A surface in shades of one colour on nothing: brightness and cover (H, W), each in [0, 1]; 256 shades in all."""
+    """A surface in shades of one colour on nothing: brightness and cover (H, W), each in [0, 1]."""
     level = np.clip(shade, 0, 1)
     index = np.round(level * (OPAQUE - 1)).astype(np.int64)
     strength = np.clip(np.round(cover * 4).astype(np.int64), 0, 4)

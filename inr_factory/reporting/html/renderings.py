@@ -30,7 +30,7 @@ Image = NDArray[np.float32]
 
 MOST_PIXELS = 96  # along each side of a picture in the page
 RESOLUTION = 56  # points along each side of the cube in which a surface is looked for
-FRAMES, FRAME_SIDE, ELEVATION = 24, 176, 18.0
+FRAMES, FRAME_SIDE, ELEVATION = 24, 152, 18.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def images(root: Path, manifest: Manifest, locations: RowLocations, source: Sour
     rendered = []
     for (entry, row), one in zip(locations, reconstruct(root, manifest, locations, source), strict=True):
         shard = ShardReader(root, entry, check=False)
-        pictures = [("INR", image_uri(_smaller(one.inr)))]
+        pictures = [("INR", image_uri(smaller(one.inr)))]
         if one.source is not None:
             difference = one.inr - one.source
-            pictures = [("source", image_uri(_smaller(one.source))), *pictures]
-            pictures += [("difference", image_uri(_signed(_smaller(difference))))]
+            pictures = [("source", image_uri(smaller(one.source))), *pictures]
+            pictures += [("difference", image_uri(_signed(smaller(difference))))]
         facts = [("", f"{float(shard.column('psnr')[row]):.1f} dB")]
         if "explained" in shard.column_names:
             facts.append(("", format_explained(float(shard.column("explained")[row]))))
@@ -79,7 +79,7 @@ def _rendered(shard: ShardReader, row: int, manifest: Manifest, facts: Any, pict
     )
 
 
-def _smaller(image: Image) -> Image:
+def smaller(image: Image) -> Image:
     """(H, W, O) with at most MOST_PIXELS along each side: means of blocks of pixels."""
     factor = -(-max(image.shape[:2]) // MOST_PIXELS)
     if factor == 1:
