@@ -51,7 +51,7 @@ def read_points(name: str, content: bytes, max_points: int) -> Floats:
 
 
 def checked_points(points: NDArray[np.generic], max_points: int) -> Floats:
-    """Points (S, 3 to 16 numbers) of any type as (S, 3) in float64; docs/own.md has the table of what is refused.
+    """Points (S, 3 to 16 numbers) of any type as (S, 3) in float64; docs/shapes.md has the table of what is refused.
 
     Raises SignalError for arrays that are numbers, but no points on a surface.
     """
