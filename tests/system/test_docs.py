@@ -146,7 +146,19 @@ def test_a_block_that_is_not_run_says_why(block):
 def test_most_pages_have_blocks_that_run():
     """Without this the tests above could pass by running nothing."""
     running = {block.page for block in BLOCKS if not block.reason and block.kind != "yaml"}
-    guides = "quickstart arrays images shapes source loading training chance pretraining cluster sharing".split()
+    guides = [
+        "quickstart",
+        "arrays",
+        "images",
+        "shapes",
+        "source",
+        "loading",
+        "training",
+        "chance",
+        "pretraining",
+        "cluster",
+        "sharing",
+    ]
     reference = ("formats_of_others", "format", "reproducibility")
     assert {"README.md", *(f"docs/{name}.md" for name in (*guides, *reference))} <= running
 
