@@ -24,8 +24,7 @@ class SirenSpec:
     """The architecture of an INR: 2-32-32-1 has in_dim 2, hidden_dim 32, num_hidden 2 and out_dim 1.
 
     Hidden layers compute sin(omega_0 (W x + b)) (Sitzmann et al., NeurIPS 2020); the last layer is linear and
-    `output_bias` is added to its result. `start` names the initialization, see
-    `initialization_bounds`.
+    `output_bias` is added to its result. `start` names the initialization; docs/conventions.md has its bounds.
     `activation` "relu" describes ReLU INRs: hidden layers compute max(0, W x + b) and omega_0 is not used.
 
     Args:
