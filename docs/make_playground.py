@@ -24,9 +24,9 @@ CREDIT = (
 )
 # Recipe, settings, and the classes to show one INR of.
 SETS = (
-    ("digits", {"limit": 40, "views": 2}, ("3", "8", "2", "5")),
-    ("fashion_mnist", {"limit": 60, "views": 2}, ("Sneaker", "Dress", "Bag", "Pullover", "Ankle boot", "Trouser")),
-    ("primitives", {"limit": 14, "views": 1}, ("star", "bowl")),
+    ("digits", {"limit": 40, "views": 2}, ("3", "8", "5")),
+    ("fashion_mnist", {"limit": 60, "views": 2}, ("Sneaker", "Dress", "Bag", "Pullover", "Trouser")),
+    ("primitives", {"limit": 14, "views": 1}, ("stairs", "tube")),
 )
 
 
