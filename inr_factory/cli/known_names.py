@@ -72,11 +72,17 @@ CONVENTIONS = ("inr-factory", "dwsnets", "siren", "nfn", "implicit-zoo", "fit-a-
 PUBLISHED = ("dwsnets_mnist", "dwsnets_fashion_mnist")
 
 
+def with_defaults(choice: str) -> str:
+    """A choice as on the command line, with the default of each setting."""
+    name, _, pairs = split_pairs(choice)
+    settings = ",".join(f"{key}={value.partition('|')[0]}" for key, _, value in pairs)
+    return f"{name}:{settings}" if settings else name
+
+
 def meanings(choices: Choices, defaults: bool = False) -> dict[str, str]:
     """What each choice is, by its name, with the defaults of its settings if asked for."""
     named = {}
-    for text, about in choices.items():
-        name, _, pairs = split_pairs(text)
-        settings = ",".join(f"{key}={value.partition('|')[0]}" for key, _, value in pairs)
+    for choice, about in choices.items():
+        name, _, settings = with_defaults(choice).partition(":")
         named[name] = f"{about} ({settings})" if defaults and settings else about
     return named

@@ -18,6 +18,7 @@ from inr_factory.reporting.number_format import format_duration, format_rate
 
 if TYPE_CHECKING:
     from inr_factory.generation.execution.progress_recorder import FitProgress as FitState
+    from inr_factory.learning.training.run_config import RunConfig
 
 LINE_SECONDS = 10.0
 LEFT = TextColumn("{task.fields[left]}")
@@ -118,8 +119,9 @@ class RunProgress:
 
     SHOWN = 12
 
-    def __init__(self, epochs: int, columns: Mapping[str, tuple[str, str]], best_by: str) -> None:
-        self.epochs, self.columns, self.best_by = epochs, columns, best_by
+    def __init__(self, epochs: int | None, columns: Mapping[str, tuple[str, str]], best_by: str) -> None:
+        """`epochs` may be known only when the run starts, see `start`."""
+        self.epochs, self.columns, self.best_by = epochs or 1, columns, best_by
         self.records: deque[Mapping[str, float]] = deque(maxlen=self.SHOWN)
         self.best: Mapping[str, float] | None = None
         self.pace = Pace()
@@ -139,6 +141,10 @@ class RunProgress:
         if self.live is not None:
             self.current = Text("")
             self.live.stop()
+
+    def start(self, config: "RunConfig") -> None:
+        """Call when all settings of the run are known."""
+        self.epochs = config.epochs
 
     def step(self, epoch: int, position: int, count: int, loss: float) -> None:
         """Call after each step: `position` of `count` steps of the epoch are done."""

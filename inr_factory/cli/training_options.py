@@ -23,10 +23,8 @@ CHOICES = {
 }
 """What stands below the options of a verb."""
 
-Model = Annotated[
-    str,
-    typer.Option(help="network, with options as in ng_t:num_layers=2; listed below", metavar="NAME"),
-]
+NETWORK = "network, with settings as in ng_t:num_layers=2; listed below"
+Model = Annotated[str, typer.Option(help=NETWORK, metavar="NAME")]
 Augment = Annotated[
     list[str] | None,
     typer.Option(

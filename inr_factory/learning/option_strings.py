@@ -3,7 +3,7 @@
 import json
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -26,6 +26,8 @@ class Option:
 
 
 OptionT = TypeVar("OptionT", bound=Option)
+KindT = TypeVar("KindT")
+PartT = TypeVar("PartT")
 
 
 def parse_option(text: str, known: Mapping[str, type[OptionT]], what: str) -> OptionT:
@@ -42,24 +44,82 @@ def parse_option(text: str, known: Mapping[str, type[OptionT]], what: str) -> Op
     Raises:
         UsageError: For an unknown name or key, with the nearest known one, and for a value that does not fit.
     """
+
+    def types_of(option: type[OptionT]) -> dict[str, Any]:
+        types = typing.get_type_hints(option)
+        return {field.name: types[field.name] for field in fields(option)}
+
+    name, values = read_settings(text, known, what, types_of, lambda option: str(option()))
+    return known[name](**values)
+
+
+def read_settings(
+    text: str,
+    known: Mapping[str, KindT],
+    what: str,
+    types_of: Callable[[KindT], Mapping[str, Any]],
+    example: Callable[[KindT], str],
+) -> tuple[str, dict[str, Any]]:
+    """The name and the given settings of an option's text. `types_of` gives the types of the settings of a known kind,
+    float, int, bool or a Literal of words, `example` a text of it. Raises UsageError as `parse_option`."""
     if not isinstance(text, str):
         raise UsageError(f"a {what} is named by text, got {type(text).__name__}")
     name, colon, pairs = split_pairs(text)
     if name not in known:
         raise UsageError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
-    option = known[name]
-    keys = {field.name for field in fields(option)}
+    kind = known[name]
     if colon and not pairs:
-        raise UsageError(f"{text!r} ends after the colon; write {_example(option)}")
-    types, values = typing.get_type_hints(option), {}
+        raise UsageError(f"{text!r} ends after the colon; write {example(kind)}")
+    types, values = types_of(kind), dict[str, Any]()
     for key, equals, value in pairs:
-        if key not in keys:
-            near = did_you_mean(key, keys) if keys else "it has no keys"
+        if key not in types:
+            near = did_you_mean(key, types) if types else "it has no keys"
             raise UsageError(f"{name} has no key {key!r}; {near}")
         if not equals or not value or key in values:
-            raise UsageError(f"{name} takes each key once as key=value, got {text!r}; write {_example(option)}")
-        values[key] = _read(value, types[key], f"{name}:{key}")
-    return option(**values)
+            raise UsageError(f"{name} takes each key once as key=value, got {text!r}; write {example(kind)}")
+        values[key] = _read(value, types[key], name, key)
+    return name, values
+
+
+def read_joined(
+    text: str,
+    single: Callable[[str], PartT],
+    compose: Callable[[tuple[PartT, ...]], PartT],
+    one_of: Callable[[tuple[PartT, ...]], PartT],
+    sometimes: Callable[[PartT, float], PartT],
+) -> PartT:
+    """Read `a+b`, `a|b`, `a@0.5` and brackets: the grammar of transforms. `single` reads a text without these signs."""
+    tokens = re.findall(r"[()+|]|@[^()+|@]*|[^()+|@]+", text)
+    tokens = [token.strip() for token in tokens if token.strip()]
+
+    def joined(joint: str = "+") -> PartT:
+        parts: list[PartT] = []
+        while not parts or (tokens and tokens[0] == joint and tokens.pop(0)):
+            parts.append(joined("|") if joint == "+" else probable())
+        if len(parts) == 1:
+            return parts[0]
+        return compose(tuple(parts)) if joint == "+" else one_of(tuple(parts))
+
+    def probable() -> PartT:
+        if not tokens or tokens[0] in ")+|" or tokens[0].startswith("@"):
+            raise UsageError(f"a transform is missing in {text!r}; write for example permute+noise:scale=0.3")
+        token = tokens.pop(0)
+        part = joined() if token == "(" else single(token)
+        if token == "(" and (not tokens or tokens.pop(0) != ")"):
+            raise UsageError(f"a closing bracket is missing in {text!r}")
+        if tokens and tokens[0].startswith("@"):
+            share = tokens.pop(0)[1:]
+            try:
+                probability = float(share)
+            except ValueError:
+                raise UsageError(f"write a probability after @, got {share!r} in {text!r}") from None
+            part = sometimes(part, probability)
+        return part
+
+    result = joined()
+    if tokens:
+        raise UsageError(f"{text!r} cannot be read from {tokens[0]!r} on; join transforms by + or |, keys by commas")
+    return result
 
 
 def split_pairs(text: str) -> tuple[str, bool, list[tuple[str, bool, str]]]:
@@ -114,12 +174,17 @@ def check_flag(option: Option, key: str) -> None:
 
 def check_word(option: Option, key: str) -> None:
     """Raise UsageError unless option.key is one of the words that its Literal type lists."""
-    value, known = getattr(option, key), typing.get_args(typing.get_type_hints(type(option))[key])
+    _check_word(getattr(option, key), typing.get_type_hints(type(option))[key], option.name, key)
+
+
+def _check_word(value: Any, words: Any, name: str, key: str) -> None:
+    known = typing.get_args(words)
     if not isinstance(value, str) or value not in known:
-        raise UsageError(f"{option.name}: {key} must be one of {', '.join(known)}, got {shorten(value)}")
+        raise UsageError(f"{name}: {key} must be one of {', '.join(known)}, got {shorten(value)}")
 
 
-def _read(text: str, kind: Any, where: str) -> float | int | bool | str:
+def _read(text: str, kind: Any, name: str, key: str) -> float | int | bool | str:
+    where = f"{name}:{key}"
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise UsageError(f"{where} must be true or false, got {text!r}")
@@ -133,12 +198,10 @@ def _read(text: str, kind: Any, where: str) -> float | int | bool | str:
             return float(text)
         except ValueError:
             raise UsageError(f"{where} must be a number, got {text!r}") from None
+    if typing.get_origin(kind) is typing.Literal:
+        _check_word(text, kind, name, key)
     return text
 
 
 def _write(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _example(option: type[Option]) -> str:
-    return str(option())

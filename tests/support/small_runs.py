@@ -17,7 +17,7 @@ from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest
 from support.small_sets import make_set
 
-OPTIONS: dict[str, Any] = {"model": "parity:hidden_dim=4", "batch_size": 4, "device": "cpu"}
+OPTIONS: dict[str, Any] = {"model": "parity:hidden_dim=4", "batch_size": 4, "schedule": "constant", "device": "cpu"}
 Refusal = str | None
 
 

@@ -258,16 +258,19 @@ def test_a_run_is_drawn_and_predicts(capsys, digits, tmp_path):
     accuracy = json.loads(out)["test"]["accuracy"]
     assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "test.png"))
 
-    assert outcome(capsys, "predict", run, digits, "--views", 1, "--out", tmp_path / "written" / "p.csv")[0] == 0
+    code, out, _ = outcome(capsys, "predict", run, digits, "--views", 1, "--out", tmp_path / "written" / "p.csv")
+    assert code == 0
+    assert out.endswith(f" INRs, accuracy {accuracy:.2%}\n")
     with open(tmp_path / "written" / "p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["object_id"] for row in rows}) == len(rows)
     assert sum(row["class"] == row["predicted"] for row in rows) / len(rows) == pytest.approx(accuracy)
     assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
-    out = outcome(capsys, "predict", run, digits, "--views", 1)[1]
-    assert out == (tmp_path / "written" / "p.csv").read_text()
+    _, out, err = outcome(capsys, "predict", run, digits, "--views", 1)
+    assert out == (tmp_path / "written" / "p.csv").read_text(), "a remark is in the table"
+    assert err == f"accuracy {accuracy:.2%}\n"
     printed = json.loads(outcome(capsys, "predict", run, digits, "--views", 1, "--json")[1])
-    assert printed["predictions"] == rows
+    assert (printed["predictions"], printed["accuracy"]) == (rows, accuracy)
     assert outcome(capsys, "evaluate", run, "--picture", tmp_path / "own.png")[0] == 0
     assert (tmp_path / "own.png").exists()
     assert failure(capsys, "predict", tmp_path, digits)[0] == 2

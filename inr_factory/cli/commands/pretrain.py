@@ -7,6 +7,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli import training_options as options
+from inr_factory.cli.option_checks import check_training
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_options import Config, DatasetFolder, Json
 from inr_factory.errors import skip_without_extra
@@ -23,7 +24,7 @@ COLUMNS = {
 def pretrain(
     dataset: DatasetFolder,
     views: options.FirstViews = None,
-    model: options.Model = defaults.DEFAULT_MODEL,
+    model: options.Model = defaults.PRETRAIN_MODEL,
     canonical: options.Canonical = True,
     augment: options.Augment = None,
     positives: Annotated[
@@ -58,6 +59,11 @@ def pretrain(
 
     Labels of train and val are used to monitor it, and those of test in the end. `train --init RUN` continues from it.
     """
+    from inr_factory.learning.training.run_config import PretrainConfig, check_config
+
+    check_training(dataset, model, augment or ())
+    check_config(PretrainConfig, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
+
     from inr_factory.learning.training.pretrain_encoder import pretrain as pretrain_encoder
     from inr_factory.learning.training.probes import project_to_plane
     from inr_factory.reporting.plots import draw_pretraining
@@ -86,4 +92,4 @@ def pretrain(
     columns = ["encoder", f"{neighbours} nearest neighbours", "linear probe"]
     terminal.print_table(columns, [*rows, ("chance", *[f"{report.chance:.2%}"] * 2)])
     picture = f"picture: {folder / PICTURE}; " if (folder / PICTURE).is_file() else ""
-    terminal.print_result(f"\n{picture}inr-factory train {dataset} --model {model} --init {folder} starts from it")
+    terminal.print_result(f"\n{picture}inr-factory train {dataset} --init {folder} starts from it")

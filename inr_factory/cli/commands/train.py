@@ -7,6 +7,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli import training_options as options
+from inr_factory.cli.option_checks import check_training
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_messages import optional_pictures
 from inr_factory.cli.shared_options import Config, DatasetFolder, Json, fetch_dataset_option
@@ -39,7 +40,14 @@ def train(
         float,
         typer.Option(help="share of the training objects that get a wrong label", min=0, max=1),
     ] = 0.0,
-    model: options.Model = defaults.DEFAULT_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help=options.NETWORK,
+            metavar="NAME",
+            show_default=f"{defaults.DEFAULT_MODEL}, or that of --init",
+        ),
+    ] = None,
     init: Annotated[
         Path | None,
         typer.Option(help="start from the encoder and normalizer of this run or checkpoint", show_default=False),
@@ -54,12 +62,25 @@ def train(
             help="mixing of INRs and targets, as mixup:match=phase; listed below", show_default=False, metavar="NAME"
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = defaults.EPOCHS,
-    batch_size: Annotated[int, typer.Option(min=2, help="INRs of a batch")] = defaults.BATCH_SIZE,
-    learning_rate: options.LearningRate = defaults.LEARNING_RATE,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="passes over the training set", show_default="parity 20, at least 600 steps; others 100"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="INRs of a batch", show_default="parity 64, others 128")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", "--lr", help="after the warm-up", show_default="parity 0.005, others 0.001"),
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw, or adam with L2 decay")] = "adamw",
     weight_decay: options.WeightDecay = defaults.WEIGHT_DECAY,
-    schedule: options.Schedule = "constant",
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="constant or cosine, both after the warm-up", show_default="parity cosine, others constant"),
+    ] = None,
     warmup_steps: options.WarmupSteps = defaults.WARMUP_STEPS,
     label_smoothing: Annotated[float, typer.Option(help="share of each target spread over all classes")] = 0.0,
     perturb: Annotated[
@@ -91,6 +112,13 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a classifier on the weights; the epoch that is best on val is measured on test. Run it again to resume."""
+    from inr_factory.learning.training.run_config import TrainConfig, check_config
+
+    check_training(dataset, model, augment or (), mixup, perturb, reweigh, init)
+    settings = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer}
+    settings |= {"weight_decay": weight_decay, "label_smoothing": label_smoothing, "ema": ema}
+    check_config(TrainConfig, **{name: value for name, value in settings.items() if value is not None})
+
     from inr_factory.learning.training.distributed import is_first_rank
     from inr_factory.learning.training.train_classifier import train as train_classifier
     from inr_factory.learning.training.trained_run import has_split
@@ -104,12 +132,11 @@ def train(
             schedule=schedule, warmup_steps=warmup_steps, label_smoothing=label_smoothing, perturb=perturb,
             reweigh=reweigh, label_noise=label_noise, ema=ema, bf16=bf16, compile=compiled,
             early_stopping=early_stopping, seed=seed, device=device, out=out, on_epoch=progress.epoch,
-            on_step=progress.step, log=terminal.log_info,
+            on_step=progress.step, on_start=progress.start, log=terminal.log_info,
         )  # fmt: skip
     if not is_first_rank():
         return
     manifest, folder, best = load_manifest(dataset), run.folder, run.best
-    name = model.partition(":")[0].strip()
     test = run.evaluate(dataset, device=device) if has_split(manifest, "test") else None
     if test is not None:
         _note_missing(test)
@@ -121,7 +148,7 @@ def train(
     else:
         _print_accuracy(run, test)
     with optional_pictures():  # after the results, which no picture may cost
-        draw_training(run.history, folder / CURVES, f"{manifest.name}, {name}, seed {seed}")
+        draw_training(run.history, folder / CURVES, f"{manifest.name}, {run.model(device).encoder.name}, seed {seed}")
         if test is not None:
             _draw(test, folder / PICTURE)
     pictures = [path for path in (folder / CURVES, folder / PICTURE) if path.is_file()]
@@ -203,17 +230,28 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the class of each INR: a CSV of object, view, class, predicted class and its probability."""
+    """Predict the class of each INR: a CSV of object, view, class, predicted class and its probability.
+
+    Where the set has classes, the accuracy follows, on stderr or with --out on stdout.
+    """
     from inr_factory.learning.training.trained_run import open_run
 
     report = open_run(run).predict(dataset, split, views, device)
     _note_missing(report)
     table = report.to_csv(out)
+    accuracy = "" if report.accuracy is None else f"accuracy {report.accuracy:.2%}"
     if as_json:
         predictions = list(report.rows())
-        terminal.print_json({"run": str(run), "split": split, "out": out and str(out), "predictions": predictions})
+        terminal.print_json({
+            "run": str(run), "split": split, "out": out and str(out), "accuracy": report.accuracy,
+            "predictions": predictions,
+        })  # fmt: skip
+    elif out is None:
+        terminal.print_exact(table)
+        if accuracy:
+            terminal.log_info(accuracy)
     else:
-        terminal.print_exact(table) if out is None else terminal.print_result(f"{out}: {len(report):,} INRs")
+        terminal.print_result(f"{out}: {len(report):,} INRs{accuracy and f', {accuracy}'}")
 
 
 def _draw(report: "EvaluationReport", path: Path) -> None:

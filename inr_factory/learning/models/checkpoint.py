@@ -12,10 +12,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, brief, one_line, shorten
 from inr_factory.inr.regular_files import as_path
+from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
-from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES, encoder_class
+from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES, build_encoder, encoder_class
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.torch_files import DAMAGE, load_plain
 
@@ -115,6 +116,22 @@ def former_options(path: Path | None, name: str) -> dict[str, Any]:
         return {}
     options = description.get("options", {})
     return {option: options[option] for option in kind.former_options if option in options}
+
+
+def saved_encoder(path: Path) -> tuple[str, dict[str, Any]]:
+    """Name and options of a checkpoint's encoder. Raises IntegrityError where they describe one that the saved weights are
+    not of, before it takes memory."""
+    saved = load_checkpoint(path)
+    description = saved.get("contrastive", saved.get("classifier"))
+    assert description is not None, "a checkpoint has a description"
+    name, options = description["encoder"], description.get("options")
+    try:
+        with _at_most(sum(value.numel() for value in saved["model"].values())), torch.random.fork_rng(devices=[]):
+            build_encoder(name, SirenSpec.from_dict(description["spec"]), **options)
+    except DAMAGE as error:
+        blame_machine(error, path)
+        raise IntegrityError(f"{path} is damaged: its description is of no encoder ({one_line(error)})") from None
+    return name, dict(options)
 
 
 @contextmanager

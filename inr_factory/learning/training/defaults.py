@@ -1,12 +1,17 @@
-"""Defaults of training and pre-training that the command line also shows. Loads nothing."""
+"""Defaults of training and pre-training that the command line also shows. Loads nothing.
 
-DEFAULT_MODEL = "dws"
+EPOCHS, BATCH_SIZE and LEARNING_RATE are those of all models but `parity`, see run_config.default_schedule.
+"""
+
+DEFAULT_MODEL = "parity"
+FORMER_MODEL = "dws"  # until rules 3, see run_config
 EPOCHS = 100
 BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 5e-4
 WARMUP_STEPS = 100
 
+PRETRAIN_MODEL = "dws"
 PRETRAIN_EPOCHS = 50
 PROJECTION_DIM = 64
 TEMPERATURE = 0.2

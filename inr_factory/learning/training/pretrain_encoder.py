@@ -24,8 +24,9 @@ from inr_factory.learning.models.contrastive import build_contrastive
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.option_strings import parse_model
+from inr_factory.learning.training.begun_run import as_begun
 from inr_factory.learning.training.contrastive import ContrastiveTrainer
-from inr_factory.learning.training.defaults import BATCH_SIZE, DEFAULT_MODEL, PROJECTION_DIM
+from inr_factory.learning.training.defaults import BATCH_SIZE, PRETRAIN_MODEL, PROJECTION_DIM
 from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy
 from inr_factory.learning.training.run_config import (
     BEST,
@@ -37,7 +38,6 @@ from inr_factory.learning.training.run_config import (
     check_config,
 )
 from inr_factory.learning.training.train_classifier import (
-    as_begun,
     log_gaps,
     log_warmup,
     parse_augmentation,
@@ -79,7 +79,7 @@ class PretrainReport:
 
 def pretrain(
     dataset: str | Location,
-    model: str = DEFAULT_MODEL,
+    model: str = PRETRAIN_MODEL,
     positives: str = DEFAULTS.positives,
     augment: str | WeightTransform | Sequence[str | WeightTransform] = (),
     views: int | None = None,

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import mean, stdev
 from threading import Event
@@ -19,14 +20,23 @@ from inr_factory.errors import FactoryError, IntegrityError, UsageError, blame_m
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.plain_json import parse_json
 from inr_factory.inr.regular_files import as_path, check_regular, is_replaced, read_regular
-from inr_factory.learning.training.run_config import few_objects
-from inr_factory.learning.training.sweep_config import SweepConfig, SweepRun, command_of, load_sweep, runs_of
+from inr_factory.learning.training.run_config import RULES, few_objects
+from inr_factory.learning.training.sweep_config import (
+    FORMER_OPTIONS,
+    SweepConfig,
+    SweepRun,
+    command_of,
+    load_sweep,
+    options_of,
+    runs_of,
+)
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.manifest_file import load_manifest
 
 MAX_RESULT_BYTES = 2**26
-RESULT, COMMAND, LOG = "result.json", "command.json", "log.txt"
+RESULT, COMMAND, LOG = "result.json", "command.json", "log.txt"  # of a run
+RECORD = "sweep.json"
 
 Job = tuple[list[str], Path]
 """Arguments of `inr-factory` and the folder of a run."""
@@ -97,9 +107,13 @@ def sweep(
     log = log or (lambda line: None)
     config, folder = load_sweep(as_path(file, "a sweep")), Path(out) if out else Path("runs") / Path(file).stem
     folder.mkdir(parents=True, exist_ok=True)
-    runs = runs_of(config, folder)
+    runs = runs_of(config, folder, former=_began_before(folder))
     missing = [run for run in runs if read_result(config, run) is None]
     log(f"{len(runs)} runs, {len(missing)} to do; tables in {folder}")
+    if any(command_of(config, run) != command_of(config, replace(run, former=False)) for run in missing):
+        log(
+            f"{folder} began under former defaults ({' '.join(chain(*FORMER_OPTIONS.items()))}), which further runs keep"
+        )
     for dataset in dict.fromkeys(command_of(config, run)[1] for run in missing):
         _check_splits(dataset, log)
     executor = executor or (lambda jobs: make_runs(jobs, workers or num_cores()))
@@ -114,6 +128,15 @@ def sweep(
             write_tables(config, runs, folder)
     rows = write_tables(config, runs, folder)
     return SweepReport(folder, tuple(config.options), tuple(rows), len(runs), tuple(failed))
+
+
+def _began_before(folder: Path) -> bool:
+    """Whether a sweep began before rules 3 of run_config, under other defaults; the rules of a new one are recorded."""
+    if not (folder / RECORD).is_file():
+        if (folder / "runs").is_dir() and any((folder / "runs").iterdir()):
+            return True
+        write_atomically(folder / RECORD, json.dumps({"rules": RULES}).encode())
+    return False
 
 
 def _check_splits(dataset: str, log: Callable[[str], None]) -> None:
@@ -211,7 +234,7 @@ def read_result(config: SweepConfig, run: SweepRun) -> dict[str, Any] | None:
             raise UsageError(
                 f"{run.folder / COMMAND} is damaged ({one_line(error)}); remove it, and run again"
             ) from None
-        if arguments != _without_out(command_of(config, run)):
+        if options_of(arguments, run.former) != options_of(command_of(config, run)):
             raise UsageError(f"{run.folder} was run with other settings ({' '.join(arguments)}); take another --out")
     if result.get("test") is None:
         raise FactoryError(f"{run.folder} has no test figures; a sweep needs a set with a test split")

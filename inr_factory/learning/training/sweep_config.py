@@ -11,9 +11,16 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inr_factory.errors import UsageError, validation_message
+from inr_factory.learning.training import defaults
 from inr_factory.storage.yaml_files import load_yaml
 
 MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions
+
+FORMER_OPTIONS = {
+    "--model": defaults.FORMER_MODEL, "--epochs": str(defaults.EPOCHS), "--batch-size": str(defaults.BATCH_SIZE),
+    "--learning-rate": str(defaults.LEARNING_RATE), "--schedule": "constant",
+}  # fmt: skip
+"""Defaults of training, for every model, until rules 3 of run_config. A sweep that began under them keeps them."""
 
 Value = str | int | float | bool | None | list[str]
 
@@ -74,6 +81,7 @@ class SweepRun:
     values: Mapping[str, Value]
     folder: Path
     train: Mapping[str, Value] = field(default_factory=dict)
+    former: bool = False  # the sweep began under FORMER_OPTIONS
 
     def row(self, options: Sequence[str]) -> tuple[str, ...]:
         """The names of its row of the table: its values of these options."""
@@ -89,7 +97,7 @@ def load_sweep(path: Path) -> SweepConfig:
         raise UsageError(f"{path}: {reason}; a sweep has dataset, train and grid") from None
 
 
-def runs_of(sweep: SweepConfig, out: Path) -> list[SweepRun]:
+def runs_of(sweep: SweepConfig, out: Path, former: bool = False) -> list[SweepRun]:
     """All points of all grids, the first option the slowest but for the seed, which is slower than all: each row of a
     table gets its first figure early. Raises UsageError for two points of one name."""
     count = sum(math.prod(map(len, grid.axes.values())) for grid in sweep.grid)
@@ -101,7 +109,7 @@ def runs_of(sweep: SweepConfig, out: Path) -> list[SweepRun]:
             values = {name: value for name, (_, value) in zip(grid.axes, point, strict=True)}
             seed_index = next((index for name, (index, _) in zip(grid.axes, point, strict=True) if name == "seed"), 0)
             slug = "-".join(re.sub(r"[^A-Za-z0-9.=]+", "_", str(value)).strip("_") or "x" for value in values.values())
-            by_seed.append((seed_index, SweepRun(values, out / "runs" / slug, {**sweep.train, **grid.train})))
+            by_seed.append((seed_index, SweepRun(values, out / "runs" / slug, {**sweep.train, **grid.train}, former)))
     runs = [run for _, run in sorted(by_seed, key=lambda pair: pair[0])]
     if len({run.folder for run in runs}) < len(runs):
         raise UsageError("two points of the grid have the same values; name each value once")
@@ -121,4 +129,23 @@ def command_of(sweep: SweepConfig, run: SweepRun) -> list[str]:
         else:
             for part in value if isinstance(value, list) else [value]:
                 arguments += [option, str(part)]
+    if run.former:
+        given = options_of(arguments)
+        for option, text in FORMER_OPTIONS.items():
+            arguments += [] if option in given else [option, text]
     return arguments
+
+
+def options_of(arguments: Sequence[str], former: bool = False) -> dict[str, list[str]]:
+    """What identifies a run: its data set, and the values of each option, without the folder; with FORMER_OPTIONS where
+    they count."""
+    options: dict[str, list[str]] = {"dataset": []}
+    option = "dataset"
+    for word in arguments[1:]:
+        if word.startswith("--"):
+            option = {"--lr": "--learning-rate"}.get(word, word)
+            options.setdefault(option, [])
+        else:
+            options[option].append(word)
+    options.pop("--out", None)
+    return {**{option: [text] for option, text in FORMER_OPTIONS.items() if former}, **options}

@@ -1,40 +1,38 @@
 """Training a classifier on a data set from end to end: what the command `train` does."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.arguments import check_flags, check_hooks
+from inr_factory.inr.arguments import check_flags, check_hooks, check_whole
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader, Mixing
-from inr_factory.learning.models.checkpoint import former_options, initialize_from, load_checkpoint
+from inr_factory.learning.models.checkpoint import initialize_from
 from inr_factory.learning.models.classifier import build_classifier
 from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
+from inr_factory.learning.training.begun_run import as_begun, choose_encoder, choose_schedule
 from inr_factory.learning.training.classification import ClassifierTrainer
-from inr_factory.learning.training.defaults import BATCH_SIZE, DEFAULT_MODEL
 from inr_factory.learning.training.distributed import join_process_group
 from inr_factory.learning.training.run_config import (
     BEST,
-    LAST,
-    RULES,
-    ConfigT,
     OnEpoch,
     OnStep,
     RunConfig,
     TrainConfig,
     check_config,
+    checkpoint_of,
     few_objects,
 )
 from inr_factory.learning.training.trained_run import (
     TrainedRun,
-    checkpoint_of,
     evaluation_loader,
     plain_batches,
     write_run_file,
@@ -48,7 +46,7 @@ DEFAULTS = TrainConfig()
 
 def train(
     dataset: str | Location | INRDataset,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     augment: str | WeightTransform | Sequence[str | WeightTransform] = (),
     mixup: str | Mixing | None = None,
     views: int | None = None,
@@ -58,12 +56,12 @@ def train(
     labels_per_class: int | None = None,
     canonical: bool = True,
     normalize: bool = True,
-    epochs: int = DEFAULTS.epochs,
-    batch_size: int = BATCH_SIZE,
-    learning_rate: float = DEFAULTS.learning_rate,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     optimizer: str = DEFAULTS.optimizer,
     weight_decay: float = DEFAULTS.weight_decay,
-    schedule: str = DEFAULTS.schedule,
+    schedule: str | None = None,
     warmup_steps: int = DEFAULTS.warmup_steps,
     label_smoothing: float = DEFAULTS.label_smoothing,
     perturb: str | None = DEFAULTS.perturb,
@@ -78,17 +76,20 @@ def train(
     out: str | Path | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    on_start: Callable[[TrainConfig], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> TrainedRun:
     """Train a classifier on the weights of a data set, or resume the run in `out`.
 
-    The epoch with the highest accuracy on the validation split counts. The same call resumes an interrupted run.
+    The epoch with the highest accuracy on the validation split counts. The same call resumes an interrupted run: model,
+    epochs, batch_size, learning_rate and schedule that are not given are those of the run. New runs take the model of
+    `init`, else "parity", and the schedule of `run_config.default_schedule`, which depends on model and number of INRs.
 
     Args:
         dataset: Path or URL of a data set with the splits train and val, or its open training split.
-        model: "parity", "dws", "mlp", "ng_gnn", "ng_t" or "scalegmn", with options as "ng_t:num_layers=2".
+        model: "parity", "dws", "mlp", "ng_gnn", "ng_t" or "scalegmn", with options as "ng_t:num_layers=2"; see above.
         augment: Transforms of the weights, as "flip" or "noise:scale=0.3".
-        mixup: Mixing of INRs and their targets, as "mixup" or "mixup:alpha=0.2,match=signed".
+        mixup: Mixing of INRs and their targets, as "mixup:match=phase" or "mixup:alpha=0.2,match=phase".
         views: Train on the first views of each object; by default on all.
         views_per_object: Views of each object per epoch, drawn for each epoch; by default all.
         init: Start with the encoder and normalizer of this run or checkpoint, as of `pretrain`.
@@ -96,12 +97,12 @@ def train(
         labels_per_class: Train on this number of objects of each class, drawn by the seed.
         canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
         normalize: Scale each layer's weights and biases by statistics of the training split.
-        epochs: At least 1.
-        batch_size: At least 2.
-        learning_rate: Above 0.
+        epochs: At least 1; for "parity" by default 20, but 600 to 20,000 steps, for others 100.
+        batch_size: At least 2; for "parity" by default 64, for others 128.
+        learning_rate: Above 0; for "parity" by default 5e-3, for others 1e-3.
         optimizer: "adamw", with amsgrad, or "adam", whose weight decay is a part of the gradient (L2).
         weight_decay: Of the optimizer.
-        schedule: "constant" or "cosine", both after the warm-up.
+        schedule: "constant" or "cosine", both after the warm-up; by default "cosine" for "parity", else "constant".
         warmup_steps: Steps over which the learning rate rises, at most a tenth of all steps.
         label_smoothing: Share of each target that is spread over all classes, in [0, 1).
         perturb: Take gradients at perturbed weights: "damp:sigma=0.2", "asam:rho=0.5" or "wat:sigma=0.2".
@@ -116,6 +117,7 @@ def train(
         out: Folder of the run; by default runs/SET-MODEL-SEED.
         on_epoch: Called with the record of each epoch.
         on_step: Called after each step.
+        on_start: Called once with all settings of the run, before its first step.
         log: Called with notes in one line: missing shards, and the run's size and folder.
 
     Returns:
@@ -127,16 +129,20 @@ def train(
         ResourceError: The device is missing or the disk is full.
     """
     check_flags(freeze=freeze, canonical=canonical, normalize=normalize)
-    check_hooks(on_epoch=on_epoch, on_step=on_step, log=log)
-    name, options = parse_model(model)
+    check_hooks(on_epoch=on_epoch, on_step=on_step, on_start=on_start, log=log)
+    given = None if model is None else parse_model(model)
     augmentation = parse_augmentation(augment)
     mixing = parse_mixup(mixup) if isinstance(mixup, str) else mixup
+    scheduled = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
     config = check_config(
         TrainConfig,
-        epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, seed=seed,
-        warmup_steps=warmup_steps, label_smoothing=label_smoothing, early_stopping=early_stopping, device=device,
-        optimizer=optimizer, perturb=perturb, reweigh=reweigh, ema=ema, bf16=bf16, compile=compile,
+        **{setting: value for setting, value in scheduled.items() if value is not None},
+        weight_decay=weight_decay, seed=seed, warmup_steps=warmup_steps, label_smoothing=label_smoothing,
+        early_stopping=early_stopping, device=device, optimizer=optimizer, perturb=perturb, reweigh=reweigh, ema=ema,
+        bf16=bf16, compile=compile,
     )  # fmt: skip
+    if batch_size is not None:
+        check_whole(1, 2**31 - 1, batch_size=batch_size)
     if mixing is not None and config.reweigh is not None:
         raise UsageError("--reweigh weighs examples by their own losses, --mixup mixes them; use one of the two")
     if freeze and init is None:
@@ -150,7 +156,6 @@ def train(
         )
     validation = INRDataset(training.location, "val", views=1)
     log_gaps(log, training, validation)
-    folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
     checkpoint = (
         None
         if init is None
@@ -158,13 +163,29 @@ def train(
         if isinstance(init, TrainedRun)
         else checkpoint_of(as_path(init, "a run"))
     )
+
+    def folder_of(name: str) -> Path:
+        return as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-{name}-{seed}"
+
+    name, options = given or ("", {})
+    if given is None:
+        name, options, folder = choose_encoder(folder_of, checkpoint, log or (lambda line: None))
+    else:
+        folder = folder_of(name)
     config, options = as_begun(config, name, options, folder, checkpoint)
     canonical = canonical and training.spec.activation == "sine"
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     # The model brings INRs to their canonical form; those that are changed or mixed are in it before that, too.
     prepare = transform if augmentation or (canonical and mixing is not None) else None
     with join_process_group(choose_device(device)) as (ranks, rank_device):
-        config = config.model_copy(update={"device": str(rank_device)})
+        rows = len(training)
+        if isinstance(views_per_object, int):
+            rows = min(rows, views_per_object * len(np.unique(training.objects)))
+        chosen = choose_schedule(
+            {**scheduled, "batch_size": batch_size}, folder, encoder_class(name).name, rows // ranks.size
+        )
+        batch_size = int(chosen.pop("batch_size"))
+        config = config.model_copy(update={**chosen, "device": str(rank_device)})
         loader = INRLoader(
             training, batch_size, seed=seed, transform=prepare, mixup=mixing,
             device=rank_device, views_per_object=views_per_object, rank=ranks.rank, world_size=ranks.size,
@@ -187,12 +208,18 @@ def train(
         if log is not None and ranks.first:
             parameters = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
             together = f" by {ranks.size} ranks" if ranks.size > 1 else ""
-            log(f"{classifier.encoder.name}, {parameters:,} parameters, on {training}; run in {folder}{together}")
+            log(
+                f"{classifier.encoder.name}, {parameters:,} parameters, on {training}; {config.epochs} epochs of "
+                f"{len(loader)} steps, batch {loader.sampler.rows_per_batch}{together}, learning rate "
+                f"{config.learning_rate:g}, {config.schedule}; run in {folder}"
+            )
             log_warmup(log, config, len(loader))
         examples = evaluation_loader(training, str(rank_device)) if config.reweigh is not None else None
         trainer = ClassifierTrainer(
             classifier, loader, evaluation_loader(validation, str(rank_device)), config, folder, meta, examples, ranks
         )
+        if on_start is not None and ranks.first:
+            on_start(config)
         trainer.fit(on_epoch, on_step=on_step)
         if ranks.first:
             write_run_file(folder, training, trainer.meta)
@@ -222,22 +249,6 @@ def log_warmup(log: Callable[[str], None], config: RunConfig, steps_per_epoch: i
     requested = config.warmup_steps != DEFAULTS.warmup_steps
     if (warmup := config.warmup(num_steps)) < config.warmup_steps and requested:
         log(f"the warm-up has {warmup} steps instead of {config.warmup_steps}, a tenth of the run's {num_steps}")
-
-
-def as_begun(
-    config: ConfigT, name: str, options: Mapping[str, Any], folder: Path, init: Path | None = None
-) -> tuple[ConfigT, dict[str, Any]]:
-    """The settings and the encoder's options under which the run in a folder began, or as they are where there is none.
-
-    A run of an earlier version keeps its rules, and options that its version did not have keep the values of that time
-    unless they are given. The same holds for options of the encoder that a run starts from.
-    """
-    begun = folder / LAST if (folder / LAST).is_file() else None
-    if begun is not None:
-        stored = load_checkpoint(begun).get("config")
-        rules = stored.get("rules", 1) if isinstance(stored, Mapping) else RULES
-        config = config.model_copy(update={"rules": rules})
-    return config, {**former_options(begun or init, name), **options}
 
 
 def parse_augmentation(augment: str | WeightTransform | Sequence[str | WeightTransform]) -> tuple[WeightTransform, ...]:

@@ -28,7 +28,7 @@ from inr_factory.learning.models.checkpoint import load_checkpoint, load_classif
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
-from inr_factory.learning.training.run_config import BEST, METRICS, RUN, best_record
+from inr_factory.learning.training.run_config import METRICS, RUN, best_record, checkpoint_of
 from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location
@@ -62,6 +62,13 @@ class PredictionReport:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of INRs whose class is predicted, in [0, 1], of those whose class is one of `classes`; None of none."""
+        known = [number for number, name in enumerate(self.true_classes) if name in self.classes]
+        right = [self.true_classes[number] == self.classes[self.labels[number]] for number in known]
+        return sum(right) / len(right) if right else None
 
     def rows(self) -> Iterator[dict[str, str]]:
         """One mapping per INR: object_id, view, class, predicted class and its probability, as text."""
@@ -338,16 +345,6 @@ def predict(
     """
     run = run if isinstance(run, TrainedRun) else open_run(run)
     return run.predict(dataset, split, views, device)
-
-
-def checkpoint_of(run: Path) -> Path:
-    """The best checkpoint of a run's folder, or the file itself. Raises UsageError where there is none."""
-    checkpoint = run / BEST if run.is_dir() else run
-    if not checkpoint.exists():
-        raise UsageError(
-            f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train or pretrain made"
-        )
-    return checkpoint
 
 
 def evaluation_loader(dataset: INRDataset, device: str) -> INRLoader:

@@ -9,7 +9,6 @@ As text: `noise:scale=0.3`, keys separated by commas; `flip@0.5` applies it to e
 `rotate2d|scale` one of several; `permute+flip` one after the other; round brackets group.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -19,7 +18,7 @@ from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.option_strings import check_number, parse_option
+from inr_factory.learning.option_strings import check_number, parse_option, read_joined
 from inr_factory.learning.transforms.canonical import Canonicalize
 from inr_factory.learning.transforms.coordinate import Reflect, Rotate2D, Rotate3D, Scale, Translate
 from inr_factory.learning.transforms.intensity import Brightness, Contrast, Invert, MixChannels
@@ -145,12 +144,11 @@ def parse_transform(text: str) -> WeightTransform:
     """
     if not isinstance(text, str):
         raise UsageError(f"a transform is text such as 'permute+noise:scale=0.3', got {type(text).__name__}")
-    tokens = re.findall(r"[()+|]|@[^()+|@]*|[^()+|@]+", text)
-    tokens = [token.strip() for token in tokens if token.strip()]
-    transform = _parse_joined(tokens, text)
-    if tokens:
-        raise UsageError(f"{text!r} cannot be read from {tokens[0]!r} on; join transforms by + or |, keys by commas")
-    return transform
+    return read_joined(text, _parse_single, Compose, OneOf, RandomApply)
+
+
+def _parse_single(text: str) -> WeightTransform:
+    return parse_option(text, TRANSFORMS, "transform")
 
 
 def _callables(transforms: object, name: str) -> tuple[WeightTransform, ...]:
@@ -162,38 +160,6 @@ def _callables(transforms: object, name: str) -> tuple[WeightTransform, ...]:
         if not callable(transform):
             raise UsageError(f"{name} takes transforms, got {shorten(transform)}; parse_transform reads text")
     return chosen
-
-
-def _parse_joined(tokens: list[str], text: str, joint: str = "+") -> WeightTransform:
-    """Take `a+b`, each of which may be `c|d`, off the front of tokens; for joint "|" only `c|d`."""
-    parts: list[WeightTransform] = []
-    while not parts or (tokens and tokens[0] == joint and tokens.pop(0)):
-        parts.append(_parse_joined(tokens, text, "|") if joint == "+" else _parse_single(tokens, text))
-    if len(parts) == 1:
-        return parts[0]
-    return Compose(tuple(parts)) if joint == "+" else OneOf(tuple(parts))
-
-
-def _parse_single(tokens: list[str], text: str) -> WeightTransform:
-    """Take one transform or one bracket, with its probability, off the front of tokens."""
-    if not tokens or tokens[0] in ")+|" or tokens[0].startswith("@"):
-        raise UsageError(f"a transform is missing in {text!r}; write for example permute+noise:scale=0.3")
-    token = tokens.pop(0)
-    transform: WeightTransform
-    if token == "(":
-        transform = _parse_joined(tokens, text)
-        if not tokens or tokens.pop(0) != ")":
-            raise UsageError(f"a closing bracket is missing in {text!r}")
-    else:
-        transform = parse_option(token, TRANSFORMS, "transform")
-    if tokens and tokens[0].startswith("@"):
-        share = tokens.pop(0)[1:]
-        try:
-            probability = float(share)
-        except ValueError:
-            raise UsageError(f"write a probability after @, got {share!r} in {text!r}") from None
-        transform = RandomApply(transform, probability)
-    return transform
 
 
 def _grouped(transform: WeightTransform, *kinds: type) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -122,6 +123,56 @@ def test_a_sweep_reports_what_failed_and_makes_only_what_is_missing(tmp_path):
     assert ["dws" in arguments for arguments in made] == [False, True, True]
 
 
+FORMER = ["--model", "dws", "--epochs", "100", "--batch-size", "128", "--learning-rate", "0.001", "--schedule", "constant"]  # fmt: skip
+
+
+def jobs_of(file, out):
+    """The arguments of the runs that a sweep makes, without their folders, and its notes."""
+    jobs, notes = [], []
+
+    def executor(given):
+        for index, (arguments, _) in enumerate(given):
+            jobs.append([*arguments[:2], *arguments[4:]])
+            yield index, "not made"
+
+    run_sweep(file, out, executor=executor, log=notes.append)
+    return jobs, notes
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_sweep_that_began_under_former_defaults_keeps_them_for_its_further_runs(recorded, tmp_path):
+    """Else runs of dws and runs of parity would be means of one row."""
+    make_set(tmp_path / "set", objects={"train": 4, "val": 5, "test": 1})
+    file = write(tmp_path / "grid.yaml", train={"views": 1}, grid={"mixup": ["none", "mixup"], "seed": [0, 1]})
+    sweep = load_sweep(file)
+    run_ = runs_of(sweep, tmp_path / "out")[0]
+    done(run_, 0.25)
+    if recorded:
+        arguments = command_of(sweep, run_)
+        (run_.folder / "command.json").write_text(json.dumps([*arguments[:2], *arguments[4:]]))
+
+    jobs, notes = jobs_of(file, tmp_path / "out")
+
+    assert [job[-10:] for job in jobs] == [FORMER] * 3
+    assert sum("began under former defaults (--model dws" in note for note in notes) == 1
+    write(file, train={"views": 1, "epochs": 100, "lr": 1e-3}, grid={"mixup": ["none", "mixup"], "seed": [0, 1]})
+    assert len(jobs_of(file, tmp_path / "out")[0]) == 3, "a file that states a former default is the same sweep"
+    if recorded:
+        write(file, train={"views": 1, "epochs": 99}, grid={"mixup": ["none", "mixup"], "seed": [0, 1]})
+        with pytest.raises(UsageError, match="was run with other settings"):
+            jobs_of(file, tmp_path / "out")
+
+
+def test_a_new_sweep_takes_todays_defaults_also_when_it_resumes(tmp_path):
+    make_set(tmp_path / "set", objects={"train": 4, "val": 5, "test": 1})
+    file = write(tmp_path / "grid.yaml", grid={"mixup": ["none"], "seed": [0, 1]})
+    for _ in range(2):
+        jobs, notes = jobs_of(file, tmp_path / "out")
+        assert not [word for job in jobs for word in job if word in FORMER]
+        assert not [note for note in notes if "former" in note]
+        (tmp_path / "out" / "runs" / "none-0").mkdir(parents=True, exist_ok=True)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -199,6 +250,9 @@ def test_tables_that_come_along_name_options_that_there_are(path, tmp_path):
 
     assert set(sweep.published) <= {" | ".join(run_.row(sweep.options)) for run_ in runs}
     train = program().commands["train"]
+    assert all(command_of(sweep, run_) == command_of(sweep, replace(run_, former=True)) for run_ in runs), (
+        "state model, epochs, batch_size, lr and schedule, so that the table does not depend on defaults"
+    )
     for run_ in runs:
         values = train.make_context("train", ["x", *command_of(sweep, run_)[2:]], resilient_parsing=True).params
         model, options = parse_model(values["model"])

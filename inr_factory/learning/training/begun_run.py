@@ -1,0 +1,70 @@
+"""Begun runs: what a command need not repeat, since the run in its folder, or the one that it starts from, has it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from inr_factory.learning.models.checkpoint import former_options, load_checkpoint, saved_encoder
+from inr_factory.learning.training.defaults import DEFAULT_MODEL, FORMER_MODEL
+from inr_factory.learning.training.run_config import LAST, RULES, ConfigT, TrainConfig, default_schedule
+
+
+def as_begun(
+    config: ConfigT, name: str, options: Mapping[str, Any], folder: Path, init: Path | None = None
+) -> tuple[ConfigT, dict[str, Any]]:
+    """The settings and the encoder's options under which the run in a folder began, or as they are where there is none.
+
+    A run of an earlier version keeps its rules, and options that its version did not have keep the values of that time
+    unless they are given. The same holds for options of the encoder that a run starts from.
+    """
+    begun = folder / LAST if (folder / LAST).is_file() else None
+    if begun is not None:
+        config = config.model_copy(update={"rules": _rules(begun)})
+    return config, {**former_options(begun or init, name), **options}
+
+
+def choose_encoder(
+    folder_of: Callable[[str], Path], init: Path | None, log: Callable[[str], None]
+) -> tuple[str, dict[str, Any], Path]:
+    """The encoder's name and options, and the folder, of a command that names none.
+
+    They are those of the run in the folder, else of the checkpoint `init`, else the default. A run that began under the
+    former default model, in the folder of that time, is resumed where the folder of the default has none.
+    """
+    name, options = (DEFAULT_MODEL, {}) if init is None else saved_encoder(init)
+    folder, former = folder_of(name), folder_of(FORMER_MODEL)
+    if init is None and not (folder / LAST).is_file() and (former / LAST).is_file() and _rules(former / LAST) < RULES:
+        log(f"{former} has a run of the former default model, which resumes; --model {DEFAULT_MODEL} begins another")
+        folder = former
+    if (folder / LAST).is_file():
+        name, options = saved_encoder(folder / LAST)
+    return name, options, folder
+
+
+def choose_schedule(given: Mapping[str, Any], folder: Path, model: str, rows: int) -> dict[str, Any]:
+    """epochs, batch_size, learning_rate and schedule: as given, not None, else those of the run in the folder, else the
+    defaults of the model for a number of rows an epoch."""
+    known = {**_begun_schedule(folder), **{setting: value for setting, value in given.items() if value is not None}}
+    return {**default_schedule(model, rows, known.get("batch_size"))._asdict(), **known}
+
+
+def _begun_schedule(folder: Path) -> dict[str, Any]:
+    if not (folder / LAST).is_file():
+        return {}
+    saved = load_checkpoint(folder / LAST)
+    stored, meta = saved.get("config"), saved.get("meta")
+    try:
+        config = TrainConfig.model_validate({"rules": 1, **stored} if isinstance(stored, Mapping) else None)
+    except ValidationError:  # the trainer refuses the run and says why
+        return {}
+    size = meta.get("batch_size") if isinstance(meta, Mapping) else None
+    batch = {"batch_size": size} if isinstance(size, int) and size > 0 else {}
+    return {"epochs": config.epochs, "learning_rate": config.learning_rate, "schedule": config.schedule, **batch}
+
+
+def _rules(checkpoint: Path) -> int:
+    stored = load_checkpoint(checkpoint).get("config")
+    rules = stored.get("rules", 1) if isinstance(stored, Mapping) else RULES
+    return rules if isinstance(rules, int) else RULES
