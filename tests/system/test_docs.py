@@ -6,19 +6,16 @@ reduced in size. A `yaml` block that begins with `# NAME.yaml` is written to tha
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.pages import PAGES
-from support.paths import ROOT
 
 import inr_factory
 from inr_factory.cli.main import run
@@ -161,17 +158,6 @@ def test_most_pages_have_blocks_that_run():
     ]
     reference = ("formats_of_others", "format", "reproducibility")
     assert {"README.md", *(f"docs/{name}.md" for name in (*guides, *reference))} <= running
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    pytest.importorskip("mkdocs", reason="building the site needs the docs extra")
-    folder = tmp_path_factory.mktemp("site")
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return folder
 
 
 def test_the_site_is_built_and_takes_nothing_from_elsewhere(site):

@@ -2,7 +2,6 @@
 playground computes what Python computes."""
 
 import importlib.util
-import json
 import shutil
 import time
 from base64 import b64decode
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support.browser import asked, needs_browser, show
 from support.paths import ROOT
 from support.small_sets import make_set
 
@@ -22,18 +22,7 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.coordinate import rotate2d, scale, translate
 from inr_factory.learning.transforms.intensity import brightness, contrast
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason="no chromium with chromedriver on this machine (apt-get install chromium chromium-driver)",
-)
-
-OPTIONS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+pytestmark = needs_browser
 LOCAL = {"backend": "local", "workers": 1}
 
 
@@ -60,35 +49,6 @@ def pages(tmp_path_factory):
         make_set(folder / "evil", classes=("<script>document.title='run'</script>", "W" * 300, "c"))
         assert run(["report", str(folder / "evil")]) == 0
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def show(browser, path, width=1280, scheme="light", motion="no-preference"):
-    """Open a page anew, with nothing in the logs from before."""
-    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": motion}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    browser.get(path.as_uri())
-
-
-def asked(browser):
-    """The URLs that the page asked for."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
 
 @pytest.mark.parametrize("name", ["images", "shapes", "evil"])
