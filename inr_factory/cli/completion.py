@@ -38,6 +38,7 @@ WORDS: dict[str, Callable[[], Iterable[str]]] = {
     "positives": lambda: ("augment", "views", "both"),
     "perturb": lambda: meanings(known_names.PERTURBATIONS),
     "reweigh": lambda: meanings(known_names.REWEIGHINGS),
+    "track": lambda: ("wandb", "mlflow"),
 }
 
 

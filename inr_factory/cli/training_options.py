@@ -49,5 +49,8 @@ Bf16 = Annotated[bool, typer.Option("--bf16", help="train in bfloat16 where that
 Compile = Annotated[bool, typer.Option("--compile", help="pass the model to torch.compile")]
 Seed = Annotated[int, typer.Option(min=0, help="of initialization, batches and augmentation")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Track = Annotated[
+    str | None, typer.Option(help="also send figures to wandb, mlflow or wandb,mlflow", show_default=False)
+]
 Split = Annotated[str, typer.Option(help="train, val or test")]
 Run = Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")]

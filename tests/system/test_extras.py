@@ -10,6 +10,7 @@ EXTRAS = {
     "images": ("torchvision", "PIL"), "shapes": ("trimesh", "igl", "skimage"), "ray": ("ray",),
     "report": ("matplotlib", "tensorboard", "jinja2", "markupsafe"), "hub": ("huggingface_hub",),
     "exchange": ("safetensors", "pyarrow"), "pyg": ("torch_geometric",),
+    "tracking": ("wandb", "mlflow"),
 }  # fmt: skip
 SMALL = "--limit 40 --set spec.hidden_dim=4 --set fit.steps=5 --set fit.floor_psnr=0"
 
@@ -75,6 +76,8 @@ NEEDED = {
     "export digits --to safetensors --out a": ("safetensors", "exchange", ""),
     "export digits --to parquet --out b": ("pyarrow", "exchange", ""),
     "push digits somebody/digits": ("huggingface_hub", "hub", ""),
+    "train digits --track wandb": ("wandb", "tracking", ""),
+    "pretrain digits --track mlflow": ("mlflow", "tracking", ""),
 }
 
 

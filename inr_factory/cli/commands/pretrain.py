@@ -49,6 +49,7 @@ def pretrain(
     compiled: options.Compile = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    track: options.Track = None,
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-pretrain-MODEL-SEED", show_default=False)
@@ -73,7 +74,7 @@ def pretrain(
             dataset, model, positives, augment or (), views, canonical, epochs, batch_size, temperature, projection_dim,
             learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup_steps=warmup_steps,
             neighbours=neighbours, probe_epochs=probe_epochs, bf16=bf16, compile=compiled, seed=seed, device=device,
-            out=out, on_epoch=progress.epoch, on_step=progress.step, log=terminal.log_info,
+            out=out, on_epoch=progress.epoch, on_step=progress.step, log=terminal.log_info, track=track,
         )  # fmt: skip
     run, split, folder = report.train, report.split, report.train.out
     heading = f"{report.dataset}, {model.partition(':')[0].strip()}, positives {positives}, {split}"

@@ -8,6 +8,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import Json, Workers
+from inr_factory.cli.training_options import Track
 from inr_factory.errors import FactoryError, UsageError, skip_without_extra
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def sweep(
     workers: Workers = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; else $RAY_ADDRESS, else a local one")] = None,
     backend: Annotated[str, typer.Option(help="ray or local")] = "ray",
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Train a classifier for each point of a grid. Completed runs stay; run it again to resume."""
@@ -34,7 +36,7 @@ def sweep(
 
     if backend not in ("ray", "local"):
         raise UsageError(f"--backend must be ray or local, got {backend!r}")
-    report = run_sweep(file, out, workers, on_ray if backend == "ray" else None, terminal.log_info)
+    report = run_sweep(file, out, workers, on_ray if backend == "ray" else None, terminal.log_info, track)
     _draw(report)
     if as_json:
         rows = [{"values": row.names, "accuracies": row.accuracies, "published": row.published} for row in report.rows]

@@ -105,6 +105,7 @@ def train(
     device: options.Device = "auto",
     bf16: options.Bf16 = False,
     compiled: options.Compile = False,
+    track: options.Track = None,
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-MODEL-SEED", show_default=False)
@@ -132,7 +133,7 @@ def train(
             schedule=schedule, warmup_steps=warmup_steps, label_smoothing=label_smoothing, perturb=perturb,
             reweigh=reweigh, label_noise=label_noise, ema=ema, bf16=bf16, compile=compiled,
             early_stopping=early_stopping, seed=seed, device=device, out=out, on_epoch=progress.epoch,
-            on_step=progress.step, on_start=progress.start, log=terminal.log_info,
+            on_step=progress.step, on_start=progress.start, log=terminal.log_info, track=track,
         )  # fmt: skip
     if not is_first_rank():
         return

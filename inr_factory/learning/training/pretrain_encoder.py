@@ -37,6 +37,7 @@ from inr_factory.learning.training.run_config import (
     TrainReport,
     check_config,
 )
+from inr_factory.learning.training.tracking import Tracking, require_trackers
 from inr_factory.learning.training.train_classifier import (
     log_gaps,
     log_warmup,
@@ -102,6 +103,7 @@ def pretrain(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     log: Callable[[str], None] | None = None,
+    track: str | None = None,
 ) -> PretrainReport:
     """Pre-train an encoder without labels, by which INRs show one object, or resume the run in `out`.
 
@@ -132,6 +134,7 @@ def pretrain(
         on_epoch: Called with the record of each epoch.
         on_step: Called after each step.
         log: Called with notes in one line.
+        track: See `train`.
 
     Returns:
         The records of the run, and what its features are worth.
@@ -143,7 +146,7 @@ def pretrain(
     """
     check_flags(canonical=canonical)
     check_hooks(on_epoch=on_epoch, on_step=on_step, log=log)
-    log = log or (lambda line: None)
+    note, log = log, log or (lambda line: None)
     name, options = parse_model(model)
     augmentation = parse_augmentation(augment)
     if positives not in POSITIVES:
@@ -156,7 +159,9 @@ def pretrain(
         PretrainConfig, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule,
         warmup_steps=warmup_steps, positives=positives, temperature=temperature, neighbours=neighbours,
         probe_epochs=probe_epochs, bf16=bf16, compile=compile, seed=seed, device=device,
+        track=track,
     )  # fmt: skip
+    require_trackers(config.track)
     training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
     per_object = config.views_per_object
     if per_object > len(training.chosen_views):
@@ -197,14 +202,18 @@ def pretrain(
         encoder, loader, known, evaluation_loader(validation, device), transform if augmentation else None,
         config, folder, meta,
     )  # fmt: skip
-    report = trainer.fit(on_epoch, on_step=on_step)
-    write_run_file(folder, training, trainer.meta)
-    initialize_from(encoder, folder / BEST)
-    split = "test" if has_split(training.manifest, "test") else "val"
-    queries = evaluation_loader(INRDataset(dataset, split, views=1), device)
-    probe = partial(_probe, known=known, queries=queries, neighbours=neighbours)
-    (features, labels), pretrained = probe(encoder.to(choose_device(device)))
-    _, initial = probe(untrained.to(choose_device(device)))
+    settings = {"model": trainer.model.describe(), **config.model_dump(exclude={"track"}), **trainer.meta}
+    with Tracking(folder, config.track, settings, note) as tracking:
+        report = trainer.fit(on_epoch, on_step=on_step, tracking=tracking)
+        write_run_file(folder, training, trainer.meta)
+        initialize_from(encoder, folder / BEST)
+        split = "test" if has_split(training.manifest, "test") else "val"
+        queries = evaluation_loader(INRDataset(dataset, split, views=1), device)
+        probe = partial(_probe, known=known, queries=queries, neighbours=neighbours)
+        (features, labels), pretrained = probe(encoder.to(choose_device(device)))
+        _, initial = probe(untrained.to(choose_device(device)))
+        figures = {f"{split}_{name}_accuracy": value for name, value in pretrained.items()}
+        tracking.finish(report.history, {"best_epoch": report.best["epoch"], **figures})
     return PretrainReport(
         train=report, split=split, pretrained=pretrained, untrained=initial, chance=1 / training.num_classes,
         features=features, labels=labels, classes=tuple(training.classes), dataset=training.manifest.name,

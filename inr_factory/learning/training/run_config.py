@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from inr_factory.inr.batch import INRBatch
 
-BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
+BEST, LAST, METRICS, METRICS_TABLE = "best.pt", "last.pt", "metrics.jsonl", "metrics.csv"
 RUN = "run.json"  # where the data set of a run lies, which may move, and the run's meta
 
 RULES: Literal[3] = 3
@@ -26,6 +26,7 @@ RULES: Literal[3] = 3
 tenth of the steps is not cut, and perturbations move all parameters of two or more dimensions. Runs of rules 1 and 2 may
 have begun with the former defaults: FORMER_MODEL, and for every model the schedule of models other than parity."""
 
+TRACKERS = ("wandb", "mlflow")
 FEW_OBJECTS = 200
 
 Positives = Literal["augment", "views", "both"]
@@ -60,7 +61,7 @@ class RunConfig(BaseModel):
     `early_stopping` ends the run after this number of epochs without a better validation accuracy; `save_steps` also
     saves in mid-epoch. `ema` is the decay per step of a running average of the weights, which is then validated and
     saved in best.pt. `bf16` runs forward passes of training in bfloat16 where that is safe (torch.autocast). `compile`
-    passes the encoder to torch.compile.
+    passes the encoder to torch.compile. `track` names trackers, separated by commas.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,7 +81,16 @@ class RunConfig(BaseModel):
     device: str = "auto"
     save_steps: int | None = Field(default=None, ge=1, le=2**31 - 1)
     tensorboard: bool = True
+    track: str | None = None
     rules: Literal[1, 2, 3] = RULES
+
+    @field_validator("track")
+    @classmethod
+    def _known_trackers(cls, text: str | None) -> str | None:
+        names = [name.strip() for name in text.split(",")] if text is not None else []
+        if unknown := [name for name in names if name not in TRACKERS]:
+            raise ValueError(f"expected {' or '.join(TRACKERS)}, or both with a comma, got {unknown[0]!r}")
+        return ",".join(dict.fromkeys(names)) or None
 
     def warmup(self, num_steps: int) -> int:
         """The steps of the warm-up of a run of num_steps."""

@@ -20,7 +20,7 @@ from inr_factory.errors import FactoryError, IntegrityError, UsageError, blame_m
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.plain_json import parse_json
 from inr_factory.inr.regular_files import as_path, check_regular, is_replaced, read_regular
-from inr_factory.learning.training.run_config import RULES, few_objects
+from inr_factory.learning.training.run_config import RULES, TrainConfig, check_config, few_objects
 from inr_factory.learning.training.sweep_config import (
     FORMER_OPTIONS,
     SweepConfig,
@@ -30,6 +30,7 @@ from inr_factory.learning.training.sweep_config import (
     options_of,
     runs_of,
 )
+from inr_factory.learning.training.tracking import require_trackers
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.manifest_file import load_manifest
@@ -87,6 +88,7 @@ def sweep(
     workers: int | None = None,
     executor: Executor | None = None,
     log: Callable[[str], None] | None = None,
+    track: str | None = None,
 ) -> SweepReport:
     """Train a classifier for each point of a grid, each in a process of its own. Completed runs stay, others resume.
 
@@ -96,6 +98,7 @@ def sweep(
         workers: Runs at the same time on this machine; by default one per core.
         executor: Makes the runs elsewhere, such as on a Ray cluster; `workers` then has no effect.
         log: Called with one line per completed run.
+        track: Also send the records of each run to "wandb" or "mlflow", or to both: "wandb,mlflow".
 
     Returns:
         The table, and the runs that failed.
@@ -105,6 +108,9 @@ def sweep(
         FactoryError: The data set has no test split.
     """
     log = log or (lambda line: None)
+    track = check_config(TrainConfig, track=track).track
+    if executor is None:
+        require_trackers(track)
     config, folder = load_sweep(as_path(file, "a sweep")), Path(out) if out else Path("runs") / Path(file).stem
     folder.mkdir(parents=True, exist_ok=True)
     runs = runs_of(config, folder, former=_began_before(folder))
@@ -118,7 +124,9 @@ def sweep(
         _check_splits(dataset, log)
     executor = executor or (lambda jobs: make_runs(jobs, workers or num_cores()))
     failed = []
-    with closing(executor([(command_of(config, run), run.folder.absolute()) for run in missing])) as outcomes:
+    tracked = ["--track", track] if track else []
+    jobs = [([*command_of(config, run), *tracked], run.folder.absolute()) for run in missing]
+    with closing(executor(jobs)) as outcomes:
         for number, (index, error) in enumerate(outcomes, 1):
             run = missing[index]
             result = None if error else read_result(config, run)

@@ -137,8 +137,8 @@ def command_of(sweep: SweepConfig, run: SweepRun) -> list[str]:
 
 
 def options_of(arguments: Sequence[str], former: bool = False) -> dict[str, list[str]]:
-    """What identifies a run: its data set, and the values of each option, without the folder; with FORMER_OPTIONS where
-    they count."""
+    """What identifies a run: its data set, and the values of each option, without folder and trackers; with
+    FORMER_OPTIONS where they count."""
     options: dict[str, list[str]] = {"dataset": []}
     option = "dataset"
     for word in arguments[1:]:
@@ -147,5 +147,6 @@ def options_of(arguments: Sequence[str], former: bool = False) -> dict[str, list
             options.setdefault(option, [])
         else:
             options[option].append(word)
-    options.pop("--out", None)
+    for option in ("--out", "--track"):
+        options.pop(option, None)
     return {**{option: [text] for option, text in FORMER_OPTIONS.items() if former}, **options}

@@ -31,9 +31,11 @@ from inr_factory.learning.training.run_config import (
     checkpoint_of,
     few_objects,
 )
+from inr_factory.learning.training.tracking import Tracking, require_trackers
 from inr_factory.learning.training.trained_run import (
     TrainedRun,
     evaluation_loader,
+    has_split,
     plain_batches,
     write_run_file,
 )
@@ -78,6 +80,7 @@ def train(
     on_step: OnStep | None = None,
     on_start: Callable[[TrainConfig], None] | None = None,
     log: Callable[[str], None] | None = None,
+    track: str | None = None,
 ) -> TrainedRun:
     """Train a classifier on the weights of a data set, or resume the run in `out`.
 
@@ -119,6 +122,7 @@ def train(
         on_step: Called after each step.
         on_start: Called once with all settings of the run, before its first step.
         log: Called with notes in one line: missing shards, and the run's size and folder.
+        track: Also send the records of the run to "wandb" or "mlflow", or to both: "wandb,mlflow".
 
     Returns:
         The run, which evaluates and predicts.
@@ -139,8 +143,9 @@ def train(
         **{setting: value for setting, value in scheduled.items() if value is not None},
         weight_decay=weight_decay, seed=seed, warmup_steps=warmup_steps, label_smoothing=label_smoothing,
         early_stopping=early_stopping, device=device, optimizer=optimizer, perturb=perturb, reweigh=reweigh, ema=ema,
-        bf16=bf16, compile=compile,
+        bf16=bf16, compile=compile, track=track,
     )  # fmt: skip
+    require_trackers(config.track)
     if batch_size is not None:
         check_whole(1, 2**31 - 1, batch_size=batch_size)
     if mixing is not None and config.reweigh is not None:
@@ -220,10 +225,27 @@ def train(
         )
         if on_start is not None and ranks.first:
             on_start(config)
-        trainer.fit(on_epoch, on_step=on_step)
-        if ranks.first:
-            write_run_file(folder, training, trainer.meta)
-    return TrainedRun(folder, folder / BEST)
+        run = TrainedRun(folder, folder / BEST)
+        settings = {"model": trainer.model.describe(), **config.model_dump(exclude={"track"}), **trainer.meta}
+        with Tracking(folder, config.track, settings, log) as tracking:
+            trainer.fit(on_epoch, on_step=on_step, tracking=tracking)
+            if ranks.first:
+                write_run_file(folder, training, trainer.meta)
+                if tracking.active:
+                    tracking.finish(trainer.progress.history, _final_figures(run, training, device))
+    return run
+
+
+def _final_figures(run: TrainedRun, training: INRDataset, device: str) -> dict[str, float]:
+    """The best epoch, and the metrics of the test split where there is one."""
+    best = {f"best_{name}": run.best[name] for name in ("epoch", "val_accuracy")}
+    if not has_split(training.manifest, "test"):
+        return best
+    test = run.evaluate(INRDataset(training.location, "test", views=1), device=device)
+    return {
+        **best, "test_accuracy": test.accuracy, "test_loss": test.loss,
+        "test_calibration_error": test.calibration_error,
+    }  # fmt: skip
 
 
 def log_gaps(log: Callable[[str], None] | None, training: INRDataset, validation: INRDataset) -> None:

@@ -25,9 +25,7 @@ from inr_factory.errors import (
     UsageError,
     blame_machine,
     brief,
-    needs_extra,
     one_line,
-    skip_without_extra,
     validation_message,
 )
 from inr_factory.inr.batch import INRBatch
@@ -39,6 +37,7 @@ from inr_factory.learning.training.run_config import (
     BEST,
     LAST,
     METRICS,
+    METRICS_TABLE,
     Loader,
     OnEpoch,
     OnStep,
@@ -53,8 +52,8 @@ from inr_factory.learning.training.saved_state import (
     checked_optimizer_state,
     checked_progress,
 )
+from inr_factory.learning.training.tracking import Tracking, metrics_csv, tensorboard_log
 from inr_factory.storage.atomic_files import make_folder, remove_stale_temporaries, write_atomically
-from inr_factory.storage.manifest import check_inside
 from inr_factory.storage.nested_mappings import flatten
 from inr_factory.storage.torch_files import DAMAGE
 
@@ -63,15 +62,15 @@ ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 RESUME, BEGIN_AGAIN = "run the same command again to resume", "move it away, and the run begins again"
 # Settings that may change when a run resumes: how long and where it runs.
-FREE_SETTINGS = {"device", "save_steps", "tensorboard", "early_stopping", "compile"}
+FREE_SETTINGS = {"device", "save_steps", "tensorboard", "track", "early_stopping", "compile"}
 
 
 class Trainer(Generic[ModelT, ConfigT]):
     """Trains a model and saves it. A subclass defines what a batch must be (`check`), what is minimised (`loss`), and the
     metrics of an epoch (`validate`).
 
-    A run's folder has best.pt, last.pt, metrics.jsonl (one line per epoch; `seconds` are those of its training steps)
-    and tensorboard/. Where last.pt exists, `fit` resumes from it and ends, on the CPU, with exactly the weights of an
+    A run's folder has best.pt, last.pt, metrics.jsonl (one line per epoch; `seconds` are those of its training steps),
+    metrics.csv, which has the same, and tensorboard/. Where last.pt exists, `fit` resumes from it and ends, on the CPU, with exactly the weights of an
     uninterrupted run. It does so only under the same `meta`, so keep times and host names out of it.
     """
 
@@ -153,7 +152,11 @@ class Trainer(Generic[ModelT, ConfigT]):
         return self.extra_parameters if self.extra_average is None else list(self.extra_average.module.parameters())
 
     def fit(
-        self, on_epoch: OnEpoch | None = None, stop: Callable[[], bool] | None = None, on_step: OnStep | None = None
+        self,
+        on_epoch: OnEpoch | None = None,
+        stop: Callable[[], bool] | None = None,
+        on_step: OnStep | None = None,
+        tracking: Tracking | None = None,
     ) -> TrainReport:
         """Train until the run is finished, from last.pt on where it exists. Global generators are as before afterwards.
 
@@ -161,6 +164,7 @@ class Trainer(Generic[ModelT, ConfigT]):
             on_epoch: Called with each epoch's record, on the first rank.
             stop: Called after each step; where it returns True, the run is saved and ends with PartialError.
             on_step: Called after each step, on the first rank.
+            tracking: Gets the records of the run, on the first rank.
 
         Returns:
             The records of all epochs.
@@ -181,24 +185,19 @@ class Trainer(Generic[ModelT, ConfigT]):
             stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
             torch.manual_seed(config.seed + self.ranks.rank)  # ranks drop out different neurons
             self.resume()
-            writer = None
+            watchers: list[Callable[[dict[str, int | float]], object]] = []
             if config.tensorboard and self.ranks.first and not self.progress.finished(config):
-                with skip_without_extra("TensorBoard log"), needs_extra("report"):
-                    from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-                    check_inside(out, out / "tensorboard")
-                    writer = SummaryWriter(str(out / "tensorboard"))
-                    stack.callback(writer.close)
+                watchers.append(stack.enter_context(tensorboard_log(out)))
+            if tracking is not None and self.ranks.first:
+                tracking.send(self.progress.history)
+                watchers.append(lambda _: tracking.send(self.progress.history))
+            if on_epoch is not None and self.ranks.first:
+                watchers.append(on_epoch)
             while not self.progress.finished(config):
                 self.train_epoch(stop, on_step if self.ranks.first else None)
                 record = self.end_epoch()
-                if writer is not None:
-                    for name in ("train_loss", "val_loss", "val_accuracy", "lr"):
-                        if name in record:
-                            writer.add_scalar(name, record[name], int(record["epoch"]))
-                    writer.flush()
-                if on_epoch is not None and self.ranks.first:
-                    on_epoch(record)
+                for watch in watchers:
+                    watch(record)
                 if not self.progress.finished(config) and self._stop_requested(stop):
                     raise PartialError(f"stopped after epoch {self.progress.epoch}; {RESUME}")
         assert self.progress.best is not None, "a run has at least one epoch"
@@ -325,6 +324,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         if self.ranks.first:
             lines = "".join(json.dumps(record) + "\n" for record in self.progress.history)
             write_atomically(self.out / METRICS, lines.encode())
+            write_atomically(self.out / METRICS_TABLE, metrics_csv(self.progress.history).encode())
 
     def resume(self) -> None:
         """Restore the state of last.pt where it exists. Raises UsageError where it is of another run."""

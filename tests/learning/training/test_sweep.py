@@ -64,6 +64,25 @@ def test_a_run_is_a_command_of_train(tmp_path):
     assert observed[5:] == ["--epochs", "2", "--no-canonical", "--bf16", "--augment", "flip", "--augment", "noise", "--seed", "3"]  # fmt: skip
 
 
+def test_trackers_get_every_run_and_are_no_part_of_what_it_is(tmp_path):
+    file, jobs = write(tmp_path / "grid.yaml"), []
+
+    def executor(todo):
+        jobs.extend(todo)
+        for index, (arguments, folder) in enumerate(todo):
+            done(SweepRun({}, folder), 0.5)
+            (folder / "command.json").write_text(json.dumps(arguments))
+            yield index, ""
+
+    report = run_sweep(file, tmp_path / "out", executor=executor, track="wandb,mlflow")
+
+    assert all(arguments[-2:] == ["--track", "wandb,mlflow"] for arguments, _ in jobs)
+    assert (len(jobs), report.num_runs) == (8, 8)
+    assert run_sweep(file, tmp_path / "out", executor=executor).num_runs == len(jobs), "complete runs are made again"
+    with pytest.raises(UsageError, match="--track: expected wandb or mlflow"):
+        run_sweep(file, tmp_path / "out", executor=executor, track="comet")
+
+
 def test_rows_are_means_over_seeds_beside_what_was_published(sweep, tmp_path):
     runs = runs_of(sweep, tmp_path)
     for at, accuracy in ((0, 0.25), (4, 0.35), (1, 0.5)):
