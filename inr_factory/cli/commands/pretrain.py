@@ -63,7 +63,7 @@ def pretrain(
     from inr_factory.learning.training.run_config import PretrainConfig, check_config
 
     check_training(dataset, model, augment or ())
-    check_config(PretrainConfig, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
+    check_config(PretrainConfig, epochs=epochs, learning_rate=learning_rate, schedule=schedule, track=track)
 
     from inr_factory.learning.training.pretrain_encoder import pretrain as pretrain_encoder
     from inr_factory.learning.training.probes import project_to_plane

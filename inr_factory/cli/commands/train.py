@@ -117,7 +117,7 @@ def train(
 
     check_training(dataset, model, augment or (), mixup, perturb, reweigh, init)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer}
-    settings |= {"weight_decay": weight_decay, "label_smoothing": label_smoothing, "ema": ema}
+    settings |= {"weight_decay": weight_decay, "label_smoothing": label_smoothing, "ema": ema, "track": track}
     check_config(TrainConfig, **{name: value for name, value in settings.items() if value is not None})
 
     from inr_factory.learning.training.distributed import is_first_rank

@@ -244,13 +244,14 @@ def test_a_missing_package_is_named_before_the_set_is_read(
             verb(tmp_path / "none", track=name)
 
 
-def test_an_unknown_tracker_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_tracker_is_refused(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("wand", "wandb,", "wandb mlflow"):
         with pytest.raises(UsageError, match="--track: expected wandb or mlflow"):
             check_config(TrainConfig, track=text)
     assert check_config(TrainConfig, track="mlflow, wandb,mlflow").track == "mlflow,wandb"
-    assert run_command(["train", "nothing", "--track", "comet"]) == 2
-    assert "got 'comet'" in capsys.readouterr().err
+    for verb in ("train", "pretrain"):
+        assert run_command([verb, str(dataset), "--track", "comet"]) == 2
+        assert "got 'comet'" in capsys.readouterr().err
 
 
 def test_only_the_first_of_several_processes_calls_a_tracker(
