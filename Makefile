@@ -14,7 +14,7 @@ demo: .venv/compiled
 	$(BIN)/inr-factory fit digits --views 2 --backend ray --out $(DEMO)
 	$(BIN)/inr-factory verify $(DEMO) --render
 	$(BIN)/inr-factory show $(DEMO)
-	$(BIN)/inr-factory train $(DEMO) --model parity --epochs 15 --batch-size 64 --lr 5e-3 --schedule cosine --out runs/demo
+	$(BIN)/inr-factory train $(DEMO) --out runs/demo
 
 test: .venv/compiled
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/system

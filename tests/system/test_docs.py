@@ -109,6 +109,7 @@ def working_folder(reader_folder, tiny_recipes, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("inr_factory.generation.recipe.recipe_folder", lambda: tiny_recipes)
     monkeypatch.setattr("inr_factory.generation.execution.ray_pool.run_ray", in_one_loop)
+    monkeypatch.setattr("inr_factory.learning.training.run_config.LEAST_STEPS", 20)
     return folder
 
 

@@ -27,6 +27,7 @@ tenth of the steps is not cut, and perturbations move all parameters of two or m
 have begun with the former defaults: FORMER_MODEL, and for every model the schedule of models other than parity."""
 
 TRACKERS = ("wandb", "mlflow")
+LEAST_STEPS, MOST_STEPS = 600, 20_000  # of the default schedule of `parity`
 FEW_OBJECTS = 200
 
 Positives = Literal["augment", "views", "both"]
@@ -172,7 +173,7 @@ def default_schedule(model: str, rows: int, batch_size: int | None = None) -> Sc
         return Schedule(defaults.EPOCHS, batch_size or defaults.BATCH_SIZE, defaults.LEARNING_RATE, "constant")
     batch_size = batch_size or max(2, min(64, rows))
     steps_per_epoch = max(1, rows // batch_size)
-    num_steps = min(max(20 * steps_per_epoch, 600), 20_000)
+    num_steps = min(max(20 * steps_per_epoch, LEAST_STEPS), MOST_STEPS)
     return Schedule(max(1, round(num_steps / steps_per_epoch)), batch_size, 5e-3, "cosine")
 
 
