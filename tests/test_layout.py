@@ -53,7 +53,7 @@ HOMES = {
     "igl": {"generation.geometry.distances"},
     "triton": {"generation.fitting.fused_triton"},
     "skimage": {"generation.geometry.level_set"},
-    "matplotlib": {"reporting.plots"},
+    "matplotlib": {"reporting.figures"},
     "wandb": {"learning.training.tracking"},
     "mlflow": {"learning.training.tracking"},
     "jinja2": {"reporting.html"},

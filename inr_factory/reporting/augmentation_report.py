@@ -26,7 +26,7 @@ from inr_factory.learning.transforms.coordinate import CoordinateTransform
 from inr_factory.learning.transforms.intensity import IntensityTransform
 from inr_factory.learning.transforms.random_transform import RandomTransform
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
-from inr_factory.reporting.plots import draw_grid
+from inr_factory.reporting.image_grid import Column, draw_columns
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.shards import ShardReader
@@ -34,6 +34,7 @@ from inr_factory.storage.shards import ShardReader
 MATCHES = ("none", "permute", "permutation", "signed", "phase")
 EXACT_DB = 120.0
 IMAGES_SHOWN = 6
+MIXING_STEPS = (1.0, 0.75, 0.5, 0.25, 0.0)  # lam, the share of the first INR
 
 
 @dataclass(frozen=True)
@@ -230,16 +231,13 @@ def measure_transform(transform: RandomTransform, inrs: INRBatch, coords: Tensor
 
 
 @torch.no_grad()
-def measure_mixing(
-    match: str, pairs: str, inrs: INRBatch, partners: INRBatch, coords: Tensor, steps: int = 5
-) -> MixingReport:
-    """Mix each INR with its partner, brought to it by `match` as MixUp does, along lam = 1 ... 0."""
+def measure_mixing(match: str, pairs: str, inrs: INRBatch, partners: INRBatch, coords: Tensor) -> MixingReport:
+    """Mix each INR with its partner, brought to it by `match` as MixUp does, at MIXING_STEPS."""
     if match == "permute":
         partners = PermuteNeurons()(partners, Generator().manual_seed(0))
     elif match != "none":
         partners = align(partners, inrs, match)  # type: ignore[arg-type]
-    shares = torch.linspace(1, 0, steps)
-    path = torch.stack([mix(inrs, partners, share)(coords) for share in shares])
+    path = torch.stack([mix(inrs, partners, share)(coords) for share in MIXING_STEPS])
     between = (path[0] + path[-1]) / 2
     midpoint = mix(inrs, partners, 0.5)(coords)
     gap = torch.linalg.vector_norm(inrs.flatten() - partners.flatten(), dim=1)
@@ -305,17 +303,24 @@ def _draw(report: AugmentReport, name: str, as_fitted: Tensor, size: tuple[int, 
         """Up to IMAGES_SHOWN rendered INRs (K, P, O) as images (K, H, W, O)."""
         return values[:IMAGES_SHOWN].reshape(-1, *size, values.shape[-1]).detach().numpy()
 
-    grid = [
-        ("as fitted", images(as_fitted)),
-        *((t.name.replace(":", "\n"), images(t.images)) for t in report.transforms),
+    shown = {"as fitted": images(as_fitted), **{t.name: images(t.images) for t in report.transforms}}
+    columns = [
+        Column((f"INR {at + 1}",), {row: values[at] for row, values in shown.items()})
+        for at in range(len(shown["as fitted"]))
     ]
-    draw_grid(grid, report.folder / "augmentations.png", f"INRs of {name}, transformed and rendered")
+    title = f"{name}: INRs rendered after each transform of their weights, at its defaults"
+    draw_columns(columns, report.folder / "augmentations.png", title, report.heading, label=1.6)
     for pairs in dict.fromkeys(mixing.pairs for mixing in report.mixings):
-        lines = [
-            (f"{mixing.name}\nlam 1 ... 0" if pair == 0 else "", images(mixing.path[:, pair]))
+        rows = {
+            f"match={mixing.name}, pair {pair + 1}": images(mixing.path[:, pair])
+            for pair in (0, 1)
             for mixing in report.mixings
             if mixing.pairs == pairs
-            for pair in (0, 1)
+        }
+        columns = [
+            Column((f"lam = {share:g}{end}",), {row: values[at] for row, values in rows.items()})
+            for at, (share, end) in enumerate(zip(MIXING_STEPS, (", first", "", "", "", ", second"), strict=True))
         ]
         path = report.folder / f"mixing-{pairs.replace(' ', '-')}.png"
-        draw_grid(lines, path, f"between {pairs}, by the way of matching")
+        title = f"{name}: mixtures lam a + (1 - lam) b of the weights of {pairs}, for each way of matching b to a"
+        draw_columns(columns, path, title, report.heading, label=1.2)

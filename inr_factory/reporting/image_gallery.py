@@ -1,10 +1,15 @@
-"""Image gallery: chooses stored INRs and renders them with their sources."""
+"""Image gallery: chooses stored INRs and renders them with their sources.
+
+Shape letters: H height, W width, O values of a pixel.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.generation.execution.content_check import refuse_changed
@@ -12,15 +17,17 @@ from inr_factory.generation.signals import SignalError, Source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.reporting.number_format import format_explained
-from inr_factory.reporting.plots import Reconstruction
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
+
+MOST_SHARDS = 64  # of which `show` reads the classes
 
 
 def choose_views(
     root: Path, manifest: Manifest, count: int, split: str | None, objects: Sequence[str]
 ) -> list[tuple[ShardEntry, int]]:
-    """(shard, row) of the INRs to show: all views of the named objects, otherwise `count` spread evenly over a view.
+    """(shard, row) of the INRs to show: all views of the named objects, otherwise `count` of the first view, of as many
+    classes as there are.
 
     Raises UsageError for an empty set or split, an unknown split, and an object that the set does not have.
     """
@@ -33,19 +40,54 @@ def choose_views(
         )
     if not objects:
         entries = [entry for entry in entries if entry.view == entries[0].view]
-        numbers = np.linspace(0, sum(entry.rows for entry in entries) - 1, count).round().astype(int)
-        ends = np.cumsum([entry.rows for entry in entries])
-        return [
-            (entries[shard], int(number - ends[shard] + entries[shard].rows))
-            for number in dict.fromkeys(numbers.tolist())
-            for shard in [int(np.searchsorted(ends, number, side="right"))]
-        ]
+        return _of_each_class(root, entries, count, len(manifest.classes))
     ids = {entry: ShardReader(root, entry, check=False).object_ids for entry in entries}
     chosen = [(entry, rows.index(name)) for name in objects for entry, rows in ids.items() if name in rows]
     for name in objects:
         if not any(name in rows for rows in ids.values()):
             raise UsageError(f"{root} has no INR of object {name!r}; {did_you_mean(name, list(ids[entries[0]])[:50])}")
     return chosen
+
+
+def _of_each_class(
+    root: Path, entries: Sequence[ShardEntry], count: int, num_classes: int
+) -> list[tuple[ShardEntry, int]]:
+    """`count` INRs in the order of their classes, equally many of each class, of a bounded number of shards."""
+    found: dict[int, list[tuple[ShardEntry, int]]] = {}
+    enough = -(-count // max(1, num_classes))
+    for number in np.random.default_rng(0).permutation(len(entries))[:MOST_SHARDS]:
+        labels = np.asarray(ShardReader(root, entries[number], check=False).column("label"))
+        for label in np.unique(labels).tolist():
+            rows = np.flatnonzero(labels == label)
+            spread = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
+            found.setdefault(label, []).extend((entries[number], int(row)) for row in rows[spread])
+        if sum(len(rows) >= enough for rows in found.values()) >= min(count, max(1, num_classes)):
+            break
+    kept = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+    classes = [sorted(found)[at] for at in kept]
+    # Every class's first INR before any class's second.
+    turns = sorted((turn, label) for label in classes for turn in range(len(found[label])))[:count]
+    return [found[label][turn] for label, turn in sorted((label, turn) for turn, label in turns)]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """An INR's image (H, W, O), and the image it was fitted to, if that is at hand; values in [0, 1]."""
+
+    object_id: str
+    class_name: str
+    label: int
+    view: int
+    psnr: float
+    explained: float | None
+    inr: NDArray[np.float32]
+    source: NDArray[np.float32] | None
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """PSNR, and the share of the variance explained."""
+        explained = () if self.explained is None else (format_explained(self.explained).removesuffix(" explained"),)
+        return (f"{self.psnr:.1f} dB", *explained)
 
 
 def reconstruct(
@@ -70,10 +112,6 @@ def reconstruct(
         inr = INRBatch.from_flat(shard.spec, torch.from_numpy(np.array(shard.column("weights")[row : row + 1])))
         image = inr(pixel_grid(*shape[:2])).numpy().reshape(shape)
         object_id = shard.object_ids[row]
-        name = manifest.classes[facts["label"]]
-        title = f"{object_id[-18:]}\n{name[:14]}, view {facts['view']}\n{shard.column('psnr')[row]:.1f} dB"
-        if "explained" in shard.column_names:
-            title += f"\n{format_explained(float(shard.column('explained')[row]))}"
         original = None
         try:
             if source is not None and object_id in index_of:
@@ -82,5 +120,11 @@ def reconstruct(
                 original = pixels
         except (SignalError, ValueError) as error:
             on_note(f"without the source of {object_id}, view {facts['view']}: {error}")
-        reconstructions.append(Reconstruction(title, image, original))
+        explained = float(shard.column("explained")[row]) if "explained" in shard.column_names else None
+        reconstructions.append(
+            Reconstruction(
+                object_id, manifest.classes[facts["label"]], facts["label"], facts["view"],
+                float(shard.column("psnr")[row]), explained, image, original,
+            )
+        )  # fmt: skip
     return reconstructions

@@ -1,110 +1,70 @@
-"""Plots: PNGs of INRs, training runs and benchmarks. The only module that imports matplotlib.
+"""Plots: charts of training runs, evaluations, sweeps, benchmarks and comparisons, as PNGs."""
 
-Shape letters: H height, W width, O values of a pixel.
-"""
-
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import needs_extra, printable
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.learning.training.run_config import best_record
+from inr_factory.reporting.figures import FOOT, Page, drawing, text_width
+from inr_factory.reporting.palette import COLORS, DASHES, MARKERS, color_of, line_style, mark_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from inr_factory.reporting.figures import Axes
 
-MAX_CLASSES = 100  # of a confusion matrix; 0.28 inch each
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """An INR's image (H, W, O), and the image it was fitted to, if that is at hand; values in [0, 1]."""
-
-    title: str
-    inr: NDArray[np.float32]
-    source: NDArray[np.float32] | None
-
-
-def draw_reconstructions(reconstructions: Sequence[Reconstruction], path: Path, heading: str) -> None:
-    """Write a PNG with a column for each INR: source, INR, and their difference, ten times enlarged."""
-    rows = ["source", "INR", "difference x10"] if any(r.source is not None for r in reconstructions) else ["INR"]
-    columns = []
-    for one in reconstructions:
-        images = {"INR": one.inr}
-        if one.source is not None:
-            images |= {"source": one.source, "difference x10": 0.5 + 5 * (one.inr - one.source)}
-        columns.append((one.title, images))
-    draw_columns(columns, rows, path, heading, inches=1.15)
-
-
-def draw_columns(
-    columns: Sequence[tuple[str, Mapping[str, NDArray[np.float32]]]],
-    rows: Sequence[str],
-    path: Path,
-    heading: str,
-    inches: float,
-) -> None:
-    """Write a PNG with a titled column for each entry: its images (H, W, O) by their row, in [0, 1], so many wide."""
-    lines = max(title.count("\n") for title, _ in columns) + 1
-    figure = _figure(inches * len(columns) + 0.6, inches * len(rows) + 0.6 + 0.12 * lines)
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    for column, (title, images) in enumerate(columns):
-        for row, name in enumerate(rows):
-            axis = axes[row][column]
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if name in images:
-                _draw(axis, images[name])
-            if column == 0:
-                axis.set_ylabel(name, fontsize=8)
-        axes[0][column].set_title(plain_label(title, 60), fontsize=6)
-    _finish(figure, heading, path, head_inches=0.2)
+MAX_CLASSES = 50  # of a confusion matrix
+MAX_NUMBERS = 20  # classes up to which its cells have numbers
+BLUE, ORANGE = COLORS[:2]
+INK, SOFT = "#222222", "#777777"
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 8}
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19), "borderaxespad": 0, "ncols": 2}
 
 
 def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: str) -> None:
     """Write a PNG with a titled chart for each entry: a bar for each positive value, in their order from the top; on
     a logarithmic scale where they differ much."""
     heights = [0.28 * len(values) + 0.75 for values in charts.values()]
-    figure = _figure(8, sum(heights) + 0.4)
-    axes = figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, (title, values) in zip(axes, charts.items(), strict=True):
-        bars = axis.barh(list(values), list(values.values()), log=max(values.values()) > 30 * min(values.values()))
-        labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values.values()]
-        axis.bar_label(bars, labels=labels, fontsize=7, padding=2)
-        axis.invert_yaxis()
-        axis.margins(x=0.15)
-        axis.tick_params(labelsize=7)
-        axis.set_title(textwrap.fill(title, 120, replace_whitespace=False), fontsize=7)
-    _finish(figure, heading, path, head_inches=0.25)
+    with _charts(path, heading, 8, sum(heights) + 0.4) as page:
+        axes = page.figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axis, (title, values) in zip(axes, charts.items(), strict=True):
+            logarithmic = max(values.values()) > 30 * min(values.values())
+            names = [page.label(name, 3) for name in values]
+            bars = axis.barh(range(len(values)), list(values.values()), log=logarithmic, color=BLUE)
+            if logarithmic:
+                _plain_numbers(axis.xaxis)
+            axis.set_yticks(range(len(values)), names)
+            labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values.values()]
+            axis.bar_label(bars, labels=labels, fontsize=7, padding=2)
+            axis.invert_yaxis()
+            axis.margins(x=0.15)
+            axis.set_title("\n".join(page.label(line, 7.5, lines=3) for line in title.split("\n")), **TITLE)
 
 
 def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Path, heading: str) -> None:
     """Write a PNG with a bar for each row (name, mean, spread, published figure or None), a diamond where published."""
     names, means, spreads, published = zip(*rows, strict=True)
-    labels = [textwrap.fill(name.replace(", ", ",").replace(",", ", "), 60) for name in names]
-    lines = sum(label.count("\n") + 1 for label in labels)
-    figure = _figure(9, 0.18 * lines + 0.12 * len(rows) + 1.0)
-    axis = figure.subplots()
-    axis.barh(range(len(rows)), means, xerr=spreads, color="tab:blue", alpha=0.8, error_kw={"linewidth": 1})
-    known = [at for at, figure_ in enumerate(published) if figure_ is not None]
-    if known:
-        figures = [published[at] for at in known]
-        axis.scatter(figures, known, marker="D", s=16, color="tab:orange", label="published", zorder=3)
-        axis.legend(fontsize=7)
-    for at, (middle, spread) in enumerate(zip(means, spreads, strict=True)):
-        axis.text(middle + spread, at, f" {middle:.1f}", va="center", fontsize=7)
-    axis.set_yticks(range(len(rows)), labels, fontsize=6)
-    axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.margins(x=0.15)
-    axis.tick_params(axis="x", labelsize=7)
-    _finish(figure, heading, path, head_inches=0.2)
+    with _charts(path, heading, 9, 1) as page:
+        labels = [page.label(name.replace(", ", ",").replace(",", ", "), 3.6, lines=3) for name in names]
+        lines = sum(label.count("\n") + 1 for label in labels)
+        page.figure.set_size_inches(9, 0.15 * lines + 0.12 * len(rows) + 1.0)
+        axis = page.figure.subplots()
+        axis.barh(range(len(rows)), means, xerr=spreads, color=BLUE, alpha=0.85, error_kw={"linewidth": 1})
+        known = [at for at, figure in enumerate(published) if figure is not None]
+        if known:
+            figures = [published[at] for at in known]
+            axis.scatter(figures, known, marker="D", s=18, color=ORANGE, edgecolors=INK, label="published", zorder=3)
+            page.figure.legend(loc="outside lower right")
+        for at, (middle, spread) in enumerate(zip(means, spreads, strict=True)):
+            axis.text(middle + spread, at, f" {middle:.1f}", va="center", fontsize=7)
+        axis.set_yticks(range(len(rows)), labels)
+        axis.set_ylim(len(rows) - 0.4, -0.6)
+        axis.margins(x=0.12)
+        axis.grid(axis="x")
+        axis.set_xlabel("test accuracy, %" + ("; lines: standard deviation over seeds" if any(spreads) else ""))
 
 
 @dataclass(frozen=True)
@@ -116,47 +76,42 @@ class Series:
     labels: tuple[str, ...]
 
 
-def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str) -> None:
+def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str, note: str = "") -> None:
     """Write a PNG of test accuracies in percent over what they cost, on a logarithmic scale, a line for each series."""
-    figure = _figure(9, 5.5)
-    axis = figure.subplots()
-    for number, one in enumerate(series):
-        x, y, spread = zip(*one.points, strict=True)
-        color = _class_color(number)
-        axis.errorbar(
-            x,
-            y,
-            yerr=spread,
-            label=plain_label(one.name),
-            color=color,
-            marker="o",
-            markersize=3,
-            linewidth=1,
-            elinewidth=0.5,
-        )
-        for at, label in enumerate(one.labels):
-            axis.annotate(label, (x[at], y[at]), (3, 3), textcoords="offset points", fontsize=5, color=color)
-    axis.set_xscale("log")
-    axis.set_xlabel(cost, fontsize=8)
-    axis.set_ylabel("test accuracy, %", fontsize=8)
-    axis.tick_params(labelsize=7)
-    axis.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
-    _finish(figure, heading, path)
+    with _charts(path, heading, 9, 5.5) as page:
+        axis = page.figure.subplots()
+        axis.set_xscale("log")
+        axis.grid()
+        for number, one in enumerate(series):
+            x, y, spread = zip(*one.points, strict=True)
+            axis.errorbar(
+                x, y, yerr=spread, label=page.label(one.name), markersize=4, elinewidth=0.6, **line_style(number)
+            )
+            for at, label in enumerate(one.labels):
+                axis.annotate(
+                    page.label(label), (x[at], y[at]), (3, 3), textcoords="offset points", fontsize=6, color=SOFT
+                )
+        _plain_numbers(axis.xaxis)
+        axis.set_xlabel(cost)
+        axis.set_ylabel("test accuracy, %; lines: standard deviation over seeds")
+        axis.legend(title=note, title_fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        _drop_overlaps(page, axis)
 
 
-def draw_training(history: Sequence[Mapping[str, float]], path: Path, heading: str) -> None:
-    """Write a PNG of a run's losses, validation accuracy and learning rate, epoch by epoch."""
-    figure = _figure(9, 3)
-    loss, accuracy, rate = figure.subplots(1, 3)
-    epochs = [record["epoch"] + 1 for record in history]
-    mark = "." if len(history) < 3 else None
-    for name, label in (("train_loss", "training"), ("val_loss", "validation")):
-        loss.plot(epochs, [record[name] for record in history], label=label, marker=mark)
-    loss.legend(fontsize=7)
-    accuracy.plot(epochs, [100 * record["val_accuracy"] for record in history], color="tab:green", marker=mark)
-    rate.plot(epochs, [record["lr"] for record in history], color="tab:gray", marker=mark)
-    _label_epochs({"loss": loss, "validation accuracy, %": accuracy, "learning rate": rate})
-    _finish(figure, heading, path)
+def draw_training(
+    history: Sequence[Mapping[str, float]], path: Path, heading: str, chance: float | None = None
+) -> None:
+    """Write a PNG of a run's losses, validation accuracy and learning rate by epoch; the best epoch is marked."""
+    with _charts(path, heading, 9, 3) as page:
+        loss, accuracy, rate = page.figure.subplots(1, 3)
+        epochs = [record["epoch"] + 1 for record in history]
+        for number, (name, label) in enumerate((("train_loss", "training"), ("val_loss", "validation"))):
+            style = {"color": COLORS[number], "linestyle": DASHES[number]} | _points(history, number)
+            loss.plot(epochs, [record[name] for record in history], label=label, **style)
+        accuracy.plot(epochs, [100 * record["val_accuracy"] for record in history], color=ORANGE, **_points(history, 1))
+        rate.plot(epochs, [record["lr"] for record in history], color=SOFT, **_points(history, 2))
+        _mark_best(history, loss, "val_loss", accuracy, chance)
+        _name_epochs({"loss": loss, "validation accuracy, %": accuracy, "learning rate": rate})
 
 
 def draw_pretraining(
@@ -166,24 +121,35 @@ def draw_pretraining(
     classes: Sequence[str],
     path: Path,
     heading: str,
+    chance: float | None = None,
 ) -> None:
     """Write a PNG of a run's loss and accuracy by neighbours, and a map (N, 2) of features in the colours of classes."""
-    figure = _figure(10, 3.6)
-    loss, accuracy, plane = figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
-    loss.plot([r["epoch"] + 1 for r in history], [r["train_loss"] for r in history], marker=".")
-    probed = [r for r in history if "val_accuracy" in r]
-    accuracy.plot([r["epoch"] + 1 for r in probed], [100 * r["val_accuracy"] for r in probed], "g.-")
-    _label_epochs({"contrastive loss": loss, "neighbours on validation, %": accuracy})
-    numbers = np.array(labels)
-    for number in np.unique(numbers):
-        members = positions[numbers == number]
-        plane.scatter(*members.T, s=5, color=_class_color(number), label=plain_label(classes[number]))
-    plane.set_xticks([])
-    plane.set_yticks([])
-    plane.set_title("features, first two principal components", fontsize=8)
-    if len(classes) <= 20:
-        plane.legend(fontsize=5, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    _finish(figure, heading, path)
+    with _charts(path, heading, 10, 3.6) as page:
+        loss, accuracy, plane = page.figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
+        probed = [record for record in history if "val_accuracy" in record]
+        loss.plot(
+            [r["epoch"] + 1 for r in history], [r["train_loss"] for r in history], color=BLUE, **_points(history, 0)
+        )
+        shares = [100 * record["val_accuracy"] for record in probed]
+        accuracy.plot([record["epoch"] + 1 for record in probed], shares, color=ORANGE, **_points(probed, 1))
+        _mark_best(history, loss, "train_loss", accuracy, chance)
+        _name_epochs({"contrastive loss": loss, "neighbours on validation, %": accuracy})
+        numbers = np.array(labels)
+        present, counts = np.unique(numbers, return_counts=True)
+        distinct = len(COLORS) * len(MARKERS)
+        frequent = np.sort(present[np.argsort(-counts, kind="stable")[:distinct]])
+        rest = positions[~np.isin(numbers, frequent)]
+        for at, label in enumerate(frequent.tolist()):
+            name = page.label(classes[label], 1.2, number=label)
+            marker = MARKERS[mark_of(at)]
+            plane.scatter(
+                *positions[numbers == label].T, s=7, color=color_of(at), marker=marker, label=name, linewidths=0
+            )
+        if len(rest):
+            plane.scatter(*rest.T, s=5, color="#cccccc", label=f"{len(present) - distinct} more classes", zorder=0)
+        plane.set(xticks=[], yticks=[], xlabel="first principal component", ylabel="second")
+        plane.set_title(f"features: a point is one of {len(numbers):,} INRs", **TITLE)
+        plane.legend(markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + (len(frequent) > 14))
 
 
 def draw_evaluation(
@@ -196,109 +162,133 @@ def draw_evaluation(
     """Write a PNG of a confusion matrix, rows the true class in percent, and of confidence against accuracy."""
     counts = np.array(confusion, dtype=np.float64)
     shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    kept = np.arange(len(classes))
     if len(classes) > MAX_CLASSES:
         kept = np.sort(np.argsort(counts.diagonal() - counts.sum(1), kind="stable")[:MAX_CLASSES])
         heading = f"{heading}; the {MAX_CLASSES} of {len(classes):,} classes with most errors"
-        classes, shares = [classes[number] for number in kept], shares[np.ix_(kept, kept)]
-    classes = [plain_label(name) for name in classes]
-    side = 0.28 * len(classes) + 1.6
-    figure = _figure(side + 4.2, max(side, 3.6))
-    matrix, curve = figure.subplots(1, 2, width_ratios=(side, 3.4))
-    matrix.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    matrix.set_xticks(range(len(classes)), classes, fontsize=6, rotation=90)
-    matrix.set_yticks(range(len(classes)), classes, fontsize=6)
-    matrix.set_xlabel("predicted", fontsize=8)
-    matrix.set_ylabel("true", fontsize=8)
-    if len(classes) <= 20:
-        for row, line in enumerate(shares):
-            for column, share in enumerate(line):
-                if round(share):
-                    color = "white" if share > 50 else "black"
-                    matrix.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=5, color=color)
-    curve.plot([0, 1], [0, 1], color="tab:gray", linestyle="--", linewidth=1)
-    total = sum(count for *_, count in bins)
-    confidences, accuracies, numbers = zip(*bins, strict=True)
-    curve.bar(confidences, accuracies, width=0.06, alpha=0.6)
-    curve.scatter(confidences, accuracies, s=[400 * number / total for number in numbers], color="tab:orange")
-    curve.set(xlim=(0, 1), ylim=(0, 1))
-    curve.set_xlabel("confidence (the larger a dot, the more INRs)", fontsize=8)
-    curve.set_ylabel("accuracy", fontsize=8)
-    curve.tick_params(labelsize=7)
-    _finish(figure, heading, path)
+        shares = shares[np.ix_(kept, kept)]
+    side, plot = max(2.4, min(0.28, 10 / len(kept)) * len(kept)), 2.4
+    size = 7 if len(kept) <= 30 else 6
+    with drawing(path, 1, 1) as page:
+        names = [page.label(classes[number], 1.1, size, number=number) for number in kept.tolist()]
+        names_wide = max(text_width(name, size) for name in names) / 72 + 0.15  # with ticks
+        left, bottom = 0.4 + names_wide, 0.3 + names_wide + (FOOT if page.unreadable else 0)
+        width = left + side + 1.5 + plot + 0.25
+        head = page.label(heading, width - 0.3, 9, lines=3)
+        height = bottom + side + 0.45 + 0.16 * (head.count("\n") + 1)
+        page.figure.set_size_inches(width, height)
+        page.figure.text(0.1 / width, 1 - 0.08 / height, head, fontsize=9, va="top")
 
+        def inches(left: float, bottom: float, wide: float, tall: float) -> "Axes":
+            return page.figure.add_axes((left / width, bottom / height, wide / width, tall / height))
 
-def plain_label(text: str, length: int = 40) -> str:
-    """Text of others in a picture, line by line: no formulas or control characters, no more than a picture can show."""
-    lines = [line if len(line) <= length else f"{line[: length - 1]}…" for line in map(printable, text.split("\n"))]
-    return "\n".join(lines).replace("$", r"\$")
-
-
-def _figure(width: float, height: float, dpi: int = 130) -> "Figure":
-    with needs_extra("report"):
-        from matplotlib.figure import Figure  # takes a second
-
-    return Figure(figsize=(width, height), dpi=dpi)
-
-
-def _class_color(number: int) -> tuple[float, ...]:
-    from matplotlib import colormaps
-
-    color: tuple[float, ...] = colormaps["tab20"](number % 20)
-    return color
-
-
-def _finish(figure: "Figure", heading: str, path: Path, head_inches: float = 0.0, pad: float = 0.5) -> None:
-    """Put the heading above the axes, which leave it `head_inches`, and write a PNG that depends on the figure alone."""
-    figure.suptitle(plain_label(heading, 300), fontsize=9)
-    rect = (0, 0, 1, 1 - head_inches / figure.get_figheight()) if head_inches else None
-    figure.tight_layout(pad=pad, rect=rect)
-    content = BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue())
-
-
-def _label_epochs(axes: "Mapping[str, Axes]") -> None:
-    for title, axis in axes.items():
-        axis.set_title(title, fontsize=8)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.tick_params(labelsize=7)
-
-
-def _draw(axis: "Axes", image: NDArray[np.float32]) -> None:
-    shown = np.clip(image, 0, 1)
-    if image.shape[2] == 1:
-        axis.imshow(shown[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    else:
-        axis.imshow(shown, interpolation="nearest")
-
-
-def draw_grid(rows: Sequence[tuple[str, NDArray[np.float32]]], path: Path, heading: str) -> None:
-    """Write a PNG with a labelled row of images (K, H, W, O) for each entry; values in [0, 1]."""
-    columns = max(len(images) for _, images in rows)
-    figure = _figure(0.95 * columns + 2.6, 0.95 * len(rows) + 0.5, dpi=110)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (label, images) in zip(axes, rows, strict=True):
-        for axis in line:
-            axis.set_axis_off()
-        for axis, image in zip(line, images, strict=False):
-            _draw(axis, image)
-        line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=7)
-    _finish(figure, heading, path, head_inches=0.3, pad=0.4)
+        matrix = inches(left, bottom, side, side)
+        curve = inches(left + side + 1.5, bottom + side - plot, plot, plot)
+        shown = matrix.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        matrix.set_xticks(range(len(kept)), names, rotation=90)
+        matrix.set_yticks(range(len(kept)), names)
+        matrix.tick_params(labelsize=size)
+        matrix.set_xlabel("predicted class")
+        matrix.set_ylabel("true class")
+        matrix.set_title("confusion", **TITLE)
+        matrix.spines[:].set_visible(True)
+        bar = page.figure.colorbar(shown, cax=inches(left + side + 0.12, bottom + side - plot, 0.12, plot))
+        bar.set_label("share of the INRs of a true class, %")
+        if len(kept) <= MAX_NUMBERS:
+            for row, line in enumerate(shares):
+                for column, share in enumerate(line):
+                    if round(share):
+                        color = "white" if share > 50 else "black"
+                        matrix.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=6, color=color)
+        total = max(1, sum(count for *_, count in bins))
+        curve.plot([0, 100], [0, 100], color=SOFT, linestyle="--", linewidth=1, label="calibrated: both are equal")
+        confidences, accuracies, numbers = (np.array(values) for values in zip(*bins, strict=True))
+        curve.bar(100 * confidences, 100 * accuracies, width=6, color=BLUE, alpha=0.35)
+        sizes = 12 + 300 * numbers / total
+        curve.scatter(
+            100 * confidences, 100 * accuracies, s=sizes, color=BLUE, alpha=0.8, label="bin; area: number of INRs"
+        )
+        curve.set(xlim=(0, 104), ylim=(0, 104), xlabel="mean confidence, %", ylabel="accuracy, %")
+        curve.set_title("calibration", **TITLE)
+        curve.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), markerscale=0.6, borderaxespad=0)
 
 
 def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path, heading: str) -> None:
     """Write a PNG of bars, a group a layer: the spreads of weights and of biases of each set, on a logarithmic axis."""
-    figure = _figure(8, 3.2)
-    for kind, axis in enumerate(figure.subplots(1, 2, sharey=True)):
-        width = 0.8 / len(spreads)
-        for at, (name, values) in enumerate(spreads.items()):
-            positions = [layer + (at - (len(spreads) - 1) / 2) * width for layer in range(len(values[kind]))]
-            axis.bar(positions, values[kind], width, label=plain_label(name))
-        layers = max(len(values[kind]) for values in spreads.values())
-        axis.set_xticks(range(layers), [f"layer {layer}" for layer in range(layers)], fontsize=8)
-        axis.set_yscale("log")
-        axis.set_title(("weights", "biases")[kind], fontsize=9)
-        axis.tick_params(which="both", labelsize=8)
-    axis.legend(fontsize=7)
-    _finish(figure, heading, path)
+    with _charts(path, heading, 8, 3.4) as page:
+        axes = page.figure.subplots(1, 2, sharey=True)
+        for kind, axis in enumerate(axes):
+            width = 0.8 / len(spreads)
+            for at, (name, values) in enumerate(spreads.items()):
+                positions = [layer + (at - (len(spreads) - 1) / 2) * width for layer in range(len(values[kind]))]
+                axis.bar(
+                    positions, values[kind], width, label=page.label(name, 2.2), color=color_of(at), edgecolor="white"
+                )
+            layers = max(len(values[kind]) for values in spreads.values())
+            axis.set_xticks(range(layers), [f"layer {layer}" for layer in range(layers)])
+            axis.set_yscale("log")
+            _plain_numbers(axis.yaxis)
+            axis.grid(axis="y")
+            axis.set_title(("weights", "biases")[kind], **TITLE)
+        axes[0].set_ylabel("standard deviation, logarithmic")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+@contextmanager
+def _charts(path: Path, heading: str, width: float, height: float) -> Iterator[Page]:
+    """A page for charts, which matplotlib places below the heading."""
+    with drawing(path, width, height, layout="constrained") as page:
+        yield page
+        width = float(page.figure.get_figwidth())
+        page.figure.suptitle(page.label(heading, width - 0.4, 9, lines=3), fontsize=9, x=0.01, ha="left")
+
+
+def _points(history: Sequence[Mapping[str, float]], number: int) -> dict[str, Any]:
+    """Markers of a line, of which long histories show some."""
+    return {"marker": MARKERS[number], "markersize": 3.5, "markevery": max(1, len(history) // 12)}
+
+
+def _mark_best(
+    history: Sequence[Mapping[str, float]], loss: "Axes", loss_name: str, accuracy: "Axes", chance: float | None
+) -> None:
+    """A line at the best epoch, a star at its accuracy, a line at the accuracy of chance; legends above the axes."""
+    best = best_record([dict(record) for record in history])
+    if best is not None:
+        epoch, share = best["epoch"] + 1, 100 * best["val_accuracy"]
+        for axis, value in ((loss, best[loss_name]), (accuracy, share)):
+            axis.axvline(epoch, color=SOFT, linewidth=0.8, linestyle=":", zorder=0)
+            star: dict[str, Any] = {"label": f"best: epoch {epoch}, {share:.1f} %"} if axis is accuracy else {}
+            axis.plot([epoch], [value], marker="*", markersize=9, color=INK, linestyle="", zorder=3, **star)
+    if chance is not None:
+        accuracy.axhline(100 * chance, color=SOFT, linestyle="--", linewidth=1, label=f"chance: {100 * chance:.1f} %")
+    for axis in (loss, accuracy):
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(**BELOW)
+
+
+def _name_epochs(axes: "Mapping[str, Axes]") -> None:
+    for title, axis in axes.items():
+        axis.set_title(title, **TITLE)
+        axis.set_xlabel("epoch")
+        axis.grid()
+        axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Numbers without formulas on a logarithmic axis."""
+    low, high = axis.get_view_interval()
+    axis.get_major_locator().set_params(subs=(1, 2, 5) if high < 300 * low else (1,))
+    axis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.set_minor_formatter(lambda *_: "")
+
+
+def _drop_overlaps(page: Page, axis: "Axes") -> None:
+    """Remove labels of points that would cover another label."""
+    page.figure.draw_without_rendering()
+    kept: list[Any] = []
+    for text in list(axis.texts):
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in kept):
+            text.remove()
+        else:
+            kept.append(box)

@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 NUM_POINTS = 20_000  # on each surface, from which distances are measured
 SIDE = 240
 COLORS = {"source": (0.86, 0.86, 0.84), "INR": (0.62, 0.76, 0.93)}
-ROWS = tuple(f"{what}\n{camera.name}" for camera in CAMERAS for what in COLORS)
+ROWS = tuple(f"{what}, {camera.name}" for camera in CAMERAS for what in COLORS)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ShapeComparison:
     to_source: float
     to_inr: float
     remark: str | None
+    label: int | None = None
 
     @property
     def chamfer(self) -> float:
@@ -65,14 +66,12 @@ class ShapeComparison:
         return (self.to_source + self.to_inr) / 2
 
     @property
-    def title(self) -> str:
-        """The title of its pictures."""
-        overlap = f", IoU {self.quality['iou']:.3f}" if "iou" in self.quality else ""
-        error = [f"distance error {self.quality['distance_error']:.4f}"] if "distance_error" in self.quality else []
-        name = self.object_id if len(self.object_id) <= 34 else f"…{self.object_id[-33:]}"
-        kind = f"{self.class_name[:24]}, view {self.view}"
+    def measures(self) -> tuple[str, ...]:
+        """PSNR, and the other measures that are known, for its caption."""
         explained = [format_explained(self.quality["explained"])] if "explained" in self.quality else []
-        return "\n".join([name, kind, f"{self.psnr:.1f} dB{overlap}", *explained, *error])
+        overlap = [f"IoU {self.quality['iou']:.3f}"] if "iou" in self.quality else []
+        error = [f"distance error {self.quality['distance_error']:.4f}"] if "distance_error" in self.quality else []
+        return (f"{self.psnr:.1f} dB", *overlap, *explained, *error)
 
     @property
     def pictures(self) -> dict[str, Image]:
@@ -80,7 +79,7 @@ class ShapeComparison:
         shapes = {"INR": self.surface} if self.source is None else {"source": self.source, "INR": self.surface}
         reach = 1.03 * max(map(_reach, shapes.values()))
         return {
-            f"{what}\n{camera.name}": _shade(shape, camera, reach or 1.0, COLORS[what])
+            f"{what}, {camera.name}": _shade(shape, camera, reach or 1.0, COLORS[what])
             for camera in CAMERAS
             for what, shape in shapes.items()
         }
@@ -141,6 +140,7 @@ def surfaces_and_sources(
             to_source * scale,
             to_inr * scale,
             remark,
+            int(columns["label"]),
         )
 
 

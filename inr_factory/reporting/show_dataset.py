@@ -1,7 +1,7 @@
 """Show: a PNG of stored INRs next to what they were fitted to, with distances and surfaces for shapes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,9 +9,11 @@ from typing import Literal
 from inr_factory.errors import UsageError
 from inr_factory.generation.maintenance.dataset_source import open_dataset_source
 from inr_factory.generation.signals import Source
-from inr_factory.reporting.image_gallery import choose_views, reconstruct
-from inr_factory.reporting.plots import draw_columns, draw_reconstructions
-from inr_factory.reporting.shape_gallery import ROWS, surfaces_and_sources, write_surface
+from inr_factory.reporting.image_gallery import Reconstruction, choose_views, reconstruct
+from inr_factory.reporting.image_grid import Column, Image, draw_columns, reconstruction
+from inr_factory.reporting.number_format import format_count
+from inr_factory.reporting.palette import SCALE
+from inr_factory.reporting.shape_gallery import ShapeComparison, surfaces_and_sources, write_surface
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest, ShardEntry
@@ -55,7 +57,7 @@ def show_dataset(
     dataset: str | Path | RemoteLocation,
     out: str | Path | None = None,
     *,
-    count: int = 10,
+    count: int | None = None,
     split: str | None = None,
     objects: Sequence[str] = (),
     data_root: str | Location | None = None,
@@ -69,7 +71,8 @@ def show_dataset(
     Args:
         dataset: folder or URL of the set.
         out: PNG to write; None writes preview.png into the set.
-        count: number of INRs, spread evenly over the first view; 1 to 60.
+        count: number of INRs of the first view, equally many of each class; 1 to 60. None: one of each class, at least
+            10, and at most 30 images.
         split: train, val or test; None draws from all.
         objects: object ids; all views of these are drawn instead of `count` INRs.
         data_root: folder or URL of the source's files.
@@ -93,6 +96,8 @@ def show_dataset(
         raise UsageError(f"show draws images and shapes, {dataset} has INRs of {inputs} inputs")
     if mesh is not None and inputs != 3:
         raise UsageError(f"--mesh is for sets of shapes, {dataset} has INRs of {inputs} inputs")
+    if count is None:
+        count = min(max(10, len(manifest.classes)), 30 if inputs == 2 else 10)
     if not 1 <= count <= 60 or not 8 <= resolution <= 512:
         raise UsageError(f"--count must be from 1 to 60 and --resolution from 8 to 512, got {count} and {resolution}")
     chosen = choose_views(root, manifest, count, split, objects)
@@ -103,10 +108,40 @@ def show_dataset(
         on_note(f"without the sources: {obstacle}")
     if inputs == 3:
         folder = None if mesh is None else Path(mesh)
-        return _show_shapes(root, manifest, chosen, source, picture, folder, f".{format}", resolution, on_note)
+        return _show_shapes(root, manifest, chosen, source, picture, folder, f".{format}", resolution, split, on_note)
     images = reconstruct(root, manifest, chosen, source, on_note)
-    draw_reconstructions(images, picture, f"{manifest.name}: {manifest.siren_spec}")
+    _draw(manifest, split, images, [reconstruction(one.inr, one.source) for one in images], picture)
     return ShowReport(picture, len(images))
+
+
+def _draw(
+    manifest: Manifest,
+    split: str | None,
+    shown: Sequence[Reconstruction | ShapeComparison],
+    pictures: Sequence[Mapping[str, Image]],
+    picture: Path,
+) -> None:
+    """Write the picture of INRs: what it shows, of which split and view, and what its numbers and colours are."""
+    views = sorted({one.view for one in shown})
+    kinds, known = len({one.label for one in shown}), len(manifest.classes)
+    inrs = (
+        f"{format_count(len(shown), 'INR')} of {f'{kinds} of ' if kinds < known else ''}{format_count(known, 'class')}"
+    )
+    sentences = [f"{inrs}, {split or 'all splits'}, view {', '.join(map(str, views))}; {manifest.siren_spec}"]
+    sentences += ["dB: PSNR"] + ["%: share of the variance explained"] * any("%" in one.measures[-1] for one in shown)
+    with_sources = any("source" in row for images in pictures for row in images)
+    is_shapes = manifest.siren_spec.in_dim == 3
+    if with_sources and not is_shapes:
+        sentences.append(SCALE)
+    columns = [
+        Column(
+            (one.class_name, one.object_id, *[f"view {one.view}"] * (len(views) > 1), *one.measures), images, one.label
+        )
+        for one, images in zip(shown, pictures, strict=True)
+    ]
+    title = f"{manifest.name}: {'surfaces of INRs' if is_shapes else 'INRs of images'}"
+    title += (" and their sources" if is_shapes else ", their sources and differences") if with_sources else ""
+    draw_columns(columns, picture, title, ". ".join(sentences), least=1.05 if is_shapes else 0.72)
 
 
 def _show_shapes(
@@ -118,9 +153,10 @@ def _show_shapes(
     folder: Path | None,
     suffix: str,
     resolution: int,
+    split: str | None,
     on_note: OnNote,
 ) -> ShowReport:
-    columns, shapes = [], []
+    shown, shapes = [], []
     for shape in surfaces_and_sources(root, manifest, chosen, source, resolution):
         name = f"{shape.object_id}, view {shape.view}"
         has_surface = len(shape.surface.faces) > 0
@@ -130,13 +166,12 @@ def _show_shapes(
             on_note(f"no surface: the INR of {name} crosses its level nowhere")
         path = write_surface(shape, folder, suffix) if folder is not None and has_surface else None
         iou, error, explained = (shape.quality.get(m, math.nan) for m in ("iou", "distance_error", "explained"))
-        columns.append((shape.title, shape.pictures))
+        shown.append(shape)
         shapes.append(
             ShapeMeasures(
                 shape.object_id, shape.class_name, shape.view, shape.psnr, iou, error, shape.to_source, shape.to_inr,
                 shape.chamfer, has_surface, path, explained,
             )
         )  # fmt: skip
-    rows = [row for row in ROWS if any(row in pictures for _, pictures in columns)]
-    draw_columns(columns, rows, picture, f"{manifest.name}: {manifest.siren_spec}", inches=1.8)
+    _draw(manifest, split, shown, [shape.pictures for shape in shown], picture)
     return ShowReport(picture, len(shapes), tuple(shapes))

@@ -101,17 +101,23 @@ def test_a_set_of_images_gets_tables_and_pictures(tmp_path, monkeypatch):
     root, out = tmp_path / "set", tmp_path / "report"
     fit_dataset(tiny(limit=6, splits={"val": 0, "test": 0}), root, **LOCAL)
     drawn = {}
-    monkeypatch.setattr(augmentation_report, "draw_grid", lambda rows, path, heading: drawn.update({path.name: rows}))
+    monkeypatch.setattr(
+        augmentation_report, "draw_columns", lambda columns, path, *_, **__: drawn.update({path.name: columns})
+    )
 
     report = augment_report(root, count=4, out=str(out))
 
     assert report.folder == out
     assert {path.name for path in out.iterdir()} == {"report.md", "report.json"}
-    pictures = {name: [label for label, _ in rows] for name, rows in drawn.items()}
-    assert pictures["augmentations.png"] == ["as fitted", *(t.name.replace(":", "\n") for t in report.transforms)]
+    rows = {name: list(columns[0].images) for name, columns in drawn.items()}
+    assert rows["augmentations.png"] == ["as fitted", *(t.name for t in report.transforms)]
     for pairs in ("different-objects", "two-views-of-one-object"):
-        assert [label for label in pictures[f"mixing-{pairs}.png"] if label][1] == "permute\nlam 1 ... 0"
-    assert all(images.shape[1:] == (8, 8, 1) for rows in drawn.values() for _, images in rows)
+        assert rows[f"mixing-{pairs}.png"][1] == "match=permute, pair 1"
+        captions = [column.caption[0] for column in drawn[f"mixing-{pairs}.png"]]
+        assert captions == ["lam = 1, first", "lam = 0.75", "lam = 0.5", "lam = 0.25", "lam = 0, second"]
+    assert all(
+        image.shape == (8, 8, 1) for columns in drawn.values() for column in columns for image in column.images.values()
+    )
     assert (out / "report.md").read_text() == report.to_markdown()
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_fields()))
     assert len(report.mixings) == 10

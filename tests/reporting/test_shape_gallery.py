@@ -213,12 +213,11 @@ def test_clouds_are_drawn_as_points_and_nothing_as_nothing():
     assert tuple(one_shape(source=None).pictures) == ROWS[1::2]
 
 
-def test_a_title_says_which_inr_and_how_good():
+def test_a_caption_says_how_good_an_inr_is():
     shown = one_shape(quality={"iou": 0.9123, "distance_error": 0.00321})
 
-    for word in ("a/1.off", "a, view 0", "30.0 dB", "IoU 0.912", "0.0032"):
-        assert word in shown.title
-    assert "IoU" not in one_shape(quality={}).title
+    assert shown.measures == ("30.0 dB", "IoU 0.912", "distance error 0.0032")
+    assert one_shape(quality={}).measures == ("30.0 dB",)
 
 
 # --- files ---
@@ -343,8 +342,7 @@ def test_show_draws_a_set_of_primitives(capsys, tmp_path):
     from PIL import Image
 
     with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "set/preview.png") as six:
-        assert six.width > 2 * two.width
-        assert two.height == pytest.approx(six.height, rel=0.05)
+        assert six.width > two.width
         assert two.convert("L").getextrema()[0] < 60, "the picture is empty"
 
 

@@ -145,7 +145,10 @@ def show(
     picture: Annotated[
         Path | None, typer.Option("--out", help="PNG to write; default: DATASET/preview.png", show_default=False)
     ] = None,
-    count: Annotated[int, typer.Option(help="how many INRs", min=1, max=60)] = 10,
+    count: Annotated[
+        int | None,
+        typer.Option(help="how many INRs; else one of each class, 10 to 30", min=1, max=60, show_default=False),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test", show_default=False)] = None,
     objects: Annotated[
         list[str] | None, typer.Option("--object", help="all views of this object; repeatable", show_default=False)

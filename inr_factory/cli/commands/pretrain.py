@@ -77,10 +77,12 @@ def pretrain(
             out=out, on_epoch=progress.epoch, on_step=progress.step, log=terminal.log_info, track=track,
         )  # fmt: skip
     run, split, folder = report.train, report.split, report.train.out
-    heading = f"{report.dataset}, {model.partition(':')[0].strip()}, positives {positives}, {split}"
+    heading = f"{report.dataset}: pre-training of {model.partition(':')[0].strip()}, positives {positives}; features of {split}"
     plane = project_to_plane(report.features)
     with skip_without_extra("picture"):
-        draw_pretraining(run.history, plane, report.labels.tolist(), report.classes, folder / PICTURE, heading)
+        draw_pretraining(
+            run.history, plane, report.labels.tolist(), report.classes, folder / PICTURE, heading, report.chance
+        )
     accuracies = {"pretrained": dict(report.pretrained), "untrained": dict(report.untrained)}
     if as_json:
         terminal.print_json({

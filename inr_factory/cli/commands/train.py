@@ -149,7 +149,8 @@ def train(
     else:
         _print_accuracy(run, test)
     with optional_pictures():  # after the results, which no picture may cost
-        draw_training(run.history, folder / CURVES, f"{manifest.name}, {run.model(device).encoder.name}, seed {seed}")
+        heading = f"{manifest.name}: training of {run.model(device).encoder.name}, seed {seed}"
+        draw_training(run.history, folder / CURVES, heading, 1 / len(manifest.classes))
         if test is not None:
             _draw(test, folder / PICTURE)
     pictures = [path for path in (folder / CURVES, folder / PICTURE) if path.is_file()]
@@ -258,5 +259,5 @@ def predict(
 def _draw(report: "EvaluationReport", path: Path) -> None:
     from inr_factory.reporting.plots import draw_evaluation
 
-    heading = f"{report.dataset}, {report.split}: accuracy {report.accuracy:.1%} of {report.count:,} INRs"
+    heading = f"{report.dataset}, split {report.split}: accuracy {report.accuracy:.1%} of {report.count:,} INRs"
     draw_evaluation(report.confusion, report.classes, report.calibration, path, heading)

@@ -19,6 +19,7 @@ from inr_factory.reporting.html.png_data_uri import image_uri, shades_uri
 from inr_factory.reporting.html.sampling import RowLocations
 from inr_factory.reporting.image_gallery import reconstruct
 from inr_factory.reporting.number_format import format_explained
+from inr_factory.reporting.palette import signed_colors
 from inr_factory.reporting.shape_gallery import COLORS, ShapeComparison, surfaces_and_sources
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.shards import ShardReader
@@ -64,7 +65,7 @@ def images(root: Path, manifest: Manifest, locations: RowLocations, source: Sour
         if one.source is not None:
             difference = one.inr - one.source
             pictures = [("source", image_uri(smaller(one.source))), *pictures]
-            pictures += [("difference", image_uri(_signed(smaller(difference))))]
+            pictures += [("difference", image_uri(signed_colors(smaller(difference))))]
         facts = [("", f"{float(shard.column('psnr')[row]):.1f} dB")]
         if "explained" in shard.column_names:
             facts.append(("", format_explained(float(shard.column("explained")[row]))))
@@ -90,19 +91,6 @@ def smaller(image: Image) -> Image:
     blocks = image[:height, :width].reshape(height // factor, factor, width // factor, factor, -1)
     smaller: Image = blocks.mean(axis=(1, 3))
     return smaller
-
-
-def _signed(difference: Image) -> Image:
-    """A difference (H, W, O), ten times enlarged: of one value blue where below, white at 0, red where above; of
-    colours each on its own around grey."""
-    if difference.shape[2] != 1:
-        around: Image = 0.5 + 5 * difference
-        return around
-    amount = np.clip(10 * difference, -1, 1)
-    red, blue = np.array([0.78, 0.16, 0.16]), np.array([0.13, 0.36, 0.72])
-    white = np.array([0.97, 0.97, 0.96])
-    colored: Image = (white + np.abs(amount) * (np.where(amount > 0, red, blue) - white)).astype(np.float32)
-    return colored
 
 
 def shapes(root: Path, manifest: Manifest, locations: RowLocations, source: Source | None) -> Iterator[RenderedINR]:

@@ -1,0 +1,134 @@
+"""The pictures of docs/images: `python docs/make_gallery.py --data-root DATASETS --work FOLDER`.
+
+DATASETS has FashionMNIST/raw. The sets are fitted into FOLDER (minutes on two cores), and reused by the next call.
+"""
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import inr_factory as inr
+from inr_factory.generation.geometry.rasterizer import Camera, shade_mesh
+from inr_factory.generation.maintenance.dataset_source import open_dataset_source
+from inr_factory.reporting.html.page import report_dataset
+from inr_factory.reporting.image_gallery import choose_views, reconstruct
+from inr_factory.reporting.image_grid import Column, draw_columns
+from inr_factory.reporting.shape_gallery import COLORS, surfaces_and_sources
+from inr_factory.storage.manifest_file import load_manifest
+
+IMAGES = Path(__file__).parent / "images"
+SHARES = (1, 0.9, 0.75, 0.5, 0.25, 0.1, 0)  # of the first INR in a mixture
+MATCHES = {
+    "none": "as they are",
+    "permutation": "match= permutation",
+    "signed": "match= signed",
+    "phase": "match= phase",
+}
+FRAMES, SIDE = 24, 200
+COLORS_KEPT = 96
+
+
+def fit(recipe: str, work: Path, data_root: Path, views: int, limit: int | None, *settings: str) -> Path:
+    """The folder of a set, which is made if it is not there."""
+    inr.fit_dataset(
+        inr.load_recipe(recipe, settings), work / recipe, views=views, limit=limit, data_root=data_root, backend="local"
+    )
+    return work / recipe
+
+
+def images_at_any_size(root: Path, data_root: Path, out: Path) -> None:
+    """Images, their INRs, and the INRs between the pixels."""
+    manifest = load_manifest(root)
+    source, _ = open_dataset_source(manifest, root, data_root)
+    columns = []
+    for entry, row in choose_views(root, manifest, 8, "train", ()):
+        (one,) = reconstruct(root, manifest, [(entry, row)], source)
+        inrs, _ = inr.open(root, split="train").gather(np.array([row]))
+        large = inr.INRBatch.from_flat(manifest.siren_spec, inrs)(inr.pixel_grid(224, 224)).reshape(224, 224, 1)
+        rows = {"source, 28×28": one.source, "INR, 28×28": one.inr, "INR, 224×224": large.numpy()}
+        columns.append(Column((one.class_name,), rows))
+    draw_columns(columns, out, "Fashion-MNIST (MIT licence): an INR is an image of any size")
+
+
+def mixture(root: Path, out: Path) -> None:
+    """From one view of an image to another, as fitted and after each kind of matching."""
+    data = inr.open(root, split="train", views=2)
+    name = data.objects[np.flatnonzero(data.views == 0)[7]]
+    a, b = (
+        inr.INRBatch.from_flat(data.spec, data.gather(np.flatnonzero((data.objects == name) & (data.views == view)))[0])
+        for view in (0, 1)
+    )
+    coords = inr.pixel_grid(28, 28)
+    columns = []
+    for share in SHARES:
+        rows = {
+            words: inr.mix(a, b if match == "none" else inr.align(b, a, match), share)(coords)
+            .reshape(28, 28, 1)
+            .numpy()
+            for match, words in MATCHES.items()
+        }
+        columns.append(Column((f"{100 * share:g} : {100 - 100 * share:g}",), rows))
+    draw_columns(
+        columns, out, "Two INRs of one image, and mixtures of their weights in percent, as they are and after matching"
+    )
+
+
+def turning(root: Path, out: Path, *kinds: str) -> None:
+    """An animation of sources and the surfaces of their INRs, from all around."""
+    manifest = load_manifest(root)
+    source, _ = open_dataset_source(manifest, root, None)
+    one_of_each = choose_views(root, manifest, len(manifest.classes), None, ())
+    chosen = [one_of_each[manifest.classes.index(kind)] for kind in kinds]
+    shapes = list(surfaces_and_sources(root, manifest, chosen, source, 96))
+    frames = []
+    for frame in range(FRAMES):
+        camera = Camera("", 360 * frame / FRAMES, 22.0)
+        rows = [
+            np.concatenate([shade_mesh(getattr(one, what), camera, SIDE, 1.0, COLORS[name]) for one in shapes], axis=1)
+            for what, name in (("source", "source"), ("surface", "INR"))
+        ]
+        frames.append(Image.fromarray((255 * np.concatenate(rows)).astype(np.uint8)))
+    frames[0].save(out, save_all=True, append_images=frames[1:], duration=110, loop=0, quality=60, method=6)
+
+
+def screenshot(page: Path, out: Path) -> None:
+    """A part of a page, 1280 pixels wide."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise SystemExit("no chromium here to draw the report")
+    raw = page.with_suffix(".png")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,900"]
+    subprocess.run(
+        [browser, *options, f"--screenshot={raw}", f"file://{page}#pictures"], check=True, capture_output=True
+    )
+    Image.open(raw).save(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True, help="folder with FashionMNIST/raw")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the sets")
+    options = parser.parse_args()
+    torch.set_grad_enabled(False)
+    accurate = fit("fashion_mnist_40db", options.work, options.data_root, 1, 600)
+    fashion = fit("fashion_mnist", options.work, options.data_root, 2, 600)
+    digits = fit("digits", options.work, options.data_root, 2, None)
+    shapes = fit("primitives", options.work, options.data_root, 1, None, "source.per_class=3")
+    inr.show_dataset(accurate, IMAGES / "show.png", data_root=options.data_root)
+    images_at_any_size(fashion, options.data_root, IMAGES / "gallery_images.png")
+    inr.show_dataset(digits, IMAGES / "gallery_digits.png", split="test")
+    mixture(fashion, IMAGES / "gallery_mixture.png")
+    turning(shapes, IMAGES / "gallery_shapes.webp", "torus", "stairs", "star")
+    report = report_dataset(fashion, options.work / "report.html", data_root=options.data_root)
+    screenshot(report.path.absolute(), IMAGES / "gallery_report.png")
+    for picture in IMAGES.glob("gallery_*.png"):  # half of the bytes, and the eye sees no difference
+        Image.open(picture).convert("RGB").quantize(COLORS_KEPT, dither=Image.Dither.NONE).save(picture, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
