@@ -29,8 +29,7 @@ MATCHES = {
     "signed": "match= signed",
     "phase": "match= phase",
 }
-FRAMES, SIDE = 24, 200
-COLORS_KEPT = 96
+FRAMES, SIDE = 24, 168
 
 
 def fit(recipe: str, work: Path, data_root: Path, views: int, limit: int | None, *settings: str) -> Path:
@@ -53,6 +52,7 @@ def images_at_any_size(root: Path, data_root: Path, out: Path) -> None:
         rows = {"source, 28×28": one.source, "INR, 28×28": one.inr, "INR, 224×224": large.numpy()}
         columns.append(Column((one.class_name,), rows))
     draw_columns(columns, out, "Fashion-MNIST (MIT licence): an INR is an image of any size")
+    Image.open(out).convert("L").save(out, optimize=True)  # it has no colours
 
 
 def mixture(root: Path, out: Path) -> None:
@@ -84,7 +84,7 @@ def turning(root: Path, out: Path, *kinds: str) -> None:
     source, _ = open_dataset_source(manifest, root, None)
     one_of_each = choose_views(root, manifest, len(manifest.classes), None, ())
     chosen = [one_of_each[manifest.classes.index(kind)] for kind in kinds]
-    shapes = list(surfaces_and_sources(root, manifest, chosen, source, 96))
+    shapes = list(surfaces_and_sources(root, manifest, chosen, source, 64))
     frames = []
     for frame in range(FRAMES):
         camera = Camera("", 360 * frame / FRAMES, 22.0)
@@ -93,20 +93,19 @@ def turning(root: Path, out: Path, *kinds: str) -> None:
             for what, name in (("source", "source"), ("surface", "INR"))
         ]
         frames.append(Image.fromarray((255 * np.concatenate(rows)).astype(np.uint8)))
-    frames[0].save(out, save_all=True, append_images=frames[1:], duration=110, loop=0, quality=60, method=6)
+    frames[0].save(out, save_all=True, append_images=frames[1:], duration=110, loop=0, quality=55, method=6)
 
 
 def screenshot(page: Path, out: Path) -> None:
-    """A part of a page, 1280 pixels wide."""
+    """The head and the pictures of a report, 1280 pixels wide."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         raise SystemExit("no chromium here to draw the report")
-    raw = page.with_suffix(".png")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,900"]
-    subprocess.run(
-        [browser, *options, f"--screenshot={raw}", f"file://{page}#pictures"], check=True, capture_output=True
-    )
-    Image.open(raw).save(out)
+    short, raw = page.with_stem("short").absolute(), page.with_suffix(".png").absolute()
+    short.write_text(page.read_text().replace("</head>", "<style>#made { display: none; }</style></head>"))
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,1000"]
+    subprocess.run([browser, *options, f"--screenshot={raw}", short.as_uri()], check=True, capture_output=True)
+    Image.open(raw).convert("RGB").quantize(256).save(out, optimize=True)
 
 
 def main() -> None:
@@ -125,9 +124,7 @@ def main() -> None:
     mixture(fashion, IMAGES / "gallery_mixture.png")
     turning(shapes, IMAGES / "gallery_shapes.webp", "torus", "stairs", "star")
     report = report_dataset(fashion, options.work / "report.html", data_root=options.data_root)
-    screenshot(report.path.absolute(), IMAGES / "gallery_report.png")
-    for picture in IMAGES.glob("gallery_*.png"):  # half of the bytes, and the eye sees no difference
-        Image.open(picture).convert("RGB").quantize(COLORS_KEPT, dither=Image.Dither.NONE).save(picture, optimize=True)
+    screenshot(report.path, IMAGES / "gallery_report.png")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from inr_factory.reporting.html import svg_charts as charts
 from inr_factory.reporting.html.playground import make_playground
 from inr_factory.reporting.html.sampling import RowLocations, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
 from inr_factory.reporting.html.weight_analysis import (
+    WeightMap,
     best_match,
     chance_between,
     layer_statistics,
@@ -28,6 +29,7 @@ from inr_factory.reporting.html.weight_analysis import (
     weight_maps,
 )
 from inr_factory.reporting.number_format import format_duration, format_rate
+from inr_factory.reporting.palette import COLORS
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
@@ -118,7 +120,7 @@ def write_report(
     sample = draw_sample(root, manifest, present, seed)
     with torch.no_grad():
         content |= _weights(manifest, sample)
-    page = _template().render(**content, seed=seed).encode()
+    page = _template().render(**content, seed=seed, palette=COLORS).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page)
     middle = round(float(np.median(rows.psnr)), 2) if len(rows) else None
@@ -265,12 +267,18 @@ def _weights(manifest: Manifest, sample: Sample | None) -> dict[str, Any]:
         "published": list(layers[0].published),
         "match": best_match(sample.inrs),
         "distances": [(each, _distance_chart(each.name, each.same, each.different, 1.04 * top)) for each in distances],
-        "maps": [(m, charts.scatter(m.positions, sample.label, colors, f"map of weights, {m.name}")) for m in maps],
+        "maps": [(each, _map(each, sample, colors)) for each in maps],
         "colors": [(label, name, kind) for label, name, kind in colors],
         "rest": [name for _, name, kind in colors if kind == "k-rest"],
         "chance": chance_between(sample.label),
         "median": lambda values: float(np.median(values)),
     }
+
+
+def _map(each: WeightMap, sample: Sample, colors: list[tuple[int, str, str]]) -> Any:
+    first, second = (f"{share:.1%} of the variance" for share in each.shares)
+    axes = (f"first component: {first}", f"second component: {second}")
+    return charts.scatter(each.positions, sample.label, colors, f"map of weights, {each.name}", axes)
 
 
 def _distance_chart(name: str, same: Any, different: Any, top: float) -> Any:

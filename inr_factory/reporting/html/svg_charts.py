@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import needs_extra, printable
+from inr_factory.reporting.palette import COLORS, MARKERS, mark_of
 
 with needs_extra("report"):
     from markupsafe import Markup, escape
 
 Floats = NDArray[np.floating]
 
-MOST_COLORS = 20
+MOST_COLORS = len(COLORS) * len(MARKERS)
 
 
 def digits(value: float, significant: int = 3) -> str:
@@ -116,21 +117,27 @@ def color_classes(labels: NDArray[np.integer], names: Sequence[str]) -> list[tup
 
 
 def scatter(
-    positions: Floats, labels: NDArray[np.integer], colors: Sequence[tuple[int, str, str]], label: str
+    positions: Floats,
+    labels: NDArray[np.integer],
+    colors: Sequence[tuple[int, str, str]],
+    label: str,
+    axes: tuple[str, str],
 ) -> Markup:
-    """Points (N, 2) in the colours of their classes, one path a class; axes are equally scaled."""
-    side, margin = 320, 10
+    """Points (N, 2) in the colours and marks of their classes, one path a class; axes are equally scaled and named."""
+    side, margin, foot = 320, 10, 18
     low, high = positions.min(axis=0), positions.max(axis=0)
     scale = (side - 2 * margin) / max(float((high - low).max()), 1e-12)
-    at = (positions - (low + high) / 2) * scale * np.array([1, -1]) + side / 2
-    body = []
-    for number, name, kind in reversed(colors):
-        points = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in at[labels == number])
+    at = (positions - (low + high) / 2) * scale * np.array([1, -1]) + [foot + side / 2, side / 2]
+    body = [f'<path class="axis" d="M{foot} 0V{side}H{foot + side}"/>', _text(foot + side / 2, side + 13, axes[0])]
+    body.append(f'<g transform="rotate(-90)">{_text(-side / 2, 12, axes[1])}</g>')
+    for index, (number, name, kind) in reversed(list(enumerate(colors))):
+        mark = "m0-2.2l2.1 3.6h-4.2z" if kind != "k-rest" and mark_of(index) == 2 else "h0"
+        points = "".join(f"M{x:.1f} {y:.1f}{mark}" for x, y in at[labels == number])
         if points:
             body.append(
                 f'<path class="points {kind}" data-class="{number}" d="{points}"><title>{escape(printable(name))}</title></path>'
             )
-    return _svg(side, side, label, "".join(body))
+    return _svg(foot + side, side + foot, label, "".join(body))
 
 
 def spreads(rows: Sequence[tuple[str, float, Mapping[str, float]]], label: str) -> Markup:
