@@ -24,7 +24,7 @@ CREDIT = (
 )
 # Recipe, settings, and the classes to show one INR of.
 SETS = (
-    ("digits", {"limit": 40, "views": 2}, ("3", "8", "5")),
+    ("digits", {"limit": 40, "views": 2}, ("4", "2", "0")),
     ("fashion_mnist", {"limit": 60, "views": 2}, ("Sneaker", "Dress", "Bag", "Pullover", "Trouser")),
     ("primitives", {"limit": 14, "views": 1}, ("stairs", "tube")),
 )

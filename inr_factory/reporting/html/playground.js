@@ -127,6 +127,7 @@
       const { element, one } = this, area = element.clientWidth * element.clientHeight;
       if (!flat || !area) return;
       this.resize(Math.min(devicePixelRatio, 2, 640 / element.clientWidth, Math.sqrt(MOST_WORK / (flat.length * area))));
+      this.show(); // a new size empties the canvas
       this.layers = layersOf(one.spec, flat);
       let stride = 1;
       while (stride < 16 && (this.cost * element.width * element.height) / stride ** 2 > 6) stride *= 2;
@@ -162,11 +163,16 @@
     }
 
     paint() {
-      const image = new ImageData(this.columns, this.rows), context = this.element.getContext("2d");
+      const image = new ImageData(this.columns, this.rows);
       if (this.one.spec.in_dim === 2) this.colorImage(image.data);
       else this.colorSlice(image.data);
       Object.assign(this.scratch, { width: this.columns, height: this.rows });
       this.scratch.getContext("2d").putImageData(image, 0, 0);
+      this.show();
+    }
+
+    show() {
+      const context = this.element.getContext("2d");
       context.imageSmoothingQuality = "high";
       context.drawImage(this.scratch, 0, 0, this.element.width, this.element.height);
     }
