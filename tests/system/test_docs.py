@@ -21,6 +21,7 @@ import inr_factory
 from inr_factory.cli.main import run
 from inr_factory.generation.execution.local_pool import run_local
 from inr_factory.generation.recipe import recipe_folder
+from inr_factory.learning.training.run_config import default_schedule
 from inr_factory.storage.yaml_files import load_yaml
 
 FENCE = re.compile(r"(?:<!-- notest: (?P<reason>[^\n]+) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -99,16 +100,20 @@ def reader_folder(tmp_path_factory, tiny_recipes):
 
 @pytest.fixture
 def working_folder(reader_folder, tiny_recipes, tmp_path, monkeypatch):
-    """A copy of the reader's folder, and the current one: recipes are tiny, and Ray is a loop."""
+    """A copy of the reader's folder, and the current one: recipes are tiny, default schedules short, and Ray is a loop."""
 
     def in_one_loop(worker, tasks, todo, count, address, listener):
         run_local(worker, tasks, todo, 1, listener)
+
+    def two_epochs(model, rows, batch_size=None):
+        return default_schedule(model, rows, batch_size)._replace(epochs=2)
 
     folder = tmp_path / "copy"
     shutil.copytree(reader_folder, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setattr("inr_factory.generation.recipe.recipe_folder", lambda: tiny_recipes)
     monkeypatch.setattr("inr_factory.generation.execution.ray_pool.run_ray", in_one_loop)
+    monkeypatch.setattr("inr_factory.learning.training.begun_run.default_schedule", two_epochs)
     monkeypatch.setattr("inr_factory.learning.training.run_config.LEAST_STEPS", 20)
     return folder
 
