@@ -3,9 +3,10 @@ playground computes what Python computes."""
 
 import importlib.util
 import io
+import json
 import shutil
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from inr_factory.cli.main import run
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import check_recipe
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms.coordinate import rotate2d, scale, translate
 from inr_factory.learning.transforms.intensity import brightness, contrast
@@ -48,7 +50,8 @@ def pages(tmp_path_factory):
         for fields in (images, shapes | common):
             fit_dataset(check_recipe(fields, origin="test"), folder / fields["name"], **LOCAL)
             assert run(["report", str(folder / fields["name"])]) == 0
-        make_set(folder / "evil", classes=("<script>document.title='run'</script>", "W" * 300, "c"))
+        shape = SirenSpec(3, 1, hidden_dim=4, omega_0=7.0)
+        make_set(folder / "evil", shape, classes=("<script>document.title='run'</script>", "W" * 300, "c"))
         assert run(["report", str(folder / "evil")]) == 0
     return folder
 
@@ -384,18 +387,50 @@ def test_all_controls_of_the_playground_have_names_and_can_be_reached(browser, p
     assert browser.execute_script("return [...arguments[0]].every(e => e.tabIndex === 0)", controls)
 
 
-def test_the_playground_of_the_docs_works_from_a_folder(browser, tmp_path):
+def docs_page(folder):
+    """A page of the docs that has the playground, and the folder of its assets."""
     specification = importlib.util.spec_from_file_location("docs_site", ROOT / "docs/site.py")
     site = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(site)
-    shutil.copytree(ROOT / "docs/assets", tmp_path / "assets")
-    for name in ("playground.js", "playground.css"):
-        shutil.copy(site.PARTS / name, tmp_path / "assets")
-    (tmp_path / "in").mkdir()
-    page = tmp_path / "in/page.html"
-    page.write_text(site.on_page_content(site.PLAYGROUND, page=SimpleNamespace(url="in/page.html")))
-    assert (tmp_path / "assets/playground_data.js").stat().st_size < 300_000
     assert site.on_page_content("<p>", page=None) == "<p>"
+    shutil.copytree(ROOT / "docs/assets", folder / "assets")
+    for name in ("playground.js", "playground.css"):
+        shutil.copy(site.PARTS / name, folder / "assets")
+    (folder / "in").mkdir()
+    page = folder / "in/page.html"
+    head = "<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+    page.write_text(head + site.on_page_content(site.PLAYGROUND, page=SimpleNamespace(url="in/page.html")))
+    return page, folder / "assets"
+
+
+def test_colour_relu_and_pictures_that_are_not_square_are_those_of_python(browser, tmp_path):
+    page, assets = docs_page(tmp_path)
+    spec = SirenSpec(2, 3, hidden_dim=5, num_hidden=3, output_bias=0.4, activation="relu", start="linear")
+    first, second = initialize(spec, [0, 1])
+    common = {"spec": spec.to_dict(), "height": 6, "width": 10, "name": "W" * 300, "source": None}
+    encoded = [b64encode(inr.flatten().numpy().tobytes()).decode() for inr in (first, second)]
+    ways = [{"match": match, "weights": encoded[1], "distance": 1.0} for match in ("as fitted", "permutation")]
+    pair = common | {"title": "W" * 300, "weights": encoded[0], "ways": ways}
+    content = {"inrs": [common | {"weights": encoded[0]}], "pairs": [pair]}
+    (assets / "playground_data.js").write_text(f"window.PLAYGROUND={json.dumps(content)}")
+
+    show(browser, page, width=390)
+
+    source, canvas = card(browser, "zoom").find_elements("css selector", ".pg-row canvas")
+    assert not source.is_displayed()
+    shown = assert_shows(browser, canvas, first)
+    assert shown.columns / shown.rows == pytest.approx(10 / 6, rel=0.02)
+    colors = shown.values.reshape(-1, 3).clip(0, 1) * 255
+    assert np.abs(pixels_of(browser, canvas)[:, :3] - colors).max() <= 0.51
+    mixed = INRBatch.from_flat(spec, (first.flatten() + second.flatten()) / 2)
+    canvases = card(browser, "morph").find_elements("css selector", ".pg-row canvas")
+    assert [len(assert_shows(browser, each, mixed).values) > 0 for each in canvases] == [True, True]
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_the_playground_of_the_docs_works_from_a_folder(browser, tmp_path):
+    page, assets = docs_page(tmp_path)
+    assert (assets / "playground_data.js").stat().st_size < 300_000
 
     show(browser, page)
 
