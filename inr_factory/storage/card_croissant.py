@@ -50,7 +50,7 @@ COLUMNS = {
     "distance_error": "mean absolute error of the distance, in the INR's coordinates",
     "chamfer": "mean distance between the surfaces of INR and shape, in the INR's coordinates",
 }
-_KINDS = {"f": "sc:Float", "i": "sc:Integer", "u": "sc:Integer", "S": "sc:Text"}
+_KINDS = {"float": "sc:Float", "int": "sc:Integer", "uint": "sc:Integer", "string": "sc:Text"}
 
 
 def describe(column: str) -> str:
@@ -64,7 +64,7 @@ def filled_splits(manifest: Manifest) -> list[str]:
 
 
 def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, identifier: str) -> str:
-    """The JSON text. `columns` gives the kind of each column of the shards: f, i, u or S as numpy has them."""
+    """The JSON text. `columns` gives the type of each column of the shards: string, or as numpy calls it, such as int32."""
     splits = filled_splits(manifest)
     fields: dict[str, Any] = {
         "@context": CONTEXT,
@@ -75,6 +75,10 @@ def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, 
         "identifier": identifier,
         "version": f"{manifest.format_version}.0.0",
         "license": manifest.source.licence or "unknown",
+        "additionalProperty": [
+            {"@type": "PropertyValue", "name": name, "value": value}
+            for name, value in manifest.siren_spec.to_dict().items()
+        ],
         "keywords": ["implicit neural representations", "weight-space learning", "SIREN"],
         "distribution": [*_shards(manifest), *[_file_set(split) for split in splits]],
         "recordSet": [*_classes(manifest.classes), *[_records(split, manifest, columns) for split in splits]],
@@ -123,7 +127,7 @@ def _records(split: str, manifest: Manifest, columns: Mapping[str, str]) -> dict
         source = {"fileSet": {"@id": f"{split}-shards"}, "extract": {"column": name}}
         field: dict[str, Any] = {
             "@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "description": describe(name),
-            "dataType": _KINDS[kind], "source": source,
+            "dataType": _KINDS[kind.rstrip("0123456789")], "source": source,
         }  # fmt: skip
         if name == "weights":
             field |= {"isArray": True, "arrayShape": str(manifest.siren_spec.num_parameters)}

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from inr_factory.errors import printable
 from inr_factory.storage.card_croissant import describe, filled_splits
@@ -41,30 +42,55 @@ def abstract(manifest: Manifest) -> str:
 
 def readme(manifest: Manifest, columns: Mapping[str, str], marker: str) -> str:
     """The text of README.md, with the columns of the shards, and the marker in a comment at its end."""
-    return "\n".join([*_head(manifest), *_body(manifest, columns), f"<!-- {marker} -->\n"])
+    return "\n".join([*_head(manifest, columns), *_body(manifest, columns), f"<!-- {marker} -->\n"])
 
 
-def _head(manifest: Manifest) -> Iterator[str]:
-    """The YAML that hubs read. Strings and lists of JSON are YAML."""
+def _head(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
+    """The YAML that hubs read."""
     licence = licence_name(manifest.source.licence)
     yield "---"
     yield f"license: {licence}"
     if licence == "other":
         yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', manifest.source.licence.lower()).strip('-') or 'other')}"
-    yield f"pretty_name: {json.dumps(f'{manifest.name}: implicit neural representations')}"
+    yield f"pretty_name: {_yaml(f'{manifest.name}: implicit neural representations')}"
     yield f"task_categories: {json.dumps(['image-classification' if manifest.siren_spec.in_dim == 2 else 'other'])}"
     yield f"tags: {json.dumps(['implicit-neural-representations', 'weight-space-learning', 'siren', _object_kind(manifest)])}"
     size = next((name for bound, name in SIZES if manifest.rows < bound), "n>10M")
     yield f"size_categories: {json.dumps([size])}"
+    yield f"siren_spec: {_yaml(manifest.siren_spec.to_dict())}"
     splits = filled_splits(manifest)
     if splits:
         yield "configs:"
-        views = {entry.view for entry in manifest.shards if entry.rows}
+        views = sorted({entry.view for entry in manifest.shards if entry.rows})
+        names = {f"view{view:03d}": view for view in views} if len(views) > 1 else {}
         yield from _config("default", splits, "*", default=True)
-        for view in sorted(views) if len(views) > 1 else ():
+        for name, view in names.items():
             filled = [s for s in splits if any(e.rows for e in manifest.shards if (e.split, e.view) == (s, view))]
-            yield from _config(f"view{view:03d}", filled, f"view{view:03d}-*", default=False)
+            yield from _config(name, filled, f"{name}-*", default=False)
+        yield "dataset_info:"
+        yield "- config_name: default"
+        yield "  features: &features"
+        for name, kind in columns.items():
+            yield f"  - {_yaml(_feature(manifest, name, kind))}"
+        for name in names:
+            yield f"- config_name: {name}"
+            yield "  features: *features"
     yield "---"
+
+
+def _feature(manifest: Manifest, name: str, kind: str) -> dict[str, Any]:
+    """A column as the library `datasets` describes it."""
+    if name == "weights":
+        return {"name": name, "list": kind, "length": manifest.siren_spec.num_parameters}
+    if name == "label" and len(set(manifest.classes)) == len(manifest.classes) > 0:
+        return {"name": name, "dtype": {"class_label": {"names": dict(enumerate(manifest.classes))}}}
+    return {"name": name, "dtype": kind}
+
+
+def _yaml(value: Any) -> str:
+    """JSON in one line, which is YAML too; characters that end lines in YAML or start markup in Markdown are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff<>]|\](?=\()", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _config(name: str, splits: list[str], pattern: str, default: bool) -> Iterator[str]:
@@ -96,6 +122,9 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     names = ", ".join(_line(name) for name in manifest.classes[:100])
     yield f"\n{len(manifest.classes)} class{'' if len(manifest.classes) == 1 else 'es'}: {names}{', …' if len(manifest.classes) > 100 else ''}.\n"
     yield f"## How to load\n\n{_snippets(manifest)}"
+    yield "## Spec\n\n| setting | value |\n|---|---|"
+    yield from (f"| {name} | {value} |" for name, value in spec.to_dict().items())
+    yield ""
     hidden = "sin(omega_0 * (W @ x + b))" if spec.activation == "sine" else "max(0, W @ x + b)"
     yield "## What a row is\n"
     yield (
@@ -131,14 +160,22 @@ def _snippets(manifest: Manifest) -> str:
     entry = next(entry for entry in manifest.shards if entry.split == split and entry.rows)
     spec = manifest.siren_spec
     act = "np.sin(spec['omega_0'] * x)" if spec.activation == "sine" else "np.maximum(x, 0)"
+    name = 'rows.features["label"].int2str(rows[0]["label"])' if len(set(manifest.classes)) > 1 else 'rows[0]["label"]'
     return f"""```python
+import inr_factory as inr
+
+data = inr.open(".", split="{split}")  # the set's folder; or "hf://OWNER/NAME"
+weights, target = data[0]
+```
+
+```python
 from pathlib import Path
 
 from datasets import load_dataset
 
-here = str(Path.cwd())  # the set's folder; or the name of its repository on a hub
+here = str(Path.cwd())  # the set's folder; or "OWNER/NAME" of its repository on a hub
 rows = load_dataset(here, split="{"validation" if split == "val" else split}")
-rows[0]["object_id"], rows[0]["label"], rows[0]["psnr"]
+rows[0]["object_id"], {name}, rows[0]["psnr"]
 ```
 
 ```python
@@ -157,13 +194,6 @@ for W, b in zip(tensors[0:-2:2], tensors[1:-2:2]):
     x = x @ W.T + b
     x = {act}
 values = x @ tensors[-2].T + tensors[-1] + spec["output_bias"]
-```
-
-```python
-import inr_factory as inr
-
-data = inr.open(".", split="{split}")
-weights, target = data[0]
 ```
 """
 

@@ -21,6 +21,7 @@ from inr_factory.storage.manifest import Manifest, check_inside
 from inr_factory.storage.manifest_file import load_manifest
 
 MAX_CARD_BYTES = 2**28
+CARD_VERSION = 2  # 2 has types of columns, names of classes, and the spec for programs
 README, CROISSANT = "README.md", "croissant.json"
 # The name of the new version where a user has edited the file.
 ALTERNATE_NAMES = {README: "README.inr-factory.md", CROISSANT: "croissant.inr-factory.json"}
@@ -82,7 +83,7 @@ def update_card(root: Location, manifest: Manifest) -> CardReport:
     run writes both. Of an existing card only README.md is read, which keeps runs on a complete set quick. Raises
     IntegrityError where a shard cannot be read or a file of the card is a link out of the set.
     """
-    record = fingerprint(manifest.to_json())
+    record = fingerprint(f"{CARD_VERSION} {manifest.to_json()}")
     if _is_current(root, record):
         return NO_CARD
     columns = _columns(root, manifest)
@@ -135,7 +136,7 @@ def _is_unedited(text: str) -> bool:
 
 
 def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
-    """The columns of the set's shards, weights first, and numpy's letter for their kind."""
+    """The columns of the set's shards, weights first, and their types: string, or as numpy calls them."""
     from inr_factory.storage.shards import ShardReader  # loads h5py, which a complete set does not need
 
     entry = next((entry for entry in manifest.shards if entry.rows), None)
@@ -144,8 +145,9 @@ def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
     try:
         with local_folder(root, entry.path) as folder:
             shard = ShardReader(folder, entry, check=False)
-            kinds = {name: shard.column(name).dtype.kind for name in shard.column_names}
+            types = {name: shard.column(name).dtype for name in shard.column_names}
     except FileNotFoundError:
         raise IntegrityError(f"{entry.path} is recorded but missing; inr-factory fit makes it again") from None
-    first = [name for name in ("weights", "label", "object_id", "view") if name in kinds]
-    return {name: kinds[name] for name in [*first, *sorted(set(kinds) - set(first))]}
+    first = [name for name in ("weights", "label", "object_id", "view") if name in types]
+    names = [*first, *sorted(set(types) - set(first))]
+    return {name: "string" if types[name].kind == "S" else types[name].name for name in names}

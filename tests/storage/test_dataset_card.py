@@ -184,6 +184,38 @@ def test_load_dataset_finds_the_splits_and_views_of_the_folder(root, hugging_fac
     assert set(one["train"]["view"]) == {1}
 
 
+def test_load_dataset_yields_names_of_classes_readable_ids_and_lengths(tmp_path, hugging_face_offline):
+    datasets = pytest.importorskip("datasets")
+    classes = ("Müller", "鞋", "a: 'b'\u2028\x85😀")
+    make_set(tmp_path / "set", classes=classes)
+    update_card(tmp_path / "set", load_manifest(tmp_path / "set"))
+
+    for config in ("default", "view002"):
+        rows = datasets.load_dataset(str(tmp_path / "set"), config, split="train", cache_dir=str(tmp_path / "cache"))
+        assert rows.features["label"] == datasets.ClassLabel(names=list(classes))
+        assert rows.features["weights"] == datasets.List(datasets.Value("float32"), length=SPEC.num_parameters)
+        by_id = {row["object_id"]: rows.features["label"].int2str(row["label"]) for row in rows}
+        assert by_id == {f"train-{number}": classes[number % 3] for number in range(14)}
+
+
+def test_classes_of_one_name_stay_numbers(tmp_path, hugging_face_offline):
+    datasets = pytest.importorskip("datasets")
+    make_set(tmp_path / "set", classes=("same", "same", "other"))
+    update_card(tmp_path / "set", load_manifest(tmp_path / "set"))
+
+    rows = datasets.load_dataset(str(tmp_path / "set"), split="train", cache_dir=str(tmp_path / "cache"))
+
+    assert rows.features["label"] == datasets.Value("int32")
+
+
+def test_programs_read_the_spec_from_the_card(root):
+    update_card(root, load_manifest(root))
+    assert SirenSpec.from_dict(head(root)["siren_spec"]) == SPEC
+    assert "| omega_0 | 7.0 |" in (root / README).read_text()
+    properties = json.loads((root / CROISSANT).read_text())["additionalProperty"]
+    assert SirenSpec.from_dict({each["name"]: each["value"] for each in properties}) == SPEC
+
+
 @pytest.mark.parametrize("spec", [SPEC, SirenSpec(3, 1, hidden_dim=4, activation="relu", start="linear")], ids=str)
 def test_the_snippets_of_the_card_run(tmp_path, hugging_face_offline, spec):
     pytest.importorskip("datasets")
@@ -325,6 +357,13 @@ def test_write_card_takes_paths_and_urls(root):
     assert write_card(root).written == write_card(f"file://{root}").written == ()
     with pytest.raises(UsageError, match="no data set in"):
         write_card(root / "data")
+
+
+def test_an_unedited_card_without_features_is_renewed_by_card_and_push(root, monkeypatch):
+    monkeypatch.setattr(dataset_card, "CARD_VERSION", 1)
+    update_card(root, load_manifest(root))
+    monkeypatch.undo()
+    assert update_card(root, load_manifest(root)).written == (CROISSANT, README)
 
 
 OLD_CARD = "# A set\n<!-- inr-factory card: record=0123456789abcdef seal={} -->\n"
