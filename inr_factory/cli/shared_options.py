@@ -16,18 +16,22 @@ def parse_location_option(text: str | None) -> Location | None:
     return None if text is None else parse_location(text)
 
 
-def locate_dataset(text: str) -> Location:
-    """The folder or remote location of a data set."""
+def locate_dataset(context: typer.Context, text: str) -> Location | None:
+    """The folder or remote location of a data set; nothing while a shell completes a line, which takes no time then."""
+    if context.resilient_parsing:
+        return None
     from inr_factory.storage.fetch_dataset import dataset_location
 
     return dataset_location(text)
 
 
-def fetch_dataset_option(text: str | None) -> Path | None:
-    """The folder of a data set; of a remote set, a complete copy."""
+def fetch_dataset_option(context: typer.Context, text: str | None) -> Path | None:
+    """The folder of a data set; of a remote set, a complete copy. Nothing while a shell completes a line."""
+    if text is None or context.resilient_parsing:
+        return None
     from inr_factory.storage.fetch_dataset import fetch_dataset
 
-    return None if text is None else fetch_dataset(text)
+    return fetch_dataset(text)
 
 
 DatasetFolder = Annotated[

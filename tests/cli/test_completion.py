@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from inr_factory.cli import completion
+from inr_factory.cli import completion, known_names
 from inr_factory.cli.main import run
 
 
@@ -29,6 +29,7 @@ def offered(capsys, monkeypatch):
     ("line", "words"),
     [
         ("inr-factory st", ["status"]),
+        ("inr-factory v", ["verify", "version"]),
         ("inr-factory --quiet augm", ["augment-report"]),
         ("inr-factory fit cifar", ["cifar10", "cifar10_10view", "cifar10_1view"]),
         ("inr-factory recipes dig", ["digits"]),
@@ -37,6 +38,7 @@ def offered(capsys, monkeypatch):
         ("inr-factory fit digits --set fit.target", ["fit.target_psnr=", "fit.target_error="]),
         ("inr-factory fit digits --backend l", ["local"]),
         ("inr-factory train inrs/digits --model ng", ["ng_gnn", "ng_t"]),
+        ("inr-factory train inrs/digits --mixup mixup", list(known_names.MIXUPS)),
         ("inr-factory train inrs/digits --augment rot", ["rotate2d", "rotate3d"]),
         ("inr-factory predict runs/a inrs/digits --split t", ["train", "test"]),
         ("inr-factory benchmark p", ["pipeline"]),
@@ -58,15 +60,21 @@ def test_keys_of_sections_are_not_offered_since_they_take_no_value():
     assert "fit=" not in completion.WORDS["settings"]()
 
 
-def test_completing_a_verb_loads_nothing_that_takes_time():
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("inr-factory s", ["status", "show", "sweep"]), ("inr-factory train hf://a/b --mo", ["--model"])],
+)
+def test_completing_a_line_loads_nothing_that_takes_time_and_fetches_no_set(line, words):
     code = (
         "import os, sys, inr_factory.cli.main as c\n"
-        "os.environ |= {'_INR_FACTORY_COMPLETE': 'complete_bash', 'COMP_WORDS': 'inr-factory s', 'COMP_CWORD': '1'}\n"
+        f"os.environ |= {{'_INR_FACTORY_COMPLETE': 'complete_bash', 'COMP_WORDS': {line!r}, "
+        f"'COMP_CWORD': '{len(line.split()) - 1}'}}\n"
         "try: c.run([])\n"
-        "except SystemExit: print({'torch', 'h5py', 'ray', 'yaml'} & sys.modules.keys())"
+        "except SystemExit: print({'torch', 'h5py', 'ray', 'yaml', 'fsspec', 'inr_factory.storage.fetch_dataset'}"
+        " & sys.modules.keys())"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert printed == ["status", "show", "sweep", "set()"]
+    assert printed == [*words, "set()"]
 
 
 @pytest.mark.parametrize(

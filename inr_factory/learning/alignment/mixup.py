@@ -29,7 +29,7 @@ class MixUp(Option):
     Args:
         alpha: lam is drawn for each INR from Beta(alpha, alpha); 1 is uniform, as published. In [0.001, 1e6].
         match: What is done to the partner first. "none"; "permute", its neurons in a random order; "permutation",
-            "signed" or "phase", its neurons aligned to those of the INR, see `align`.
+            "signed" or "phase", its neurons aligned to those of the INR, see `align`. Take "phase" unless you compare.
         probability: How likely an INR is mixed, in [0, 1].
         same_class: Take partners whose targets have the same largest class.
 
@@ -92,7 +92,7 @@ def parse_mixup(text: str) -> MixUp:
     """Read a MixUp from text.
 
     Args:
-        text: "mixup" or with settings, such as "mixup:alpha=0.2,match=signed".
+        text: "mixup" or with settings, such as "mixup:match=phase" or "mixup:alpha=0.2,match=phase".
 
     Returns:
         The MixUp; `str()` of it is such a text again.
