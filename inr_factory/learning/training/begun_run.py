@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from inr_factory.learning.models.checkpoint import former_options, load_checkpoint, saved_encoder
 from inr_factory.learning.training.defaults import DEFAULT_MODEL, FORMER_MODEL
-from inr_factory.learning.training.run_config import LAST, RULES, ConfigT, TrainConfig, default_schedule
+from inr_factory.learning.training.run_config import LAST, RULES, ConfigT, RunConfig, default_schedule
 
 
 def as_begun(
@@ -55,13 +55,16 @@ def _begun_schedule(folder: Path) -> dict[str, Any]:
         return {}
     saved = load_checkpoint(folder / LAST)
     stored, meta = saved.get("config"), saved.get("meta")
+    if not isinstance(stored, Mapping) or not isinstance(meta, Mapping):
+        return {}  # the trainer refuses such a run and says why
+    names = ("epochs", "learning_rate", "schedule")
     try:
-        config = TrainConfig.model_validate({"rules": 1, **stored} if isinstance(stored, Mapping) else None)
-    except ValidationError:  # the trainer refuses the run and says why
+        config = RunConfig.model_validate({name: stored[name] for name in names if name in stored})
+    except ValidationError:
         return {}
-    size = meta.get("batch_size") if isinstance(meta, Mapping) else None
+    size = meta.get("batch_size")
     batch = {"batch_size": size} if isinstance(size, int) and size > 0 else {}
-    return {"epochs": config.epochs, "learning_rate": config.learning_rate, "schedule": config.schedule, **batch}
+    return {**{name: getattr(config, name) for name in names}, **batch}
 
 
 def _rules(checkpoint: Path) -> int:
