@@ -41,7 +41,8 @@ clean:
 	rm -rf .venv site $(DEMO) runs/demo gpu-bundle
 
 .venv/installed: pyproject.toml constraints.txt hatch_build.py $(SOURCES)
-	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"
+	@$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"
+	@echo "Setting up .venv with everything that INR Factory can use: about two minutes, more on a slow line"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"

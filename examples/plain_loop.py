@@ -42,7 +42,7 @@ def main(path: str, epochs: int) -> None:
     torch.manual_seed(0)
     train, test = inr.open(path, split="train"), inr.open(path, split="test", views=1)
     transform = inr.parse_transform("canonical+noise:scale=0.1")
-    loader = inr.INRLoader(train, batch_size=64, transform=transform, mixup=inr.MixUp(probability=0.5))
+    loader = inr.INRLoader(train, batch_size=64, transform=transform, mixup=inr.MixUp(match="phase", probability=0.5))
     model = AlongWeights(train.spec, train.num_classes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for epoch in range(epochs):

@@ -53,7 +53,6 @@ def program() -> Program:
     app = typer.Typer(
         cls=Program,
         help=EXAMPLES,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": HELP, "max_content_width": 100},
@@ -133,7 +132,7 @@ def run(arguments: list[str]) -> int:
     terminal.set_quiet(not {"--quiet", "-q"}.isdisjoint(arguments))
     try:
         with _warnings_as_lines():
-            code = int(program().main(arguments, prog_name="inr-factory", standalone_mode=False) or 0)
+            code = int(program().main(arguments or ["--help"], prog_name="inr-factory", standalone_mode=False) or 0)
     except TyperException as error:
         near = getattr(error, "possibilities", None)  # of an unknown option
         message = f"{error.message}; did you mean {near[0]!r}?" if near else _message_of(error)
