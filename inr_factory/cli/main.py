@@ -158,6 +158,8 @@ def run(arguments: list[str]) -> int:
         text = " ".join(str(error).split())
         _log_failure(f"internal error, {type(error).__name__}: {text} (--debug shows where; please report it)")
         return 1
+    if not arguments:
+        return UsageError.exit_code  # help was asked for by nothing
     if code == INTERRUPTED:
         _log_failure("interrupted; run the same command again to resume")
     return code

@@ -87,6 +87,14 @@ def test_help_of_training_lists_models_transforms_and_mixings_with_their_meaning
         assert re.search(rf"\n  {line}", text), line
 
 
+def test_the_program_alone_prints_its_help(capsys, help_of):
+    text = help_of("", 80)
+    assert run([]) == 2
+    assert capsys.readouterr().out == text
+    assert run(["--quiet"]) == 2
+    assert capsys.readouterr().err == "inr-factory: Missing command. (inr-factory --help)\n"
+
+
 def test_the_version_is_a_verb_and_an_option(capsys):
     assert run(["version"]) == run(["--version"]) == 0
     assert capsys.readouterr().out == 2 * f"inr-factory {__version__}\n"

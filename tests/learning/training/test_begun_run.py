@@ -122,7 +122,7 @@ def test_a_description_that_is_not_of_the_saved_weights_is_damage_and_takes_no_m
     assert saved_encoder(tmp_path / LAST)[0] == "mlp"
     assert torch.equal(torch.random.get_rng_state(), state)
 
-    rewrite(tmp_path / LAST, lambda saved: saved["classifier"]["options"].update(hidden_dim=60_000, num_hidden=60_000))
+    rewrite(tmp_path / LAST, lambda saved: saved["classifier"]["options"].update(hidden_dim=1_000))
     with pytest.raises(IntegrityError, match="more than the"):
         train(dataset, out=tmp_path, device="cpu")
     rewrite(tmp_path / LAST, lambda saved: saved["classifier"].update(options=None))
