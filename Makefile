@@ -1,6 +1,6 @@
-# `make demo`: make a data set from real images and train on it. `make test`: the fast tests. `make test-all`: every test.
-# `make lint`: linter, formatter, type checker. `make docs`: the documentation as a site. `make gpu-bundle`: what a machine
-# with a GPU and no network needs to measure.
+# `make demo`: make a data set from real images and train on it. `make test`: the fast tests. `make test-all`: every
+# test. `make lint`: linter, formatter, type checker. `make docs`: the documentation as a site. `make notebook`: the
+# outputs of the notebook. `make gpu-bundle`: what a machine with a GPU and no network needs to measure.
 # Each sets up .venv first where it is missing or older than the files that it is made from.
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ BIN := .venv/bin
 DEMO := inrs/demo
 SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transforms/neuron_ops.c inr_factory/learning/alignment/linear_assignment.c
 
-.PHONY: demo test test-system test-all lint docs gpu-bundle clean
+.PHONY: demo test test-system test-all lint docs notebook gpu-bundle clean
 
 demo: .venv/compiled
 	$(BIN)/inr-factory fit digits --views 2 --backend ray --out $(DEMO)
@@ -32,6 +32,11 @@ lint: .venv/installed
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Executes the notebook again, with its outputs.
+notebook: .venv/compiled
+	$(BIN)/jupyter-execute --inplace --NotebookClient.record_timing=False examples/fit_mix_look.ipynb
+	rm -r examples/inrs/mine examples/runs/mine && rmdir examples/inrs examples/runs
 
 # The images of Fashion-MNIST come from $INR_FACTORY_DATA, else from data/ or ../shared/datasets.
 gpu-bundle: .venv/compiled
