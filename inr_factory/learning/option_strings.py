@@ -66,7 +66,14 @@ def read_settings(
         raise UsageError(f"a {what} is named by text, got {type(text).__name__}")
     name, colon, pairs = split_pairs(text)
     if name not in known:
-        raise UsageError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
+        words = [
+            f"{each}:{key}={name}"
+            for each in known
+            for key, type_ in types_of(known[each]).items()
+            if name in typing.get_args(type_)
+        ]
+        hint = f"did you mean {words[0]!r}?" if words else did_you_mean(name, known)
+        raise UsageError(f"unknown {what} {name!r}; {hint}")
     kind = known[name]
     if colon and not pairs:
         raise UsageError(f"{text!r} ends after the colon; write {example(kind)}")

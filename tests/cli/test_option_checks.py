@@ -27,6 +27,7 @@ TYPOS = [
     (["--augment", "flip@often"], "write a probability after @, got 'often'"),
     (["--mixup", "mixup:match=phases"], "mixup: match must be one of none, permute, permutation, signed, phase"),
     (["--mixup", "mixpu"], "unknown mixing 'mixpu'; did you mean 'mixup'?"),
+    (["--mixup", "phase"], "unknown mixing 'phase'; did you mean 'mixup:match=phase'?"),
     (["--perturb", "damp:sigm=1"], "damp has no key 'sigm'; did you mean 'sigma'?"),
     (["--reweigh", "mr:eta=high"], "mr:eta must be a number, got 'high'"),
     (["--schedule", "cosin"], "--schedule: unknown value 'cosin'; did you mean 'cosine'?"),
