@@ -35,13 +35,6 @@ def test_help_of_every_verb_loads_no_heavy_module():
         assert f"Usage: inr-factory {verb.replace('_', '-')} " in printed
 
 
-def test_a_command_line_without_a_word_prints_the_help(capsys):
-    assert run([]) == 0
-    alone = capsys.readouterr()
-    assert run(["--help"]) == 0
-    assert (alone.out, alone.err) == (capsys.readouterr().out, "")
-
-
 @pytest.fixture
 def help_of(capsys, monkeypatch):
     """The help of a verb, or of the program, at a number of columns."""
