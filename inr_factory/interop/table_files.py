@@ -83,8 +83,13 @@ def parquet_bytes(table: Table) -> bytes:
     flat = pa.array(table.weights.reshape(-1))
     arrays = {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}
     arrays |= {name: pa.array(list(c) if c.dtype == object else c) for name, c in table.columns.items()}
+    notes, classes = {HEAD: json.dumps(table.head)}, table.head.get("classes", [])
+    if "label" in arrays and len(set(classes)) == len(classes) > 0:  # what `load_dataset` takes names of classes from
+        arrays["label"] = arrays["label"].cast(pa.int64())
+        features = {"label": {"names": classes, "_type": "ClassLabel"}}
+        notes["huggingface"] = json.dumps({"info": {"features": features}})
     sink = pa.BufferOutputStream()
-    table_of_rows = pa.table(arrays).replace_schema_metadata({HEAD: json.dumps(table.head)})
+    table_of_rows = pa.table(arrays).replace_schema_metadata(notes)
     parquet.write_table(table_of_rows, sink, compression="NONE", use_dictionary=False)
     return bytes(sink.getvalue().to_pybytes())
 

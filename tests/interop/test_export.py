@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.paths import DATASETS
-from support.small_sets import SPEC, make_set
+from support.small_sets import CLASSES, SPEC, make_set
 
 from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, UsageError
@@ -142,6 +142,17 @@ def test_a_set_that_came_back_with_its_sidecar_can_be_given_more_views(digits, t
     recipe = load_recipe("digits", [*DIGITS, "views=2"])
     report = fit_dataset(recipe, tmp_path / "back", backend="local", workers=1)
     assert (report.made, report.missing) == (len(load_manifest(digits).shards), 0)
+
+
+def test_load_dataset_yields_names_of_classes_and_readable_ids_of_parquet(root, tmp_path, hugging_face_offline):
+    datasets = pytest.importorskip("datasets")
+    exported(root, "parquet", tmp_path / "out")
+
+    rows = datasets.load_dataset(str(tmp_path / "out"), split="test", cache_dir=str(tmp_path / "cache"))
+
+    assert rows.features["label"] == datasets.ClassLabel(names=list(CLASSES))
+    names = {row["object_id"]: rows.features["label"].int2str(row["label"]) for row in rows}
+    assert names == {f"test-{number}": CLASSES[number] for number in range(3)}
 
 
 # What the numbers mean.
