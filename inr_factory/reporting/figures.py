@@ -1,7 +1,8 @@
 """Figures: a page for a picture, text that fits into it, and its PNG. The only module that imports matplotlib."""
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -132,11 +133,7 @@ def shorten(text: str, points: float, size: float) -> str:
     """Text that is at most so many points wide: what does not fit is left out of its middle."""
     if text_width(text, size) <= points:
         return text
-    kept, most = 0, len(text) - 1
-    while kept < most:  # the most letters that fit
-        middle = (kept + most + 1) // 2
-        kept, most = (middle, most) if text_width(_ends(text, middle), size) <= points else (kept, middle - 1)
-    return _ends(text, kept)
+    return _ends(text, _longest(len(text) - 1, lambda kept: text_width(_ends(text, kept), size) <= points))
 
 
 def _ends(text: str, kept: int) -> str:
@@ -144,16 +141,24 @@ def _ends(text: str, kept: int) -> str:
 
 
 def wrap(text: str, points: float, size: float, lines: int) -> list[str]:
-    """Text in at most so many lines of so many points: broken after spaces and signs, else shortened in the middle."""
-    if text_width(text, size) <= points:
-        return [text]
-    parts = [part for part in re.split(r"(?<=[\s,:/_+|=-])", text) if part]
-    broken = [parts[0]]
-    for part in parts[1:]:
-        if text_width((broken[-1] + part).strip(), size) <= points:
-            broken[-1] += part
-        else:
-            broken.append(part)
-    if len(broken) > lines:  # the last line keeps the end of the text
-        broken[lines - 1 :] = ["".join(broken[lines - 1 :])]
-    return [shorten(line.strip(), points, size) for line in broken]
+    """Text in at most so many lines of so many points: broken after spaces and signs where there are some, and what is
+    left for the last line is shortened in its middle."""
+    broken: list[str] = []
+    while len(broken) < lines - 1 and text_width(text, size) > points:
+        fits = _letters_of_a_line(text, points, size)
+        breaks = [
+            match.end() for match in re.finditer(r"[\s,:/_+|=]|(?<=\w)-", text[: fits + 1]) if match.end() <= fits + 1
+        ]
+        cut = max((end for end in breaks if end > fits // 2), default=max(fits, 1))
+        broken.append(text[:cut].strip())
+        text = text[cut:]
+    return [*broken, shorten(text.strip(), points, size)]
+
+
+def _letters_of_a_line(text: str, points: float, size: float) -> int:
+    return _longest(len(text) - 1, lambda kept: text_width(text[:kept].strip(), size) <= points)
+
+
+def _longest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, 0 if none does."""
+    return bisect_left(range(1, most + 1), True, key=lambda number: not fits(number))

@@ -55,7 +55,7 @@ def draw_columns(
     bands = -(-len(columns) // int(WIDTH / least))
     across = -(-len(columns) // bands)
     cell = min(MOST_CELL, WIDTH / across - GAP)
-    tall = cell * float(np.clip(max(_aspect(column) for column in columns), 0.25, 2.5))
+    tall = cell * float(np.clip(max(_aspect(column) for column in columns), 0.25, 1.6))
     bar = BAR if DIFFERENCE in rows else 0.0
     width = max(MARGIN + label + across * (cell + GAP) + bar, 4.2)
     with drawing(path, width, 1, dpi=200) as page:

@@ -141,7 +141,8 @@ def _draw(
     ]
     title = f"{manifest.name}: {'surfaces of INRs' if is_shapes else 'INRs of images'}"
     title += (" and their sources" if is_shapes else ", their sources and differences") if with_sources else ""
-    draw_columns(columns, picture, title, ". ".join(sentences), least=1.05 if is_shapes else 0.72)
+    shape = {"least": 1.05, "label": 0.95} if is_shapes else {}
+    draw_columns(columns, picture, title, ". ".join(sentences), **shape)
 
 
 def _show_shapes(
