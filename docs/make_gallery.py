@@ -1,9 +1,10 @@
-"""The pictures of docs/images: `python docs/make_gallery.py --data-root DATASETS --work FOLDER`.
+"""The pictures of the documentation: `python docs/make_gallery.py --data-root DATASETS --work FOLDER`.
 
 DATASETS has FashionMNIST/raw. The sets are fitted into FOLDER (minutes on two cores), and reused by the next call.
 """
 
 import argparse
+import csv
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,17 +19,14 @@ from inr_factory.generation.maintenance.dataset_source import open_dataset_sourc
 from inr_factory.reporting.html.page import report_dataset
 from inr_factory.reporting.image_gallery import choose_views, reconstruct
 from inr_factory.reporting.image_grid import Column, draw_columns
+from inr_factory.reporting.plots import Series, draw_table, draw_trade
 from inr_factory.reporting.shape_gallery import COLORS, surfaces_and_sources
 from inr_factory.storage.manifest_file import load_manifest
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES, TABLES = Path(__file__).parent / "images", Path(__file__).parent / "tables"
+HEADING = "Fashion-MNIST: accuracy of a classifier of weights, and cost of their fits"
 SHARES = (1, 0.9, 0.75, 0.5, 0.25, 0.1, 0)  # of the first INR in a mixture
-MATCHES = {
-    "none": "as they are",
-    "permutation": "match= permutation",
-    "signed": "match= signed",
-    "phase": "match= phase",
-}
+MATCHES = {"none": "as they are", "permutation": "permutation", "signed": "signed", "phase": "phase"}
 FRAMES, SIDE = 24, 168
 
 
@@ -55,26 +53,28 @@ def images_at_any_size(root: Path, data_root: Path, out: Path) -> None:
     Image.open(out).convert("L").save(out, optimize=True)  # it has no colours
 
 
-def mixture(root: Path, out: Path) -> None:
-    """From one view of an image to another, as fitted and after each kind of matching."""
-    data = inr.open(root, split="train", views=2)
-    name = data.objects[np.flatnonzero(data.views == 0)[7]]
-    a, b = (
-        inr.INRBatch.from_flat(data.spec, data.gather(np.flatnonzero((data.objects == name) & (data.views == view)))[0])
-        for view in (0, 1)
-    )
-    coords = inr.pixel_grid(28, 28)
+def pick(root: Path, view: int, label: int) -> inr.INRBatch:
+    """The first INR of a class and view in the training split."""
+    data = inr.open(root, split="train", views=view + 1)
+    found = np.flatnonzero((data.views == view) & (data.labels == label))
+    return inr.INRBatch.from_flat(data.spec, data.gather(found[:1])[0])
+
+
+def mixture(a: inr.INRBatch, b: inr.INRBatch, out: Path) -> None:
+    """From one INR to another, as they are and after each kind of matching."""
     columns = []
     for share in SHARES:
-        rows = {
-            words: inr.mix(a, b if match == "none" else inr.align(b, a, match), share)(coords)
-            .reshape(28, 28, 1)
-            .numpy()
-            for match, words in MATCHES.items()
-        }
+        rows = {}
+        for match, words in MATCHES.items():
+            partner = b if match == "none" else inr.align(b, a, match)
+            rows[words] = inr.mix(a, partner, share)(inr.pixel_grid(28, 28)).reshape(28, 28, 1).numpy()
         columns.append(Column((f"{100 * share:g} : {100 - 100 * share:g}",), rows))
     draw_columns(
-        columns, out, "Two INRs of one image, and mixtures of their weights in percent, as they are and after matching"
+        columns,
+        out,
+        "Two INRs of one image, and mixtures of their weights",
+        "Columns: shares of both in percent. Rows: how the second is matched to the first",
+        label=0.9,
     )
 
 
@@ -108,6 +108,31 @@ def screenshot(page: Path, out: Path) -> None:
     Image.open(raw).convert("RGB").quantize(256).save(out, optimize=True)
 
 
+def redraw_tables() -> None:
+    """The pictures of docs/tables, without the runs that made the tables."""
+    accuracies: dict[str, list[float]] = {}
+    for run in csv.DictReader((TABLES / "digits_readers.csv").open()):
+        values = (run["dataset"], run["model"], "canonical" if run["canonical"] == "True" else "as stored")
+        accuracies.setdefault(f"{', '.join(values)}, views {run['views']}", []).append(
+            100 * float(run["test_accuracy"])
+        )
+    rows = [(name, float(np.mean(each)), float(np.std(each, ddof=1)), None) for name, each in accuracies.items()]
+    draw_table(rows, IMAGES / "digits_readers.png", "digits_readers: accuracy of classifiers of weights, three seeds")
+    lines = [line.strip("| \n").split(" | ") for line in (TABLES / "which_inrs.md").read_text().splitlines()]
+    series: dict[str, list[tuple[float, float, float, str]]] = {}
+    for optimizer, start, omega_0, stop, _, _, cost, accuracy in (
+        line for line in lines if len(line) == 8 and line[2].isdigit()
+    ):
+        mean, _, spread = accuracy.partition(" (")[0].partition(" ± ")
+        point = (float(cost), float(mean), float(spread or 0), "all" if stop == "none" else stop.split()[0])
+        series.setdefault(f"{optimizer}, {start}, omega_0 {omega_0}", []).append(point)
+    drawn = [
+        Series(name, tuple(point[:3] for point in sorted(each)), tuple(point[3] for point in sorted(each)))
+        for name, each in sorted(series.items())
+    ]
+    draw_trade(drawn, IMAGES / "which_inrs.png", HEADING, "ms of one core per INR", "fit; labels: dB at which it stops")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True, help="folder with FashionMNIST/raw")
@@ -121,10 +146,12 @@ def main() -> None:
     inr.show_dataset(accurate, IMAGES / "show.png", data_root=options.data_root)
     images_at_any_size(fashion, options.data_root, IMAGES / "gallery_images.png")
     inr.show_dataset(digits, IMAGES / "gallery_digits.png", split="test")
-    mixture(fashion, IMAGES / "gallery_mixture.png")
+    trousers = [pick(fashion, view, label=1) for view in (0, 1)]
+    mixture(*trousers, IMAGES / "gallery_mixture.png")
     turning(shapes, IMAGES / "gallery_shapes.webp", "torus", "stairs", "star")
-    report = report_dataset(fashion, options.work / "report.html", data_root=options.data_root)
-    screenshot(report.path, IMAGES / "gallery_report.png")
+    page = report_dataset(fashion, options.work / "report.html", data_root=options.data_root).path
+    screenshot(page, IMAGES / "gallery_report.png")
+    redraw_tables()
 
 
 if __name__ == "__main__":

@@ -312,7 +312,7 @@ def _draw(report: AugmentReport, name: str, as_fitted: Tensor, size: tuple[int, 
     draw_columns(columns, report.folder / "augmentations.png", title, report.heading, label=1.6)
     for pairs in dict.fromkeys(mixing.pairs for mixing in report.mixings):
         rows = {
-            f"match={mixing.name}, pair {pair + 1}": images(mixing.path[:, pair])
+            f"pair {pair + 1}, {mixing.name}": images(mixing.path[:, pair])
             for pair in (0, 1)
             for mixing in report.mixings
             if mixing.pairs == pairs

@@ -149,7 +149,7 @@ def wrap(text: str, points: float, size: float, lines: int) -> list[str]:
         breaks = [
             match.end() for match in re.finditer(r"[\s,:/_+|=]|(?<=\w)-", text[: fits + 1]) if match.end() <= fits + 1
         ]
-        cut = max((end for end in breaks if end > fits // 2), default=max(fits, 1))
+        cut = max((end for end in breaks if end > fits // 3), default=max(fits, 1))
         broken.append(text[:cut].strip())
         text = text[cut:]
     return [*broken, shorten(text.strip(), points, size)]

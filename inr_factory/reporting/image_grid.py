@@ -15,8 +15,9 @@ from inr_factory.reporting.palette import DIFFERENCE, ENLARGED, signed_colors
 
 Image = NDArray[np.float32]
 
-WIDTH, MOST_CELL, GAP, MARGIN, BAR = 7.6, 1.8, 0.05, 0.08, 0.62  # inches
-SMALL, LINE = 6.5, 0.118  # points of captions, inches from one line to the next
+WIDTH, HEIGHT, MOST_CELL, GAP, MARGIN, BAR = 7.6, 9.0, 1.8, 0.05, 0.08, 0.55  # inches
+LEAST_TALL = 0.36  # inches, for the name of a row and the scale
+SMALL, LINE = 7, 0.126  # points of captions, inches from one line to the next
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def reconstruction(inr: Image, source: Image | None) -> dict[str, Image]:
 
 
 def draw_columns(
-    columns: Sequence[Column], path: Path, title: str, subtitle: str = "", least: float = 0.72, label: float = 0.8
+    columns: Sequence[Column], path: Path, title: str, subtitle: str = "", least: float = 0.7, label: float = 0.76
 ) -> None:
     """Write a PNG of all columns, side by side in bands; the first column says which rows there are, in their order.
 
@@ -52,10 +53,10 @@ def draw_columns(
         label: inches for the names of rows.
     """
     rows = max((list(column.images) for column in columns), key=len)
-    bands = -(-len(columns) // int(WIDTH / least))
+    bands = -(-len(columns) // int(WIDTH / (least + GAP)))
     across = -(-len(columns) // bands)
-    cell = min(MOST_CELL, WIDTH / across - GAP)
-    tall = cell * float(np.clip(max(_aspect(column) for column in columns), 0.25, 1.6))
+    cell = max(least, min(MOST_CELL, WIDTH / across - GAP, HEIGHT / len(rows)))
+    tall = max(LEAST_TALL, cell * min(1.6, max(map(_aspect, columns))))
     bar = BAR if DIFFERENCE in rows else 0.0
     width = max(MARGIN + label + across * (cell + GAP) + bar, 4.2)
     with drawing(path, width, 1, dpi=200) as page:

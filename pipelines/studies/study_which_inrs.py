@@ -106,9 +106,9 @@ def study(
     costs = measure(done, open_source(load_recipe("fashion_mnist").source, data_root), probe)
     manifests = {setting: load_manifest(work / "sets" / setting.name) for setting in done}
     out.write_text("".join(f"{line}\n" for line in table(done, rows, costs, manifests, model, seeds)))
-    draw_trade(
-        series(done, rows, costs), out.with_suffix(".png"), "Test accuracy and cost of a fit", "ms of one core per INR"
-    )
+    heading = "Fashion-MNIST: accuracy of a classifier of weights, and cost of their fits"
+    lines, note = series(done, rows, costs), "fit; labels: dB at which it stops"
+    draw_trade(lines, out.with_suffix(".png"), heading, "ms of one core per INR", note)
 
 
 def make(sweep: SweepConfig, runs: Sequence[SweepRun]) -> None:

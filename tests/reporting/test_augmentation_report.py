@@ -112,7 +112,7 @@ def test_a_set_of_images_gets_tables_and_pictures(tmp_path, monkeypatch):
     rows = {name: list(columns[0].images) for name, columns in drawn.items()}
     assert rows["augmentations.png"] == ["as fitted", *(t.name for t in report.transforms)]
     for pairs in ("different-objects", "two-views-of-one-object"):
-        assert rows[f"mixing-{pairs}.png"][1] == "match=permute, pair 1"
+        assert rows[f"mixing-{pairs}.png"][1] == "pair 1, permute"
         captions = [column.caption[0] for column in drawn[f"mixing-{pairs}.png"]]
         assert captions == ["lam = 1, first", "lam = 0.75", "lam = 0.5", "lam = 0.25", "lam = 0, second"]
     assert all(
