@@ -127,7 +127,9 @@ def _draw(
     inrs = (
         f"{format_count(len(shown), 'INR')} of {f'{kinds} of ' if kinds < known else ''}{format_count(known, 'class')}"
     )
-    sentences = [f"{inrs}, {split or 'all splits'}, view {', '.join(map(str, views))}; {manifest.siren_spec}"]
+    sentences = [
+        f"{inrs}, {f'split {split}' if split else 'all splits'}, view{'s' * (len(views) > 1)} {', '.join(map(str, views))}; {manifest.siren_spec}"
+    ]
     sentences += ["dB: PSNR"] + ["%: share of the variance explained"] * any("%" in one.measures[-1] for one in shown)
     with_sources = any("source" in row for images in pictures for row in images)
     is_shapes = manifest.siren_spec.in_dim == 3
