@@ -7,13 +7,17 @@ import pytest
 
 from inr_factory.benchmarks.run_benchmark import BENCHMARKS
 from inr_factory.cli import completion, known_names
+from inr_factory.cli.commands.pretrain import pretrain as pretrain_command
+from inr_factory.cli.commands.train import train as train_command
 from inr_factory.interop.conventions import CONVENTIONS
 from inr_factory.interop.export import FORMATS
 from inr_factory.learning.alignment.mixup import MixUp, parse_mixup
 from inr_factory.learning.alignment.weight_matching import Match
 from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES
 from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
+from inr_factory.learning.training.pretrain_encoder import pretrain
 from inr_factory.learning.training.run_config import POSITIVES
+from inr_factory.learning.training.train_classifier import train
 from inr_factory.learning.training.weight_perturbation import PERTURBATIONS
 from inr_factory.learning.transforms.compose import TRANSFORMS
 from inr_factory.reporting.weight_statistics import PUBLISHED
@@ -74,3 +78,15 @@ def test_completion_offers_the_choices_of_modules():
     assert set(words["positives"]) == set(POSITIVES)
     assert set(words["perturb"]) == set(PERTURBATIONS)
     assert words["reweigh"] == [MultiplicativeReweighting.name]
+
+
+@pytest.mark.parametrize(
+    ("command", "function"), [(train_command, train), (pretrain_command, pretrain)], ids=["train", "pretrain"]
+)
+def test_options_of_training_have_the_defaults_of_the_functions(command, function):
+    defaults = {name: one.default for name, one in inspect.signature(function).parameters.items()}
+    options = inspect.signature(command).parameters
+    shared = {name: one.default for name, one in options.items() if name in defaults and name != "augment"}
+    assert len(shared) > 15
+    assert shared == {name: defaults[name] for name in shared}
+    assert options["compiled"].default == defaults["compile"]
