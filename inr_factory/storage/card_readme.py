@@ -88,9 +88,10 @@ def _feature(manifest: Manifest, name: str, kind: str) -> dict[str, Any]:
 
 
 def _yaml(value: Any) -> str:
-    """JSON in one line, which is YAML too; characters that end lines in YAML or start markup in Markdown are escaped."""
+    """JSON in one line, which is YAML too; what is not printable or starts markup in Markdown is escaped."""
     text = json.dumps(value, ensure_ascii=False)
-    return re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff<>]|\](?=\()", lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = "".join(char if char.isprintable() and char not in "<>" else f"\\U{ord(char):08x}" for char in text)
+    return text.replace("](", "\\u005d(")
 
 
 def _config(name: str, splits: list[str], pattern: str, default: bool) -> Iterator[str]:
