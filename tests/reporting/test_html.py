@@ -294,6 +294,17 @@ def test_many_classes_share_a_colour_the_frequent_do_not():
     assert len({kind for _, _, kind in colors}) == charts.MOST_COLORS + 1
 
 
+def test_a_map_names_its_axes_and_the_third_seven_classes_are_triangles():
+    labels = np.arange(21)
+    colors = charts.color_classes(labels, [f"c{number}" for number in labels])
+    axes = ("first component: 40.0% of the variance", "second component: 9.0% of the variance")
+    drawn = str(charts.scatter(np.random.default_rng(0).normal(size=(21, 2)), labels, colors, "map", axes))
+
+    assert all(f">{axis}<" in drawn for axis in axes)
+    triangles = {number for number in labels.tolist() if re.search(rf'data-class="{number}" d="[^"]*l2.1 3.6', drawn)}
+    assert triangles == set(range(14, 21))
+
+
 def unpack(uri):
     """Pixels of a data URI."""
     from io import BytesIO
