@@ -112,7 +112,8 @@ def test_a_saved_fit_is_the_set_that_a_source_of_the_same_arrays_makes(fitted, t
 
 def test_saving_twice_completes_and_another_set_is_refused(fitted, tmp_path):
     first = fitted.save(tmp_path / "set")
-    assert fitted.save(tmp_path / "set").shards == first.shards
+    assert first.name == "set"
+    assert fitted.save(tmp_path / "set", name="arrays").shards == first.shards
     with pytest.raises(inr.IntegrityError, match="another --out"):
         inr.fit(IMAGES[:9], **QUICK).save(tmp_path / "set")
 

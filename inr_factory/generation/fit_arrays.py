@@ -3,6 +3,7 @@
 Shape letters: N objects, V views, P points, I coordinates and O values of a point.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -112,7 +113,7 @@ class FittedINRs:
         labels: ArrayLike | Tensor | None = None,
         classes: Sequence[str] | None = None,
         *,
-        name: str = "arrays",
+        name: str | None = None,
         licence: str = "unknown",
         val: int | float = 0.1,
         test: int | float = 0.2,
@@ -124,7 +125,7 @@ class FittedINRs:
             out: Folder or URL of the data set. A run that was interrupted is completed by the same call.
             labels: (N,) integers, the class of each object; by default all objects have one class.
             classes: Names of the classes; by default the labels as text, from 0 to the largest.
-            name: Name of the data set.
+            name: Name of the data set: letters, digits and _.- inside; by default that of the folder.
             licence: Licence of the objects, for the dataset card.
             val: Number of objects for validation, or their share if below 1.
             test: Number of objects for testing, or their share if below 1.
@@ -136,12 +137,15 @@ class FittedINRs:
         Raises:
             UsageError: Labels or classes do not match the objects, or `out` holds another data set.
         """
+        place = parse_location(out)
+        if name is None:
+            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).lstrip("_.-") or "arrays"
         numbers, names = check_labels(labels, classes, len(self._source.values))
         check_classes(names, "classes")
         source = replace(self._source, labels=numbers, classes=names, name=name, licence=licence)
         fields = self._recipe.model_dump(mode="json")
         fields |= {"name": name, "splits": {"val": val, "test": test}, "shard_objects": shard_objects}
-        plan = plan_fit(check_recipe(fields, "of save"), parse_location(out), FitSettings(backend="local"), source)
+        plan = plan_fit(check_recipe(fields, "of save"), place, FitSettings(backend="local"), source)
         if plan.complete:
             return plan.manifest
         worker = _FittedWorker(plan.recipe, None, plan.out, self._device, source.fingerprint, source, self._fitted)

@@ -65,7 +65,9 @@ def train(
     epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="passes over the training set", show_default="parity 20, at least 600 steps; others 100"
+            min=1,
+            help="passes over the training set",
+            show_default="parity 20 to 100 by the size of the set; others 100",
         ),
     ] = None,
     batch_size: Annotated[

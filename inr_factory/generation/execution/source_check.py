@@ -41,7 +41,7 @@ def check_source(source: Source, fingerprint: str, out: Location) -> None:
     if source.fingerprint != fingerprint:
         raise IntegrityError(
             f"{out} was begun with other {source.name} data (fingerprint {fingerprint}, now {source.fingerprint}); "
-            "put the same data back, or fit into another --out"
+            "put the same data back, or choose another folder: another --out, or out in Python"
         )
 
 

@@ -375,6 +375,11 @@ class Trainer(Generic[ModelT, ConfigT]):
         if not sections or not isinstance(generators, list):
             raise IntegrityError(f"{self.out / LAST} is damaged: it lacks what a run resumes from; {BEGIN_AGAIN}")
         requested = {kind: self.model.describe(), **self.sections}
+        data, other = (section["meta"].get("train", {}) for section in (requested, saved))
+        if isinstance(other, dict) and data.get("fingerprint") != other.get("fingerprint"):
+            raise UsageError(
+                f"{self.out} holds a run on another data set; give this one another folder: --out, or out in Python"
+            )
         for section in (kind, "meta", "config"):
             stored = saved[section]
             if section == "config":  # one of an older version lacks settings that did not exist yet

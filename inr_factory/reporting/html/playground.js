@@ -294,7 +294,7 @@
     }
     move(0, 0);
     return make("div", { class: "pg-zoom" }, button("−", { "aria-label": "Zoom out" }, () => zoom(0.8)), status,
-      button("+", { "aria-label": "Zoom in" }, () => zoom(1.25)), button(["Reset view"], {}, reset));
+      button("+", { "aria-label": "Zoom in" }, () => zoom(1.25)), button(["Reset view"], {}, reset), make("span", { class: "pg-small" }, "Drag to move. Click, then turn the wheel to zoom."));
   }
 
   const figure = (canvas, title, ...lines) =>

@@ -128,3 +128,10 @@ def test_a_description_that_is_not_of_the_saved_weights_is_damage_and_takes_no_m
     rewrite(tmp_path / LAST, lambda saved: saved["classifier"].update(options=None))
     with pytest.raises(IntegrityError, match="is damaged"):
         train(dataset, out=tmp_path, device="cpu")
+
+
+def test_a_run_on_another_set_is_refused_as_such(dataset: Path, tmp_path: Path) -> None:
+    train(dataset, out=tmp_path / "run", **SMALL)
+    make_set(tmp_path / "other", objects={"train": 12, "val": 5, "test": 6}, classes=("a", "b", "c", "d"))
+    with pytest.raises(UsageError, match="holds a run on another data set; give this one another folder"):
+        train(tmp_path / "other", out=tmp_path / "run", **SMALL)
