@@ -298,8 +298,11 @@ class Trainer(Generic[ModelT, ConfigT]):
     @property
     def sections(self) -> dict[str, Any]:
         """What every checkpoint holds about the run."""
-        config = self.config.model_dump(mode="json")
-        return {"config": config, "meta": self.meta, "progress": self.progress.model_dump()}
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "meta": self.meta,
+            "progress": self.progress.model_dump(),
+        }
 
     def save_last(self) -> None:
         """Save all that a resume needs. best.pt is written first, so that last.pt never lists an epoch without it."""
@@ -377,9 +380,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         requested = {kind: self.model.describe(), **self.sections}
         data, other = (section["meta"].get("train", {}) for section in (requested, saved))
         if isinstance(other, dict) and data.get("fingerprint") != other.get("fingerprint"):
-            raise UsageError(
-                f"{self.out} holds a run on another data set; give this one another folder: --out, or out in Python"
-            )
+            raise UsageError(f"{self.out} holds a run on another data set; give this one another folder by --out")
         for section in (kind, "meta", "config"):
             stored = saved[section]
             if section == "config":  # one of an older version lacks settings that did not exist yet
