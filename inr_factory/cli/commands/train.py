@@ -155,6 +155,8 @@ def train(
         draw_training(run.history, folder / CURVES, heading, 1 / len(manifest.classes))
         if test is not None:
             _draw(test, folder / PICTURE)
+    if manifest.views == 1:
+        terminal.log_info("the set has one view of each object; a classifier gains most from more: fit with --views 5")
     pictures = [path for path in (folder / CURVES, folder / PICTURE) if path.is_file()]
     if pictures and not as_json:
         terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")

@@ -124,7 +124,7 @@ def _nothing(root: Path, suffixes: Set[str], what: str, listing: FolderListing) 
     passed_over, tables = listing.passed_over(0), _tables(listing)
     there = f" ({passed_over.lines()[0]})" if passed_over is not None else ""
     return (
-        f"no {what} in class folders below {readable(root)}{there}: expected CLASS/FILE, SPLIT/CLASS/FILE or "
+        f"no {what} in class folders below {readable(root)}{there}; give --data-root the folder that holds them: expected CLASS/FILE, SPLIT/CLASS/FILE or "
         f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, and files that end in "
         f"{' '.join(sorted(suffixes))}"
         + (f"; a table such as {tables} is not read: sort the {what} into class folders by it" if tables else "")

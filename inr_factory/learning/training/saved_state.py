@@ -1,20 +1,28 @@
-"""Saved state: whether what last.pt holds can be the state of this run. Each function raises ValueError where it cannot.
+"""Saved state: whether what last.pt holds can be the state of this run. Each function but the first raises ValueError where it cannot.
 
 Torch itself takes an optimizer's state of any size, and other types for numbers, and fails or goes wrong later.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from inr_factory.errors import shorten
+from inr_factory.errors import UsageError, shorten
 from inr_factory.learning.training.run_config import RunConfig, TrainProgress
 
 FREE_GROUP_SETTINGS = {"lr"}  # set again in each step
+
+
+def check_same_data(saved: Mapping[str, Any], requested: Mapping[str, Any], out: Path) -> None:
+    """Raise UsageError where the meta of a saved run and of the requested one name different data sets."""
+    there, here = saved.get("train"), requested.get("train")
+    if isinstance(there, Mapping) and isinstance(here, Mapping) and there.get("fingerprint") != here.get("fingerprint"):
+        raise UsageError(f"{out} holds a run on another data set; give this one another folder by --out")
 
 
 def checked_progress(fields: Any, config: RunConfig, num_batches: int) -> TrainProgress:

@@ -47,6 +47,7 @@ from inr_factory.learning.training.run_config import (
 )
 from inr_factory.learning.training.saved_state import (
     check_all_like,
+    check_same_data,
     checked_generators,
     checked_loader_state,
     checked_optimizer_state,
@@ -298,11 +299,8 @@ class Trainer(Generic[ModelT, ConfigT]):
     @property
     def sections(self) -> dict[str, Any]:
         """What every checkpoint holds about the run."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "meta": self.meta,
-            "progress": self.progress.model_dump(),
-        }
+        config = self.config.model_dump(mode="json")
+        return {"config": config, "meta": self.meta, "progress": self.progress.model_dump()}
 
     def save_last(self) -> None:
         """Save all that a resume needs. best.pt is written first, so that last.pt never lists an epoch without it."""
@@ -378,9 +376,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         if not sections or not isinstance(generators, list):
             raise IntegrityError(f"{self.out / LAST} is damaged: it lacks what a run resumes from; {BEGIN_AGAIN}")
         requested = {kind: self.model.describe(), **self.sections}
-        data, other = (section["meta"].get("train", {}) for section in (requested, saved))
-        if isinstance(other, dict) and data.get("fingerprint") != other.get("fingerprint"):
-            raise UsageError(f"{self.out} holds a run on another data set; give this one another folder by --out")
+        check_same_data(saved["meta"], self.meta, self.out)
         for section in (kind, "meta", "config"):
             stored = saved[section]
             if section == "config":  # one of an older version lacks settings that did not exist yet
