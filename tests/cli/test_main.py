@@ -108,3 +108,16 @@ def test_an_error_of_the_interpreter_is_the_memory_where_that_is_used_up(limit, 
 
     assert main.run(["recipes"]) == code
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [None, "7"])
+def test_threads_of_torch_that_wait_leave_their_core_unless_the_user_says_otherwise(monkeypatch, given):
+    name = "GOMP_SPINCOUNT"
+    monkeypatch.setenv(name, given or "")
+    if given is None:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(main, "run", lambda arguments: 0)
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert main.os.environ[name] == (given or "1000")

@@ -207,3 +207,11 @@ def test_names_reach_card_and_report_escaped(tmp_path):
         text = page.read_text(encoding="utf-8")
         assert not {"\x1b", "\u202e"} & set(text), page.name
         assert "<script>x" not in text.replace("\\<script\\>x", "") or page.suffix == ".json", page.name
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_training_on_one_view_is_named_as_what_to_change(tmp_path, capsys, views):
+    make_set(tmp_path / "set", objects={"train": 14, "val": 5}, views=views)
+    words = ["--model", "mlp:hidden_dim=4", "--epochs", "1", "--batch-size", "4", "--device", "cpu"]
+    assert run(["train", str(tmp_path / "set"), *words, "--out", str(tmp_path / "run")]) == 0
+    assert ("one view of each object" in capsys.readouterr().err) == (views == 1)
