@@ -282,6 +282,17 @@ def test_wrong_arguments_of_every_public_name_are_refused_in_one_line(name, tmp_
     assert not [message for message in messages if "\n" in message or len(message) > 500]
 
 
+def test_labels_may_be_names_of_classes(fitted, tmp_path):
+    words = np.array(["cat", "dog"])[LABELS % 2]
+    numbers = fitted.save(tmp_path / "numbers", labels=LABELS % 2, classes=["cat", "dog"])
+    names = fitted.save(tmp_path / "names", labels=words.tolist())
+    assert names.classes == ("cat", "dog")
+    assert names.fingerprint == numbers.fingerprint
+    assert fitted.save(tmp_path / "order", labels=words, classes=["dog", "cat"]).classes == ("dog", "cat")
+    with pytest.raises(inr.UsageError, match="labels has 'dog', which is not in classes"):
+        fitted.save(tmp_path / "x", labels=words, classes=["cat"])
+
+
 def test_two_classes_of_one_name_are_refused(fitted, tmp_path):
     with pytest.raises(inr.UsageError, match="2 classes named 'a'; each needs a name of its own"):
         fitted.save(tmp_path / "x", labels=LABELS % 2, classes=["a", "a"])

@@ -123,8 +123,8 @@ class FittedINRs:
 
         Args:
             out: Folder or URL of the data set. A run that was interrupted is completed by the same call.
-            labels: (N,) integers, the class of each object; by default all objects have one class.
-            classes: Names of the classes; by default the labels as text, from 0 to the largest.
+            labels: (N,) integers, the class of each object, or names of classes; by default all have one class.
+            classes: Names of the classes; by default those in labels, sorted, or the numbers from 0 to the largest.
             name: Name of the data set: letters, digits and _.- inside; by default that of the folder.
             licence: Licence of the objects, for the dataset card.
             val: Number of objects for validation, or their share if below 1.

@@ -190,6 +190,14 @@ def check_labels(
         if classes is not None and len(classes) != 1:
             raise UsageError(f"classes names {len(classes)} classes, but labels are missing; give labels ({count},)")
         return (0,) * count, tuple(classes or ("object",))
+    words = np.asarray(labels) if isinstance(labels, list | tuple | np.ndarray) else None
+    if words is not None and words.dtype.kind == "U" and words.ndim == 1:
+        classes = sorted(set(words.tolist())) if classes is None else list(classes)
+        if unknown := set(words.tolist()) - set(classes):
+            raise UsageError(
+                f"labels has {min(unknown)!r}, which is not in classes; give its name there, or leave classes out"
+            )
+        labels = [classes.index(word) for word in words.tolist()]
     numbers = as_tensor(labels, "labels", "N", N=count)
     if not torch.equal(numbers, numbers.round()):
         raise UsageError("labels must be whole numbers, the class of each object; got fractions")

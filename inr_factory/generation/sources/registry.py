@@ -30,8 +30,8 @@ def open_source(
     """
     if isinstance(config, OwnSource):
         raise UsageError(
-            "a set of collection own was made from a Source written in Python, which no recipe can open; continue in "
-            "Python: fit_dataset(recipe, out, source=...)"
+            "the set was made in Python, from arrays or a Source, and does not keep them; continue in Python, by the same "
+            "fit(...).save(out) or fit_dataset(recipe, out, source=...)"
         )
     if isinstance(data_root, RemoteLocation):
         data_root = fetch_tree(data_root)
