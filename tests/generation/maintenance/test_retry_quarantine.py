@@ -194,7 +194,7 @@ def test_a_source_written_in_python_is_retried_in_python(tmp_path):
     for out, down in (("broken", True), ("sound", False)):
         fit_dataset(own, tmp_path / out, source=Flaky(down), **LOCAL)
 
-    with pytest.raises(UsageError, match="written in Python"):
+    with pytest.raises(UsageError, match="made in Python, from arrays or a Source"):
         repair_dataset(tmp_path / "broken", retry_quarantine=True, **LOCAL)
     repair_dataset(tmp_path / "broken", source=Flaky(False), retry_quarantine=True, **LOCAL)
 
