@@ -146,7 +146,7 @@ def test_the_command_line_refuses_what_needs_the_source(textures, tmp_path, caps
     assert run(["status", str(out)]) == 0
     assert run(["show", str(out), "--count", "2"]) == 0
     assert run(["verify", str(out), "--render"]) == 2
-    assert "written in Python" in capsys.readouterr().err.splitlines()[-1]
+    assert "made in Python, from arrays or a Source" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_inrs_of_one_input_are_not_drawn(tmp_path, capsys):
