@@ -137,15 +137,15 @@ class FittedINRs:
         Raises:
             UsageError: Labels or classes do not match the objects, or `out` holds another data set.
         """
-        place = parse_location(out)
+        location = parse_location(out)
         if name is None:
-            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).lstrip("_.-") or "arrays"
+            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", location.name).lstrip("_.-") or "arrays"
         numbers, names = check_labels(labels, classes, len(self._source.values))
         check_classes(names, "classes")
         source = replace(self._source, labels=numbers, classes=names, name=name, licence=licence)
         fields = self._recipe.model_dump(mode="json")
         fields |= {"name": name, "splits": {"val": val, "test": test}, "shard_objects": shard_objects}
-        plan = plan_fit(check_recipe(fields, "of save"), place, FitSettings(backend="local"), source)
+        plan = plan_fit(check_recipe(fields, "of save"), location, FitSettings(backend="local"), source)
         if plan.complete:
             return plan.manifest
         worker = _FittedWorker(plan.recipe, None, plan.out, self._device, source.fingerprint, source, self._fitted)

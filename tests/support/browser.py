@@ -34,7 +34,7 @@ def open_browser(profile):
 
 
 def show(browser, path, width=1280, scheme="light", motion="no-preference"):
-    """Open a page anew, with nothing in the logs from before."""
+    """Open a page with empty logs."""
     size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": motion}]

@@ -1,4 +1,4 @@
-"""Saved state: whether what last.pt holds can be the state of this run. Each function but the first raises ValueError where it cannot.
+"""Saved state: whether what last.pt holds can be the state of this run. The functions raise ValueError where it cannot.
 
 Torch itself takes an optimizer's state of any size, and other types for numbers, and fails or goes wrong later.
 """

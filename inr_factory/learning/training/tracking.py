@@ -68,7 +68,7 @@ class Tracker(Protocol):
     """A run in a tracker: new where `run_id` is None, else the one of this id."""
 
     id: str
-    place: str  # where people find it
+    location: str  # where people find it
 
     def __init__(self, folder: Path, run_id: str | None, settings: Mapping[str, Any]) -> None: ...
     def log(self, figures: Record, epoch: int) -> None: ...
@@ -95,7 +95,7 @@ class WandbRun:
             ),
         )  # fmt: skip
         self.id = self.run.id
-        self.place = (
+        self.location = (
             f"offline, to upload: wandb sync {folder}/wandb/offline-run-*" if self.run.offline else str(self.run.url)
         )
 
@@ -125,7 +125,7 @@ class MlflowRun:
             params = [Param(name, text) for name, text in texts.items()]
             for start in range(0, len(params), 100):  # as many as MLflow takes at once
                 self.client.log_batch(run_id, params=params[start : start + 100])
-        self.id, self.place = run_id, f"run {run_id} in {mlflow.get_tracking_uri()}"
+        self.id, self.location = run_id, f"run {run_id} in {mlflow.get_tracking_uri()}"
 
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -198,12 +198,12 @@ class Tracking:
     def _send(self, name: str, history: Sequence[Record], figures: Record | None = None) -> str:
         """Returns where the run is, the first time."""
         sent = self.sent.get(name, {"id": None, "epochs": 0, "complete": False})
-        new, place = history[sent["epochs"] :], ""
+        new, location = history[sent["epochs"] :], ""
         if not new and sent["complete"]:
             return ""
         if name not in self.runs:
             self.runs[name] = KINDS[name](self.folder, sent["id"], self.settings)
-            place = self.runs[name].place
+            location = self.runs[name].location
         run = self.runs[name]
         for record in new:
             run.log({key: value for key, value in record.items() if key != "epoch"}, int(record["epoch"]))
@@ -211,21 +211,21 @@ class Tracking:
             run.summarize(figures, len(history) - 1)
         self.sent[name] = {"id": run.id, "epochs": len(history), "complete": figures is not None}
         write_atomically(self.folder / IDS, json.dumps(self.sent, indent=2).encode())
-        return place
+        return location
 
     def _attempt(self, name: str, action: Callable[..., str | None], *arguments: Any) -> None:
         """Call action(name, ...). Where the tracker fails, say so, and leave it out from then on."""
         try:
             with _quiet():
-                place = action(name, *arguments)
+                location = action(name, *arguments)
         except Exception as error:  # whatever a tracker raises must not cost the training
             self.runs.pop(name, None)
             self.active.remove(name)
             line = f"{name} failed ({one_line(error)}); training continues, and the same command sends the rest later"
             (self.note or warnings.warn)(line)
         else:
-            if place and self.note is not None:
-                self.note(f"tracked by {name}: {place}")
+            if location and self.note is not None:
+                self.note(f"tracked by {name}: {location}")
 
     @cached_property
     def sent(self) -> dict[str, dict[str, Any]]:

@@ -70,9 +70,9 @@ class Trainer(Generic[ModelT, ConfigT]):
     """Trains a model and saves it. A subclass defines what a batch must be (`check`), what is minimised (`loss`), and the
     metrics of an epoch (`validate`).
 
-    A run's folder has best.pt, last.pt, metrics.jsonl (one line per epoch; `seconds` are those of its training steps),
-    metrics.csv, which has the same, and tensorboard/. Where last.pt exists, `fit` resumes from it and ends, on the CPU, with exactly the weights of an
-    uninterrupted run. It does so only under the same `meta`, so keep times and host names out of it.
+    A run's folder has best.pt, last.pt, metrics.jsonl (a line per epoch; `seconds` of its training steps), the same as
+    metrics.csv, and tensorboard/. Where last.pt exists, `fit` resumes from it and ends, on the CPU, with exactly the
+    weights of an uninterrupted run. It does so only under the same `meta`: keep times and host names out of it.
     """
 
     def __init__(
