@@ -67,15 +67,25 @@ def train(
         typer.Option(
             min=1,
             help="passes over the training set",
-            show_default="parity 20 to 100 by the size of the set; others 100",
+            show_default=f"parity {' to '.join(map(str, defaults.PARITY_EPOCHS))} by the size of the set; others {defaults.EPOCHS}",
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=2, help="INRs of a batch", show_default="parity 64, others 128")
+        int | None,
+        typer.Option(
+            min=2,
+            help="INRs of a batch",
+            show_default=f"parity {defaults.PARITY_BATCH_SIZE}, others {defaults.BATCH_SIZE}",
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", "--lr", help="after the warm-up", show_default="parity 0.005, others 0.001"),
+        typer.Option(
+            "--learning-rate",
+            "--lr",
+            help="after the warm-up",
+            show_default=f"parity {defaults.PARITY_LEARNING_RATE}, others {defaults.LEARNING_RATE}",
+        ),
     ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw, or adam with L2 decay")] = "adamw",
     weight_decay: options.WeightDecay = defaults.WEIGHT_DECAY,

@@ -27,7 +27,6 @@ tenth of the steps is not cut, and perturbations move all parameters of two or m
 have begun with the former defaults: FORMER_MODEL, and for every model the schedule of models other than parity."""
 
 TRACKERS = ("wandb", "mlflow")
-LEAST_STEPS, MOST_STEPS, MOST_EPOCHS = 600, 20_000, 100  # of the default schedule of `parity`
 FEW_OBJECTS = 200
 
 Positives = Literal["augment", "views", "both"]
@@ -166,15 +165,16 @@ class Schedule(NamedTuple):
 def default_schedule(model: str, rows: int, batch_size: int | None = None) -> Schedule:
     """The default schedule of a model for a number of rows an epoch, in batches of batch_size where that is given.
 
-    `parity` takes 20 epochs, but at least 600 steps or 100 epochs, and at most 20,000 steps, so that small sets and large ones are learned.
-    Measured on digits with 60 to 1,797 objects and on Fashion-MNIST with 10,000.
+    `parity` takes 20 epochs, but at least 600 steps or 100 epochs, and at most 20,000 steps: enough for small sets and
+    not more than large ones need. Measured on digits with 60 to 1,797 objects and on Fashion-MNIST with 10,000.
     """
     if model != defaults.DEFAULT_MODEL:
         return Schedule(defaults.EPOCHS, batch_size or defaults.BATCH_SIZE, defaults.LEARNING_RATE, "constant")
-    batch_size = batch_size or max(2, min(64, rows))
+    batch_size = batch_size or max(2, min(defaults.PARITY_BATCH_SIZE, rows))
     steps_per_epoch = max(1, rows // batch_size)
-    num_steps = min(max(20 * steps_per_epoch, LEAST_STEPS), MOST_STEPS)
-    return Schedule(min(max(1, round(num_steps / steps_per_epoch)), MOST_EPOCHS), batch_size, 5e-3, "cosine")
+    (epochs, most_epochs), (least, most) = defaults.PARITY_EPOCHS, defaults.PARITY_STEPS
+    epochs = round(min(max(epochs * steps_per_epoch, least), most) / steps_per_epoch)
+    return Schedule(min(max(1, epochs), most_epochs), batch_size, defaults.PARITY_LEARNING_RATE, "cosine")
 
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
