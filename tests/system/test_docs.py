@@ -114,7 +114,6 @@ def working_folder(reader_folder, tiny_recipes, tmp_path, monkeypatch):
     monkeypatch.setattr("inr_factory.generation.recipe.recipe_folder", lambda: tiny_recipes)
     monkeypatch.setattr("inr_factory.generation.execution.ray_pool.run_ray", in_one_loop)
     monkeypatch.setattr("inr_factory.learning.training.begun_run.default_schedule", two_epochs)
-    monkeypatch.setattr("inr_factory.learning.training.run_config.LEAST_STEPS", 20)
     return folder
 
 
