@@ -103,7 +103,7 @@ def main() -> NoReturn:
         sys.exit(ResourceError.exit_code)
     if _memory_limit() < SMALL_MEMORY:  # OpenBLAS hangs, or interrupts the process, where its threads get no memory
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Threads of torch that wait keep a core busy: on a machine with other jobs training takes several times longer.
+    # Threads of torch that wait keep a core busy, which slows training where other jobs run: docs/results/options.md.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     sys.exit(run(sys.argv[1:]))
 
