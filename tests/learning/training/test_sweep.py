@@ -251,7 +251,7 @@ def test_what_ends_a_sweep_ends_its_runs_and_begins_no_other(tmp_path, monkeypat
     (tmp_path / "slow").write_text("#!/bin/sh\necho $$ > $3 || exit 1\nexec sleep 60\n")
 
     assert next(ended)[0] == 0
-    while not list(tmp_path.glob("pid*")):
+    while not any(path.read_text() for path in tmp_path.glob("pid*")):
         time.sleep(0.05)
     ended.close()
 
