@@ -4,7 +4,7 @@ Shape letters: N INRs, F features.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -15,6 +15,8 @@ from inr_factory.inr.spec import SirenSpec
 LEAST = {"hidden_dim": 1, "edge_dim": 1, "num_hidden": 1, "num_layers": 1, "num_heads": 1, "num_probes": 0}
 """The least values of options that encoders share."""
 MOST = 65_536
+Reads = Literal["weights", "weights and probes", "function", "pixels"]
+"""What an encoder takes its result from: see Encoder.reads."""
 
 
 class Encoder(nn.Module):
@@ -22,13 +24,15 @@ class Encoder(nn.Module):
 
     `features` is the width of the result, `options` all that besides the spec is needed to build it again: an
     encoder's constructor takes `(spec, **options)`. The normalized INRs are centred and scaled, or where `centred` is
-    False only scaled, which keeps the signs of neurons exact. `former_options` are options that checkpoints of earlier
+    False only scaled, which keeps the signs of neurons exact. With `function_only` the result depends on what the INRs
+    compute alone: they come as fitted, neither normalized nor in canonical form. `former_options` are options that checkpoints of earlier
     versions lack, with the values that those encoders had. Encoders that run the INRs use those as fitted. Raises
     UsageError unless widths and numbers of layers, heads and probes are whole numbers and `dropout` is in [0, 1).
     """
 
     name: ClassVar[str]
     centred: ClassVar[bool] = True
+    function_only: ClassVar[bool] = False
     former_options: ClassVar[Mapping[str, Any]] = {}
     features: int
 
@@ -37,6 +41,12 @@ class Encoder(nn.Module):
         _check_options(self.name, options)
         self.spec = spec
         self.options = options
+
+    @property
+    def reads(self) -> Reads:
+        """What the result depends on: the weights alone; weights and values at learned points, or what can become such
+        values; values at learned points alone (function); a rendering on a grid (pixels)."""
+        return "weights"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N normalized INRs; `original` are the INRs as fitted, by default `inrs`."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width
+from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
@@ -131,6 +131,10 @@ class NGGNNEncoder(Encoder):
         self.readout = nn.Sequential(
             nn.Linear(spec.out_dim * hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU()
         )
+
+    @property
+    def reads(self) -> Reads:
+        return "weights and probes" if self.options["num_probes"] else "weights"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""

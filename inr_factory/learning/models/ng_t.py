@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width
+from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
@@ -187,6 +187,10 @@ class NGTransformerEncoder(Encoder):
         self.node_updates = nn.ModuleList(NodeUpdate(hidden_dim, dropout) for _ in range(num_layers))
         self.edge_updates = nn.ModuleList(EdgeUpdate(hidden_dim, edge_dim, dropout) for _ in range(num_layers - 1))
         self.readout = nn.Sequential(nn.Linear(spec.out_dim * hidden_dim, self.features), nn.ReLU())
+
+    @property
+    def reads(self) -> Reads:
+        return "weights and probes" if self.options["num_probes"] else "weights"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""

@@ -54,8 +54,12 @@ class NormalizedEncoder(nn.Module):
         inrs = inrs.to(self.normalizer.weight_mean.dtype)
         if not len(inrs):
             return inrs.weights[0].new_empty(0, self.encoder.features)
-        inrs = canonicalize(inrs) if self.canonical else inrs
-        features: Tensor = self.encoder(self.normalizer(inrs, self.encoder.centred), inrs)
+        features: Tensor
+        if self.encoder.function_only:
+            features = self.encoder(inrs)
+        else:
+            inrs = canonicalize(inrs) if self.canonical else inrs
+            features = self.encoder(self.normalizer(inrs, self.encoder.centred), inrs)
         return features
 
     def freeze(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width
+from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width
 
 
 class ParityEncoder(Encoder):
@@ -89,6 +89,10 @@ class ParityEncoder(Encoder):
             nn.GELU(),
         )
 
+    @property
+    def reads(self) -> Reads:
+        return "weights and probes" if any(layer.look is not None for layer in self.layers) else "weights"
+
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; phases and sines are those of `original`."""
         check_any_width(self.name, self.spec, inrs)
@@ -144,6 +148,8 @@ class _SineNeurons(nn.Module):
 
 class _Neurons(nn.Module):
     """A layer of other neurons, with the same arguments: one kind of features, returned twice."""
+
+    look = None
 
     def __init__(self, inputs: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()

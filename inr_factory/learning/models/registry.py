@@ -11,11 +11,22 @@ from inr_factory.learning.models.mlp import MLPEncoder
 from inr_factory.learning.models.ng_gnn import NGGNNEncoder
 from inr_factory.learning.models.ng_t import NGTransformerEncoder
 from inr_factory.learning.models.parity import ParityEncoder
+from inr_factory.learning.models.probes import ProbesEncoder
+from inr_factory.learning.models.render import RenderEncoder
 from inr_factory.learning.models.scalegmn import ScaleGMNEncoder
 
 ENCODERS: dict[str, type[Encoder]] = {
     kind.name: kind
-    for kind in (MLPEncoder, ParityEncoder, DWSEncoder, NGGNNEncoder, NGTransformerEncoder, ScaleGMNEncoder)
+    for kind in (
+        MLPEncoder,
+        ParityEncoder,
+        DWSEncoder,
+        NGGNNEncoder,
+        NGTransformerEncoder,
+        ScaleGMNEncoder,
+        ProbesEncoder,
+        RenderEncoder,
+    )
 }
 FORMER_NAMES = {"forward": ParityEncoder.name}
 """Names that commands, sweep files and checkpoints of earlier versions use."""

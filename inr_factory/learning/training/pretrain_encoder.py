@@ -23,6 +23,7 @@ from inr_factory.learning.models.checkpoint import initialize_from
 from inr_factory.learning.models.contrastive import build_contrastive
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.begun_run import as_begun
 from inr_factory.learning.training.contrastive import ContrastiveTrainer
@@ -177,7 +178,7 @@ def pretrain(
     log_gaps(log, training, validation)
     folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
     config, options = as_begun(config, name, options, folder)
-    canonical = canonical and training.spec.activation == "sine"
+    canonical = canonical and training.spec.activation == "sine" and not encoder_class(name).function_only
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     loader = INRLoader(
         training, batch_size * per_object, seed=seed, views_per_object=per_object, grouped=per_object > 1,

@@ -90,7 +90,8 @@ def train(
 
     Args:
         dataset: Path or URL of a data set with the splits train and val, or its open training split.
-        model: "parity", "dws", "mlp", "ng_gnn", "ng_t" or "scalegmn", with options as "ng_t:num_layers=2"; see above.
+        model: "parity", "dws", "mlp", "ng_gnn", "ng_t" or "scalegmn", which read weights, "probes", which reads the
+            function at learned points, or "render", which reads pixels; with options as "ng_t:num_layers=2"; see above.
         augment: Transforms of the weights, as "flip" or "noise:scale=0.3".
         mixup: Mixing of INRs and their targets, as "mixup:match=phase" or "mixup:alpha=0.2,match=phase".
         views: Train on the first views of each object; by default on all.
@@ -99,7 +100,8 @@ def train(
         freeze: Keep the encoder of `init` as it is: a linear probe.
         labels_per_class: Train on this number of objects of each class, drawn by the seed.
         canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
-        normalize: Scale each layer's weights and biases by statistics of the training split.
+            "probes" and "render", for which they never count, take INRs as fitted.
+        normalize: Scale each layer's weights and biases by statistics of the training split; not for these two.
         epochs: At least 1; for "parity" by default 20, but 600 to 20,000 steps, for others 100.
         batch_size: At least 2; for "parity" by default 64, for others 128.
         learning_rate: Above 0; for "parity" by default 5e-3, for others 1e-3.
@@ -178,7 +180,8 @@ def train(
     else:
         folder = folder_of(name)
     config, options = as_begun(config, name, options, folder, checkpoint)
-    canonical = canonical and training.spec.activation == "sine"
+    kind = encoder_class(name)
+    canonical = canonical and training.spec.activation == "sine" and not kind.function_only
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     # The model brings INRs to their canonical form; those that are changed or mixed are in it before that, too.
     prepare = transform if augmentation or (canonical and mixing is not None) else None
@@ -186,9 +189,7 @@ def train(
         rows = len(training)
         if isinstance(views_per_object, int):
             rows = min(rows, views_per_object * len(np.unique(training.objects)))
-        chosen = choose_schedule(
-            {**scheduled, "batch_size": batch_size}, folder, encoder_class(name).name, rows // ranks.size
-        )
+        chosen = choose_schedule({**scheduled, "batch_size": batch_size}, folder, kind.name, rows // ranks.size)
         batch_size = int(chosen.pop("batch_size"))
         config = config.model_copy(update={**chosen, "device": str(rank_device)})
         loader = INRLoader(
@@ -196,7 +197,11 @@ def train(
             device=rank_device, views_per_object=views_per_object, rank=ranks.rank, world_size=ranks.size,
         )  # fmt: skip
         batches = plain_batches(training, canonical)
-        normalizer = Normalizer.fit(training.spec, batches) if normalize else Normalizer(training.spec)
+        normalizer = (
+            Normalizer.fit(training.spec, batches)
+            if normalize and not kind.function_only
+            else Normalizer(training.spec)
+        )
         classifier = build_classifier(
             name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
         )

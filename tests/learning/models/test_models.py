@@ -43,6 +43,9 @@ SYMMETRIC = [
     ("ng_t", {}),
     ("ng_t", {"num_probes": 3}),
     ("scalegmn", {}),
+    ("probes", {}),
+    ("probes", {"generator": False}),
+    ("render", {}),
 ]
 SMALL: dict[str, dict[str, int]] = {
     "mlp": {"hidden_dim": 8, "num_hidden": 2},
@@ -51,6 +54,8 @@ SMALL: dict[str, dict[str, int]] = {
     "ng_gnn": {"hidden_dim": 32, "num_layers": 4},
     "ng_t": {"hidden_dim": 8, "edge_dim": 4, "num_heads": 2, "num_layers": 3},
     "scalegmn": {"hidden_dim": 8, "num_layers": 2},
+    "probes": {"num_probes": 5, "hidden_dim": 8, "num_layers": 2},
+    "render": {"resolution": 4, "hidden_dim": 4},
 }
 EVERY = [("mlp", {}), *SYMMETRIC]
 WITH_BATCH_NORM = ["mlp", "dws"]

@@ -1,0 +1,107 @@
+"""Probes: reads the function of INRs, by their values at learned points. Not the probes of features, training/probes.py.
+
+Shape letters: N INRs, K points, I inputs and O outputs of an INR.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from inr_factory.errors import UsageError, shorten
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width
+
+CODE_DIM = 32
+
+
+class ProbesEncoder(Encoder):
+    """Encoder of the values that INRs, as fitted, have at K learned points: two INRs of one function have one result.
+
+    It sees no weight, so that neither symmetries nor initialisations matter; every value costs a forward pass of the
+    INR. Learned points are of Kofinas et al. (ICLR 2024), points made by a linear generator, values into an MLP, of
+    ProbeGen (Kahana et al., 2024).
+
+    Args:
+        spec: The INRs' inputs, outputs, number of layers and activation; any width is accepted.
+        num_probes: K.
+        hidden_dim: Width of the MLP, num_layers of Linear, GELU and dropout.
+        num_layers: Layers of the MLP.
+        dropout: Share of hidden values set to zero in training, in [0, 1).
+        generator: K learned codes of 32 numbers become points by two Linears, without an activation between them.
+            Without a generator the points themselves are learned, which is less accurate with few INRs.
+
+    Raises:
+        UsageError: An option is out of range, or an INR has other inputs, outputs or another number of layers.
+    """
+
+    name = "probes"
+    function_only = True
+
+    def __init__(
+        self,
+        spec: SirenSpec,
+        *,
+        num_probes: int = 128,
+        hidden_dim: int = 256,
+        num_layers: int = 4,
+        dropout: float = 0.2,
+        generator: bool = True,
+    ) -> None:
+        super().__init__(
+            spec, num_probes=num_probes, hidden_dim=hidden_dim, num_layers=num_layers, dropout=dropout,
+            generator=generator,
+        )  # fmt: skip
+        if num_probes < 1:
+            raise UsageError(f"num_probes of {self.name} must be at least 1, got {num_probes}")
+        if not isinstance(generator, bool):
+            raise UsageError(f"generator of {self.name} must be true or false, got {shorten(generator)}")
+        self.features = hidden_dim
+        self.points = PointGenerator(num_probes, spec.in_dim) if generator else FreePoints(num_probes, spec.in_dim)
+        widths = [num_probes * spec.out_dim, *[hidden_dim] * num_layers]
+        self.mlp = nn.Sequential(
+            *(
+                part
+                for before, after in pairwise(widths)
+                for part in (nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout))
+            )
+        )
+
+    @property
+    def reads(self) -> Reads:
+        return "function"
+
+    def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
+        """(N, hidden_dim) features of N INRs, any width, as `original` has them."""
+        original = inrs if original is None else original
+        check_any_width(self.name, self.spec, original)
+        features: Tensor = self.mlp(original(self.points()).flatten(1))
+        return features
+
+
+class FreePoints(nn.Module):
+    """K points (K, I), learned; they start uniformly in [-1, 1]^I."""
+
+    def __init__(self, num_points: int, in_dim: int) -> None:
+        super().__init__()
+        self.coords = nn.Parameter(2 * torch.rand(num_points, in_dim) - 1)
+
+    def forward(self) -> Tensor:
+        return self.coords
+
+
+class PointGenerator(nn.Module):
+    """K points (K, I), two Linears of learned codes; they start with the spread of uniform points in [-1, 1]^I."""
+
+    def __init__(self, num_points: int, in_dim: int) -> None:
+        super().__init__()
+        self.codes = nn.Parameter(torch.randn(num_points, CODE_DIM))
+        self.linears = nn.Sequential(nn.Linear(CODE_DIM, CODE_DIM), nn.Linear(CODE_DIM, in_dim, bias=False))
+        with torch.no_grad():
+            self.linears[1].weight.div_(math.sqrt(3) * self().square().mean().sqrt())
+
+    def forward(self) -> Tensor:
+        points: Tensor = self.linears(self.codes)
+        return points
