@@ -20,8 +20,8 @@ ROUNDS = 9
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """Rows of the set, INRs of a batch, seconds for each candidate, a callback for lines of progress, and the folder
-    of images, None for built-in ones.
+    """Rows of the set, INRs of a batch, seconds for each candidate, a callback for lines of progress, the folder of
+    images, None for built-in ones, and models that `read` compares, none for all.
 
     Raises UsageError for numbers that make no batch.
     """
@@ -31,6 +31,7 @@ class BenchmarkSettings:
     seconds: float = 2.0
     on_step: Callable[[str], None] = lambda _: None
     data_root: Path | None = None
+    models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
@@ -46,14 +47,14 @@ class Candidate:
     """One way to do the work: every step of the iterator that `start` returns handles `units` units.
 
     Each round starts it and closes it, so that its processes do not run in the time of others. The first `warm_up`
-    steps of a round are not timed. `facts` are further numbers to be shown.
+    steps of a round are not timed. `facts` are further numbers and words to be shown.
     """
 
     name: str
     start: Callable[[], Iterator[object]]
     units: int
     warm_up: int = 1
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Measurement:
     ratio: float
     ratio_low: float
     ratio_high: float
-    facts: Mapping[str, float]
+    facts: Mapping[str, float | str]
 
     @property
     def cost(self) -> float:
@@ -123,7 +124,9 @@ def _rate(candidate: Candidate, seconds: float) -> float:
             close()
 
 
-def summarize(name: str, rates: Sequence[float], baseline: Sequence[float], facts: Mapping[str, float]) -> Measurement:
+def summarize(
+    name: str, rates: Sequence[float], baseline: Sequence[float], facts: Mapping[str, float | str]
+) -> Measurement:
     """Rates (R,) of a candidate, and those of the baseline in the same rounds, at least two."""
     ratios = [rate / base for rate, base in zip(rates, baseline, strict=True)]
     low, middle, high = quantiles(ratios, n=4, method="inclusive")

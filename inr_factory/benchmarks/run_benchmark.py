@@ -41,17 +41,20 @@ def benchmark(
     batch_size: int = 512,
     seconds: float = 2.0,
     data_root: str | Path | None = None,
+    models: Sequence[str] = (),
     picture: str | Path | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> BenchmarkReport:
     """Measure one part of this package next to the usual ways of doing the same.
 
     Args:
-        what: fit, pipeline, load, augment, align, mixup, or read (training steps of encoders).
+        what: fit, pipeline, load, augment, align, mixup, or read (encoders).
         rows: INRs of the set on disk; at least one batch.
         batch_size: INRs of a batch, at least 2.
         seconds: how long each candidate is measured, at most 3600.
         data_root: folder of Fashion-MNIST for fit and pipeline; None takes digits.
+        models: for read, encoders with their options, as "dws:set_layer=deepsets"; the first is the baseline. By default
+            all, compared with a dense form of "ng_t".
         picture: PNG to draw the result into.
         on_step: called with a line of progress.
 
@@ -66,7 +69,7 @@ def benchmark(
         raise UsageError(f"unknown benchmark {what!r}; {did_you_mean(what, BENCHMARKS)}")
     machine = describe_machine()
     root = None if data_root is None else Path(data_root)
-    tables = tuple(BENCHMARKS[what](BenchmarkSettings(rows, batch_size, seconds, on_step, root)))
+    tables = tuple(BENCHMARKS[what](BenchmarkSettings(rows, batch_size, seconds, on_step, root, tuple(models))))
     if picture is not None:
         from inr_factory.reporting.plots import draw_bars
 

@@ -1,5 +1,6 @@
 """Benchmarks: every candidate has a rate, baselines compute the same, and nothing is left. Never how fast."""
 
+import json
 import tempfile
 from dataclasses import replace
 from itertools import count
@@ -77,6 +78,24 @@ def quick(tmp_path, monkeypatch):
 @pytest.mark.parametrize("what", sorted(CANDIDATES))
 def test_a_benchmark_tells_the_rate_of_every_candidate_and_leaves_nothing_behind(what, quick, capsys):
     run_and_check(what, CANDIDATES[what], quick, capsys)
+
+
+def test_readers_are_compared_with_what_they_read_and_their_cost_in_training_and_in_forward_passes(quick, capsys):
+    models = ["--model", "mlp:hidden_dim=4", "--model", "probes:num_probes=3"]
+    assert run(["benchmark", "read", *models, "--batch-size", "4", "--seconds", "0.001", "--json"]) == 0
+
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    flops = 2 * (SPEC.num_parameters * 4 + 2 * 4 * 4 + 4 * 10)
+
+    assert [(table["name"], table["yardstick"]) for table in tables] == [
+        ("read", "mlp:hidden_dim=4"), ("read, forward", "mlp:hidden_dim=4"),
+    ]  # fmt: skip
+    for table in tables:
+        rows = {row["name"]: row for row in table["contenders"]}
+        assert list(rows) == models[1::2]
+        assert [row["facts"]["reads"] for row in rows.values()] == ["weights", "function"]
+        assert rows[models[1]]["facts"]["MFLOPs"] == pytest.approx(1e-6 * flops)
+        assert all(row["facts"]["ms an INR"] == pytest.approx(1e3 / row["per_second"]) for row in rows.values())
 
 
 def test_without_json_there_is_a_table_and_progress_is_on_stderr(quick, capsys):

@@ -23,15 +23,19 @@ def benchmark(
         Path | None,
         typer.Option(help="fit and pipeline: folder of Fashion-MNIST, in place of digits", show_default=False),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="read: compare these, as dws:set_layer=deepsets; repeatable, else all", show_default=False),
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="draw the result into this PNG", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure fitting, loading, augmentation, alignment, MixUp or training steps next to the usual ways, in one run."""
+    """Measure fitting, loading, augmentation, alignment, MixUp or encoders next to the usual ways, in one run."""
     from inr_factory.benchmarks.run_benchmark import benchmark as run_benchmark
 
     report = run_benchmark(
-        what, rows=rows, batch_size=batch_size, seconds=seconds, data_root=data_root, picture=picture,
-        on_step=terminal.log_info,
+        what, rows=rows, batch_size=batch_size, seconds=seconds, data_root=data_root, models=model or (),
+        picture=picture, on_step=terminal.log_info,
     )  # fmt: skip
     if as_json:
         terminal.print_json({"benchmark": what, "machine": report.machine, "tables": list(map(_json, report.tables))})
@@ -57,9 +61,13 @@ def _facts(table: "BenchmarkTable") -> list[str]:
 
 def _lines(table: "BenchmarkTable") -> Iterator[tuple[str, ...]]:
     for row in table.candidates:
-        facts = [f"{row.facts[name]:.3g}" if name in row.facts else "-" for name in _facts(table)]
+        facts = [_fact(row.facts.get(name, "-")) for name in _facts(table)]
         quartiles = f"{_short(row.ratio_low)}-{_short(row.ratio_high)}"
         yield (row.name, _short(row.per_second), _short(row.ratio), quartiles, _short(row.cost), *facts)
+
+
+def _fact(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
 
 
 def _short(number: float) -> str:

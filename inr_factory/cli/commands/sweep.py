@@ -25,7 +25,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train a classifier for each point of a grid. Completed runs stay; run it again to resume."""
-    from inr_factory.learning.training.sweep import make_run, percent
+    from inr_factory.learning.training.sweep import COST, make_run, percent
     from inr_factory.learning.training.sweep import sweep as run_sweep
 
     def on_ray(jobs: "Sequence[Job]") -> "Generator[tuple[int, str], None, None]":
@@ -39,15 +39,27 @@ def sweep(
     report = run_sweep(file, out, workers, on_ray if backend == "ray" else None, terminal.log_info, track)
     _draw(report)
     if as_json:
-        rows = [{"values": row.names, "accuracies": row.accuracies, "published": row.published} for row in report.rows]
+        rows = [
+            {
+                "values": row.names, "accuracies": row.accuracies, "published": row.published, "reads": row.reads,
+                "flops_per_inr": row.flops, "ms_per_inr": row.milliseconds,
+            }
+            for row in report.rows
+        ]  # fmt: skip
         failed = [run.folder.name for run in report.failed]
         terminal.print_json({"out": str(report.out), "runs": report.num_runs, "failed": failed, "rows": rows})
     else:
         cells = [
-            (*row.names, percent(row), len(row.accuracies), "-" if row.published is None else f"{row.published:g}")
+            (
+                *row.names,
+                percent(row),
+                len(row.accuracies),
+                "-" if row.published is None else f"{row.published:g}",
+                *row.cost,
+            )
             for row in report.rows
         ]
-        terminal.print_table([*report.options, "test accuracy, %", "seeds", "published"], cells)
+        terminal.print_table([*report.options, "test accuracy, %", "seeds", "published", *COST], cells)
         files = [report.out / name for name in ("table.md", "results.csv", "table.png")]
         terminal.print_result("\n" + ", ".join(str(path) for path in files if path.is_file()))
     if report.failed:

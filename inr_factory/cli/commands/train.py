@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
     from inr_factory.learning.training.trained_run import PredictionReport, TrainedRun
 
+COSINE = ", ".join(defaults.COSINE_RATES)
 CURVES, PICTURE = "curves.png", "test.png"
 # Columns of the progress table.
 COLUMNS = {
@@ -67,7 +68,7 @@ def train(
         typer.Option(
             min=1,
             help="passes over the training set",
-            show_default=f"parity {' to '.join(map(str, defaults.PARITY_EPOCHS))} by the size of the set; others {defaults.EPOCHS}",
+            show_default=f"{COSINE} {' to '.join(map(str, defaults.COSINE_EPOCHS))} by the size of the set; others {defaults.EPOCHS}",
         ),
     ] = None,
     batch_size: Annotated[
@@ -75,7 +76,7 @@ def train(
         typer.Option(
             min=2,
             help="INRs of a batch",
-            show_default=f"parity {defaults.PARITY_BATCH_SIZE}, others {defaults.BATCH_SIZE}",
+            show_default=f"{COSINE} {defaults.COSINE_BATCH_SIZE}, others {defaults.BATCH_SIZE}",
         ),
     ] = None,
     learning_rate: Annotated[
@@ -84,14 +85,16 @@ def train(
             "--learning-rate",
             "--lr",
             help="after the warm-up",
-            show_default=f"parity {defaults.PARITY_LEARNING_RATE}, others {defaults.LEARNING_RATE}",
+            show_default=f"{', '.join(f'{model} {rate:g}' for model, rate in defaults.COSINE_RATES.items())}, others {defaults.LEARNING_RATE}",
         ),
     ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw, or adam with L2 decay")] = "adamw",
     weight_decay: options.WeightDecay = defaults.WEIGHT_DECAY,
     schedule: Annotated[
         str | None,
-        typer.Option(help="constant or cosine, both after the warm-up", show_default="parity cosine, others constant"),
+        typer.Option(
+            help="constant or cosine, both after the warm-up", show_default=f"{COSINE} cosine, others constant"
+        ),
     ] = None,
     warmup_steps: options.WarmupSteps = defaults.WARMUP_STEPS,
     label_smoothing: Annotated[float, typer.Option(help="share of each target spread over all classes")] = 0.0,
@@ -133,6 +136,7 @@ def train(
     check_config(TrainConfig, **{name: value for name, value in settings.items() if value is not None})
 
     from inr_factory.learning.training.distributed import is_first_rank
+    from inr_factory.learning.training.run_cost import run_cost
     from inr_factory.learning.training.train_classifier import train as train_classifier
     from inr_factory.learning.training.trained_run import has_split
     from inr_factory.reporting.plots import draw_training
@@ -156,7 +160,7 @@ def train(
     if as_json:
         terminal.print_json({
             "run": str(folder), "best": dict(best), "epochs": len(run.history),
-            "test": None if test is None else test.metrics(),
+            "test": None if test is None else test.metrics(), **run_cost(run),
         })  # fmt: skip
     else:
         _print_accuracy(run, test)

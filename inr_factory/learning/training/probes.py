@@ -1,4 +1,4 @@
-"""Probes: how well features separate classes, by nearest neighbours and by a linear classifier.
+"""Probes of features: how well they separate classes, by nearest neighbours and by a linear classifier. Not models/probes.py.
 
 Shape letters: N INRs with known labels, M query INRs, F features.
 """

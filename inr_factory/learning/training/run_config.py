@@ -24,7 +24,7 @@ RUN = "run.json"  # where the data set of a run lies, which may move, and the ru
 RULES: Literal[3] = 3
 """The rules of new runs. Runs before version 0.2 have rules 1, and keep them when they resume: a warm-up longer than a
 tenth of the steps is not cut, and perturbations move all parameters of two or more dimensions. Runs of rules 1 and 2 may
-have begun with the former defaults: FORMER_MODEL, and for every model the schedule of models other than parity."""
+have begun with the former defaults: FORMER_MODEL, and for every model the schedule of models without a rate of their own."""
 
 TRACKERS = ("wandb", "mlflow")
 FEW_OBJECTS = 200
@@ -165,16 +165,16 @@ class Schedule(NamedTuple):
 def default_schedule(model: str, rows: int, batch_size: int | None = None) -> Schedule:
     """The default schedule of a model for a number of rows an epoch, in batches of batch_size where that is given.
 
-    `parity` takes 20 epochs, but at least 600 steps or 100 epochs, and at most 20,000 steps: enough for small sets and
+    Models in defaults.COSINE_RATES take 20 epochs, but at least 600 steps or 100 epochs, and at most 20,000 steps: enough for small sets and
     not more than large ones need. Measured on digits with 60 to 1,797 objects and on Fashion-MNIST with 10,000.
     """
-    if model != defaults.DEFAULT_MODEL:
+    if model not in defaults.COSINE_RATES:
         return Schedule(defaults.EPOCHS, batch_size or defaults.BATCH_SIZE, defaults.LEARNING_RATE, "constant")
-    batch_size = batch_size or max(2, min(defaults.PARITY_BATCH_SIZE, rows))
+    batch_size = batch_size or max(2, min(defaults.COSINE_BATCH_SIZE, rows))
     steps_per_epoch = max(1, rows // batch_size)
-    (epochs, most_epochs), (least, most) = defaults.PARITY_EPOCHS, defaults.PARITY_STEPS
+    (epochs, most_epochs), (least, most) = defaults.COSINE_EPOCHS, defaults.COSINE_STEPS
     epochs = round(min(max(epochs * steps_per_epoch, least), most) / steps_per_epoch)
-    return Schedule(min(max(1, epochs), most_epochs), batch_size, defaults.PARITY_LEARNING_RATE, "cosine")
+    return Schedule(min(max(1, epochs), most_epochs), batch_size, defaults.COSINE_RATES[model], "cosine")
 
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from threading import Event
 from typing import Any
 
@@ -38,6 +38,10 @@ from inr_factory.storage.manifest_file import load_manifest
 MAX_RESULT_BYTES = 2**26
 RESULT, COMMAND, LOG = "result.json", "command.json", "log.txt"  # of a run
 RECORD = "sweep.json"
+COST = ("reads", "MFLOPs an INR", "ms an INR")
+"""Columns of tables; of results.csv they are the keys of COST_FIGURES."""
+COST_FIGURES = ("reads", "flops_per_inr", "ms_per_inr")
+"""What `train --json` says of a run's cost."""
 
 Job = tuple[list[str], Path]
 """Arguments of `inr-factory` and the folder of a run."""
@@ -47,11 +51,17 @@ Executor = Callable[[Sequence[Job]], Generator[tuple[int, str], None, None]]
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seeds alone: test accuracies in [0, 1], by seed."""
+    """Runs that differ in their seeds alone: test accuracies in [0, 1], by seed, and medians of their cost.
+
+    `reads`, `flops` of a forward pass and `milliseconds` of training, per INR, are None for runs of earlier versions.
+    """
 
     names: tuple[str, ...]
     accuracies: tuple[float, ...]
     published: float | None
+    reads: str | None = None
+    flops: float | None = None
+    milliseconds: float | None = None
 
     @property
     def mean(self) -> float:
@@ -61,6 +71,12 @@ class Row:
     def spread(self) -> float | None:
         """Standard deviation over seeds, None of one."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    @property
+    def cost(self) -> tuple[str, str, str]:
+        """Its cells of the columns COST."""
+        figures = (None if self.flops is None else self.flops / 1e6, self.milliseconds)
+        return (self.reads or "-", *("-" if figure is None else f"{figure:.3g}" for figure in figures))
 
 
 @dataclass(frozen=True)
@@ -251,15 +267,29 @@ def read_result(config: SweepConfig, run: SweepRun) -> dict[str, Any] | None:
 
 def rows_of(config: SweepConfig, runs: Sequence[SweepRun]) -> list[Row]:
     """Rows of the completed runs, in the order of the grid."""
-    accuracies: dict[tuple[str, ...], list[float]] = {run.row(config.options): [] for run in runs}
+    results: dict[tuple[str, ...], list[dict[str, Any]]] = {run.row(config.options): [] for run in runs}
     for run in runs:
         if (result := read_result(config, run)) is not None:
-            accuracies[run.row(config.options)].append(float(result["test"]["accuracy"]))
+            results[run.row(config.options)].append(result)
     return [
-        Row(names, tuple(values), config.published.get(" | ".join(names)))
-        for names, values in accuracies.items()
-        if values
+        Row(
+            names,
+            tuple(float(result["test"]["accuracy"]) for result in of_row),
+            config.published.get(" | ".join(names)),
+            *_cost_of(of_row),
+        )
+        for names, of_row in results.items()
+        if of_row
     ]
+
+
+def _cost_of(results: Sequence[dict[str, Any]]) -> tuple[str | None, float | None, float | None]:
+    """reads, flops and milliseconds of the runs of a row, as far as their results have them."""
+    reads, flops, milliseconds = (
+        [result[name] for result in results if isinstance(result.get(name), kind)]
+        for name, kind in zip(COST_FIGURES, (str, int | float, int | float), strict=True)
+    )
+    return next(iter(reads), None), *(median(figures) if figures else None for figures in (flops, milliseconds))
 
 
 def write_tables(config: SweepConfig, runs: Sequence[SweepRun], out: Path) -> list[Row]:
@@ -267,12 +297,13 @@ def write_tables(config: SweepConfig, runs: Sequence[SweepRun], out: Path) -> li
     columns = list(dict.fromkeys(name for grid in config.grid for name in grid.axes))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow((*columns, "test_accuracy", "val_accuracy", "best_epoch", "run"))
+    writer.writerow((*columns, "test_accuracy", "val_accuracy", "best_epoch", "run", *COST_FIGURES))
     for run in runs:
         if (result := read_result(config, run)) is not None:
             best = result["best"]
             figures = (result["test"]["accuracy"], best["val_accuracy"], int(best["epoch"]) + 1, run.folder.name)
-            writer.writerow((*(csv_cell(str(run.values.get(name, ""))) for name in columns), *figures))
+            cost = (csv_cell(str(result.get(name) or "")) for name in COST_FIGURES)
+            writer.writerow((*(csv_cell(str(run.values.get(name, ""))) for name in columns), *figures, *cost))
     write_atomically(out / "results.csv", table.getvalue().encode())
     rows = rows_of(config, runs)
     write_atomically(out / "table.md", "".join(f"{line}\n" for line in _markdown(config.options, rows)).encode())
@@ -281,13 +312,14 @@ def write_tables(config: SweepConfig, runs: Sequence[SweepRun], out: Path) -> li
 
 def _markdown(options: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
     any_published = any(row.published is not None for row in rows)
-    head = [*options, "test accuracy", "seeds", *(["published"] if any_published else [])]
+    head = [*options, "test accuracy", "seeds", *(["published"] if any_published else []), *COST]
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:
         cells = [*row.names, percent(row), str(len(row.accuracies))]
         if any_published:
             cells.append("" if row.published is None else f"{row.published:g}")
+        cells += row.cost
         yield f"| {' | '.join(cells)} |"
 
 

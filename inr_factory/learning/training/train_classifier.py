@@ -102,12 +102,13 @@ def train(
         canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
             "probes" and "render", for which they never count, take INRs as fitted.
         normalize: Scale each layer's weights and biases by statistics of the training split; not for these two.
-        epochs: At least 1; for "parity" by default 20, but 600 to 20,000 steps, for others 100.
-        batch_size: At least 2; for "parity" by default 64, for others 128.
-        learning_rate: Above 0; for "parity" by default 5e-3, for others 1e-3.
+        epochs: At least 1; for "parity", "probes" and "render" by default 20, but 600 to 20,000 steps, for others 100.
+        batch_size: At least 2; for these three by default 64, for others 128.
+        learning_rate: Above 0; by default 5e-3 for "parity", 2e-3 for "probes" and "render", 1e-3 for others.
         optimizer: "adamw", with amsgrad, or "adam", whose weight decay is a part of the gradient (L2).
         weight_decay: Of the optimizer.
-        schedule: "constant" or "cosine", both after the warm-up; by default "cosine" for "parity", else "constant".
+        schedule: "constant" or "cosine", both after the warm-up; by default "cosine" for these three,
+            else "constant".
         warmup_steps: Steps over which the learning rate rises, at most a tenth of all steps.
         label_smoothing: Share of each target that is spread over all classes, in [0, 1).
         perturb: Take gradients at perturbed weights: "damp:sigma=0.2", "asam:rho=0.5" or "wat:sigma=0.2".

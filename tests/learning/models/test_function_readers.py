@@ -24,7 +24,8 @@ def wider(inrs: INRBatch) -> INRBatch:
     spec, last = replace(inrs.spec, hidden_dim=inrs.spec.hidden_dim + 1), len(inrs.weights) - 1
     sizes = [(int(layer > 0), int(layer < last)) for layer in range(last + 1)]
     weights = [
-        torch.nn.functional.pad(W, (0, columns, 0, rows)) for W, (columns, rows) in zip(inrs.weights, sizes, strict=True)
+        torch.nn.functional.pad(W, (0, columns, 0, rows))
+        for W, (columns, rows) in zip(inrs.weights, sizes, strict=True)
     ]
     biases = [torch.nn.functional.pad(b, (0, rows)) for b, (_, rows) in zip(inrs.biases, sizes, strict=True)]
     return INRBatch(spec, tuple(weights), tuple(biases))

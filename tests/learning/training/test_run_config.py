@@ -6,15 +6,16 @@ from inr_factory.learning.training.run_config import default_schedule
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 63, 64, 84, 600, 2_874, 55_000, 275_000, 10**8])
-def test_the_schedule_of_parity_has_enough_steps_and_not_too_many(rows: int) -> None:
-    schedule = default_schedule("parity", rows)
+@pytest.mark.parametrize(("model", "rate"), [("parity", 5e-3), ("probes", 2e-3), ("render", 2e-3)])
+def test_the_cosine_schedule_has_enough_steps_and_not_too_many(rows: int, model: str, rate: float) -> None:
+    schedule = default_schedule(model, rows)
     steps_per_epoch = max(1, rows // schedule.batch_size)
     steps = schedule.epochs * steps_per_epoch
     assert 2 <= schedule.batch_size <= 64
     assert schedule.batch_size <= max(2, rows)
     assert steps >= 600 - steps_per_epoch or schedule.epochs == 100
     assert steps <= max(20_000, steps_per_epoch) + steps_per_epoch
-    assert (schedule.learning_rate, schedule.schedule) == (5e-3, "cosine")
+    assert (schedule.learning_rate, schedule.schedule) == (rate, "cosine")
 
 
 def test_a_given_batch_size_changes_the_number_of_epochs_where_that_keeps_the_steps() -> None:

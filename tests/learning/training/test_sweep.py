@@ -33,10 +33,10 @@ def write(path, **fields):
     return path
 
 
-def done(run_, accuracy):
+def done(run_, accuracy, **cost):
     run_.folder.mkdir(parents=True)
     best = {"val_accuracy": 0.5, "epoch": 3}
-    (run_.folder / "result.json").write_text(json.dumps({"test": {"accuracy": accuracy}, "best": best}))
+    (run_.folder / "result.json").write_text(json.dumps({"test": {"accuracy": accuracy}, "best": best, **cost}))
 
 
 @pytest.fixture
@@ -94,14 +94,30 @@ def test_rows_are_means_over_seeds_beside_what_was_published(sweep, tmp_path):
     assert rows[0].spread == pytest.approx(0.0707, abs=1e-4)
     assert rows[1].spread is None
     table = (tmp_path / "table.md").read_text().splitlines()
-    assert table[0] == "| model | mixup | test accuracy | seeds | published |"
-    assert table[2] == "| mlp:hidden_dim=4 | none | 30.0 ± 7.1 | 2 | 12.5 |"
+    head = "| model | mixup | test accuracy | seeds | published | reads | MFLOPs an INR | ms an INR |"
+    assert table[0] == head
+    assert table[2] == "| mlp:hidden_dim=4 | none | 30.0 ± 7.1 | 2 | 12.5 | - | - | - |"
     with open(tmp_path / "results.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [(line["seed"], line["test_accuracy"], line["best_epoch"]) for line in lines] == [
         ("0", "0.25", "4"), ("0", "0.5", "4"), ("1", "0.35", "4"),
     ]  # fmt: skip
     assert rows_of(sweep, runs[:0]) == []
+
+
+def test_rows_have_what_their_runs_read_and_the_medians_of_their_cost(sweep, tmp_path):
+    """Runs of earlier versions say nothing of it, and a damaged figure is none."""
+    runs = runs_of(sweep, tmp_path)
+    done(runs[0], 0.25)
+    done(runs[4], 0.35, reads="weights", flops_per_inr=1_234_000, ms_per_inr=0.5)
+    done(runs[1], 0.5, reads=7, flops_per_inr="many", ms_per_inr=None)
+
+    rows = write_tables(sweep, runs, tmp_path)
+
+    assert [row.cost for row in rows] == [("weights", "1.23", "0.5"), ("-", "-", "-")]
+    with open(tmp_path / "results.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["flops_per_inr"] for line in lines] == ["", "many", "1234000"]
 
 
 def test_a_sweep_names_small_splits_and_refuses_a_set_without_a_test_split_before_its_first_run(tmp_path):

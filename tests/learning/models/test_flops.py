@@ -1,0 +1,34 @@
+"""FLOPs: those of a model can be counted by hand, and the model stays as it was."""
+
+import torch
+
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.classifier import build_classifier
+from inr_factory.learning.models.flops import forward_flops
+
+SPEC = SirenSpec(2, 1, hidden_dim=8, num_hidden=2)
+
+
+def test_the_flops_of_probes_are_those_of_the_inr_at_its_points_and_of_the_layers():
+    model = build_classifier("probes", SPEC, 3, num_probes=5, hidden_dim=16, num_layers=2, generator=False)
+    of_inr = 5 * (2 * 8 + 8 * 8 + 8 * 1)
+
+    assert forward_flops(model, SPEC) == 2 * (of_inr + 5 * 16 + 16 * 16 + 16 * 3)
+
+
+def test_the_flops_of_render_are_those_of_its_convolutions_and_of_the_inr_on_its_grid():
+    model = build_classifier("render", SPEC, 3, resolution=4, hidden_dim=2)
+    convolutions = 16 * 9 * 1 * 2 + 4 * 9 * 2 * 4 + 1 * 9 * 4 * 8
+
+    assert forward_flops(model, SPEC) == 2 * (16 * (2 * 8 + 8 * 8 + 8 * 1) + convolutions + 16 * 3)
+
+
+def test_counting_changes_neither_the_mode_nor_the_statistics_nor_the_generator():
+    model = build_classifier("render", SPEC, 3, resolution=4, hidden_dim=2).double()
+    before, generator = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+
+    forward_flops(model, SPEC)
+
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), generator)
