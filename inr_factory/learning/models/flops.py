@@ -24,4 +24,5 @@ def forward_flops(model: nn.Module, spec: SirenSpec) -> int:
             model(inrs)
     finally:
         model.train(training)
-    return round(counter.get_total_flops() / NUM_INRS)
+    total: int = counter.get_total_flops()
+    return total // NUM_INRS

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.quasirandom import SobolEngine
 
 from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
@@ -82,11 +83,12 @@ class ProbesEncoder(Encoder):
 
 
 class FreePoints(nn.Module):
-    """K points (K, I), learned; they start uniformly in [-1, 1]^I."""
+    """K points (K, I), learned; they start evenly spread over [-1, 1]^I, as a scrambled Sobol sequence."""
 
     def __init__(self, num_points: int, in_dim: int) -> None:
         super().__init__()
-        self.coords = nn.Parameter(2 * torch.rand(num_points, in_dim) - 1)
+        sequence = SobolEngine(in_dim, scramble=True, seed=int(torch.randint(2**31, ())))  # type: ignore[no-untyped-call]
+        self.coords = nn.Parameter(2 * sequence.draw(num_points) - 1)
 
     def forward(self) -> Tensor:
         return self.coords
@@ -98,9 +100,10 @@ class PointGenerator(nn.Module):
     def __init__(self, num_points: int, in_dim: int) -> None:
         super().__init__()
         self.codes = nn.Parameter(torch.randn(num_points, CODE_DIM))
-        self.linears = nn.Sequential(nn.Linear(CODE_DIM, CODE_DIM), nn.Linear(CODE_DIM, in_dim, bias=False))
+        last = nn.Linear(CODE_DIM, in_dim, bias=False)
+        self.linears = nn.Sequential(nn.Linear(CODE_DIM, CODE_DIM), last)
         with torch.no_grad():
-            self.linears[1].weight.div_(math.sqrt(3) * self().square().mean().sqrt())
+            last.weight.div_(math.sqrt(3) * self.forward().square().mean().sqrt())
 
     def forward(self) -> Tensor:
         points: Tensor = self.linears(self.codes)

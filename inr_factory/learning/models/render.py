@@ -89,6 +89,6 @@ class RenderEncoder(Encoder):
         size = max(1, POINTS_AT_ONCE // len(self.grid))
         values = torch.cat([original[i : i + size](self.grid) for i in range(0, len(original), size)])
         shape = [self.options["resolution"]] * self.spec.in_dim
-        maps = self.stages(values.mT.unflatten(-1, shape)).flatten(2)
+        maps = self.stages(values.mT.reshape(len(values), -1, *shape)).flatten(2)
         features: Tensor = self.drop(torch.cat([maps.mean(-1), maps.amax(-1)], dim=1))
         return features

@@ -73,7 +73,7 @@ class Row:
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
     @property
-    def cost(self) -> tuple[str, str, str]:
+    def cost(self) -> tuple[str, ...]:
         """Its cells of the columns COST."""
         figures = (None if self.flops is None else self.flops / 1e6, self.milliseconds)
         return (self.reads or "-", *("-" if figure is None else f"{figure:.3g}" for figure in figures))
@@ -285,11 +285,12 @@ def rows_of(config: SweepConfig, runs: Sequence[SweepRun]) -> list[Row]:
 
 def _cost_of(results: Sequence[dict[str, Any]]) -> tuple[str | None, float | None, float | None]:
     """reads, flops and milliseconds of the runs of a row, as far as their results have them."""
-    reads, flops, milliseconds = (
+    words, *figures = (
         [result[name] for result in results if isinstance(result.get(name), kind)]
         for name, kind in zip(COST_FIGURES, (str, int | float, int | float), strict=True)
     )
-    return next(iter(reads), None), *(median(figures) if figures else None for figures in (flops, milliseconds))
+    flops, milliseconds = (median(values) if values else None for values in figures)
+    return next(iter(words), None), flops, milliseconds
 
 
 def write_tables(config: SweepConfig, runs: Sequence[SweepRun], out: Path) -> list[Row]:
