@@ -118,11 +118,13 @@ class Recipe(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_history(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Versions before sets could grow do not know the key."""
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that versions of before do not know, where they are empty."""
         fields: dict[str, Any] = dump(self)
         if not self.earlier_limits:
             fields.pop("earlier_limits", None)
+        if not getattr(self.source, "augment", None) and isinstance(source := fields.get("source"), dict):
+            source.pop("augment", None)
         return fields
 
     @property

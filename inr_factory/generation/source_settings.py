@@ -7,6 +7,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from inr_factory.errors import shorten
+from inr_factory.generation.augmentation import (
+    IMAGE_CHANGES,
+    SHAPE_CHANGES,
+    Change,
+    ShapeRotate,
+    ShapeScale,
+    parse_changes,
+)
 from inr_factory.generation.section import LARGEST, Integer, Number, Section
 
 Side = Annotated[Integer, Field(ge=1, le=8192)]
@@ -21,6 +29,8 @@ class ImageSource(Section):
     to 1, or red, green and blue from 0 to 1. `value_range` gives the stored values that become 0 and 1 (as [0, 4095]
     for 12-bit greys); others are clipped. None means 0 to 255 in 8-bit files, 0 to 65535 in greys of more bits, and 0
     to 1 in floating-point files.
+
+    `augment` changes the images of training views from 1 on: flip, crop, resized_crop, rotate (see docs/images.md).
     """
 
     collection: Literal["digits", "fashion_mnist", "mnist", "cifar10", "image_folder"]
@@ -28,6 +38,7 @@ class ImageSource(Section):
     mode: Literal["grey", "rgb"] | None = None
     background: str | float | tuple[float, float, float] = "white"
     value_range: tuple[float, float] | None = None
+    augment: tuple[str, ...] = ()
     max_pixels: Integer = Field(default=64_000_000, ge=1, le=LARGEST)
     max_points: Integer = Field(default=65_536, ge=1, le=LARGEST)
 
@@ -36,6 +47,16 @@ class ImageSource(Section):
         """Coordinates and values of a point, 3 values where only the files know."""
         grey = self.mode == "grey" or (self.mode is None and self.collection in ("digits", "fashion_mnist", "mnist"))
         return 2, 1 if grey else 3
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Those of `augment`."""
+        return parse_changes(self.augment, IMAGE_CHANGES)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _check_augment(cls, given: Any) -> list[str]:
+        return [str(change) for change in parse_changes(given, IMAGE_CHANGES)]
 
     @field_validator("background", mode="before")
     @classmethod
@@ -91,6 +112,7 @@ class ShapeSource(Section):
     num_points: Integer = Field(default=20_000, ge=1, le=10_000_000)
     near: tuple[tuple[Share, Spread], ...] = ((0.5, 0.01), (0.3, 0.05))
     views_resample: bool = False
+    augment: tuple[str, ...] = ()
     num_truth: Integer = Field(default=10_000, ge=2, le=10_000_000)
     num_surface: Integer = Field(default=2_500, ge=1, le=10_000_000)
     max_ambiguous: Number = Field(default=0.25, ge=0, le=1)
@@ -105,8 +127,25 @@ class ShapeSource(Section):
         """`field`, with None resolved."""
         return self.field or ("sdf" if self.collection in ("mesh_folder", "primitives") else "udf")
 
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Those of `augment`."""
+        return parse_changes(self.augment, SHAPE_CHANGES)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _check_augment(cls, given: Any) -> list[str]:
+        return [str(change) for change in parse_changes(given, SHAPE_CHANGES)]
+
     @model_validator(mode="after")
     def _check(self) -> "ShapeSource":
+        for change in self.changes:
+            if isinstance(change, ShapeRotate) and self.fit_to == "cube":
+                raise ValueError("augment: a rotated shape may leave the cube; rotate needs fit_to sphere")
+            if isinstance(change, ShapeScale) and change.high * self.radius > 1:
+                raise ValueError(
+                    f"augment: scale {change.high:g} of radius {self.radius:g} leaves [-1, 1]; choose less"
+                )
         if sum(share for share, _ in self.near) > 1 + 1e-9:
             raise ValueError(f"the shares of near add up to {sum(share for share, _ in self.near):g}, at most 1")
         if self.collection == "point_folder" and self.field not in (None, "udf"):

@@ -1,7 +1,10 @@
 """Stable hashes: seeds and fingerprints that are the same in every process, on every machine. `hash()` is not."""
 
 import hashlib
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def stable_digest(*parts: object, size: int = 8, person: bytes = b"") -> bytes:
@@ -22,6 +25,13 @@ def stable_digest(*parts: object, size: int = 8, person: bytes = b"") -> bytes:
 def stable_seed(*parts: object) -> int:
     """Derive a seed from the text of all parts: 0 <= seed < 2**63."""
     return int.from_bytes(stable_digest(*parts), "little") & (2**63 - 1)
+
+
+def seeded(*parts: object) -> "np.random.Generator":
+    """Randomness from a stable hash of the parts alone; the same in every process, on every machine."""
+    import numpy as np
+
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(stable_digest(*parts, size=16), "little")))
 
 
 def content_digest(content: bytes | memoryview | str | BinaryIO) -> int:

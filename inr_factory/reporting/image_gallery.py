@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.generation.execution.content_check import refuse_changed
 from inr_factory.generation.signals import SignalError, Source
+from inr_factory.generation.sources.changed_views import change_of_row, changed_signal, describe_change
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.reporting.number_format import format_explained
@@ -72,7 +73,8 @@ def _of_each_class(
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """An INR's image (H, W, O), and the image it was fitted to, if that is at hand; values in [0, 1]."""
+    """An INR's image (H, W, O), and the image it was fitted to, if that is at hand; values in [0, 1]. `change` says by
+    what `source.augment` changed it."""
 
     object_id: str
     class_name: str
@@ -80,6 +82,7 @@ class Reconstruction:
     view: int
     psnr: float
     explained: float | None
+    change: str
     inr: NDArray[np.float32]
     source: NDArray[np.float32] | None
 
@@ -115,7 +118,9 @@ def reconstruct(
         original = None
         try:
             if source is not None and object_id in index_of:
-                pixels = source.signal(index_of[object_id]).targets.numpy().reshape(shape)
+                drawn = change_of_row(source, shard, row)
+                signal = changed_signal(source, index_of[object_id], entry.view, drawn)
+                pixels = signal.targets.numpy().reshape(shape)
                 refuse_changed(source, index_of[object_id], shard, row)
                 original = pixels
         except (SignalError, ValueError) as error:
@@ -124,7 +129,7 @@ def reconstruct(
         reconstructions.append(
             Reconstruction(
                 object_id, manifest.classes[facts["label"]], facts["label"], facts["view"],
-                float(shard.column("psnr")[row]), explained, image, original,
+                float(shard.column("psnr")[row]), explained, describe_change(shard, row), image, original,
             )
         )  # fmt: skip
     return reconstructions

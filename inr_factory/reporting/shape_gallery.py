@@ -20,9 +20,10 @@ from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.mesh_files import mesh_content
 from inr_factory.generation.geometry.rasterizer import CAMERAS, Camera, Image, shade_mesh, shade_points
 from inr_factory.generation.signals import Field, SignalError, Source
+from inr_factory.generation.sources.changed_views import change_of_row, changed_shape, describe_change
 from inr_factory.generation.sources.shape_collections import PrimitiveShapes, ShapeFiles
-from inr_factory.generation.sources.shape_sampling import seeded
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.stable_hash import seeded
 from inr_factory.reporting.number_format import format_explained
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.manifest import Manifest, ShardEntry
@@ -38,7 +39,7 @@ ROWS = tuple(f"{what}, {camera.name}" for camera in CAMERAS for what in COLORS)
 
 @dataclass(frozen=True)
 class ShapeComparison:
-    """The surface of a stored INR and its source, both in the coordinates of the signal.
+    """The surface of a stored INR and its source, both in the coordinates of the signal, changed as `change` says.
 
     original = coords * scale + center (3,). `source` is None where it is not available; `remark` is the reason.
     `quality` has explained, iou and distance_error where the shard has them and they apply to its field.
@@ -59,6 +60,7 @@ class ShapeComparison:
     to_inr: float
     remark: str | None
     label: int | None = None
+    change: str = ""
 
     @property
     def chamfer(self) -> float:
@@ -141,6 +143,7 @@ def surfaces_and_sources(
             to_inr * scale,
             remark,
             int(columns["label"]),
+            describe_change(shard, row),
         )
 
 
@@ -166,9 +169,10 @@ def _original(
         refuse_changed(source, index, shard, row)
     except SignalError as error:
         return None, str(error)
-    if isinstance(shape, Mesh):
-        return Mesh((shape.vertices - center) / scale, shape.faces), None
-    return (shape - center) / scale, None
+    placed = (
+        Mesh((shape.vertices - center) / scale, shape.faces) if isinstance(shape, Mesh) else (shape - center) / scale
+    )
+    return changed_shape(source, placed, change_of_row(source, shard, row)), None
 
 
 def write_surface(shown: ShapeComparison, folder: Path, suffix: str) -> Path:

@@ -135,9 +135,18 @@ def _draw(
     is_shapes = manifest.siren_spec.in_dim == 3
     if with_sources and not is_shapes:
         sentences.append(SCALE)
+    changed = any(one.change for one in shown)
     columns = [
         Column(
-            (one.class_name, one.object_id, *[f"view {one.view}"] * (len(views) > 1), *one.measures), images, one.label
+            (
+                one.class_name,
+                one.object_id,
+                *[f"view {one.view}"] * (len(views) > 1),
+                *[one.change] * changed,
+                *one.measures,
+            ),
+            images,
+            one.label,
         )
         for one, images in zip(shown, pictures, strict=True)
     ]

@@ -47,6 +47,8 @@ COLUMN_TYPES = {
     "status": "|i1", "checksum": "<u4",
 }  # fmt: skip
 
+CHANGE = "change_"  # begins the names of columns that hold what `source.augment` drew
+
 # What else a row holds about its object: whole numbers (height), or others (scale).
 FACT_TYPES = ("<i4", "<f8")
 
@@ -67,6 +69,22 @@ CONVENTIONS = {
 
 # Of columns that not every shard has; a shard explains those that it has.
 FACT_CONVENTIONS = {
+    CHANGE
+    + "flip_x": "1 where the signal was mirrored: x negated; source.augment in the recipe says how signals were changed, "
+    "in which order",
+    CHANGE + "flip_y": "1 where y was negated",
+    CHANGE + "flip_z": "1 where z was negated",
+    CHANGE + "shift_x": "pixels by which the image was moved to the right",
+    CHANGE + "shift_y": "pixels by which the image was moved down",
+    CHANGE + "crop_left": "left edge of the part of the image that was enlarged, as a share of the width",
+    CHANGE + "crop_top": "its upper edge, as a share of the height",
+    CHANGE + "crop_width": "its width, as a share",
+    CHANGE + "crop_height": "its height, as a share",
+    CHANGE + "rotate": "degrees by which the image was turned counter-clockwise about its centre",
+    CHANGE + "rotate_x": "rotation vector of the shape about the origin of the coords, in degrees, its x",
+    CHANGE + "rotate_y": "its y",
+    CHANGE + "rotate_z": "its z",
+    CHANGE + "scale": "factor of the shape about the origin of the coords",
     "content": "what the object was read from: the first 13 hex digits of the SHA-256 of its file, as a whole number",
 }
 
@@ -307,6 +325,12 @@ class ShardReader:
             return [text.decode() for text in self.column("object_id")]
         except UnicodeDecodeError as error:
             raise IntegrityError(f"{self.path.name} has an object_id that is not UTF-8: {error}") from None
+
+    @property
+    def changes(self) -> dict[str, NDArray[Any]]:
+        """(N,) numbers of the changes by which each row's signal was changed, by name; empty without any."""
+        names = [name for name in self.column_names if name.startswith(CHANGE)]
+        return {name.removeprefix(CHANGE): self.column(name) for name in names}
 
     def check_rows(self) -> None:
         """Compare attributes and rows with their checksums. Raises IntegrityError that names the rows that differ."""

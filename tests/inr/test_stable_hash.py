@@ -7,8 +7,7 @@ import pytest
 
 from inr_factory.generation.execution.shard_plan import _by_hash
 from inr_factory.generation.signals import Item
-from inr_factory.generation.sources.shape_sampling import seeded
-from inr_factory.inr.stable_hash import fingerprint, stable_digest, stable_seed
+from inr_factory.inr.stable_hash import fingerprint, seeded, stable_digest, stable_seed
 from inr_factory.learning.data.label_noise import noisy_labels
 from inr_factory.storage.manifest import ViewKey
 

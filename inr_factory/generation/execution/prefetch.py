@@ -32,11 +32,11 @@ def prefetch_part(worker: Worker, tasks: Sequence[ShardTask], part: int, parts: 
     resampled = isinstance(worker.recipe.source, ShapeSource) and worker.recipe.source.views_resample
     for task in tasks:
         for index in worker.plan.blocks[task.split][task.block][part::parts]:
-            sample = (index, task.view if resampled else 0)
-            if sample not in done:
+            drawn, view = worker.change(task, source.items[index].object_id), task.view if resampled else 0
+            if (sample := (index, view, *drawn.values())) not in done:
                 done.add(sample)
                 with contextlib.suppress(SignalError):  # the worker will report it
-                    read_signal(source, *sample)
+                    read_signal(source, index, view, drawn)
 
 
 @contextmanager

@@ -7,15 +7,18 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor
 
 from inr_factory.errors import FactoryError, MissingExtraError, ResourceError, UsageError, machine_fault, one_line
+from inr_factory.generation.augmentation import Drawn
 from inr_factory.generation.execution.source_check import check_signal, check_stack, fact_kinds, is_given
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.signals import Item, Signal, SignalError, Source
+from inr_factory.generation.sources.changed_views import changed_signal
 from inr_factory.storage.manifest import Quarantined, ViewKey
 
 MAX_REASON = 2_000  # characters
@@ -37,6 +40,7 @@ def read_signals(
     view: int,
     on_progress: OnProgress | None = None,
     facts: Mapping[str, str] | None = None,
+    change: Callable[[str], Drawn] = lambda _: {},
 ) -> ReadSignals:
     """The signals of some items for a view: as one stack where the source has it, else one by one.
 
@@ -46,14 +50,16 @@ def read_signals(
         view: which view.
         on_progress: called before each object with an empty tally: it may raise, to end the reading.
         facts: the `expected_facts` of the source; None takes those of the first object.
+        change: the numbers by which the signal of an object, given by name, is changed.
 
     Raises:
         UsageError: the source gives something that no shard can hold; the message names the object.
         ResourceError: the machine cannot read an object: memory, disk, limits, rights or network.
     """
     items = [source.items[index] for index in indices]
+    changes = [change(item.object_id) for item in items]
     stack = None
-    if hasattr(source, "signal_stack"):
+    if hasattr(source, "signal_stack") and not any(changes):
         with contextlib.suppress(SignalError), _blaming(source, f"objects {items[0].object_id} and following"):
             stack = source.signal_stack(indices, view)  # where it fails, each object gives the reason for its record
     if stack is not None:
@@ -62,11 +68,11 @@ def read_signals(
     read: list[tuple[Item, Signal]] = []
     failed = []
     in_range: Tensor | None = None  # a grid that many signals share is checked once
-    for index, item in zip(indices, items, strict=True):
+    for index, item, drawn in zip(indices, items, changes, strict=True):
         if on_progress is not None:
             on_progress(Tally())
         try:
-            signal = read_signal(source, index, view)
+            signal = read_signal(source, index, view, drawn)
         except SignalError as error:
             reason = str(error).encode(errors="backslashreplace").decode()[:MAX_REASON] or "it has no signal"
             failed.append(Quarantined(object_id=item.object_id, view=view, reason=reason))
@@ -78,8 +84,8 @@ def read_signals(
     return ReadSignals([item for item, _ in read], keys, [signal for _, signal in read], failed)
 
 
-def read_signal(source: Source, index: int, view: int = 0) -> Signal:
-    """The signal of `source.items[index]`, not checked.
+def read_signal(source: Source, index: int, view: int = 0, drawn: Drawn = MappingProxyType({})) -> Signal:
+    """The signal of `source.items[index]`, changed by what was drawn, not checked.
 
     Raises:
         SignalError: the object itself has none.
@@ -87,7 +93,7 @@ def read_signal(source: Source, index: int, view: int = 0) -> Signal:
         UsageError: a Source written in Python raised something else.
     """
     with _blaming(source, f"object {source.items[index].object_id}"):
-        return source.signal(index, view)
+        return changed_signal(source, index, view, drawn)
 
 
 def read_content(source: Source, index: int) -> bytes | str | int:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import FactoryError, ResourceError, UsageError, machine_fault
+from inr_factory.generation.augmentation import Drawn, draw_changes
 from inr_factory.generation.execution.content_check import check_other_views, read_contents
 from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask, make_shard_plan
 from inr_factory.generation.execution.signal_reading import expected_facts, read_signals
@@ -82,6 +83,11 @@ class Worker:
         recipe = self.recipe
         return fit_views(self.spec, keys, signals, recipe.fit, recipe.seed, self.device, on_progress)
 
+    def change(self, task: ShardTask, object_id: str) -> Drawn:
+        """The numbers by which an object's signal is changed for a shard."""
+        changes = getattr(self.recipe.source, "changes", ())
+        return draw_changes(changes, self.recipe.seed, object_id, task.view, task.split)
+
     def make(self, task: ShardTask, on_progress: OnProgress | None = None) -> ShardEntry:
         """Fit one view of a block's objects and write the shard. Uses one thread: several workers give the speed.
 
@@ -129,7 +135,7 @@ class Worker:
         os.environ["IGL_NUM_THREADS"] = "1"
         recipe = self.recipe
         with _READING:
-            read = read_signals(self.source, indices, task.view, on_progress, self.facts)
+            read = read_signals(self.source, indices, task.view, on_progress, self.facts, partial(self.change, task))
             contents = read_contents(self.source, indices, read.keys, read.signals) if recipe.version >= 2 else {}
         self._check_contents(task, contents)
         fitted = self.fit(read.keys, read.signals, count_failed)

@@ -51,6 +51,15 @@ class Mesh:
         return counts.size > 0 and bool((counts == 2).all())
 
 
+def multiplied(shape: Mesh | Floats, matrix: Floats) -> Mesh | Floats:
+    """A mesh or points (S, 3) whose points are multiplied by a matrix; a mirrored mesh still looks outward."""
+    if not isinstance(shape, Mesh):
+        points: Floats = shape @ matrix.T
+        return points
+    mirrored = np.linalg.det(matrix) < 0
+    return Mesh(shape.vertices @ matrix.T, np.ascontiguousarray(shape.faces[:, ::-1]) if mirrored else shape.faces)
+
+
 def checked_mesh(vertices: Floats, sizes: Indices, corners: Indices, max_faces: int) -> Mesh:
     """Make a mesh of the polygons of a file.
 

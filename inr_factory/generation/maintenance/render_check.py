@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.generation.augmentation import Drawn
 from inr_factory.generation.execution.content_check import read_contents
 from inr_factory.generation.execution.signal_reading import read_signal
 from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.signals import Field, Signal, SignalError, Source
+from inr_factory.generation.sources.changed_views import change_of_row
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.storage.manifest import Manifest, ShardEntry, ViewKey
@@ -56,7 +58,10 @@ def render_shards(
         try:
             shard = ShardReader(root, entry, check=False)
             inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(np.array(shard.column("weights"))))
-            signals = [_signal(source, index_of, object_id) for object_id in shard.object_ids]
+            signals = [
+                _signal(source, index_of, object_id, entry.view, change_of_row(source, shard, row))
+                for row, object_id in enumerate(shard.object_ids)
+            ]
             keys = [ViewKey(object_id, entry.view) for object_id in shard.object_ids]
             contents = read_contents(source, [index_of[key.object_id] for key in keys], keys, signals)
             if changed := different_objects(shard_contents(shard.path), contents):
@@ -115,10 +120,10 @@ def _share_coords(signals: list[Signal]) -> bool:
     return all(signal.coords is signals[0].coords for signal in signals)
 
 
-def _signal(source: Source, index_of: dict[str, int], object_id: str) -> Signal:
+def _signal(source: Source, index_of: dict[str, int], object_id: str, view: int, drawn: Drawn) -> Signal:
     if object_id not in index_of:
         raise IntegrityError(f"{source.name} has no object {object_id}; is --data-root the one of the set?")
     try:
-        return read_signal(source, index_of[object_id])
+        return read_signal(source, index_of[object_id], view, drawn)
     except SignalError as error:
         raise IntegrityError(f"{object_id} can no longer be read: {error}") from None

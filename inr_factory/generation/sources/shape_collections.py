@@ -29,11 +29,10 @@ from inr_factory.generation.sources.shape_sampling import (
     cloud_samples,
     mesh_samples,
     normalised_shape,
-    seeded,
     shape_signal,
 )
 from inr_factory.inr.regular_files import open_regular
-from inr_factory.inr.stable_hash import content_digest, fingerprint
+from inr_factory.inr.stable_hash import content_digest, fingerprint, seeded
 from inr_factory.storage.passed_over import PassedOver
 
 MODELNET = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40"}
@@ -102,20 +101,21 @@ class ShapeFiles:
         lines = (f"{item.object_id}\0{item.label}\0{item.split}\0{sizes[path]}\0" for item, path in files)
         return fingerprint(repr(self.classes), *lines)
 
-    def signal(self, index: int, view: int = 0) -> Signal:
+    def signal(self, index: int, view: int = 0, matrix: NDArray[np.float64] | None = None) -> Signal:
+        """As `Source.signal`; `matrix` (3, 3) changes the shape when it is in the coordinates of the signal."""
         content = self._content(index)
         path, object_id = self.paths[index], self.items[index].object_id
 
         def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
             shape = self._shape(path, content)
             if isinstance(shape, Mesh):
-                return mesh_samples(shape, config, object_id, view, self.recipe_version)
-            return cloud_samples(shape, config, object_id, view)
+                return mesh_samples(shape, config, object_id, view, self.recipe_version, matrix)
+            return cloud_samples(shape, config, object_id, view, matrix)
 
         kind = f"{self.config.collection == 'point_folder'} {Path(path).suffix.lower()}"
         written = content if isinstance(content, bytes) else content.tobytes()
-        signal = _signal(self.config, self.recipe_version, self.root, object_id, view, written, kind, compute)
-        return replace(with_shape(self, index, signal), content=content_digest(written))
+        signal = _signal(self.config, self.recipe_version, self.root, object_id, view, written, kind, compute, matrix)
+        return replace(with_shape(self, index, signal, matrix), content=content_digest(written))
 
     def content(self, index: int) -> int:
         """The digest of a file's bytes, or of the bytes of its row. Raises SignalError where they cannot be read."""
@@ -157,12 +157,13 @@ def _signal(
     content: bytes,
     kind: str,
     compute: Callable[[ShapeSource, int | None], ShapeSamples],
+    matrix: NDArray[np.float64] | None,
 ) -> Signal:
     """The signal of the samples of this content, from the cache or computed and saved there."""
     drawn = view if config.views_resample else None
     settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
         "kind": kind, "signed": config.natural_field != "udf", "object_id": object_id, "view": drawn,
-    } | ({"version": version, "reading": 2} if version > 1 else {})  # fmt: skip
+    } | ({"version": version, "reading": 2} if version > 1 else {}) | ({} if matrix is None else {"matrix": matrix.tolist()})  # fmt: skip
     key, cache = cache_key(content, settings), SampleCache.near(root)
     if (cached := cache.load(key)) is not None:
         return shape_signal(ShapeSamples(*cached), config, version)
@@ -171,17 +172,22 @@ def _signal(
     return shape_signal(samples, config, version)
 
 
-def with_shape(source: "ShapeFiles | PrimitiveShapes", index: int, signal: Signal) -> Signal:
+def with_shape(
+    source: "ShapeFiles | PrimitiveShapes", index: int, signal: Signal, matrix: NDArray[np.float64] | None = None
+) -> Signal:
     """A signal whose truth makes the shape itself, read again when it is measured; as it is in version 1."""
     if source.recipe_version == 1 or signal.truth is None:
         return signal
-    return replace(signal, truth=replace(signal.truth, shape=partial(_shape, source, index, signal.facts)))
+    return replace(signal, truth=replace(signal.truth, shape=partial(_shape, source, index, signal.facts, matrix)))
 
 
 def _shape(
-    source: "ShapeFiles | PrimitiveShapes", index: int, facts: Mapping[str, int | float]
+    source: "ShapeFiles | PrimitiveShapes",
+    index: int,
+    facts: Mapping[str, int | float],
+    matrix: NDArray[np.float64] | None,
 ) -> Mesh | NDArray[np.float64]:
-    return normalised_shape(source.geometry(index), facts)
+    return normalised_shape(source.geometry(index), facts, matrix)
 
 
 @dataclass(eq=False)
@@ -215,15 +221,18 @@ class PrimitiveShapes:
         facts = (self.version, self.classes, self.config.per_class)
         return fingerprint(repr(facts))
 
-    def signal(self, index: int, view: int = 0) -> Signal:
+    def signal(self, index: int, view: int = 0, matrix: NDArray[np.float64] | None = None) -> Signal:
+        """As `ShapeFiles.signal`."""
         object_id = self.items[index].object_id
 
         def compute(config: ShapeSource, view: int | None) -> ShapeSamples:
-            return mesh_samples(self.geometry(index), config, object_id, view, self.recipe_version)
+            return mesh_samples(self.geometry(index), config, object_id, view, self.recipe_version, matrix)
 
         version = self.version.encode()
-        signal = _signal(self.config, self.recipe_version, self.root, object_id, view, version, "primitive", compute)
-        return with_shape(self, index, signal)
+        signal = _signal(
+            self.config, self.recipe_version, self.root, object_id, view, version, "primitive", compute, matrix
+        )
+        return with_shape(self, index, signal, matrix)
 
     def geometry(self, index: int) -> Mesh:
         """The mesh of `items[index]`."""

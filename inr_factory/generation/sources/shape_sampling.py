@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.generation.geometry.distances import cloud_distances, mesh_distances, winding_numbers
-from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_flat_faces
+from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, multiplied, without_flat_faces
 from inr_factory.generation.geometry.surfaces import consistent, share_of_sides, without_stray_faces
 from inr_factory.generation.recipe import RECIPE_VERSION, ShapeSource
 from inr_factory.generation.signals import Field, Signal, SignalError, Truth
-from inr_factory.inr.stable_hash import stable_digest
+from inr_factory.inr.stable_hash import seeded
 
 Floats = NDArray[np.float64]
 SurfaceDraw = Callable[[int, np.random.Generator], Floats]  # count -> points (count, 3) on a surface
@@ -54,15 +54,16 @@ class ShapeSamples:
     facts: Mapping[str, int | float]
 
 
-def seeded(*parts: object) -> np.random.Generator:
-    """Randomness from a stable hash of the parts alone; the same in every process, on every machine."""
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(stable_digest(*parts, size=16), "little")))
-
-
 def mesh_samples(
-    mesh: Mesh, config: ShapeSource, object_id: str, view: int | None, version: int = RECIPE_VERSION
+    mesh: Mesh,
+    config: ShapeSource,
+    object_id: str,
+    view: int | None,
+    version: int = RECIPE_VERSION,
+    matrix: Floats | None = None,
 ) -> ShapeSamples:
-    """The samples of a mesh in the units of its file. `view` None draws the same points for all views.
+    """The samples of a mesh in the units of its file. `view` None draws the same points for all views. `matrix` (3, 3)
+    changes the mesh when it is in the coordinates of the signal.
 
     Distances are negative inside unless the field is udf; signs take most of the time. Raises SignalError where the
     mesh has no area or is a single point.
@@ -70,12 +71,13 @@ def mesh_samples(
     if version == 1:
         surface = mesh.part(np.arange(len(mesh.faces)))
         vertices, normalisation = _normalised(surface.vertices, config)
-        normalised = without_flat_faces(Mesh(vertices, surface.faces))
+        normalised = without_flat_faces(_changed(Mesh(vertices, surface.faces), matrix))
         about: dict[str, int | float] = {"watertight": int(normalised.is_watertight)}
     else:
         surface = without_stray_faces(mesh)
         vertices, normalisation = _normalised(surface.vertices, config)
-        normalised, about = consistent(Mesh(vertices, surface.faces), orient=config.natural_field != "udf")
+        placed = _changed(Mesh(vertices, surface.faces), matrix)
+        normalised, about = consistent(placed, orient=config.natural_field != "udf")
 
     def on_surface(count: int, rng: np.random.Generator) -> Floats:
         return draw_on_surface(normalised, count, rng)
@@ -107,9 +109,18 @@ def mesh_samples(
     return ShapeSamples(arrays, facts)
 
 
-def cloud_samples(cloud: Floats, config: ShapeSource, object_id: str, view: int | None) -> ShapeSamples:
+def _changed(mesh: Mesh, matrix: Floats | None) -> Mesh:
+    changed = mesh if matrix is None else multiplied(mesh, matrix)
+    assert isinstance(changed, Mesh)
+    return changed
+
+
+def cloud_samples(
+    cloud: Floats, config: ShapeSource, object_id: str, view: int | None, matrix: Floats | None = None
+) -> ShapeSamples:
     """The samples of a cloud in the units of its file, as `mesh_samples`; distances are from its nearest point."""
     normalised, normalisation = _normalised(cloud, config)
+    normalised = normalised if matrix is None else normalised @ matrix.T
     centred = normalised - normalised.mean(axis=0)
     if np.linalg.eigvalsh(centred.T @ centred)[1] < len(cloud) * ON_A_LINE**2:
         raise SignalError("all its points lie on one line")
@@ -130,14 +141,17 @@ def cloud_samples(cloud: Floats, config: ShapeSource, object_id: str, view: int 
     )
 
 
-def normalised_shape(shape: Mesh | Floats, facts: Mapping[str, int | float]) -> Mesh | Floats:
+def normalised_shape(
+    shape: Mesh | Floats, facts: Mapping[str, int | float], matrix: Floats | None = None
+) -> Mesh | Floats:
     """A shape in the units of its file, brought to the coordinates of the signal with these facts, for distances."""
     center = np.array([facts[f"center_{axis}"] for axis in "xyz"])
     if not isinstance(shape, Mesh):
         cloud: Floats = (shape - center) / facts["scale"]
-        return cloud
+        return cloud if matrix is None else multiplied(cloud, matrix)
     surface = without_stray_faces(shape)
-    return without_flat_faces(Mesh((surface.vertices - center) / facts["scale"], surface.faces))
+    placed = Mesh((surface.vertices - center) / facts["scale"], surface.faces)
+    return without_flat_faces(_changed(placed, matrix))
 
 
 def shape_signal(samples: ShapeSamples, config: ShapeSource, version: int = RECIPE_VERSION) -> Signal:

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 import zlib
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def load_official(official: Official, root: Path, download: bool = True) -> Offi
             files are those of another set.
         IntegrityError: A file is damaged; the message names it.
     """
-    dataset = getattr(torchvision_datasets(), official.torchvision_name)
+    dataset = getattr(torchvision_part("datasets"), official.torchvision_name)
     if missing := _missing(dataset, root):
         if not download:
             raise UsageError(
@@ -202,19 +203,18 @@ def _download(official: Official, dataset: Any, root: Path) -> None:
         socket.setdefaulttimeout(timeout_before)
 
 
-def torchvision_datasets() -> Any:
-    """torchvision.datasets, also with a CPU torch, where its operators cannot load and its import fails."""
+def torchvision_part(name: str) -> Any:
+    """torchvision.NAME, also with a CPU torch, where its operators cannot load and its import fails."""
     try:
         with needs_extra("images"):
-            from torchvision import datasets
+            return import_module(f"torchvision.{name}")
     except RuntimeError as error:
         if "operator torchvision::nms does not exist" not in str(error):
             raise
         for module in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[module]
         _declare_operators()
-        from torchvision import datasets
-    return datasets
+        return import_module(f"torchvision.{name}")
 
 
 @cache

@@ -27,7 +27,7 @@ from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shard_files import fetch_shards
-from inr_factory.storage.shards import ShardReader
+from inr_factory.storage.shards import CHANGE, ShardReader
 
 
 class INRDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -57,6 +57,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         labels: (N,) int64 class numbers.
         views: (N,) int64.
         psnr: (N,) float32, in dB.
+        changes: What `source.augment` drew for each row, (N,) by its name, such as `flip_x`; empty for other sets.
         incomplete: How many shards of the split and views are not fitted yet; the others can be read.
 
     Raises:
@@ -115,6 +116,9 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         self._checksums = _column(shards, "checksum")[rows]
         sizes = [len(shard) for shard in shards]
         self.views = np.repeat([entry.view for entry in entries], sizes)[rows]
+        self.changes = {
+            name: _column(shards, CHANGE + name)[rows] for name in (shards[0].changes if shards else ())
+        }
         self._weights = WeightReader([WeightsLocation.of(shard) for shard in shards], rows, in_memory)
         if label_noise is not None:
             self.labels = noisy_labels(self.labels, self.object_ids, self.num_classes, *label_noise)

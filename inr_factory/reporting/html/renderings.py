@@ -69,6 +69,7 @@ def images(root: Path, manifest: Manifest, locations: RowLocations, source: Sour
         facts = [("", f"{float(shard.column('psnr')[row]):.1f} dB")]
         if "explained" in shard.column_names:
             facts.append(("", format_explained(float(shard.column("explained")[row]))))
+        facts += [("changed", one.change)] if one.change else []
         rendered.append(_rendered(shard, row, manifest, tuple(facts), tuple(pictures)))
     return rendered
 
@@ -109,6 +110,8 @@ def _shape_facts(one: ShapeComparison) -> Iterator[tuple[str, str]]:
     yield "", f"{one.psnr:.1f} dB"
     if "explained" in one.quality:
         yield "", format_explained(one.quality["explained"])
+    if one.change:
+        yield "changed", one.change
     if np.isfinite(one.chamfer):
         yield "surfaces", f"{one.chamfer / one.scale:.4f} apart"
     if not len(one.surface.faces):

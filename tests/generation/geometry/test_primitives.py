@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inr_factory.generation.geometry.primitives import KINDS, primitive
-from inr_factory.generation.sources.shape_sampling import seeded
+from inr_factory.inr.stable_hash import seeded
 
 
 @pytest.mark.parametrize("kind", KINDS)
