@@ -47,9 +47,8 @@ class Change(BaseModel):
         raise NotImplementedError
 
     def __str__(self) -> str:
-        given = self.model_dump(exclude_defaults=True)
-        values = ",".join(f"{key}={str(value).removesuffix('.0')}" for key, value in given.items())
-        return f"{self.name}:{values}" if values else self.name
+        """With all settings: a recipe names its defaults, which may change."""
+        return f"{self.name}:" + ",".join(f"{key}={str(value).removesuffix('.0')}" for key, value in self)
 
 
 class Flip(Change):

@@ -69,22 +69,25 @@ CONVENTIONS = {
 
 # Of columns that not every shard has; a shard explains those that it has.
 FACT_CONVENTIONS = {
-    CHANGE
-    + "flip_x": "1 where the signal was mirrored: x negated; source.augment in the recipe says how signals were changed, "
-    "in which order",
-    CHANGE + "flip_y": "1 where y was negated",
-    CHANGE + "flip_z": "1 where z was negated",
-    CHANGE + "shift_x": "pixels by which the image was moved to the right",
-    CHANGE + "shift_y": "pixels by which the image was moved down",
-    CHANGE + "crop_left": "left edge of the part of the image that was enlarged, as a share of the width",
-    CHANGE + "crop_top": "its upper edge, as a share of the height",
-    CHANGE + "crop_width": "its width, as a share",
-    CHANGE + "crop_height": "its height, as a share",
-    CHANGE + "rotate": "degrees by which the image was turned counter-clockwise about its centre",
-    CHANGE + "rotate_x": "rotation vector of the shape about the origin of the coords, in degrees, its x",
-    CHANGE + "rotate_y": "its y",
-    CHANGE + "rotate_z": "its z",
-    CHANGE + "scale": "factor of the shape about the origin of the coords",
+    **{
+        CHANGE + name: text
+        for name, text in (
+            ("flip_x", "1 where x was negated before the fit; source.augment in the recipe says which changes follow which"),
+            ("flip_y", "1 where y was negated"),
+            ("flip_z", "1 where z was negated"),
+            ("shift_x", "pixels by which the image was moved to the right"),
+            ("shift_y", "pixels by which the image was moved down"),
+            ("crop_left", "left edge of the part of the image that was enlarged, as a share of its width"),
+            ("crop_top", "upper edge of that part, as a share of the height"),
+            ("crop_width", "width of that part, as a share"),
+            ("crop_height", "height of that part, as a share"),
+            ("rotate", "degrees by which the image was turned counter-clockwise about its centre"),
+            ("rotate_x", "x of the rotation vector of the shape about the origin of the coords, in degrees"),
+            ("rotate_y", "y of that vector"),
+            ("rotate_z", "z of that vector"),
+            ("scale", "factor of the shape about the origin of the coords"),
+        )
+    },
     "content": "what the object was read from: the first 13 hex digits of the SHA-256 of its file, as a whole number",
 }
 

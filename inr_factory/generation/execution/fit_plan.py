@@ -163,6 +163,8 @@ def plan_fit(
     check_objects(source)
     shards = make_shard_plan(recipe, source)
     notes += small_split_notes(shards, recipe)
+    if getattr(recipe.source, "augment", ()) and recipe.views == 1:
+        notes += ("source.augment changes views from 1 on, so nothing with one view; --views 5 has four that differ",)
     if saved is None:
         notes += _rate_notes(recipe)
         manifest = describe_set(recipe, source, shards, settings.device)

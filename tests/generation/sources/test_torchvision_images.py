@@ -25,7 +25,7 @@ from support.paths import DATASETS
 
 from inr_factory.errors import IntegrityError, MissingExtraError, ResourceError, UsageError
 from inr_factory.generation.sources import torchvision_images
-from inr_factory.generation.sources.torchvision_images import torchvision_datasets
+from inr_factory.generation.sources.torchvision_images import torchvision_part
 
 rng = np.random.default_rng(1)
 
@@ -142,7 +142,7 @@ def archives(monkeypatch) -> dict[str, bytes]:
     """The four packed files of a tiny Fashion-MNIST, whose MD5 sums torchvision is made to expect."""
     packed = {f"{name}.gz": gzip.compress(content) for name, content in IDX_FILES.items()}
     resources = [(name, hashlib.md5(content).hexdigest()) for name, content in packed.items()]
-    monkeypatch.setattr(torchvision_datasets().FashionMNIST, "resources", resources)
+    monkeypatch.setattr(torchvision_part("datasets").FashionMNIST, "resources", resources)
     return packed
 
 
@@ -219,7 +219,7 @@ def cifar(tmp_path, monkeypatch) -> Path:
             content = new.replace(b"\x89\x88\x87", b"K\x00\x86")
         put(tmp_path / "cifar-10-batches-py" / name, content)
         sums[name] = hashlib.md5(content).hexdigest()
-    cifar10 = torchvision_datasets().CIFAR10
+    cifar10 = torchvision_part("datasets").CIFAR10
     monkeypatch.setattr(cifar10, "train_list", [[name, sums[name]] for name in names[:5]])
     monkeypatch.setattr(cifar10, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(cifar10, "meta", {**cifar10.meta, "md5": sums["batches.meta"]})
@@ -268,7 +268,7 @@ def test_only_the_missing_operator_of_a_cpu_torch_is_worked_around(error, monkey
 
     expected = MissingExtraError if isinstance(error, ImportError) else type(error)
     with pytest.raises(expected, match=str(error)):
-        torchvision_datasets()
+        torchvision_part("datasets")
 
 
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the real data are not at {DATASETS}")
