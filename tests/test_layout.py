@@ -42,6 +42,7 @@ HOMES = {
     "fsspec": {"storage.locations"},
     "scipy": {
         "learning.alignment",
+        "generation.augmentation",
         "generation.geometry.orientation",
         "generation.geometry.surface_metrics",
         "benchmarks",

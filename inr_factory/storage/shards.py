@@ -72,7 +72,10 @@ FACT_CONVENTIONS = {
     **{
         CHANGE + name: text
         for name, text in (
-            ("flip_x", "1 where x was negated before the fit; source.augment in the recipe says which changes follow which"),
+            (
+                "flip_x",
+                "1 where x was negated before the fit; source.augment in the recipe says which changes follow which",
+            ),
             ("flip_y", "1 where y was negated"),
             ("flip_z", "1 where z was negated"),
             ("shift_x", "pixels by which the image was moved to the right"),

@@ -116,9 +116,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         self._checksums = _column(shards, "checksum")[rows]
         sizes = [len(shard) for shard in shards]
         self.views = np.repeat([entry.view for entry in entries], sizes)[rows]
-        self.changes = {
-            name: _column(shards, CHANGE + name)[rows] for name in (shards[0].changes if shards else ())
-        }
+        self.changes = {name: _column(shards, CHANGE + name)[rows] for name in (shards[0].changes if shards else ())}
         self._weights = WeightReader([WeightsLocation.of(shard) for shard in shards], rows, in_memory)
         if label_noise is not None:
             self.labels = noisy_labels(self.labels, self.object_ids, self.num_classes, *label_noise)
