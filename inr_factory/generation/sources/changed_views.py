@@ -54,12 +54,13 @@ def change_of_row(source: Source, shard: ShardReader, row: int) -> Drawn:
 
 
 def describe_change(shard: ShardReader, row: int) -> str:
-    """What of a row's signal was changed, for a caption, such as "flip x, shift y -2"; empty for nothing."""
-    drawn = {name: column[row].item() for name, column in shard.changes.items()}
+    """What of a row's signal was changed, for a caption, such as "flip x, shift x 1 y -2"; empty for nothing."""
     neutral = {"scale": 1.0, "crop_width": 1.0, "crop_height": 1.0}
-    parts = [
-        name.replace("_", " ") + ("" if name.startswith("flip") else f" {value:.3g}")
-        for name, value in drawn.items()
-        if value != neutral.get(name, 0)
-    ]
-    return ", ".join(parts)
+    groups: dict[str, str] = {}
+    for name, column in shard.changes.items():
+        group, _, part = name.partition("_")
+        value = column[row].item()
+        if value != neutral.get(name, 0) and part not in ("left", "top"):
+            number = "" if group == "flip" else f" {value:.2f}".rstrip("0").rstrip(".")
+            groups[group] = f"{groups.get(group, group)} {part}".rstrip() + number
+    return ", ".join(groups.values())

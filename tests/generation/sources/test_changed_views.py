@@ -160,10 +160,10 @@ def test_a_data_set_gives_the_changes_of_its_rows(made):
 
 
 def test_a_set_is_not_continued_with_other_changes(made, tmp_path):
-    with pytest.raises(UsageError, match="source.augment is"):
+    with pytest.raises(UsageError, match=r"source\.augment is"):
         fit_dataset(tiny(views=3), made / "changed", **LOCAL)
     before = files(made / "plain")
-    with pytest.raises(UsageError, match="source.augment is"):
+    with pytest.raises(UsageError, match=r"source\.augment is"):
         fit_dataset(tiny(views=4, source={"collection": "digits", "augment": "flip"}), made / "plain", **LOCAL)
     assert files(made / "plain") == before
 
