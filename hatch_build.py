@@ -24,6 +24,11 @@ ASSIGNMENTS = (
     "inr_factory/learning/alignment/linear_assignment.c",
     "inr_factory/learning/alignment/_linear_assignment.so",
 )
+SET_ATTENTION = (
+    "inr_factory/learning/models/set_attention.c",
+    "inr_factory/learning/models/_set_attention.so",
+)
+SOURCES = (FUSED, NEURON_OPS, ASSIGNMENTS, SET_ATTENTION)
 
 # Never -ffast-math: see the top of fused.c.
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden"]
@@ -46,19 +51,20 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
         root = Path(self.root)
         widths = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
         try:
-            for (source, library), variants in ((FUSED, widths), (NEURON_OPS, ONE), (ASSIGNMENTS, ONE)):
+            for source, library in SOURCES:
+                variants = widths if (source, library) in (FUSED, SET_ATTENTION) else ONE
                 compile_library(root / source, root / library, variants)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             self.app.display_warning(
                 f"The C code was not compiled; fits will run on the batched engine, several times slower, and "
-                f"symmetries and alignments of weights in torch and scipy. To have it, install a C compiler (or set CC) and install again. "
+                f"symmetries, alignments and dws in torch and scipy. To have it, install a C compiler (or set CC) and install again. "
                 f"Reason: {reason.strip()}"
             )
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["artifacts"] += [library for _, library in (FUSED, NEURON_OPS, ASSIGNMENTS)]
+        build_data["artifacts"] += [library for _, library in SOURCES]
 
 
 def compile_library(source: Path, library: Path, variants: dict[str, str]) -> None:

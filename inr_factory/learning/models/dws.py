@@ -10,7 +10,7 @@ are folded into the features. With that, the linear equivariant maps between two
 
 Maps of equal widths run as one stack, and each pooled tensor is computed once a layer.
 
-Shape letters: N INRs, d hidden neurons, F features.
+Features come first in all tensors, see set_layers.py. Shape letters: N INRs, d hidden neurons, F features.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,7 +59,7 @@ def spaces_of(in_dim: int, out_dim: int, num_hidden: int) -> tuple[Space, ...]:
 
 
 SpaceAxis = tuple[int, int | None]
-"""(space, axis): values along one axis of a space, (N, d, F), or of its pool where axis is None, (N, F)."""
+"""(space, axis): values along one axis of a space, (F, N, d), or of its pool where axis is None, (F, N)."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Stacks(nn.Module):
 class DWSLayer(nn.Module):
     """All linear equivariant maps between all spaces, summed and divided by 2L (Navon et al. 2023, section 4).
 
-    Takes and gives one tensor a space: (N, folded * F), (N, d, folded * F) or (N, d, d, F), where F is `inputs`
+    Takes and gives one tensor a space: (folded * F, N), (folded * F, N, d) or (F, N, d, d), where F is `inputs`
     and then `outputs`. No parameter depends on d.
     """
 
@@ -129,9 +129,13 @@ class DWSLayer(nn.Module):
         )
 
     def forward(
-        self, tensors: Sequence[Tensor], reduced: Sequence[Mapping[int | None, Tensor]] | None = None
+        self,
+        tensors: Sequence[Tensor],
+        reduced: Sequence[Mapping[int | None, Tensor]] | None = None,
+        pooled: bool = False,
     ) -> list[Tensor]:
-        """`reduced` are the tensors' `_reductions`, where they are known."""
+        """`reduced` are the tensors' `_reductions`, where they are known; `pooled` gives each result's largest values
+        alone, (folded * F, N)."""
         if reduced is None:
             reduced = [_reductions(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
         sources = {(index, axis): values for index, by_axis in enumerate(reduced) for axis, values in by_axis.items()}
@@ -147,12 +151,13 @@ class DWSLayer(nn.Module):
             if not along:
                 results.append(total)
             elif len(along) == 1:
-                results.append(along[0] + total[:, None])
+                results.append(max_pool(along[0], dim=2) + total if pooled else along[0] + total[..., None])
             else:
                 entries = self.entry_maps[str(index)]
                 assert isinstance(entries, LinearStack)
                 weight, bias = entries.parts(0)
-                results.append(add_entries(x, weight, along[0] + (total + bias)[:, None], along[1]))
+                rows = along[0] + (total + bias[:, None])[..., None]
+                results.append(add_entries(x, weight, rows, along[1], largest=pooled))
         return results
 
 
@@ -165,7 +170,10 @@ class SpaceNorm(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(features) for _ in spaces)
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [norm(x.reshape(-1, self.features)).view(x.shape) for norm, x in zip(self.norms, tensors, strict=True)]
+        return [
+            norm(x.reshape(-1, self.features, x[0].numel())).view(x.shape)
+            for norm, x in zip(self.norms, tensors, strict=True)
+        ]
 
 
 class DWSEncoder(Encoder):
@@ -221,13 +229,13 @@ class DWSEncoder(Encoder):
         check_any_width(self.name, self.spec, inrs)
         if self.training and len(self.norms):
             check_batch_norm(self.name, inrs)
-        tensors: list[Tensor] = self.layers[0](_to_spaces(inrs))
+        last = len(self.layers) - 1
+        tensors: list[Tensor] = self.layers[0](_to_spaces(inrs), pooled=last == 0)
         for index, layer in enumerate(self.layers[1:]):
             tensors = self.norms[index](tensors) if len(self.norms) else tensors
             active = [self._activated(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
-            tensors = layer([x for x, _ in active], [reduced for _, reduced in active])
-        pools = [F.relu(_pool(x)) for x in tensors]
-        return torch.cat([self.dropout(pool) for pool in pools], dim=1)
+            tensors = layer([x for x, _ in active], [reduced for _, reduced in active], pooled=index + 1 == last)
+        return torch.cat([self.dropout(F.relu(pool)) for pool in tensors]).mT
 
     def _activated(self, space: Space, x: Tensor) -> tuple[Tensor, dict[int | None, Tensor]]:
         """x after ReLU and dropout, and its reductions."""
@@ -235,33 +243,28 @@ class DWSEncoder(Encoder):
             x = self.dropout(F.relu(x))
             return x, _reductions(space, x)
         x, rows, columns, *_ = ReluPools.apply(x)  # type: ignore[no-untyped-call]
-        return x, {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=1)}
+        return x, {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=2)}
 
 
 def _to_spaces(inrs: INRBatch) -> list[Tensor]:
-    """The tensors of the spaces with one feature each, rows before columns, inputs and outputs folded."""
+    """The tensors of the spaces with one feature each, inputs and outputs folded, rows before columns."""
     last = inrs.spec.num_hidden
     tensors = []
     for layer, (W, b) in enumerate(zip(inrs.weights, inrs.biases, strict=True)):
         if layer == 0:
-            tensors += [W, b.unsqueeze(-1)]  # (N, d, in_dim), (N, d, 1)
+            tensors += [W.permute(2, 0, 1), b[None]]  # (in_dim, N, d), (1, N, d)
         elif layer == last:
-            tensors += [W.mT, b]  # (N, d, out_dim), (N, out_dim)
+            tensors += [W.transpose(0, 1), b.mT]  # (out_dim, N, d), (out_dim, N)
         else:
-            tensors += [W.unsqueeze(-1), b.unsqueeze(-1)]  # (N, d, d, 1), (N, d, 1)
+            tensors += [W[None], b[None]]  # (1, N, d, d), (1, N, d)
     return tensors
 
 
-def _pool(x: Tensor) -> Tensor:
-    """(N, F): the largest values of x (N, ..., F) over all entries of each INR."""
-    return x if x.dim() == 2 else max_pool(x.flatten(1, -2), dim=1)
-
-
 def _reductions(space: Space, x: Tensor) -> dict[int | None, Tensor]:
-    """x reduced to each of its axes, (N, d, F), and to its pool, (N, F), under None."""
+    """x reduced to each of its axes, (F, N, d), and to its pool, (F, N), under None."""
     if not space.axes:
         return {None: x}
     if len(space.axes) == 1:
-        return {space.axes[0]: x, None: max_pool(x, dim=1)}
-    rows, columns = max_pool(x, dim=2), max_pool(x, dim=1)
-    return {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=1)}
+        return {space.axes[0]: x, None: max_pool(x, dim=2)}
+    rows, columns = max_pool(x, dim=3), max_pool(x, dim=2)
+    return {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=2)}

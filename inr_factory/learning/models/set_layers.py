@@ -1,9 +1,11 @@
 """Set layers: self-attention and DeepSets over the neurons of a hidden layer, in stacks of equal widths.
 
+Features come before INRs and neurons in all tensors: products, pools, sums and attention then run along memory.
+
 ReluPools and AddEntries have hand-written backward passes: each writes the sum of several gradients into one tensor,
 where autograd allocates and adds one per term, which took a third of a training step of DWS.
 
-Shape letters: M maps in a stack, N INRs, d hidden neurons, I and O features in and out, H heads, E features of a head.
+Shape letters: M maps in a stack, N INRs, d hidden neurons, I and O features in and out.
 """
 
 from typing import Any
@@ -14,6 +16,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from inr_factory.learning.models.set_attention import set_attention
+
 
 def max_pool(x: Tensor, dim: int) -> Tensor:
     """The largest value along dim, which is dropped."""
@@ -21,7 +25,7 @@ def max_pool(x: Tensor, dim: int) -> Tensor:
 
 
 class ReluPools(Function):
-    """relu(x) of x (N, d, e, F), with its largest values over e, (N, d, F), and over d, (N, e, F).
+    """relu(x) of x (F, N, d, e), with its largest values over e, (F, N, d), and over d, (F, N, e).
 
     Equal to F.relu and two max_pools in values and gradients, but the three gradients are added in one tensor.
     """
@@ -29,8 +33,8 @@ class ReluPools(Function):
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         y = F.relu(x)
-        rows, at_row = y.max(2)
-        columns, at_column = y.max(1)
+        rows, at_row = y.max(3)
+        columns, at_column = y.max(2)
         return y, rows, columns, at_row, at_column
 
     @staticmethod
@@ -43,19 +47,19 @@ class ReluPools(Function):
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:
         y, rows, columns, at_row, at_column = ctx.saved_tensors
         slope: Tensor = torch.ops.aten.threshold_backward(slopes[0], y, 0)
-        slope.scatter_add_(2, at_row.unsqueeze(2), (slopes[1] * (rows > 0)).unsqueeze(2))
-        slope.scatter_add_(1, at_column.unsqueeze(1), (slopes[2] * (columns > 0)).unsqueeze(1))
+        slope.scatter_add_(3, at_row.unsqueeze(3), (slopes[1] * (rows > 0)).unsqueeze(3))
+        slope.scatter_add_(2, at_column.unsqueeze(2), (slopes[2] * (columns > 0)).unsqueeze(2))
         return slope
 
 
 class AddEntries(Function):
-    """x @ weight + rows + columns of x (N, d, e, I), weight (I, O), rows (N, d, O), columns (N, e, O): (N, d, e, O), each
+    """weight^T x + rows + columns of x (I, N, d, e), weight (I, O), rows (O, N, d), columns (O, N, e): (O, N, d, e), each
     number written twice instead of five times."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        total = rows[:, :, None] + columns[:, None]
-        total.view(-1, total.shape[-1]).addmm_(x.flatten(0, -2), weight)
+        total = rows[..., None] + columns[:, :, None]
+        total.view(len(total), -1).addmm_(weight.mT, x.flatten(1))
         return total
 
     @staticmethod
@@ -66,13 +70,43 @@ class AddEntries(Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        flat = slope.reshape(-1, slope.shape[-1])
-        to_x = (flat @ weight.mT).view(x.shape) if ctx.needs_input_grad[0] else None
-        return to_x, x.flatten(0, -2).mT @ flat, slope.sum(2), slope.sum(1)
+        flat = slope.flatten(1)
+        to_x = (weight @ flat).view(x.shape) if ctx.needs_input_grad[0] else None
+        return to_x, x.flatten(1) @ flat.mT, slope.sum(3), slope.sum(2)
+
+
+class LargestEntries(Function):
+    """The largest values of AddEntries over d and e, (O, N). Each has its gradient from one entry, so that the backward
+    pass looks at no other."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        largest = AddEntries.forward(x, weight, rows, columns).flatten(2).max(2)
+        return largest.values, largest.indices
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs[:2], output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x, weight, at = ctx.saved_tensors
+        (num_inputs, count, rows, columns), outputs = x.shape, len(slope)
+        at_INO = at.mT[None].expand(num_inputs, count, outputs)
+        slope_INO = slope.mT[None]
+        to_x = x.new_zeros(num_inputs, count, rows * columns).scatter_add_(2, at_INO, weight[:, None] * slope_INO)
+        to_weight = (x.flatten(2).gather(2, at_INO) * slope_INO).sum(1)
+        to_rows, to_columns = (
+            x.new_zeros(outputs, count, length).scatter_(2, index[..., None], slope[..., None])
+            for length, index in ((rows, at // columns), (columns, at % columns))
+        )
+        return to_x.view(x.shape), to_weight, to_rows, to_columns
 
 
 class LinearStack(nn.Module):
-    """M Linears in one stack, times scale: (M, ..., I) -> (M, ..., O).
+    """M Linears in one stack, times scale: (M, I, ...) -> (M, O, ...).
 
     Each matrix starts Xavier-normal times sqrt(2 I / O), biases at U(±1e-4), as published.
     """
@@ -85,9 +119,7 @@ class LinearStack(nn.Module):
         self.bias = nn.Parameter(1e-4 * (2 * torch.rand(num_maps, 1, outputs) - 1)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, weight = x.flatten(1, -2), self.scale * self.weight  # the parameters are small, the rows are not
-        mapped = torch.bmm(rows, weight) if self.bias is None else torch.baddbmm(self.scale * self.bias, rows, weight)
-        return mapped.view(*x.shape[:-1], -1)
+        return linear(x, self.scale * self.weight, None if self.bias is None else self.scale * self.bias)
 
     def parts(self, index: int) -> tuple[Tensor, Tensor]:
         """Weight (I, O) and bias (O,) of one of the Linears, scaled."""
@@ -95,16 +127,27 @@ class LinearStack(nn.Module):
         return self.scale * self.weight[index], self.scale * self.bias[index, 0]
 
 
-def add_entries(x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """x @ weight + rows + columns, see AddEntries."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(M, O, ...) of x (M, I, ...), weight (M, I, O) and bias (M, 1, O)."""
+    mapped = torch.bmm(weight.mT, x.flatten(2)) if bias is None else torch.baddbmm(bias.mT, weight.mT, x.flatten(2))
+    return mapped.view(len(x), -1, *x.shape[2:])
+
+
+def add_entries(x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor, largest: bool = False) -> Tensor:
+    """weight^T x + rows + columns, see AddEntries; `largest` for the largest values alone."""
     if not x.dtype == weight.dtype == rows.dtype == columns.dtype:  # under autocast
-        return x @ weight + rows[:, :, None] + columns[:, None]
-    total: Tensor = AddEntries.apply(x, weight, rows, columns)  # type: ignore[no-untyped-call]
-    return total
+        mapped = (weight.mT @ x.flatten(1)).view(-1, *x.shape[1:])
+        total = mapped + rows[..., None] + columns[:, :, None]
+        return max_pool(total.flatten(2), dim=2) if largest else total
+    if largest:
+        values: Tensor = LargestEntries.apply(x, weight, rows, columns)[0]  # type: ignore[no-untyped-call]
+        return values
+    entries: Tensor = AddEntries.apply(x, weight, rows, columns)  # type: ignore[no-untyped-call]
+    return entries
 
 
 class AttentionStack(nn.Module):
-    """M set layers by self-attention: (M, N, d, I) -> (M, N, d, O).
+    """M set layers by self-attention: (M, I, N, d) -> (M, O, N, d).
 
     S(X) = A + relu(Lin A) with A = Q + softmax(Q K^T / sqrt(O)) V (Lee et al., ICML 2019, without norms). With
     more than one head the softmax is per head, still divided by sqrt(O), as Navon et al. have it.
@@ -113,22 +156,20 @@ class AttentionStack(nn.Module):
     def __init__(self, num_maps: int, inputs: int, outputs: int, num_heads: int = 1) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.outputs = outputs
         self.query, self.key, self.value = (LinearStack(num_maps, inputs, outputs) for _ in range(3))
         self.output = LinearStack(num_maps, outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        heads = (-1, x.shape[2], self.num_heads, self.outputs // self.num_heads)
         parts = (self.query, self.key, self.value)
-        query, key, value = (part(x).view(heads).transpose(1, 2) for part in parts)  # (M * N, H, d, E) each
-        attended = query + F.scaled_dot_product_attention(query, key, value, scale=self.outputs**-0.5)
-        attended = attended.transpose(1, 2).reshape(*x.shape[:3], self.outputs)
+        weight = torch.cat([part.weight for part in parts], dim=2)
+        bias = torch.cat([part.bias for part in parts if part.bias is not None], dim=2)
+        attended = set_attention(linear(x, weight, bias), self.num_heads)
         mapped: Tensor = attended + F.relu(self.output(attended))
         return mapped
 
 
 class DeepSetsStack(nn.Module):
-    """M set layers y_j = G x_j + g - A pool(x) (Zaheer et al., NeurIPS 2017): (M, N, d, I) -> (M, N, d, O)."""
+    """M set layers y_j = G x_j + g - A pool(x) (Zaheer et al., NeurIPS 2017): (M, I, N, d) -> (M, O, N, d)."""
 
     def __init__(self, num_maps: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -136,5 +177,5 @@ class DeepSetsStack(nn.Module):
         self.pooled = LinearStack(num_maps, inputs, outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        each: Tensor = self.each(x) - self.pooled(max_pool(x, dim=2)).unsqueeze(2)
+        each: Tensor = self.each(x) - self.pooled(max_pool(x, dim=3)).unsqueeze(3)
         return each

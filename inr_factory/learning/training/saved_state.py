@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from inr_factory.errors import UsageError, shorten
 from inr_factory.learning.training.run_config import RunConfig, TrainProgress
 
-FREE_GROUP_SETTINGS = {"lr"}  # set again in each step
+FREE_GROUP_SETTINGS = {"lr", "fused"}  # the rate is set again in each step; `fused` is how, not what
 
 
 def check_same_data(saved: Mapping[str, Any], requested: Mapping[str, Any], out: Path) -> None:

@@ -98,7 +98,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         if self.extra_parameters:
             groups.append({"params": self.extra_parameters, "weight_decay": 0.0})
         kind: type[Adam] = Adam if config.optimizer == "adam" else AdamW
-        self.optimizer = kind(groups, config.learning_rate, weight_decay=config.weight_decay, amsgrad=kind is AdamW)
+        self.optimizer = kind(groups, weight_decay=config.weight_decay, amsgrad=kind is AdamW, fused=True)
         self.rows: NDArray[np.int64] | None = None  # those of the current batch, where `needs_rows`
         self.average = self.extra_average = None
         if config.ema is not None:

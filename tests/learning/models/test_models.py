@@ -1,5 +1,7 @@
 """Encoders, normalizer and classifier, by their symmetries."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -136,12 +138,12 @@ def test_a_dws_layer_permutes_its_result_with_its_input(make: Callable[..., nn.M
     spaces = spaces_of(in_dim=2, out_dim=3, num_hidden=3)
     layer = DWSLayer(spaces, 2, 4, make)
     orders = {axis: torch.randperm(6) for axis in (1, 2, 3)}
-    tensors = [torch.randn(3, *[6] * len(space.axes), 2 * space.folded) for space in spaces]
+    tensors = [torch.randn(2 * space.folded, 3, *[6] * len(space.axes)) for space in spaces]
 
     def permute(tensors: list[Tensor]) -> list[Tensor]:
         moved = list(tensors)
         for index, space in enumerate(spaces):
-            for dim, axis in enumerate(space.axes, start=1):
+            for dim, axis in enumerate(space.axes, start=2):
                 moved[index] = moved[index].index_select(dim, orders[axis])
         return moved
 
@@ -155,10 +157,13 @@ def test_a_dws_layer_permutes_its_result_with_its_input(make: Callable[..., nn.M
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_the_attention_stack_is_its_formula_map_by_map(num_heads: int) -> None:
     stack = AttentionStack(3, 4, 6, num_heads)
-    x = torch.randn(3, 2, 5, 4)
+    x = torch.randn(3, 4, 2, 5)
 
-    for index, mapped in enumerate(stack(x)):
-        Q, K, V = (x[index] @ part.weight[index] + part.bias[index] for part in (stack.query, stack.key, stack.value))
+    for index, mapped in enumerate(stack(x).movedim(1, -1)):
+        Q, K, V = (
+            x[index].movedim(0, -1) @ part.weight[index] + part.bias[index]
+            for part in (stack.query, stack.key, stack.value)
+        )
         heads = [part.chunk(num_heads, dim=-1) for part in (Q, K, V)]
         A = torch.cat(
             [q + torch.softmax(q @ k.mT / 6**0.5, dim=-1) @ v for q, k, v in zip(*heads, strict=True)], dim=-1
@@ -167,10 +172,10 @@ def test_the_attention_stack_is_its_formula_map_by_map(num_heads: int) -> None:
 
 
 def test_relu_with_its_pools_and_their_gradients_are_those_of_the_plain_operations() -> None:
-    x = torch.randn(2, 4, 5, 3, dtype=torch.float64, requires_grad=True)
-    slopes = [torch.randn(shape, dtype=torch.float64) for shape in ((2, 4, 5, 3), (2, 4, 3), (2, 5, 3))]
+    x = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    slopes = [torch.randn(shape, dtype=torch.float64) for shape in ((3, 2, 4, 5), (3, 2, 4), (3, 2, 5))]
     y = F.relu(x)
-    plain = (y, y.max(2).values, y.max(1).values)
+    plain = (y, y.max(3).values, y.max(2).values)
 
     ours = ReluPools.apply(x)[:3]
 
@@ -186,14 +191,16 @@ def test_relu_with_its_pools_and_their_gradients_are_those_of_the_plain_operatio
 @pytest.mark.parametrize(
     "dtypes", [(torch.float64,) * 4, (torch.float32, torch.float32, torch.bfloat16, torch.bfloat16)]
 )
-def test_entries_are_their_map_with_rows_and_columns_added(dtypes: tuple[torch.dtype, ...]) -> None:
-    shapes = ((2, 4, 5, 3), (3, 6), (2, 4, 6), (2, 5, 6))
+@pytest.mark.parametrize("largest", [False, True])
+def test_entries_are_their_map_with_rows_and_columns_added(dtypes: tuple[torch.dtype, ...], largest: bool) -> None:
+    shapes = ((3, 2, 4, 5), (3, 6), (6, 2, 4), (6, 2, 5))
     parts = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape, dtype in zip(shapes, dtypes, strict=True)]
     with torch.autocast("cpu", torch.bfloat16, enabled=len(set(dtypes)) > 1):
         x, weight, rows, columns = parts
-        expected = x @ weight + rows[:, :, None] + columns[:, None]
+        expected = (weight.mT @ x.flatten(1)).view(6, 2, 4, 5) + rows[..., None] + columns[:, :, None]
+        expected = expected.amax((2, 3)) if largest else expected
 
-        got = add_entries(x, weight, rows, columns)
+        got = add_entries(x, weight, rows, columns, largest)
 
     torch.testing.assert_close(got, expected)
     slope = torch.randn_like(expected)
@@ -202,11 +209,38 @@ def test_entries_are_their_map_with_rows_and_columns_added(dtypes: tuple[torch.d
         torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.parametrize(
+    ("options", "logits", "slopes", "state"),
+    [
+        ({"num_heads": 2, "batch_norm": False}, (-0.10715, -0.07356, -0.11413), (0.97042, 1.49302), "05481b8e30131bee"),
+        ({}, (0.08097, -0.03234, -0.51134), (25.74413, 8.36088), "6572445f2290746d"),
+        ({"set_layer": "deepsets"}, (0.08827, 0.30907, 0.12059), (9.66156, 5.15287), "2bf2c4d613fa221a"),
+    ],
+)
+def test_dws_computes_with_the_parameters_of_old_checkpoints_what_it_did(
+    options: dict, logits: tuple[float, ...], slopes: tuple[float, ...], state: str
+) -> None:
+    """Figures of commit 7db3e46: the first INR's logits, the sum of each layer's gradients, names and shapes."""
+    spec = SirenSpec(2, 3, hidden_dim=6, num_hidden=3)
+    model = build_classifier("dws", spec, 3, hidden_dim=4, num_hidden=1, canonical=True, **options)
+    got = model(initialize(spec, range(4)))
+    F.cross_entropy(got, torch.eye(3)[[0, 1, 2, 0]]).backward()
+    sums = [
+        sum(float(p.grad.abs().sum()) for name, p in model.named_parameters() if f"layers.{layer}." in name)
+        for layer in (0, 1)
+    ]
+    shapes = json.dumps([(name, list(value.shape)) for name, value in model.state_dict().items()])
+
+    torch.testing.assert_close(got[0], torch.tensor(logits), rtol=0, atol=5e-5)
+    assert sums == pytest.approx(slopes, rel=1e-3)
+    assert hashlib.sha256(shapes.encode()).hexdigest().startswith(state)
+
+
 @pytest.mark.parametrize("index", range(8))
 def test_every_space_reaches_every_other(index: int) -> None:
     spaces = spaces_of(in_dim=2, out_dim=3, num_hidden=3)
     layer = DWSLayer(spaces, 2, 4, DeepSetsStack)
-    tensors = [torch.randn(2, *[5] * len(space.axes), 2 * space.folded) for space in spaces]
+    tensors = [torch.randn(2 * space.folded, 2, *[5] * len(space.axes)) for space in spaces]
     changed = [x + torch.randn_like(x) if i == index else x for i, x in enumerate(tensors)]
 
     for before, after in zip(layer(tensors), layer(changed), strict=True):
@@ -220,7 +254,7 @@ def test_a_dws_layer_is_the_mean_of_one_map_from_each_space() -> None:
     for name, parameter in layer.named_parameters():
         nn.init.constant_(parameter, 1.0 if name.endswith("bias") else 0.0)
 
-    for mapped in layer([torch.randn(2, *[5] * len(space.axes), 2 * space.folded) for space in spaces]):
+    for mapped in layer([torch.randn(2 * space.folded, 2, *[5] * len(space.axes)) for space in spaces]):
         torch.testing.assert_close(mapped, torch.ones_like(mapped))
 
 
@@ -229,14 +263,14 @@ def test_the_last_weight_is_free_to_answer_otherwise_for_each_output() -> None:
     spaces = spaces_of(in_dim=2, out_dim=3, num_hidden=3)
     layer = DWSLayer(spaces, 1, 4, AttentionStack)
     before_last, last = 4, 6  # W_2 and W_3 among W_0, b_0, W_1, ...
-    tensors = [torch.zeros(2, *[5] * len(space.axes), space.folded) for space in spaces]
+    tensors = [torch.zeros(space.folded, 2, *[5] * len(space.axes)) for space in spaces]
     silent = layer(tensors)[last]
     tensors[before_last] = torch.randn_like(tensors[before_last])
 
-    answer = (layer(tensors)[last] - silent).unflatten(-1, (3, 4))
+    answer = (layer(tensors)[last] - silent).unflatten(0, (3, 4))
 
-    assert differs(answer[:, :, 0], answer[:, :, 1])
-    assert differs(answer[:, 0], answer[:, 1]), "nothing of the order of neurons arrives"
+    assert differs(answer[0], answer[1])
+    assert differs(answer[..., 0], answer[..., 1]), "nothing of the order of neurons arrives"
 
 
 @pytest.mark.parametrize(("name", "options"), EVERY)

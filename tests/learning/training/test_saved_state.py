@@ -166,6 +166,12 @@ def test_the_run_as_it_is_can_be_read(whole: Path, tmp_path: Path) -> None:
     assert (read_best(folder)[0], read_last(folder), read_predictions(folder)) == (None, None, None)
 
 
+def test_a_run_whose_optimizer_was_saved_before_it_was_fused_resumes(whole: Path, tmp_path: Path) -> None:
+    folder = copy_run(whole, tmp_path / "all")
+    rewrite(folder / "run" / "last.pt", put("optimizer", "param_groups", 0, "fused", value=None))
+    assert read_last(folder) is None
+
+
 @pytest.mark.parametrize("name", MODEL)
 def test_a_crafted_model_is_refused_in_one_line(name: str, whole: Path, tmp_path: Path) -> None:
     folder = copy_run(whole, tmp_path / "all")
