@@ -31,7 +31,7 @@ def offered(capsys, monkeypatch):
         ("inr-factory st", ["status"]),
         ("inr-factory v", ["verify", "version"]),
         ("inr-factory --quiet augm", ["augment-report"]),
-        ("inr-factory fit cifar", ["cifar10", "cifar10_10view", "cifar10_1view"]),
+        ("inr-factory fit cifar", ["cifar10", "cifar10_10view", "cifar10_1view", "cifar10_40db"]),
         ("inr-factory recipes dig", ["digits"]),
         ("inr-factory fit digits --dry", ["--dry-run"]),
         ("inr-factory fit digits --qui", ["--quiet"]),

@@ -65,6 +65,19 @@ def test_summaries_of_built_in_recipes_have_views_and_the_first_comment():
     assert all(len(summary.about) > 20 for summary in summaries.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "fingerprints"),
+    [
+        ("mnist_40db", ("670fdab5f9ae9261", "46edb90bfb07ebbf")),
+        ("cifar10_40db", ("b2a35767dfabed15", "840fb139696fdd59")),
+        ("dwsnets_mnist", ("6466847e8a746b3c", "0b099aab8e0ef314")),
+    ],
+)
+def test_recipes_of_40_db_make_the_shards_that_the_short_names_made(name, fingerprints):
+    """Figures of the recipes mnist and cifar10 before they changed their meaning."""
+    assert tuple(load_recipe(name, version=version).fingerprint for version in (1, 2)) == fingerprints
+
+
 def test_built_in_recipes_are_the_yaml_files_of_their_folder(folder):
     (folder / "README.md").write_text("no recipe")
 

@@ -270,8 +270,11 @@ def continued_recipe(
             notes += (f"{out} keeps its {objects:,} objects, {why}",)
         recipe = recipe.model_copy(update=limits)
     if saved.fingerprint != recipe.fingerprint:
+        same = builtin_recipe_like(saved)
+        like = f"; it is that of the recipe {same} now" if same not in (None, saved.name) else ""
         raise UsageError(
-            f"{out} holds a set of another recipe ({saved.name}: {recipe.difference(saved)}); choose another --out"
+            f"{out} holds a set of another recipe ({saved.name}: {recipe.difference(saved)}){like}; continue it by "
+            f"`inr-factory fit {out}`, or choose another --out"
         )
     if not manifest.fingerprint.startswith(saved.fingerprint):
         raise UsageError(
@@ -279,6 +282,15 @@ def continued_recipe(
             "continue with that version, or choose another --out"
         )
     return recipe, smaller, notes
+
+
+def builtin_recipe_like(recipe: Recipe) -> str | None:
+    """The built-in recipe, with its number of views and any limit, that makes the shards of this one."""
+    limits = {"limit": recipe.limit, "earlier_limits": recipe.earlier_limits}
+    for name in builtin_recipes():
+        if load_recipe(name, version=recipe.version).model_copy(update=limits).fingerprint == recipe.fingerprint:
+            return name
+    return None
 
 
 def _is_smaller(limit: int | Limit | None, other: int | Limit | None) -> bool:

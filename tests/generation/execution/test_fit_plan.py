@@ -3,13 +3,14 @@
 import json
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from support.tiny_recipes import LOCAL, shards, strip_version, tiny
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
-from inr_factory.generation.execution.fit_plan import plan_fit, plan_from_arguments
+from inr_factory.generation.execution.fit_plan import continued_recipe, plan_fit, plan_from_arguments
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.maintenance.verify import verify_dataset
 from inr_factory.generation.recipe import load_recipe
@@ -178,3 +179,25 @@ def test_a_version_that_the_user_names_is_kept(old, tmp_path):
     assert plan_from_arguments(recipe, old, None, None, None, (), **LOCAL).complete
     with pytest.raises(UsageError, match="version is 2 here, 1 there"):
         fit_dataset(recipe, old, settings=["version=2"], **LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "before"), [("mnist", "mnist_40db"), ("mnist_10view", "mnist_40db"), ("cifar10", "cifar10_40db")]
+)
+def test_a_set_of_a_recipe_that_has_changed_is_not_mixed_and_the_refusal_names_its_recipe(name, before, tmp_path):
+    fields = load_recipe(before, ["limit=100"]).model_dump(mode="json") | {"name": name}
+    begun = SimpleNamespace(recipe=fields)
+
+    with pytest.raises(UsageError) as refused:
+        continued_recipe(load_recipe(name, ["limit=100"]), begun, tmp_path)
+
+    message = str(refused.value)
+    assert f"holds a set of another recipe ({name}: fit.learning_rate" in message
+    assert f"that of the recipe {before} now; continue it by `inr-factory fit {tmp_path}`" in message
+
+
+def test_a_set_of_settings_of_its_own_is_no_built_in_recipe(tmp_path):
+    fields = load_recipe("mnist_40db", ["spec.omega_0=7"]).model_dump(mode="json")
+
+    with pytest.raises(UsageError, match=r"there\); continue it by"):
+        continued_recipe(load_recipe("mnist"), SimpleNamespace(recipe=fields), tmp_path)
