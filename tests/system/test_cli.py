@@ -240,6 +240,7 @@ def test_training_and_evaluating_print_the_same_accuracy(capsys, digits, tmp_pat
     )
     assert code == 0
     trained = json.loads(out)
+    assert (trained["reads"], trained["flops_per_inr"] > 0, trained["ms_per_inr"] > 0) == ("weights", True, True)
     code, out, _ = outcome(capsys, "evaluate", tmp_path / "run", "--json")
     assert code == 0
     assert json.loads(out)["accuracy"] == trained["test"]["accuracy"]
