@@ -18,7 +18,7 @@ MODELS: Choices = {
     "ng_gnn:hidden_dim=64,num_layers=4,num_probes=0,dropout=0.2": "neural graph, message passing (Kofinas et al. 2024)",
     "ng_t:hidden_dim=64,edge_dim=32,num_layers=4,num_heads=8,num_probes=0,dropout=0.2": "neural graph, transformer (Kofinas et al. 2024)",
     "scalegmn:hidden_dim=64,num_layers=4,dropout=0.2": "graph network, equivariant to signs (Kalogeropoulos et al. 2024)",
-    "probes:num_probes=128,hidden_dim=256,num_layers=4,dropout=0.2,generator=true": "reads the function: its values at learned points (Kahana et al. 2024)",
+    "probes:num_probes=256,hidden_dim=512,num_layers=3,dropout=0.3,generator=false": "reads the function: its values at learned points (Kahana et al. 2024)",
     "render:resolution=none,hidden_dim=32,dropout=0.2": "reads pixels: the INR rendered, into a convolutional network; a ceiling",
 }  # fmt: skip
 FORMER_MODELS = {"forward": "parity"}

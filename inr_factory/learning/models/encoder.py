@@ -74,4 +74,4 @@ def check_any_width(name: str, spec: SirenSpec, inrs: INRBatch) -> None:
 def check_batch_norm(name: str, inrs: INRBatch) -> None:
     """Raise UsageError for a batch of one: batch normalisation has nothing to take statistics over."""
     if len(inrs) < 2:
-        raise UsageError(f"{name} with batch_norm trains on batches of at least 2 INRs, got 1; drop the last batch")
+        raise UsageError(f"{name} with batch norm trains on batches of at least 2 INRs, got 1; drop the last batch")

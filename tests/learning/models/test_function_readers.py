@@ -57,6 +57,14 @@ def test_they_take_inrs_as_fitted_whatever_normalizer_and_canonical_form_say(nam
     assert torch.equal(other(inrs), plain(inrs))
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_they_refuse_to_train_on_one_inr(name):
+    encoder = build_encoder(name, SPEC, **SMALL[name])
+    with pytest.raises(UsageError, match="at least 2 INRs, got 1"):
+        encoder(initialize(SPEC, range(1)))
+    assert encoder.eval()(initialize(SPEC, range(1))).shape == (1, encoder.features)
+
+
 @pytest.mark.parametrize("generator", [True, False])
 def test_the_points_of_probes_start_over_the_square_and_learn(generator):
     encoder = build_encoder("probes", SPEC, num_probes=400, generator=generator)
