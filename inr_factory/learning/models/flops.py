@@ -20,7 +20,7 @@ def forward_flops(model: nn.Module, spec: SirenSpec) -> int:
     inrs = initialize(spec, range(NUM_INRS)).to(parameter.device).to(parameter.dtype)
     model.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # without gradients it fails on views
             model(inrs)
     finally:
         model.train(training)

@@ -1,10 +1,12 @@
 """FLOPs: those of a model can be counted by hand, and the model stays as it was."""
 
+import pytest
 import torch
 
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import build_classifier
 from inr_factory.learning.models.flops import forward_flops
+from inr_factory.learning.models.registry import ENCODERS
 
 SPEC = SirenSpec(2, 1, hidden_dim=8, num_hidden=2)
 
@@ -32,3 +34,12 @@ def test_counting_changes_neither_the_mode_nor_the_statistics_nor_the_generator(
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), generator)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("gradients", [True, False])
+def test_every_encoder_can_be_counted_with_gradients_and_without(name, gradients):
+    with torch.set_grad_enabled(gradients):
+        flops = forward_flops(build_classifier(name, SPEC, 3), SPEC)
+
+    assert flops > 2 * SPEC.num_parameters
