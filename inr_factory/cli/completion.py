@@ -35,6 +35,7 @@ WORDS: dict[str, Callable[[], Iterable[str]]] = {
     "backend": lambda: ("auto", "ray", "local"),
     "device": lambda: ("auto", "cpu", "cuda"),
     "schedule": lambda: ("constant", "cosine"),
+    "objective": lambda: ("contrast", "decode"),
     "positives": lambda: ("augment", "views", "both"),
     "perturb": lambda: meanings(known_names.PERTURBATIONS),
     "reweigh": lambda: meanings(known_names.REWEIGHINGS),

@@ -22,13 +22,13 @@ OPTION_PANELS = {
         "Model": "model init freeze canonical normalize",
         "Augmentation": "augment mixup",
         "Optimisation": "epochs batch_size learning_rate optimizer weight_decay schedule warmup_steps label_smoothing "
-        "perturb reweigh ema early_stopping",
+        "perturb reweigh ema decode early_stopping",
     },
     "pretrain": {
         "Data": "views",
         "Model": "model canonical",
-        "Augmentation": "augment positives",
-        "Optimisation": "epochs batch_size temperature projection_dim learning_rate weight_decay schedule warmup_steps",
+        "Augmentation": "augment",
+        "Optimisation": "objective positives epochs batch_size temperature projection_dim learning_rate weight_decay schedule warmup_steps",
     },
     "sweep": {},
 }

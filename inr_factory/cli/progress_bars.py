@@ -95,6 +95,23 @@ class SetProgress(_Bar):
             terminal.log_info(f"{done:,} of {total:,} INRs, {facts}")
 
 
+class RowProgress(_Bar):
+    """A bar over INRs on a terminal, a line every ten seconds in a log file. A context manager."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, TextColumn("INRs"), LEFT, total=None, transient=True, left="")
+        self.pace, self.next_line = Pace(), monotonic() + LINE_SECONDS
+
+    def __call__(self, done: int, total: int) -> None:
+        now = monotonic()
+        self.pace.add(now, done)
+        left = _left(self.pace.seconds_left(now, total))
+        self.bar.update(self.row, total=total, completed=done, left=left)
+        if not terminal.can_show_bars() and now >= self.next_line:
+            self.next_line = now + LINE_SECONDS
+            terminal.log_info(", ".join(filter(None, [f"{done:,} of {total:,} INRs", left])))
+
+
 class ShardProgress(_Bar):
     """A bar over shards, `total` of them where that is known; silent off a terminal. A context manager."""
 

@@ -39,6 +39,12 @@ def reconstruction(inr: Image, source: Image | None) -> dict[str, Image]:
     return {"source": source, "INR": inr, DIFFERENCE: signed_colors(inr - source)}
 
 
+def draw_reconstructions(rendered: Image, decoded: Image, captions: Sequence[str], path: Path, title: str) -> None:
+    """Write a PNG of what INRs show, (K, H, W, O) in [0, 1], above what is decoded from their features."""
+    rows = zip(captions, rendered, decoded, strict=True)
+    draw_columns([Column((caption,), {"INR": inr, "decoded": image}) for caption, inr, image in rows], path, title)
+
+
 def draw_columns(
     columns: Sequence[Column], path: Path, title: str, subtitle: str = "", least: float = 0.7, label: float = 0.76
 ) -> None:

@@ -133,7 +133,8 @@ def draw_pretraining(
         shares = [100 * record["val_accuracy"] for record in probed]
         accuracy.plot([record["epoch"] + 1 for record in probed], shares, color=ORANGE, **_points(probed, 1))
         _mark_best(history, loss, "train_loss", accuracy, chance)
-        _name_epochs({"contrastive loss": loss, "neighbours on validation, %": accuracy})
+        objective = "decoding" if "val_psnr" in history[0] else "contrastive"
+        _name_epochs({f"{objective} loss": loss, "neighbours on validation, %": accuracy})
         numbers = np.array(labels)
         present, counts = np.unique(numbers, return_counts=True)
         distinct = len(COLORS) * len(MARKERS)

@@ -112,6 +112,10 @@ def train(
         float | None,
         typer.Option(help="decay of a running average of the weights, as 0.999", show_default=False),
     ] = None,
+    decode: Annotated[
+        float | None,
+        typer.Option(help="weight of a second loss: render the INRs from the features; try 1", show_default=False),
+    ] = None,
     early_stopping: Annotated[
         int | None,
         typer.Option(help="stop after N epochs without a better accuracy on val", show_default=False),
@@ -132,7 +136,13 @@ def train(
 
     check_training(dataset, model, augment or (), mixup, perturb, reweigh, init)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer}
-    settings |= {"weight_decay": weight_decay, "label_smoothing": label_smoothing, "ema": ema, "track": track}
+    settings |= {
+        "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing,
+        "ema": ema,
+        "track": track,
+        "decode": decode,
+    }
     check_config(TrainConfig, **{name: value for name, value in settings.items() if value is not None})
 
     from inr_factory.learning.training.distributed import is_first_rank
@@ -142,7 +152,8 @@ def train(
     from inr_factory.reporting.plots import draw_training
     from inr_factory.storage.manifest_file import load_manifest
 
-    with RunProgress(epochs, COLUMNS, best_by="val_accuracy") as progress:
+    columns = COLUMNS if decode is None else COLUMNS | {"val_psnr": ("dB on val", ".2f")}
+    with RunProgress(epochs, columns, best_by="val_accuracy") as progress:
         run = train_classifier(
             dataset, model, augment or (), mixup or None, views, views_per_object, init, freeze, labels_per_class, canonical,
             normalize, epochs=epochs, optimizer=optimizer, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
@@ -150,6 +161,7 @@ def train(
             reweigh=reweigh, label_noise=label_noise, ema=ema, bf16=bf16, compile=compiled,
             early_stopping=early_stopping, seed=seed, device=device, out=out, on_epoch=progress.epoch,
             on_step=progress.step, on_start=progress.start, log=terminal.log_info, track=track,
+            decode=decode,
         )  # fmt: skip
     if not is_first_rank():
         return

@@ -15,6 +15,8 @@ from inr_factory.inr.regular_files import as_path
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.models.contrastive import Contrastive
+from inr_factory.learning.models.decoder import Decoding
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES, build_encoder, encoder_class
 from inr_factory.storage.atomic_files import write_atomically
@@ -22,6 +24,9 @@ from inr_factory.storage.torch_files import DAMAGE, load_plain
 
 CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1
+KINDS: Mapping[str, type[Classifier] | type[Contrastive] | type[Decoding]] = {
+    kind.kind: kind for kind in (Classifier, Contrastive, Decoding)
+}
 
 
 def save_checkpoint(path: Path, model: NormalizedEncoder, sections: Mapping[str, Any]) -> None:
@@ -36,7 +41,7 @@ def save_checkpoint(path: Path, model: NormalizedEncoder, sections: Mapping[str,
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load the contents of a checkpoint, on the CPU: classifier or contrastive (its description), model (its state), and
+    """Load the contents of a checkpoint, on the CPU: one of KINDS (its description), model (its state), and
     from training config, meta and progress; last.pt has optimizer, loader and generators, too.
 
     Loads with weights_only, so that a stranger's file runs no code. An encoder has its present name and all options,
@@ -66,7 +71,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def _check_sections(saved: dict[str, Any]) -> None:
     """Check the sections that every checkpoint has, and give the encoder its present name and options. ValueError names the first
     that is not as `save_checkpoint` writes it."""
-    kinds = [kind for kind in ("classifier", "contrastive") if kind in saved]
+    kinds = [kind for kind in KINDS if kind in saved]
     if len(kinds) != 1:
         raise ValueError(f"it describes {' and '.join(kinds) or 'no model'}, expected one model")
     description = saved[kinds[0]]
@@ -91,6 +96,11 @@ def _check_sections(saved: dict[str, Any]) -> None:
             raise ValueError(f"its weights {key} have values that are NaN or infinite")
 
 
+def _description(saved: Mapping[str, Any]) -> Any:
+    """The mapping that describes the model of a loaded checkpoint, see `NormalizedEncoder.describe`."""
+    return next(saved[kind] for kind in KINDS if kind in saved)
+
+
 def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """As `module.load_state_dict`, but ValueError for a tensor of another type or shape, which torch would convert."""
     expected = module.state_dict()
@@ -111,8 +121,8 @@ def former_options(path: Path | None, name: str) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     kind, saved = encoder_class(name), load_checkpoint(path)
-    description = saved.get("contrastive", saved.get("classifier"))
-    if not isinstance(description, Mapping) or description.get("encoder") != kind.name:
+    description = _description(saved)
+    if description["encoder"] != kind.name:
         return {}
     options = description.get("options", {})
     return {option: options[option] for option in kind.former_options if option in options}
@@ -122,8 +132,7 @@ def saved_encoder(path: Path) -> tuple[str, dict[str, Any]]:
     """Name and options of a checkpoint's encoder. Raises IntegrityError where they describe one that the saved weights are
     not of, before it takes memory."""
     saved = load_checkpoint(path)
-    description = saved.get("contrastive", saved.get("classifier"))
-    assert description is not None, "a checkpoint has a description"
+    description = _description(saved)
     name, options = description["encoder"], description.get("options")
     try:
         with _at_most(sum(value.numel() for value in saved["model"].values())), torch.random.fork_rng(devices=[]):
@@ -167,11 +176,24 @@ def load_classifier(path: str | Path) -> Classifier:
     """
     path = as_path(path, "a checkpoint")
     saved = load_checkpoint(path)
-    if "contrastive" in saved:
+    if Classifier.kind not in saved:
         raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")
+    model = _build_model(path, saved)
+    assert isinstance(model, Classifier)
+    return model
+
+
+def load_encoder(path: Path) -> NormalizedEncoder:
+    """The model of a checkpoint, of a classifier or of pre-training, in evaluation mode, on the CPU. Raises as
+    `load_classifier`, but takes both."""
+    return _build_model(path, load_checkpoint(path))
+
+
+def _build_model(path: Path, saved: Mapping[str, Any]) -> NormalizedEncoder:
+    kind = next(kind for kind in KINDS if kind in saved)
     try:
         with _at_most(sum(value.numel() for value in saved["model"].values())):
-            model = Classifier.from_description(saved["classifier"])
+            model = KINDS[kind].from_description(saved[kind])
         load_state(model, saved["model"])
     except DAMAGE as error:
         blame_machine(error, path)
@@ -187,8 +209,7 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
     another encoder or other options of it, and as `load_checkpoint` does.
     """
     saved = load_checkpoint(path)
-    saved_description, description = saved.get("contrastive", saved.get("classifier")), model.describe()
-    assert saved_description is not None, "a checkpoint has a description"
+    saved_description, description = _description(saved), model.describe()
     for part in ("encoder", "canonical", "spec", "options"):
         requested, stored = description[part], saved_description.get(part)
         if requested != stored:

@@ -15,8 +15,10 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.models.decoder import Decoder
 from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.targets import smooth_labels
+from inr_factory.learning.training.decoding import points_of_step, reconstruction_psnr, with_parameters
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
 from inr_factory.learning.training.metrics import EvaluationReport, calibration, calibration_error, confusion_matrix
@@ -43,6 +45,7 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
         meta: Any JSON that identifies the run; a run resumes only under the same meta.
         examples: All training examples unchanged, in the order of their rows; `config.reweigh` needs their losses.
         ranks: Processes that train the model together, each with batches of its own; the first writes.
+        decoder: Learns, where `config.decode` is set, to render the INRs from the features; only last.pt keeps it.
 
     Raises:
         UsageError: `config.reweigh` is set and `examples` are missing, or the device has an unknown name. `fit` raises
@@ -60,13 +63,18 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
         meta: Mapping[str, Any],
         examples: Batches | None = None,
         ranks: Ranks | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
+        assert (decoder is None) == (config.decode is None), "a decoder and its weight go together"
         if config.reweigh is not None and examples is None:
             raise UsageError("reweigh needs the loss of each training example; pass them to the trainer as examples")
         self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
         model = model.to(choose_device(config.device))
-        extra_parameters = [] if self.perturb is None else self.perturb.parameters_for(model, config.rules, config.seed)
-        super().__init__(model, loader, config, out, meta, extra_parameters, ranks)
+        own = [] if self.perturb is None else self.perturb.parameters_for(model, config.rules, config.seed)
+        self.num_perturb = len(own)
+        self.decoder = None if decoder is None else decoder.to(model.device)
+        own += [] if self.decoder is None else self.decoder.parameters()
+        super().__init__(model, loader, config, out, meta, own, ranks)
         self.validation, self.examples = validation, examples
         self.weights: ExampleWeights | None = None
 
@@ -109,7 +117,9 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
         model: nn.Module = super().eval_model
         if self.perturb is not None:
             generator = Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
-            model = self.perturb.eval_model(model, self.eval_extra_parameters, generator, self.config.rules)
+            model = self.perturb.eval_model(
+                model, self.eval_extra_parameters[: self.num_perturb], generator, self.config.rules
+            )
         assert isinstance(model, Classifier)
         return model
 
@@ -119,16 +129,27 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
             targets = self.weights.weigh(targets, self.rows)
         if self.perturb is None:
             return super().backward(inrs, targets)
-        return self.perturb.backward(self.model, self.loss, inrs, targets, self.extra_parameters, self.config.rules)
+        own = self.extra_parameters[: self.num_perturb]
+        return self.perturb.backward(self.model, self.loss, inrs, targets, own, self.config.rules)
 
     def loss(self, inrs: INRBatch, targets: Tensor) -> Tensor:
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
-            logits = self.model(inrs)
-        return F.cross_entropy(logits.float(), targets)
+            features = self.model.features(inrs)
+            logits = self.model.head(features)
+        loss = F.cross_entropy(logits.float(), targets)
+        if self.decoder is None or self.config.decode is None:
+            return loss
+        coords = points_of_step(inrs, self.config.seed, self.progress.step)
+        return loss + self.config.decode * self.decoder.loss(features, inrs, coords)
 
     def validate(self) -> dict[str, float]:
-        report = evaluate_model(self.eval_model, self.validation)
-        return {"val_accuracy": report.accuracy, "val_loss": report.loss}
+        model = self.eval_model
+        report = evaluate_model(model, self.validation)
+        metrics = {"val_accuracy": report.accuracy, "val_loss": report.loss}
+        if self.decoder is None:
+            return metrics
+        decoder = with_parameters(self.decoder, self.eval_extra_parameters[self.num_perturb :])
+        return {**metrics, "val_psnr": reconstruction_psnr(model, decoder, self.validation)}
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from inr_factory.learning.models.contrastive import Contrastive, nt_xent
 from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.training.probes import features_of, neighbour_accuracy
 from inr_factory.learning.training.run_config import Loader, PretrainConfig
-from inr_factory.learning.training.trainer import Trainer
+from inr_factory.learning.training.trainer import ModelT, Trainer
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C)."""
@@ -30,21 +30,50 @@ class Augmentation(Protocol):
     def __call__(self, inrs: INRBatch, generator: Generator) -> INRBatch: ...
 
 
-class ContrastiveTrainer(Trainer[Contrastive, PretrainConfig]):
+class PretrainTrainer(Trainer[ModelT, PretrainConfig]):
     """Pre-trains an encoder in place; `fit` leaves it with the weights of the last epoch, best.pt has those of the best.
 
     See Trainer for the files of a run and how it resumes.
 
     Args:
         model: Moved to the device of `config`.
-        loader: INRs unchanged, n objects a batch, each once, or its `config.views_per_object` next to each other; their
-            targets are ignored.
+        loader: INRs unchanged; their targets are ignored.
         known: Labelled batches of the training split: the neighbours of the monitor.
         validation: Labelled batches whose classes the neighbours predict; val_accuracy is the share that is right.
-        transform: Applied to each copy independently, with randomness of (seed, step).
+        transform: What is done to the INRs of a step.
         config: Settings of the run.
         out: Folder of the run.
         meta: Any JSON that identifies the run; a run resumes only under the same meta.
+    """
+
+    def __init__(
+        self,
+        model: ModelT,
+        loader: Loader,
+        known: Batches,
+        validation: Batches,
+        transform: Augmentation | None,
+        config: PretrainConfig,
+        out: Path,
+        meta: Mapping[str, Any],
+    ) -> None:
+        super().__init__(model, loader, config, out, meta)
+        self.known, self.validation, self.transform = known, validation, transform
+
+    def validate(self) -> dict[str, float]:
+        """Nothing, in an epoch without a probe."""
+        done, config = self.progress.epoch + 1, self.config
+        if done % config.probe_epochs and done < config.epochs:
+            return {}
+        known, queries = features_of(self.eval_model, self.known), features_of(self.eval_model, self.validation)
+        return {"val_accuracy": neighbour_accuracy(*known, *queries, config.neighbours)}
+
+
+class ContrastiveTrainer(PretrainTrainer[Contrastive]):
+    """Pre-trains an encoder by a contrastive loss, see PretrainTrainer.
+
+    `loader` gives n objects a batch, each once, or its `config.views_per_object` next to each other. `transform` is
+    applied to each copy independently, with randomness of (seed, step).
 
     Raises:
         UsageError: `transform` is missing although `config.positives` needs one. `fit` raises it for batches without
@@ -65,8 +94,7 @@ class ContrastiveTrainer(Trainer[Contrastive, PretrainConfig]):
     ) -> None:
         if transform is None and config.positives != "views":
             raise UsageError(f"positives={config.positives} needs an augmentation; name one, or take positives=views")
-        super().__init__(model, loader, config, out, meta)
-        self.known, self.validation, self.transform = known, validation, transform
+        super().__init__(model, loader, known, validation, transform, config, out, meta)
 
     def check(self, inrs: INRBatch, targets: Tensor) -> None:
         check_finite(inrs)
@@ -93,14 +121,6 @@ class ContrastiveTrainer(Trainer[Contrastive, PretrainConfig]):
                 "the two rows of each object have the same features, so that there is nothing to learn: the encoder is "
                 "invariant to all augmentations; add others, such as noise or rotate2d"
             )
-
-    def validate(self) -> dict[str, float]:
-        """Nothing, in an epoch without a probe."""
-        done, config = self.progress.epoch + 1, self.config
-        if done % config.probe_epochs and done < config.epochs:
-            return {}
-        known, queries = features_of(self.eval_model, self.known), features_of(self.eval_model, self.validation)
-        return {"val_accuracy": neighbour_accuracy(*known, *queries, config.neighbours)}
 
 
 def positives_of(

@@ -20,17 +20,25 @@ from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import initialize_from
-from inr_factory.learning.models.contrastive import build_contrastive
+from inr_factory.learning.models.contrastive import Contrastive, build_contrastive
+from inr_factory.learning.models.decoder import Decoding, build_decoding
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.begun_run import as_begun
 from inr_factory.learning.training.contrastive import ContrastiveTrainer
+from inr_factory.learning.training.decoding import (
+    DecodingTrainer,
+    Reconstructions,
+    reconstruct,
+    reconstruction_psnr,
+)
 from inr_factory.learning.training.defaults import BATCH_SIZE, PRETRAIN_MODEL, PROJECTION_DIM
 from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy
 from inr_factory.learning.training.run_config import (
     BEST,
+    OBJECTIVES,
     POSITIVES,
     OnEpoch,
     OnStep,
@@ -66,6 +74,8 @@ class PretrainReport:
         labels: Their labels (N,).
         classes: Names of the classes.
         dataset: Name of the data set.
+        psnr: Of the objective "decode": what is decoded, against what the INRs of the split render, in dB.
+        reconstructions: Of the objective "decode": some of both, for images and shapes.
     """
 
     train: TrainReport
@@ -77,6 +87,8 @@ class PretrainReport:
     labels: Tensor
     classes: tuple[str, ...]
     dataset: str
+    psnr: float | None = None
+    reconstructions: Reconstructions | None = None
 
 
 def pretrain(
@@ -105,8 +117,12 @@ def pretrain(
     on_step: OnStep | None = None,
     log: Callable[[str], None] | None = None,
     track: str | None = None,
+    objective: str = DEFAULTS.objective,
 ) -> PretrainReport:
-    """Pre-train an encoder without labels, by which INRs show one object, or resume the run in `out`.
+    """Pre-train an encoder without labels, or resume the run in `out`.
+
+    By the objective "contrast" it learns which INRs show one object (SimCLR, Chen et al. 2020), by "decode" to render
+    each INR from its features.
 
     Labels of train and val are used to monitor it, and those of test in the end. `train(init=...)` continues from it.
 
@@ -114,13 +130,14 @@ def pretrain(
         dataset: Path or URL of a data set with the splits train and val.
         model: See `train`.
         positives: What shows one object: "augment" (one INR, augmented twice), "views" (two fits) or "both".
-        augment: Transforms of the weights, as "rotate2d" or "noise:scale=0.1"; needed but for "views".
+        augment: Transforms of the weights, as "rotate2d" or "noise:scale=0.1"; needed but for "views". For "decode" they
+            change the INR and so its target.
         views: Train on the first views of each object; by default on all.
         canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
         epochs: At least 1; an epoch has every object once.
         batch_size: Objects of a batch, at least 2; each has two rows.
-        temperature: Of the contrastive loss, above 0.
-        projection_dim: Width of the projections that the loss compares, at least 2.
+        temperature: Of the loss of "contrast", above 0.
+        projection_dim: Width of the projections that "contrast" compares, at least 2.
         learning_rate: Above 0.
         weight_decay: Of AdamW.
         schedule: "constant" or "cosine", both after the warm-up.
@@ -136,6 +153,7 @@ def pretrain(
         on_step: Called after each step.
         log: Called with notes in one line.
         track: See `train`.
+        objective: "contrast" or "decode"; positives, temperature and projection_dim are of "contrast".
 
     Returns:
         The records of the run, and what its features are worth.
@@ -152,7 +170,10 @@ def pretrain(
     augmentation = parse_augmentation(augment)
     if positives not in POSITIVES:
         raise UsageError(f"--positives must be {', '.join(POSITIVES[:-1])} or {POSITIVES[-1]}, got {positives!r}")
-    if positives != "views" and not augmentation:
+    if objective not in OBJECTIVES:
+        raise UsageError(f"--objective must be {' or '.join(OBJECTIVES)}, got {objective!r}")
+    decode = objective == "decode"
+    if not decode and positives != "views" and not augmentation:
         raise UsageError(
             f"--positives {positives} needs --augment, as rotate2d or noise:scale=0.1; or take --positives views"
         )
@@ -160,7 +181,7 @@ def pretrain(
         PretrainConfig, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule,
         warmup_steps=warmup_steps, positives=positives, temperature=temperature, neighbours=neighbours,
         probe_epochs=probe_epochs, bf16=bf16, compile=compile, seed=seed, device=device,
-        track=track,
+        track=track, objective=objective,
     )  # fmt: skip
     require_trackers(config.track)
     training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
@@ -187,19 +208,24 @@ def pretrain(
     if loader.sampler.num_left_out:
         log(f"{loader.sampler.num_left_out} objects have a single view and are left out")
     normalizer = Normalizer.fit(training.spec, plain_batches(training, canonical))
-    encoder = build_contrastive(
-        name, training.spec, normalizer, seed=seed, canonical=canonical, projection_dim=projection_dim, **options
-    )
+    encoder: Contrastive | Decoding
+    build = build_decoding if decode else partial(build_contrastive, projection_dim=projection_dim)
+    encoder = build(name, training.spec, normalizer, seed=seed, canonical=canonical, **options)
+    if isinstance(encoder, Decoding):
+        encoder.decoder.standardize(next(plain_batches(training, canonical)))
     untrained = copy.deepcopy(encoder)
     meta: dict[str, Any] = {
         "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
         "augment": str(transform), "batch_size": batch_size,
     }  # fmt: skip
     parameters = sum(parameter.numel() for parameter in encoder.encoder.parameters())
-    log(f"{encoder.encoder.name}, {parameters:,} parameters, positives {positives}, on {training}; run in {folder}")
+    log(
+        f"{encoder.encoder.name}, {parameters:,} parameters, {'decoding' if decode else f'positives {positives}'}, on {training}; run in {folder}"
+    )
     log_warmup(log, config, len(loader))
     known = evaluation_loader(INRDataset(dataset, "train", views=1, check=False), device)
-    trainer = ContrastiveTrainer(
+    kind: Any = DecodingTrainer if decode else ContrastiveTrainer
+    trainer = kind(
         encoder, loader, known, evaluation_loader(validation, device), transform if augmentation else None,
         config, folder, meta,
     )  # fmt: skip
@@ -214,10 +240,16 @@ def pretrain(
         (features, labels), pretrained = probe(encoder.to(choose_device(device)))
         _, initial = probe(untrained.to(choose_device(device)))
         figures = {f"{split}_{name}_accuracy": value for name, value in pretrained.items()}
+        decoded: dict[str, Any] = {}
+        if isinstance(encoder, Decoding):
+            decoded["psnr"] = reconstruction_psnr(encoder, encoder.decoder, queries)
+            decoded["reconstructions"] = reconstruct(encoder.eval(), queries)
+            figures[f"{split}_psnr"] = decoded["psnr"]
         tracking.finish(report.history, {"best_epoch": report.best["epoch"], **figures})
     return PretrainReport(
         train=report, split=split, pretrained=pretrained, untrained=initial, chance=1 / training.num_classes,
         features=features, labels=labels, classes=tuple(training.classes), dataset=training.manifest.name,
+        **decoded,
     )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ have begun with the former defaults: FORMER_MODEL, and for every model the sched
 TRACKERS = ("wandb", "mlflow")
 FEW_OBJECTS = 200
 
+Objective = Literal["contrast", "decode"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 Positives = Literal["augment", "views", "both"]
 POSITIVES: tuple[Positives, ...] = get_args(Positives)
 
@@ -111,10 +113,12 @@ class TrainConfig(RunConfig):
     with a shorter warm-up than their 1,000 steps. Navon et al. (2023) trained DWS at learning_rate 5e-3 without warm-up
     or clipping. `perturb` ("damp:sigma=0.2", "asam", "wat") takes gradients at perturbed weights, see
     weight_perturbation.py; `reweigh` ("mr") gives examples whose loss stays high less weight, see
-    example_reweighting.py. Both are stored with all their values.
+    example_reweighting.py. Both are stored with all their values. `decode` is the weight of a second loss, by which the
+    features have to render the INRs, see models/decoder.py.
     """
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    decode: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
     perturb: str | None = None
     reweigh: str | None = None
 
@@ -134,14 +138,16 @@ class TrainConfig(RunConfig):
 
 
 class PretrainConfig(RunConfig):
-    """Settings of pre-training: see RunConfig. `positives` are the rows that show one object: "augment", two
-    augmentations of one INR (Shamsian et al. 2024); "views", two independent fits; "both", two fits, each augmented.
-    `temperature` divides similarities. Every `probe_epochs` epochs, and after the last, val_accuracy is that of
+    """Settings of pre-training: see RunConfig. `objective` "contrast" compares rows that show one object, "decode"
+    renders the INRs from the features. Of "contrast": `positives` are these rows, "augment", two augmentations of one
+    INR (Shamsian et al. 2024); "views", two independent fits; "both", two fits, each augmented; `temperature` divides
+    similarities. Every `probe_epochs` epochs, and after the last, val_accuracy is that of
     `neighbours` nearest neighbours.
     """
 
     epochs: int = Field(default=defaults.PRETRAIN_EPOCHS, ge=1, le=1_000_000)
     schedule: Literal["constant", "cosine"] = "cosine"
+    objective: Objective = "contrast"
     positives: Positives = "both"
     temperature: float = Field(default=defaults.TEMPERATURE, ge=1e-4, le=1e4, allow_inf_nan=False)
     neighbours: int = Field(default=defaults.NEIGHBOURS, ge=1, le=2**31 - 1)
@@ -150,7 +156,7 @@ class PretrainConfig(RunConfig):
     @property
     def views_per_object(self) -> int:
         """k: how many rows of each object the loader has to put next to each other."""
-        return 1 if self.positives == "augment" else 2
+        return 1 if self.objective == "decode" or self.positives == "augment" else 2
 
 
 class Schedule(NamedTuple):

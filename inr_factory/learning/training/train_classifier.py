@@ -15,6 +15,7 @@ from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader, Mixing
 from inr_factory.learning.models.checkpoint import initialize_from
 from inr_factory.learning.models.classifier import build_classifier
+from inr_factory.learning.models.decoder import build_decoder
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
@@ -81,6 +82,7 @@ def train(
     on_start: Callable[[TrainConfig], None] | None = None,
     log: Callable[[str], None] | None = None,
     track: str | None = None,
+    decode: float | None = DEFAULTS.decode,
 ) -> TrainedRun:
     """Train a classifier on the weights of a data set, or resume the run in `out`.
 
@@ -126,6 +128,7 @@ def train(
         on_start: Called once with all settings of the run, before its first step.
         log: Called with notes in one line: missing shards, and the run's size and folder.
         track: Also send the records of the run to "wandb" or "mlflow", or to both: "wandb,mlflow".
+        decode: Weight of a second loss: a decoder has to render each INR, as augmented and mixed, from its features.
 
     Returns:
         The run, which evaluates and predicts.
@@ -146,7 +149,7 @@ def train(
         **{setting: value for setting, value in scheduled.items() if value is not None},
         weight_decay=weight_decay, seed=seed, warmup_steps=warmup_steps, label_smoothing=label_smoothing,
         early_stopping=early_stopping, device=device, optimizer=optimizer, perturb=perturb, reweigh=reweigh, ema=ema,
-        bf16=bf16, compile=compile, track=track,
+        bf16=bf16, compile=compile, track=track, decode=decode,
     )  # fmt: skip
     require_trackers(config.track)
     if batch_size is not None:
@@ -155,6 +158,8 @@ def train(
         raise UsageError("--reweigh weighs examples by their own losses, --mixup mixes them; use one of the two")
     if freeze and init is None:
         raise UsageError("--freeze keeps an encoder as it is; name its run by --init")
+    if freeze and decode is not None:
+        raise UsageError("--freeze keeps an encoder as it is, --decode trains it; use one of the two")
     noise = (label_noise, seed) if label_noise else None
     if isinstance(dataset, INRDataset):
         training = _check_training_split(dataset, views, labels_per_class, noise)
@@ -226,9 +231,14 @@ def train(
             )
             log_warmup(log, config, len(loader))
         examples = evaluation_loader(training, str(rank_device)) if config.reweigh is not None else None
+        decoder = None
+        if config.decode is not None:
+            first = next(plain_batches(training, canonical))
+            decoder = build_decoder(training.spec, classifier.encoder.features, first, seed)
         trainer = ClassifierTrainer(
-            classifier, loader, evaluation_loader(validation, str(rank_device)), config, folder, meta, examples, ranks
-        )
+            classifier, loader, evaluation_loader(validation, str(rank_device)), config, folder, meta, examples, ranks,
+            decoder,
+        )  # fmt: skip
         if on_start is not None and ranks.first:
             on_start(config)
         run = TrainedRun(folder, folder / BEST)

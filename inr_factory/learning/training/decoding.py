@@ -1,0 +1,125 @@
+"""Decoding: an encoder learns to render what INRs show from its features; the INRs render the targets themselves.
+
+Shape letters: N INRs, P points, I inputs and O outputs of the INRs.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.inr.stable_hash import stable_seed
+from inr_factory.learning.models.decoder import Decoder, Decoding, decibels, peak_of, random_points
+from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
+from inr_factory.learning.models.normalizer import check_finite
+from inr_factory.learning.training.contrastive import PretrainTrainer
+
+Batches = Iterable[tuple[INRBatch, Tensor]]
+"""INRs and their targets (N, C), which are not used."""
+
+POINTS, VALIDATION_POINTS = 256, 1024
+SLICE = 64  # pixels of a picture's side
+
+
+class DecodingTrainer(PretrainTrainer[Decoding]):
+    """Pre-trains an encoder and its decoder in place, see PretrainTrainer.
+
+    `transform` changes the INRs of a step, with randomness of (seed, step); the changed INRs render the targets.
+    """
+
+    def check(self, inrs: INRBatch, targets: Tensor) -> None:
+        check_finite(inrs)
+
+    def loss(self, inrs: INRBatch, targets: Tensor) -> Tensor:
+        config, step = self.config, self.progress.step
+        if self.transform is not None:
+            generator = Generator(inrs.device).manual_seed(stable_seed(config.seed, "changes", step))
+            inrs = self.transform(inrs, generator)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=config.bf16):
+            features = self.model.features(inrs)
+        return self.model.decoder.loss(features, inrs, points_of_step(inrs, config.seed, step))
+
+    def validate(self) -> dict[str, float]:
+        model = self.eval_model
+        return {**super().validate(), "val_psnr": reconstruction_psnr(model, model.decoder, self.validation)}
+
+
+def points_of_step(inrs: INRBatch, seed: int, step: int) -> Tensor:
+    """The points (P, I) at which all INRs of a step are compared with what is decoded, uniform in [-1, 1]^I."""
+    generator = Generator(inrs.device).manual_seed(stable_seed(seed, "points", step))
+    return random_points(inrs.spec, POINTS, generator)
+
+
+def with_parameters(decoder: Decoder, parameters: Sequence[Tensor]) -> Decoder:
+    """A copy of a decoder with these parameters, in their order."""
+    other = copy.deepcopy(decoder)
+    with torch.no_grad():
+        for parameter, value in zip(other.parameters(), parameters, strict=True):
+            parameter.copy_(value)
+    return other
+
+
+@torch.no_grad()
+def reconstruction_psnr(model: NormalizedEncoder, decoder: Decoder, batches: Batches) -> float:
+    """PSNR in dB of what is decoded against what the INRs render, of the mean squared error over all INRs."""
+    training, total, count, peak = model.training, 0.0, 0, 0.0
+    generator = Generator(model.device).manual_seed(0)
+    coords = random_points(model.spec, VALIDATION_POINTS, generator)
+    model.eval()
+    try:
+        for inrs, _ in batches:
+            inrs = inrs.to(model.device)
+            rendered = inrs(coords)
+            error = decoder(model.features(inrs).float(), coords) - rendered
+            total, count = total + float(error.square().double().mean()) * len(inrs), count + len(inrs)
+            peak = max(peak, peak_of(model.spec, rendered))
+    finally:
+        model.train(training)
+    return decibels(total / count, peak)
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """What K INRs render on a grid and what is decoded from their features, (K, H, W, O) each; and their labels (K,).
+
+    Values of shapes are scaled so that those of the INRs fill [0, 1].
+    """
+
+    rendered: Tensor
+    decoded: Tensor
+    labels: Tensor
+
+
+@torch.no_grad()
+def reconstruct(model: Decoding, batches: Batches, count: int = 10) -> Reconstructions | None:
+    """Up to `count` INRs, of as many classes as there are: images, or the plane z = 0 of shapes; None of other INRs.
+
+    The model is in evaluation mode.
+    """
+    if model.spec.in_dim not in (2, 3):
+        return None
+    parts = [(inrs.to(model.device), targets.argmax(1)) for inrs, targets in batches]
+    inrs, labels = INRBatch.cat([inrs for inrs, _ in parts]), torch.cat([labels for _, labels in parts]).cpu()
+    turn = torch.tensor([int((labels[:row] == label).sum()) for row, label in enumerate(labels.tolist())])
+    first = (turn * (int(labels.max()) + 1) + labels).argsort(stable=True)[
+        :count
+    ]  # each class's first, then its second
+    rows = first[labels[first].argsort(stable=True)]
+    chosen, coords = inrs[rows], plane(model.spec).to(inrs.device)
+    shape = (len(rows), SLICE, SLICE, model.spec.out_dim)
+    rendered, decoded = (values.cpu().view(shape) for values in (chosen(coords), model(chosen, coords)))
+    if model.spec.in_dim == 3:
+        least, extent = rendered.min(), (rendered.max() - rendered.min()).clamp_min(1e-6)
+        rendered, decoded = (rendered - least) / extent, (decoded - least) / extent
+    return Reconstructions(rendered, decoded, labels[rows])
+
+
+def plane(spec: SirenSpec) -> Tensor:
+    """Coords (P, I) of a grid of SLICE x SLICE points: the image, or the plane z = 0, seen from above."""
+    grid = pixel_grid(SLICE, SLICE)
+    return grid if spec.in_dim == 2 else torch.cat([grid * torch.tensor([1.0, -1.0]), torch.zeros(len(grid), 1)], 1)

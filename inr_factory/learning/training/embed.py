@@ -1,0 +1,141 @@
+"""Embedding: the features that a trained or pre-trained encoder gives the INRs of a data set, as a table.
+
+Shape letters: N INRs, F features.
+"""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inr_factory.errors import UsageError, csv_cell, shorten
+from inr_factory.inr.arguments import check_hooks
+from inr_factory.inr.device import choose_device
+from inr_factory.inr.regular_files import as_path
+from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.models.checkpoint import load_encoder
+from inr_factory.learning.training.run_config import checkpoint_of
+from inr_factory.learning.training.trained_run import TrainedRun, evaluation_loader
+from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.locations import Location
+
+SUFFIXES = (".csv", ".npz")
+
+
+@dataclass(frozen=True)
+class EmbeddingReport:
+    """Features of N INRs.
+
+    Attributes:
+        object_ids: N names of the INRs' objects.
+        views: Number of each INR's view, (N,) int64.
+        true_classes: N names of classes, as the data set labels the objects; empty where it does not.
+        features: (N, F) float32.
+        incomplete: Shards of the split and views that are missing.
+    """
+
+    object_ids: tuple[str, ...]
+    views: NDArray[np.int64]
+    true_classes: tuple[str, ...]
+    features: NDArray[np.float32]
+    incomplete: int = 0
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def to_csv(self) -> str:
+        """One line per INR: object_id, view, class, and its features as f0, f1, ..., which read back as the same float32.
+
+        Names that a spreadsheet would take for formulas begin with an apostrophe; control characters are escaped.
+        """
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["object_id", "view", "class", *(f"f{number}" for number in range(self.features.shape[1]))])
+        for name, view, label, row in zip(
+            self.object_ids, self.views.tolist(), self.true_classes, self.features, strict=True
+        ):
+            writer.writerow([csv_cell(name), view, csv_cell(label), *map(str, row)])
+        return table.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write the table, atomically: as CSV, see `to_csv`, or for numpy as NPZ.
+
+        Args:
+            path: NAME.csv, or NAME.npz with the arrays object_id, view, class and features (N, F).
+
+        Raises:
+            UsageError: The name ends in something else, or the file cannot be written.
+            ResourceError: The disk is full.
+        """
+        path = table_path(path)
+        if path.suffix.lower() == ".csv":
+            content = self.to_csv().encode()
+        else:
+            buffer = io.BytesIO()
+            columns: dict[str, Any] = {"object_id": np.array(self.object_ids), "view": self.views}
+            columns |= {"class": np.array(self.true_classes), "features": self.features}
+            np.savez(buffer, **columns)
+            content = buffer.getvalue()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+
+
+def embed(
+    run: str | Path | TrainedRun,
+    dataset: str | Location | INRDataset,
+    split: str = "test",
+    views: int | None = None,
+    device: str = "auto",
+    on_batch: Callable[[int, int], None] | None = None,
+) -> EmbeddingReport:
+    """Take the features of INRs by a trained encoder, without its head: what the command `embed` does.
+
+    Args:
+        run: Folder of a run of `train` or `pretrain`, a checkpoint, or what `train` returned.
+        dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count.
+        split: "train", "val" or "test".
+        views: The first views of each object; by default all.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        on_batch: Called after each batch with the number of INRs that are done, and of all.
+
+    Returns:
+        Features (N, F), with the objects' names, views and classes.
+
+    Raises:
+        UsageError: There is no checkpoint, the INRs have another spec, or the split is empty.
+        IntegrityError: The checkpoint is damaged.
+    """
+    check_hooks(on_batch=on_batch)
+    checkpoint = run.checkpoint if isinstance(run, TrainedRun) else checkpoint_of(as_path(run, "a run"))
+    model = load_encoder(checkpoint).to(choose_device(device))
+    data = dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views)
+    features, done = np.empty((len(data), model.encoder.features), dtype=np.float32), 0
+    with torch.no_grad():
+        for inrs, _ in evaluation_loader(data, device):
+            features[done : done + len(inrs)] = model.features(inrs).float().cpu().numpy()
+            done += len(inrs)
+            if on_batch is not None:
+                on_batch(done, len(data))
+    return EmbeddingReport(
+        object_ids=tuple(data.object_ids.tolist()),
+        views=data.views,
+        true_classes=tuple(data.classes[label] if 0 <= label < data.num_classes else "" for label in data.labels),
+        features=features,
+        incomplete=data.incomplete,
+    )
+
+
+def table_path(path: str | Path) -> Path:
+    """The path of a table. Raises UsageError for a name that ends in something else than SUFFIXES."""
+    path = as_path(path, "a table")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"a table of features is NAME.csv or NAME.npz, got {shorten(path.name)}; give --out such a name"
+        )
+    return path
