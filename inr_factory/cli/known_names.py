@@ -44,13 +44,14 @@ TRANSFORMS: Choices = {
 }
 MATCHES = ("phase", "signed", "permutation")
 MIXUPS: Choices = {
+    "mixup": "after aligning all that the INRs have: match=phase for SIRENs, permutation for ReLU",
     "mixup:match=phase": "after aligning order, signs and phases of neurons",
     "mixup:match=signed": "after aligning order and signs",
     "mixup:match=permutation": "after aligning the order",
     "mixup:match=permute": "after a random order of the partner's neurons",
-    "mixup": "as they are",
+    "mixup:match=none": "as they are",
 }
-MIXUP_SETTINGS = "mixup:alpha=1.0,match=none|permute|permutation|signed|phase,probability=1.0,same_class=false"
+MIXUP_SETTINGS = "mixup:alpha=1.0,match=auto|none|permute|permutation|signed|phase,probability=1.0,same_class=false"
 PERTURBATIONS: Choices = {
     "damp:sigma=0.2,parts=8": "multiplies weights by noise (Trinh et al. 2024)",
     "asam:rho=0.5,eta=0.01": "gradients at the worst loss nearby (Kwon et al. 2021)",

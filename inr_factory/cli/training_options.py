@@ -53,4 +53,8 @@ Track = Annotated[
     str | None, typer.Option(help="also send figures to wandb, mlflow or wandb,mlflow", show_default=False)
 ]
 Split = Annotated[str, typer.Option(help="train, val or test")]
+Runs = Annotated[
+    list[Path],
+    typer.Argument(help="folder of a run, or a checkpoint; several are averaged", show_default=False, metavar="RUN..."),
+]
 Run = Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")]

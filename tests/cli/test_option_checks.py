@@ -25,7 +25,7 @@ TYPOS = [
     (["--augment", "noise:scal=0.1"], "noise has no key 'scal'; did you mean 'scale'?"),
     (["--augment", "noise:scale=much"], "noise:scale must be a number, got 'much'"),
     (["--augment", "flip@often"], "write a probability after @, got 'often'"),
-    (["--mixup", "mixup:match=phases"], "mixup: match must be one of none, permute, permutation, signed, phase"),
+    (["--mixup", "mixup:match=phases"], "mixup: match must be one of auto, none, permute, permutation, signed, phase"),
     (["--mixup", "mixpu"], "unknown mixing 'mixpu'; did you mean 'mixup'?"),
     (["--mixup", "phase"], "unknown mixing 'phase'; did you mean 'mixup:match=phase'?"),
     (["--perturb", "damp:sigm=1"], "damp has no key 'sigm'; did you mean 'sigma'?"),

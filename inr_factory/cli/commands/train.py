@@ -15,7 +15,8 @@ from inr_factory.learning.training import defaults
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
-    from inr_factory.learning.training.trained_run import PredictionReport, TrainedRun
+    from inr_factory.learning.training.prediction_report import PredictionReport
+    from inr_factory.learning.training.trained_run import TrainedRun
 
 COSINE = ", ".join(defaults.COSINE_RATES)
 CURVES, PICTURE = "curves.png", "test.png"
@@ -60,7 +61,9 @@ def train(
     mixup: Annotated[
         str | None,
         typer.Option(
-            help="mixing of INRs and targets, as mixup:match=phase; listed below", show_default=False, metavar="NAME"
+            help="mixing of INRs and targets, mixup or as mixup:alpha=0.5; listed below",
+            show_default=False,
+            metavar="NAME",
         ),
     ] = None,
     epochs: Annotated[
@@ -68,7 +71,7 @@ def train(
         typer.Option(
             min=1,
             help="passes over the training set",
-            show_default=f"{COSINE} {' to '.join(map(str, defaults.COSINE_EPOCHS))} by the size of the set; others {defaults.EPOCHS}",
+            show_default=f"{COSINE} {' to '.join(map(str, defaults.COSINE_EPOCHS))} by the size of the set; others {defaults.EPOCHS}; with --mixup times {defaults.MIXED_EPOCHS}",
         ),
     ] = None,
     batch_size: Annotated[
@@ -125,6 +128,7 @@ def train(
     bf16: options.Bf16 = False,
     compiled: options.Compile = False,
     track: options.Track = None,
+    rules: Annotated[int | None, typer.Option(hidden=True)] = None,  # of a sweep that began with an earlier version
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-MODEL-SEED", show_default=False)
@@ -142,6 +146,7 @@ def train(
         "ema": ema,
         "track": track,
         "decode": decode,
+        "rules": rules,
     }
     check_config(TrainConfig, **{name: value for name, value in settings.items() if value is not None})
 
@@ -161,7 +166,7 @@ def train(
             reweigh=reweigh, label_noise=label_noise, ema=ema, bf16=bf16, compile=compiled,
             early_stopping=early_stopping, seed=seed, device=device, out=out, on_epoch=progress.epoch,
             on_step=progress.step, on_start=progress.start, log=terminal.log_info, track=track,
-            decode=decode,
+            decode=decode, rules=rules,
         )  # fmt: skip
     if not is_first_rank():
         return
@@ -199,7 +204,7 @@ def _print_accuracy(run: "TrainedRun", test: "EvaluationReport | None") -> None:
 
 
 def evaluate(
-    run: options.Run,
+    run: options.Runs,
     dataset: Annotated[
         Path | None,
         typer.Option(
@@ -211,20 +216,26 @@ def evaluate(
         ),
     ] = None,
     split: options.Split = "test",
-    views: Annotated[int, typer.Option(help="use the first N views", min=1)] = 1,
+    views: Annotated[
+        int, typer.Option(help="measure the first N views of each object, and their averaged prediction", min=1)
+    ] = 1,
     device: options.Device = "auto",
     picture: Annotated[
         Path | None, typer.Option(help="draw confusion and calibration into this PNG", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix."""
-    from inr_factory.learning.training.trained_run import open_run
+    """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix.
 
-    report = open_run(run).evaluate(dataset, split, views, device)
+    Several runs of the same classes are measured as one, by the mean of their probabilities.
+    """
+    from inr_factory.learning.training.trained_run import evaluate as evaluate_runs
+
+    report = evaluate_runs(run, dataset, split, views, device)
     _note_missing(report)
     if as_json:
-        terminal.print_json({"run": str(run), "split": split, "classes": list(report.classes), **report.metrics()})
+        runs = {"run": str(run[0])} if len(run) == 1 else {"runs": list(map(str, run))}
+        terminal.print_json({**runs, "split": split, "classes": list(report.classes), **report.metrics()})
     else:
         _print_evaluation(report)
     if picture is not None:
@@ -241,8 +252,13 @@ def _note_missing(report: "EvaluationReport | PredictionReport") -> None:
 def _print_evaluation(report: "EvaluationReport") -> None:
     terminal.print_result(
         f"{report.split} accuracy {report.percent}, loss {report.loss:.4f}, calibration error "
-        f"{report.calibration_error:.3f}, of {report.count:,} INRs\n"
+        f"{report.calibration_error:.3f}, of {report.count:,} INRs"
     )
+    if report.object_accuracy is not None:
+        terminal.print_result(
+            f"accuracy {report.object_percent} of {report.objects:,} objects, each by the mean prediction of its views"
+        )
+    terminal.print_result("")
     rows = []
     for row in report.most_confused():
         mistaken = "{} ({})".format(*row["mistaken_for"]) if row["mistaken_for"] else "-"
@@ -256,19 +272,23 @@ def predict(
     dataset: DatasetFolder,
     split: options.Split = "test",
     views: options.FirstViews = None,
+    per_object: Annotated[
+        bool, typer.Option("--per-object", help="average the views of each object: one row an object")
+    ] = False,
     device: options.Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="CSV to write; else the table goes to stdout", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the class of each INR: a CSV of object, view, class, predicted class and its probability.
+    """Predict the class of each INR of all views: a CSV of object, view, class, predicted class and its probability.
 
     Where the set has classes, the accuracy follows, on stderr or with --out on stdout.
     """
     from inr_factory.learning.training.trained_run import open_run
 
     report = open_run(run).predict(dataset, split, views, device)
+    report = report.per_object() if per_object else report
     _note_missing(report)
     table = report.to_csv(out)
     accuracy = "" if report.accuracy is None else f"accuracy {report.accuracy:.2%}"
@@ -283,7 +303,9 @@ def predict(
         if accuracy:
             terminal.log_info(accuracy)
     else:
-        terminal.print_result(f"{out}: {len(report):,} INRs{accuracy and f', {accuracy}'}")
+        terminal.print_result(
+            f"{out}: {len(report):,} {'objects' if per_object else 'INRs'}{accuracy and f', {accuracy}'}"
+        )
 
 
 def _draw(report: "EvaluationReport", path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from inr_factory.errors import UsageError
 from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.alignment.weight_matching import Match, align
+from inr_factory.learning.alignment.weight_matching import Match, align, finest_match
 from inr_factory.learning.option_strings import Option, check_flag, check_number, check_word, parse_option
 from inr_factory.learning.transforms.call_arguments import default_generator, numbers_of, require_pairs
 from inr_factory.learning.transforms.random_transform import replace_rows
@@ -28,8 +28,9 @@ class MixUp(Option):
 
     Args:
         alpha: lam is drawn for each INR from Beta(alpha, alpha); 1 is uniform, as published. In [0.001, 1e6].
-        match: What is done to the partner first. "none"; "permute", its neurons in a random order; "permutation",
-            "signed" or "phase", its neurons aligned to those of the INR, see `align`. Take "phase" unless you compare.
+        match: What is done to the partner first. "auto", its neurons aligned to those of the INR by the finest match that
+            such INRs have: "phase" for sines, "permutation" for ReLU. "permutation", "signed" or "phase", one of these,
+            see `align`; "permute", its neurons in a random order; "none".
         probability: How likely an INR is mixed, in [0, 1].
         same_class: Take partners whose targets have the same largest class.
 
@@ -39,7 +40,7 @@ class MixUp(Option):
 
     name: ClassVar[str] = "mixup"
     alpha: float = 1.0
-    match: Literal["none", "permute", "permutation", "signed", "phase"] = "none"
+    match: Literal["auto", "none", "permute", "permutation", "signed", "phase"] = "auto"
     probability: float = 1.0
     same_class: bool = False
 
@@ -84,7 +85,8 @@ class MixUp(Option):
         if self.match == "permute":
             partners = PermuteNeurons()(partners, generator)
         elif self.match != "none":
-            partners = _align_some(partners, inrs, mixed, self.match)
+            match = finest_match(inrs.spec) if self.match == "auto" else self.match
+            partners = _align_some(partners, inrs, mixed, match)
         return _mix(inrs, partners, lam), torch.lerp(targets[partner], targets, lam[:, None].to(targets.dtype))
 
 
@@ -92,7 +94,7 @@ def parse_mixup(text: str) -> MixUp:
     """Read a MixUp from text.
 
     Args:
-        text: "mixup" or with settings, such as "mixup:match=phase" or "mixup:alpha=0.2,match=phase".
+        text: "mixup" or with settings, such as "mixup:alpha=0.5" or "mixup:match=none,probability=0.5".
 
     Returns:
         The MixUp; `str()` of it is such a text again.

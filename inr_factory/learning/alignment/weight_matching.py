@@ -19,6 +19,7 @@ from torch import Tensor
 from inr_factory.errors import UsageError
 from inr_factory.inr.arguments import check_whole
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment import linear_assignment
 from inr_factory.learning.transforms import neuron_ops
 from inr_factory.learning.transforms.call_arguments import require_pairs
@@ -124,6 +125,11 @@ def solve_assignments(gain_NHH: Tensor) -> Tensor:
 
 
 Operations = tuple[Tensor, Tensor, Tensor]
+
+
+def finest_match(spec: SirenSpec) -> Match:
+    """The match over all symmetries that INRs of a spec have, as far as there is one."""
+    return "phase" if spec.activation == "sine" else "permutation"
 
 
 def check_match(match: str, inrs: INRBatch) -> None:

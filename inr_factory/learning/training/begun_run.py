@@ -1,11 +1,16 @@
 """Begun runs: what a command need not repeat, since the run in its folder, or the one that it starts from, has it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.alignment.mixup import MixUp
+from inr_factory.learning.alignment.weight_matching import finest_match
+from inr_factory.learning.data.loader import Mixing
 from inr_factory.learning.models.checkpoint import former_options, load_checkpoint, saved_encoder
 from inr_factory.learning.training.defaults import DEFAULT_MODEL, FORMER_MODEL
 from inr_factory.learning.training.run_config import LAST, RULES, ConfigT, RunConfig, default_schedule
@@ -35,7 +40,7 @@ def choose_encoder(
     """
     name, options = (DEFAULT_MODEL, {}) if init is None else saved_encoder(init)
     folder, former = folder_of(name), folder_of(FORMER_MODEL)
-    if init is None and not (folder / LAST).is_file() and (former / LAST).is_file() and _rules(former / LAST) < RULES:
+    if init is None and not (folder / LAST).is_file() and (former / LAST).is_file() and _rules(former / LAST) < 3:
         log(f"{former} has a run of the former default model, which resumes; --model {DEFAULT_MODEL} begins another")
         folder = former
     if (folder / LAST).is_file():
@@ -43,11 +48,20 @@ def choose_encoder(
     return name, options, folder
 
 
-def choose_schedule(given: Mapping[str, Any], folder: Path, model: str, rows: int) -> dict[str, Any]:
+def choose_match(mixing: Mixing | None, spec: SirenSpec, rules: int) -> Mixing | None:
+    """The mixing of a run with the match that "auto" stands for: under former rules it was none."""
+    if not isinstance(mixing, MixUp) or mixing.match != "auto":
+        return mixing
+    return replace(mixing, match="none" if rules < 4 else finest_match(spec))
+
+
+def choose_schedule(
+    given: Mapping[str, Any], folder: Path, model: str, rows: int, mixed: bool = False
+) -> dict[str, Any]:
     """epochs, batch_size, learning_rate and schedule: as given, not None, else those of the run in the folder, else the
-    defaults of the model for a number of rows an epoch."""
+    defaults of the model for a number of rows an epoch, mixed or not."""
     known = {**_begun_schedule(folder), **{setting: value for setting, value in given.items() if value is not None}}
-    return {**default_schedule(model, rows, known.get("batch_size"))._asdict(), **known}
+    return {**default_schedule(model, rows, known.get("batch_size"), mixed)._asdict(), **known}
 
 
 def _begun_schedule(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -16,12 +18,19 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.decoder import Decoder
+from inr_factory.learning.models.ensemble import Ensemble
 from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.targets import smooth_labels
 from inr_factory.learning.training.decoding import points_of_step, reconstruction_psnr, with_parameters
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
-from inr_factory.learning.training.metrics import EvaluationReport, calibration, calibration_error, confusion_matrix
+from inr_factory.learning.training.metrics import (
+    EvaluationReport,
+    calibration,
+    calibration_error,
+    confusion_matrix,
+    mean_per_object,
+)
 from inr_factory.learning.training.run_config import Loader, TrainConfig
 from inr_factory.learning.training.saved_state import check_like
 from inr_factory.learning.training.trainer import Trainer
@@ -153,13 +162,16 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
 
 
 @torch.no_grad()
-def evaluate_model(model: Classifier, batches: Batches, **context: Any) -> EvaluationReport:
+def evaluate_model(
+    model: Classifier | Ensemble, batches: Batches, objects_N: NDArray[np.int64] | None = None, **context: Any
+) -> EvaluationReport:
     """Evaluate a classifier over all batches, in evaluation mode.
 
     Args:
         model: Stays as it is, also its training mode.
         batches: INRs and targets (N, C); the true class of soft targets is their largest.
-        context: `classes`, `split`, `dataset`, `objects` and `incomplete` of the report.
+        objects_N: Number of each INR's object, in the order of the batches.
+        context: `classes`, `split`, `dataset` and `incomplete` of the report.
 
     Returns:
         The metrics, see EvaluationReport.
@@ -186,7 +198,13 @@ def evaluate_model(model: Classifier, batches: Batches, **context: Any) -> Evalu
     count, correct, totals = int(confusion.sum()), confusion.diagonal().tolist(), confusion.sum(1).tolist()
     if count == 0:
         raise UsageError("there is nothing to evaluate on; the split is empty")
-    bins = calibration(torch.cat(probabilities), torch.cat(labels))
+    probabilities_NC, labels_N = torch.cat(probabilities), torch.cat(labels)
+    bins = calibration(probabilities_NC, labels_N)
+    if objects_N is not None:
+        means, first = mean_per_object(probabilities_NC, objects_N)
+        context["objects"] = len(first)
+        if len(first) < count:
+            context["object_accuracy"] = float((means.argmax(1) == labels_N[first]).double().mean())
     return EvaluationReport(
         accuracy=sum(correct) / count,
         loss=float(loss) / count,

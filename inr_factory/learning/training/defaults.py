@@ -13,6 +13,7 @@ COSINE_RATES = {"parity": 5e-3, "probes": 2e-3, "render": 2e-3}
 COSINE_EPOCHS = 20, 100  # at least and, to reach COSINE_STEPS, at most
 COSINE_STEPS = 600, 20_000
 COSINE_BATCH_SIZE = 64
+MIXED_EPOCHS = 3  # times as many with MixUp
 WEIGHT_DECAY = 5e-4
 WARMUP_STEPS = 100
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 SMALL_SPLIT = 1000
@@ -31,6 +33,8 @@ class EvaluationReport:
         split: The split that was evaluated, or empty.
         dataset: Name of the data set, or empty.
         objects: How many objects the INRs show; 0 where only a model was evaluated.
+        object_accuracy: Share of objects whose class has the highest probability on average over their views, in [0, 1];
+            None where each object has one view.
         incomplete: Shards of the split and views that are missing.
     """
 
@@ -45,22 +49,34 @@ class EvaluationReport:
     split: str = ""
     dataset: str = ""
     objects: int = 0
+    object_accuracy: float | None = None
     incomplete: int = 0
 
     @property
     def standard_error(self) -> float:
         """Of the accuracy, as a share: sqrt(p (1 - p) / objects), at most, since views of an object may err together."""
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / (self.objects or self.count))
+        return self._error_of(self.accuracy)
 
     @property
     def percent(self) -> str:
         """The accuracy as text, with its standard error where there are fewer than SMALL_SPLIT objects."""
+        return self._percent_of(self.accuracy)
+
+    @property
+    def object_percent(self) -> str:
+        """The accuracy of objects as text, as `percent`; empty where each object has one view."""
+        return "" if self.object_accuracy is None else self._percent_of(self.object_accuracy)
+
+    def _error_of(self, accuracy: float) -> float:
+        return math.sqrt(accuracy * (1 - accuracy) / (self.objects or self.count))
+
+    def _percent_of(self, accuracy: float) -> str:
         small = (self.objects or self.count) < SMALL_SPLIT
-        return f"{self.accuracy:.2%}" + (f" ± {100 * self.standard_error:.1f} points" if small else "")
+        return f"{accuracy:.2%}" + (f" ± {100 * self._error_of(accuracy):.1f} points" if small else "")
 
     def metrics(self) -> dict[str, Any]:
         """The metrics by name, without classes, split and data set: what `--json` prints."""
-        context = ("classes", "split", "dataset")
+        context = ("classes", "split", "dataset", *(["object_accuracy"] if self.object_accuracy is None else []))
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in context}
 
     def most_confused(self) -> list[Mapping[str, Any]]:
@@ -72,6 +88,15 @@ class EvaluationReport:
             mistaken = (self.classes[-max(wrong)[1]], max(wrong)[0]) if wrong else None
             rows.append({"class": name, "count": sum(counts), "accuracy": share, "mistaken_for": mistaken})
         return rows
+
+
+def mean_per_object(probabilities: Tensor, objects_N: NDArray[Any]) -> tuple[Tensor, NDArray[np.int64]]:
+    """Mean of the probabilities (N, C) of each object's INRs, (M, C), and the row (M,) of its first one, in their order."""
+    _, first, number = np.unique(objects_N, return_index=True, return_inverse=True)
+    order = first.argsort()
+    place = torch.from_numpy(order.argsort()[number]).to(probabilities.device)
+    sums = probabilities.new_zeros(len(first), probabilities.shape[1]).index_add_(0, place, probabilities)
+    return sums / torch.bincount(place)[:, None], first[order]
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from statistics import mean, median, stdev
 from threading import Event
@@ -18,11 +17,10 @@ from typing import Any
 
 from inr_factory.errors import FactoryError, IntegrityError, UsageError, blame_machine, csv_cell, one_line
 from inr_factory.inr.cpu import num_cores
-from inr_factory.inr.plain_json import parse_json
+from inr_factory.inr.plain_json import parse_json, parse_json_object
 from inr_factory.inr.regular_files import as_path, check_regular, is_replaced, read_regular
 from inr_factory.learning.training.run_config import RULES, TrainConfig, check_config, few_objects
 from inr_factory.learning.training.sweep_config import (
-    FORMER_OPTIONS,
     SweepConfig,
     SweepRun,
     command_of,
@@ -129,13 +127,12 @@ def sweep(
         require_trackers(track)
     config, folder = load_sweep(as_path(file, "a sweep")), Path(out) if out else Path("runs") / Path(file).stem
     folder.mkdir(parents=True, exist_ok=True)
-    runs = runs_of(config, folder, former=_began_before(folder))
+    runs = runs_of(config, folder, _rules_of(folder))
     missing = [run for run in runs if read_result(config, run) is None]
     log(f"{len(runs)} runs, {len(missing)} to do; tables in {folder}")
-    if any(command_of(config, run) != command_of(config, replace(run, former=False)) for run in missing):
-        log(
-            f"{folder} began under former defaults ({' '.join(chain(*FORMER_OPTIONS.items()))}), which further runs keep"
-        )
+    added = [command_of(config, run)[len(command_of(config, replace(run, rules=RULES))) :] for run in missing]
+    if any(added):
+        log(f"{folder} began under former defaults ({' '.join(max(added))}), which further runs keep")
     for dataset in dict.fromkeys(command_of(config, run)[1] for run in missing):
         _check_splits(dataset, log)
     executor = executor or (lambda jobs: make_runs(jobs, workers or num_cores()))
@@ -154,13 +151,19 @@ def sweep(
     return SweepReport(folder, tuple(config.options), tuple(rows), len(runs), tuple(failed))
 
 
-def _began_before(folder: Path) -> bool:
-    """Whether a sweep began before rules 3 of run_config, under other defaults; the rules of a new one are recorded."""
-    if not (folder / RECORD).is_file():
-        if (folder / "runs").is_dir() and any((folder / "runs").iterdir()):
-            return True
-        write_atomically(folder / RECORD, json.dumps({"rules": RULES}).encode())
-    return False
+def _rules_of(folder: Path) -> int:
+    """The rules of run_config under which a sweep began; those of a new one are recorded."""
+    if (folder / RECORD).is_file():
+        try:
+            return TrainConfig(rules=parse_json_object(read_regular(folder / RECORD))["rules"]).rules
+        except (ValueError, KeyError):
+            raise IntegrityError(
+                f"{folder / RECORD} is damaged, or of a newer version: it names no rules of 1 to {RULES}; take another --out"
+            ) from None
+    if (folder / "runs").is_dir() and any((folder / "runs").iterdir()):
+        return 2  # from before rules 3
+    write_atomically(folder / RECORD, json.dumps({"rules": RULES}).encode())
+    return RULES
 
 
 def _check_splits(dataset: str, log: Callable[[str], None]) -> None:
@@ -258,7 +261,7 @@ def read_result(config: SweepConfig, run: SweepRun) -> dict[str, Any] | None:
             raise UsageError(
                 f"{run.folder / COMMAND} is damaged ({one_line(error)}); remove it, and run again"
             ) from None
-        if options_of(arguments, run.former) != options_of(command_of(config, run)):
+        if options_of(arguments, run.rules) != options_of(command_of(config, run), run.rules):
             raise UsageError(f"{run.folder} was run with other settings ({' '.join(arguments)}); take another --out")
     if result.get("test") is None:
         raise FactoryError(f"{run.folder} has no test figures; a sweep needs a set with a test split")

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from inr_factory.errors import UsageError, validation_message
 from inr_factory.learning.training import defaults
+from inr_factory.learning.training.run_config import RULES
 from inr_factory.storage.yaml_files import load_yaml
 
 MAX_RUNS = 10_000  # of one sweep; a few lines can ask for billions
@@ -21,6 +22,9 @@ FORMER_OPTIONS = {
     "--learning-rate": str(defaults.LEARNING_RATE), "--schedule": "constant",
 }  # fmt: skip
 """Defaults of training, for every model, until rules 3 of run_config. A sweep that began under them keeps them."""
+
+FORMER_TEXTS = {"mixup:match=none": "mixup"}
+"""What sweeps of rules 1 to 3 call the values of options that have a longer text since."""
 
 Value = str | int | float | bool | None | list[str]
 
@@ -81,7 +85,7 @@ class SweepRun:
     values: Mapping[str, Value]
     folder: Path
     train: Mapping[str, Value] = field(default_factory=dict)
-    former: bool = False  # the sweep began under FORMER_OPTIONS
+    rules: int = RULES  # of run_config, under which the sweep began
 
     def row(self, options: Sequence[str]) -> tuple[str, ...]:
         """The names of its row of the table: its values of these options."""
@@ -97,7 +101,7 @@ def load_sweep(path: Path) -> SweepConfig:
         raise UsageError(f"{path}: {reason}; a sweep has dataset, train and grid") from None
 
 
-def runs_of(sweep: SweepConfig, out: Path, former: bool = False) -> list[SweepRun]:
+def runs_of(sweep: SweepConfig, out: Path, rules: int = RULES) -> list[SweepRun]:
     """All points of all grids, the first option the slowest but for the seed, which is slower than all: each row of a
     table gets its first figure early. Raises UsageError for two points of one name."""
     count = sum(math.prod(map(len, grid.axes.values())) for grid in sweep.grid)
@@ -108,12 +112,18 @@ def runs_of(sweep: SweepConfig, out: Path, former: bool = False) -> list[SweepRu
         for point in itertools.product(*(enumerate(values) for values in grid.axes.values())):
             values = {name: value for name, (_, value) in zip(grid.axes, point, strict=True)}
             seed_index = next((index for name, (index, _) in zip(grid.axes, point, strict=True) if name == "seed"), 0)
-            slug = "-".join(re.sub(r"[^A-Za-z0-9.=]+", "_", str(value)).strip("_") or "x" for value in values.values())
-            by_seed.append((seed_index, SweepRun(values, out / "runs" / slug, {**sweep.train, **grid.train}, former)))
+            folder = out / "runs" / _slug(map(str, values.values()))
+            former = out / "runs" / _slug(FORMER_TEXTS.get(str(value), str(value)) for value in values.values())
+            folder = former if rules < 4 and former.is_dir() else folder
+            by_seed.append((seed_index, SweepRun(values, folder, {**sweep.train, **grid.train}, rules)))
     runs = [run for _, run in sorted(by_seed, key=lambda pair: pair[0])]
     if len({run.folder for run in runs}) < len(runs):
         raise UsageError("two points of the grid have the same values; name each value once")
     return runs
+
+
+def _slug(texts: Iterable[str]) -> str:
+    return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "_", text).strip("_") or "x" for text in texts)
 
 
 def command_of(sweep: SweepConfig, run: SweepRun) -> list[str]:
@@ -129,16 +139,16 @@ def command_of(sweep: SweepConfig, run: SweepRun) -> list[str]:
         else:
             for part in value if isinstance(value, list) else [value]:
                 arguments += [option, str(part)]
-    if run.former:
-        given = options_of(arguments)
+    given = options_of(arguments)
+    if run.rules < 3:
         for option, text in FORMER_OPTIONS.items():
             arguments += [] if option in given else [option, text]
-    return arguments
+    return [*arguments, "--rules", "3"] if run.rules < RULES and "--mixup" in given else arguments
 
 
-def options_of(arguments: Sequence[str], former: bool = False) -> dict[str, list[str]]:
-    """What identifies a run: its data set, and the values of each option, without folder and trackers; with
-    FORMER_OPTIONS where they count."""
+def options_of(arguments: Sequence[str], rules: int = RULES) -> dict[str, list[str]]:
+    """What identifies a run: its data set, and the values of each option, without folder, trackers and rules; with
+    FORMER_OPTIONS where the rules have them."""
     options: dict[str, list[str]] = {"dataset": []}
     option = "dataset"
     for word in arguments[1:]:
@@ -146,7 +156,7 @@ def options_of(arguments: Sequence[str], former: bool = False) -> dict[str, list
             option = {"--lr": "--learning-rate"}.get(word, word)
             options.setdefault(option, [])
         else:
-            options[option].append(word)
-    for option in ("--out", "--track"):
+            options[option].append(FORMER_TEXTS.get(word, word) if rules < 4 else word)
+    for option in ("--out", "--track", "--rules"):
         options.pop(option, None)
-    return {**{option: [text] for option, text in FORMER_OPTIONS.items() if former}, **options}
+    return {**{option: [text] for option, text in FORMER_OPTIONS.items() if rules < 3}, **options}

@@ -19,7 +19,7 @@ from inr_factory.learning.models.decoder import build_decoder
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
-from inr_factory.learning.training.begun_run import as_begun, choose_encoder, choose_schedule
+from inr_factory.learning.training.begun_run import as_begun, choose_encoder, choose_match, choose_schedule
 from inr_factory.learning.training.classification import ClassifierTrainer
 from inr_factory.learning.training.distributed import join_process_group
 from inr_factory.learning.training.run_config import (
@@ -83,6 +83,7 @@ def train(
     log: Callable[[str], None] | None = None,
     track: str | None = None,
     decode: float | None = DEFAULTS.decode,
+    rules: int | None = None,
 ) -> TrainedRun:
     """Train a classifier on the weights of a data set, or resume the run in `out`.
 
@@ -95,7 +96,7 @@ def train(
         model: "parity", "dws", "mlp", "ng_gnn", "ng_t" or "scalegmn", which read weights, "probes", which reads the
             function at learned points, or "render", which reads pixels; with options as "ng_t:num_layers=2"; see above.
         augment: Transforms of the weights, as "flip" or "noise:scale=0.3".
-        mixup: Mixing of INRs and their targets, as "mixup:match=phase" or "mixup:alpha=0.2,match=phase".
+        mixup: Mixing of INRs and their targets, as "mixup" or "mixup:alpha=0.5,match=signed".
         views: Train on the first views of each object; by default on all.
         views_per_object: Views of each object per epoch, drawn for each epoch; by default all.
         init: Start with the encoder and normalizer of this run or checkpoint, as of `pretrain`.
@@ -104,7 +105,8 @@ def train(
         canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
             "probes" and "render", for which they never count, take INRs as fitted.
         normalize: Scale each layer's weights and biases by statistics of the training split; not for these two.
-        epochs: At least 1; for "parity", "probes" and "render" by default 20, but 600 to 20,000 steps, for others 100.
+        epochs: At least 1; for "parity", "probes" and "render" by default 20, but 600 to 20,000 steps, for others 100; with
+            mixup three times as many.
         batch_size: At least 2; for these three by default 64, for others 128.
         learning_rate: Above 0; by default 5e-3 for "parity", 2e-3 for "probes" and "render", 1e-3 for others.
         optimizer: "adamw", with amsgrad, or "adam", whose weight decay is a part of the gradient (L2).
@@ -129,6 +131,7 @@ def train(
         log: Called with notes in one line: missing shards, and the run's size and folder.
         track: Also send the records of the run to "wandb" or "mlflow", or to both: "wandb,mlflow".
         decode: Weight of a second loss: a decoder has to render each INR, as augmented and mixed, from its features.
+        rules: Take defaults of an earlier version, for sweeps that began with it; see `run_config.RULES`.
 
     Returns:
         The run, which evaluates and predicts.
@@ -146,7 +149,7 @@ def train(
     scheduled = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
     config = check_config(
         TrainConfig,
-        **{setting: value for setting, value in scheduled.items() if value is not None},
+        **{setting: value for setting, value in {**scheduled, "rules": rules}.items() if value is not None},
         weight_decay=weight_decay, seed=seed, warmup_steps=warmup_steps, label_smoothing=label_smoothing,
         early_stopping=early_stopping, device=device, optimizer=optimizer, perturb=perturb, reweigh=reweigh, ema=ema,
         bf16=bf16, compile=compile, track=track, decode=decode,
@@ -188,6 +191,7 @@ def train(
     config, options = as_begun(config, name, options, folder, checkpoint)
     kind = encoder_class(name)
     canonical = canonical and training.spec.activation == "sine" and not kind.function_only
+    mixing = choose_match(mixing, training.spec, config.rules)
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     # The model brings INRs to their canonical form; those that are changed or mixed are in it before that, too.
     prepare = transform if augmentation or (canonical and mixing is not None) else None
@@ -195,7 +199,10 @@ def train(
         rows = len(training)
         if isinstance(views_per_object, int):
             rows = min(rows, views_per_object * len(np.unique(training.objects)))
-        chosen = choose_schedule({**scheduled, "batch_size": batch_size}, folder, kind.name, rows // ranks.size)
+        chosen = choose_schedule(
+            {**scheduled, "batch_size": batch_size}, folder, kind.name, rows // ranks.size,
+            mixed=mixing is not None and config.rules >= 4,
+        )  # fmt: skip
         batch_size = int(chosen.pop("batch_size"))
         config = config.model_copy(update={**chosen, "device": str(rank_device)})
         loader = INRLoader(

@@ -3,8 +3,6 @@
 Shape letters: N INRs, C classes.
 """
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from inr_factory.errors import IntegrityError, UsageError, blame_machine, csv_cell, did_you_mean, one_line, shorten
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, did_you_mean, one_line, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.plain_json import parse_json_object
@@ -26,8 +23,10 @@ from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import load_checkpoint, load_classifier
 from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.models.ensemble import Ensemble
 from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
+from inr_factory.learning.training.prediction_report import PredictionReport
 from inr_factory.learning.training.run_config import METRICS, RUN, best_record, checkpoint_of
 from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.storage.atomic_files import write_atomically
@@ -36,65 +35,6 @@ from inr_factory.storage.manifest import Manifest
 
 EVALUATION_BATCH = 512
 MAX_RUN_BYTES = 2**28
-
-
-@dataclass(frozen=True)
-class PredictionReport:
-    """Predictions of a classifier for N INRs.
-
-    Attributes:
-        object_ids: N names of the INRs' objects.
-        views: Number of each INR's view, (N,) int64.
-        true_classes: N names of classes, as the data set labels the objects; empty where it does not.
-        labels: Number of the predicted class, (N,) int64.
-        probabilities: Probabilities of the classes, (N, C) float32.
-        classes: C names of the classes that the classifier knows.
-        incomplete: Shards of the split and views that are missing.
-    """
-
-    object_ids: tuple[str, ...]
-    views: NDArray[np.int64]
-    true_classes: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    classes: tuple[str, ...]
-    incomplete: int = 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of INRs whose class is predicted, in [0, 1], of those whose class is one of `classes`; None of none."""
-        known = [number for number, name in enumerate(self.true_classes) if name in self.classes]
-        right = [self.true_classes[number] == self.classes[self.labels[number]] for number in known]
-        return sum(right) / len(right) if right else None
-
-    def rows(self) -> Iterator[dict[str, str]]:
-        """One mapping per INR: object_id, view, class, predicted class and its probability, as text."""
-        for index, label in enumerate(self.labels.tolist()):
-            yield {
-                "object_id": self.object_ids[index],
-                "view": str(self.views[index]),
-                "class": self.true_classes[index],
-                "predicted": self.classes[label],
-                "probability": f"{self.probabilities[index, label]:.4f}",
-            }
-
-    def to_csv(self, path: str | Path | None = None) -> str:
-        """The rows as CSV, which is also written to `path`, atomically, where one is given.
-
-        Names that a spreadsheet would take for formulas begin with an apostrophe; control characters are escaped.
-        """
-        table = io.StringIO()
-        writer = csv.DictWriter(table, ("object_id", "view", "class", "predicted", "probability"), lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows():
-            writer.writerow({name: csv_cell(text) for name, text in row.items()})
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(Path(path), table.getvalue().encode())
-        return table.getvalue()
 
 
 @dataclass(frozen=True)
@@ -185,33 +125,8 @@ class TrainedRun:
         views: int = 1,
         device: str = "auto",
     ) -> EvaluationReport:
-        """Evaluate the classifier on labelled INRs.
-
-        Args:
-            dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count; by
-                default the one it was trained on. Its classes are found by their names, whatever their order.
-            split: "train", "val" or "test".
-            views: The first views of each object.
-            device: "auto", "cpu", "cuda" or "cuda:N".
-
-        Returns:
-            Accuracy, loss, confusion and calibration.
-
-        Raises:
-            UsageError: The INRs have another spec or are of classes that the run does not know, or the split is empty.
-        """
-        data = _opened(self.dataset if dataset is None else dataset, split, views)
-        model, batches = self.model(device), evaluation_loader(data, device)
-        _check_count(self.checkpoint, model, self.classes or data.classes, data)
-        numbers = self._numbers_of(data)
-        known = numbers == list(range(model.num_classes))
-        if not known:
-            shares = torch.eye(model.num_classes, device=batches.device)[numbers]
-            batches = ((inrs, targets @ shares) for inrs, targets in batches)  # type: ignore[assignment]
-        return evaluate_model(
-            model, batches, classes=tuple(data.classes) if known else self.classes, split=data.split,
-            dataset=data.manifest.name, objects=len(np.unique(data.objects)), incomplete=data.incomplete,
-        )  # fmt: skip
+        """Evaluate the classifier on labelled INRs, see the function `evaluate`."""
+        return evaluate(self, dataset, split, views, device)
 
     def predict(
         self,
@@ -250,6 +165,15 @@ class TrainedRun:
             classes=classes,
             incomplete=data.incomplete,
         )
+
+    def numbers_like(self, other: "TrainedRun", num_classes: int) -> list[int]:
+        """The number that each class of another run has in this one; UsageError where they know other classes."""
+        if differing := sorted({*self.classes} ^ {*other.classes}):
+            raise UsageError(
+                f"{self.folder} and {other.folder} were trained on other classes: one lacks {differing[0]!r}; "
+                "only runs of the same classes are averaged"
+            )
+        return [self.classes.index(name) for name in other.classes] or list(range(num_classes))
 
     def _numbers_of(self, data: INRDataset) -> list[int]:
         """The run's number of each class of a data set, found by its name; UsageError for INRs of a class without one.
@@ -295,30 +219,62 @@ def open_run(run: str | Path) -> TrainedRun:
     return TrainedRun(checkpoint.parent, checkpoint)
 
 
+Runs = str | Path | TrainedRun | Sequence[str | Path | TrainedRun]
+
+
 def evaluate(
-    run: str | Path | TrainedRun,
+    run: Runs,
     dataset: str | Location | INRDataset | None = None,
     split: str = "test",
     views: int = 1,
     device: str = "auto",
 ) -> EvaluationReport:
-    """Evaluate a trained classifier: what the command `evaluate` does.
+    """Evaluate a trained classifier, or several as one, on labelled INRs: what the command `evaluate` does.
 
     Args:
-        run: Folder of a run, a checkpoint, or what `train` returned.
-        dataset: See TrainedRun.evaluate, as for the other arguments.
+        run: Folder of a run, a checkpoint, or what `train` returned. Of several, of the same classes and of any
+            encoders, the probabilities are averaged.
+        dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count; by
+            default the one that was trained on. Its classes are found by their names, whatever their order.
         split: "train", "val" or "test".
-        views: The first views of each object.
+        views: The first views of each object. With more than one, the report also has `object_accuracy`.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
         Accuracy, loss, confusion and calibration.
 
     Raises:
-        UsageError: There is no checkpoint, or the data set does not suit it.
+        UsageError: There is no checkpoint, the INRs have another spec or are of classes that the run does not know,
+            the split is empty, or several runs were trained on other classes or data sets.
     """
-    run = run if isinstance(run, TrainedRun) else open_run(run)
-    return run.evaluate(dataset, split, views, device)
+    members: Sequence[object] = run if isinstance(run, Sequence) and not isinstance(run, str) else [run]
+    runs = [one if isinstance(one, TrainedRun) else open_run(one) for one in members]  # type: ignore[arg-type]
+    if not runs:
+        raise UsageError("evaluate needs a run, got none")
+    first = runs[0]
+    if dataset is None:
+        dataset = first.dataset
+        if others := {run.dataset for run in runs[1:]} - {dataset}:
+            raise UsageError(f"these runs were trained on {dataset} and {min(others)}; name one by --dataset")
+    data = _opened(dataset, split, views)
+    models = [one.model(device) for one in runs]
+    for one, member in zip(runs, models, strict=True):
+        _check_count(one.checkpoint, member, one.classes or data.classes, data)
+    model = (
+        models[0]
+        if len(runs) == 1
+        else Ensemble(models, [one.numbers_like(first, models[0].num_classes) for one in runs])
+    )
+    batches = evaluation_loader(data, device)
+    numbers = first._numbers_of(data)
+    known = numbers == list(range(model.num_classes))
+    if not known:
+        shares = torch.eye(model.num_classes, device=batches.device)[numbers]
+        batches = ((inrs, targets @ shares) for inrs, targets in batches)  # type: ignore[assignment]
+    return evaluate_model(
+        model, batches, data.objects, classes=tuple(data.classes) if known else first.classes, split=data.split,
+        dataset=data.manifest.name, incomplete=data.incomplete,
+    )  # fmt: skip
 
 
 def predict(

@@ -12,7 +12,7 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import MixUp, draw_lam, draw_partners, mix, parse_mixup
 from inr_factory.learning.alignment.weight_matching import align, relative_distance
 
-MATCHES = ["none", "permute", "permutation", "signed", "phase"]
+MATCHES = ["auto", "none", "permute", "permutation", "signed", "phase"]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_targets_are_mixed_with_the_lam_of_the_weights(match, inrs, targets, gen
 
 
 def test_plain_mixing_is_the_average_of_the_flat_weights(inrs, targets, generator):
-    mixed, mixed_targets = MixUp()(inrs, targets, generator)
+    mixed, mixed_targets = MixUp(match="none")(inrs, targets, generator)
 
     torch.testing.assert_close(mixed.flatten(), mixed_targets @ inrs.flatten())
 
@@ -148,13 +148,28 @@ def test_aligned_midpoints_stay_nearer_to_both(inrs, generator):
     assert float(relative_distance(near, many).mean()) < 0.8 * float(relative_distance(far, many).mean())
 
 
+@pytest.mark.parametrize(("activation", "finest"), [("sine", "phase"), ("relu", "permutation")])
+def test_mixing_aligns_by_all_symmetries_that_the_inrs_have_unless_told_otherwise(activation, finest):
+    inrs = initialize(SirenSpec(2, 1, hidden_dim=8, activation=activation), range(6))
+
+    mixed, named, plain = (
+        mixing(inrs, torch.eye(6), torch.Generator().manual_seed(1))[0].flatten()
+        for mixing in (parse_mixup("mixup"), MixUp(match=finest), MixUp(match="none"))
+    )
+
+    assert torch.equal(mixed, named)
+    assert not torch.allclose(mixed, plain)
+
+
 def test_mixing_is_written_as_text():
-    assert parse_mixup("mixup") == MixUp(alpha=1.0, match="none", probability=1.0, same_class=False)
+    assert parse_mixup("mixup") == MixUp(alpha=1.0, match="auto", probability=1.0, same_class=False)
     assert parse_mixup("mixup:alpha=0.2,match=signed,same_class=true") == MixUp(
         alpha=0.2, match="signed", same_class=True
     )
     assert parse_mixup(str(MixUp(match="phase"))) == MixUp(match="phase")
-    with pytest.raises(UsageError, match="match must be one of none, permute, permutation, signed, phase, got 'sign'"):
+    with pytest.raises(
+        UsageError, match="match must be one of auto, none, permute, permutation, signed, phase, got 'sign'"
+    ):
         parse_mixup("mixup:match=sign")
     with pytest.raises(UsageError, match="did you mean 'mixup'"):
         parse_mixup("mixip")

@@ -24,9 +24,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def begun_before(folder: Path) -> None:
-    """Make a run one of the time before rules 3."""
-    rewrite(folder / LAST, lambda saved: saved["config"].update(rules=2))
+def begun_before(folder: Path, rules: int = 3) -> None:
+    """Make a run one of the time before these rules."""
+    rewrite(folder / LAST, lambda saved: saved["config"].update(rules=rules - 1))
 
 
 def settings(folder: Path) -> tuple[Any, ...]:
@@ -95,6 +95,41 @@ def test_what_is_not_given_is_that_of_the_run_in_the_folder_and_what_is_given_co
     for given in ({"batch_size": 5}, {"learning_rate": 1e-3}, {"schedule": "cosine"}, {"model": "parity"}):
         with pytest.raises(UsageError, match="another"):
             train(dataset, out=tmp_path, device="cpu", **given)
+
+
+def test_a_new_run_aligns_what_it_mixes_and_takes_more_epochs(dataset: Path, tmp_path: Path) -> None:
+    started: list[RunConfig] = []
+    for mixup in (None, "mixup"):
+        options = {"model": "mlp:hidden_dim=8", "mixup": mixup, "early_stopping": 1, "device": "cpu"}
+        run = train(dataset, out=tmp_path / str(mixup), on_start=started.append, **options)
+
+    assert run.meta["mixup"] == "mixup:alpha=1.0,match=phase,probability=1.0,same_class=false"
+    assert [config.epochs for config in started] == [100, 300]
+
+
+def test_a_run_that_began_when_mixup_meant_no_match_resumes_so_and_refuses_another(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """The same command must neither align from some epoch on nor train for another number of epochs."""
+    options = {"model": "mlp:hidden_dim=8", "out": tmp_path, **SMALL}
+    train(dataset, mixup="mixup:match=none", **{**options, "epochs": 1})
+    begun_before(tmp_path, rules=4)
+
+    for mixup in ("mixup:match=phase", "mixup:alpha=0.5"):
+        with pytest.raises(UsageError, match="another mixup"):
+            train(dataset, mixup=mixup, **options)
+    assert len(train(dataset, mixup="mixup", **options).history) == 2
+    assert load_checkpoint(tmp_path / LAST)["meta"]["mixup"].startswith("mixup:alpha=1.0,match=none,")
+
+
+def test_a_run_under_former_rules_has_the_mixing_and_the_epochs_of_then(dataset: Path, tmp_path: Path) -> None:
+    """What a sweep that began with an earlier version asks for."""
+    started: list[RunConfig] = []
+    options = {"model": "mlp:hidden_dim=8", "mixup": "mixup", "early_stopping": 1, "device": "cpu"}
+    run = train(dataset, out=tmp_path, rules=3, on_start=started.append, **options)
+
+    assert run.meta["mixup"].startswith("mixup:alpha=1.0,match=none,")
+    assert (started[0].epochs, started[0].rules) == (100, 3)
 
 
 def test_a_command_without_a_model_takes_the_encoder_of_its_start_with_all_options(

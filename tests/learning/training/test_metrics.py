@@ -2,11 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from inr_factory.learning.training.metrics import EvaluationReport, calibration, calibration_error, confusion_matrix
+from inr_factory.learning.training.metrics import (
+    EvaluationReport,
+    calibration,
+    calibration_error,
+    confusion_matrix,
+    mean_per_object,
+)
 
 
 def test_the_confusion_matrix_is_that_of_scikit_learn(generator):
@@ -48,6 +55,16 @@ def test_a_report_names_the_class_that_each_is_mistaken_for_most():
         "accuracy", "loss", "count", "per_class_accuracy", "confusion", "calibration", "calibration_error",
         "objects", "incomplete",
     ]  # fmt: skip
+    assert replace(report, object_accuracy=0.75).metrics()["object_accuracy"] == 0.75
+
+
+def test_probabilities_are_averaged_over_the_views_of_each_object_in_the_order_of_objects() -> None:
+    probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.0, 1.0], [0.3, 0.7]])
+
+    means, first = mean_per_object(probabilities, np.array(["b", "a", "b", "c", "b"], dtype=object))
+
+    assert first.tolist() == [0, 1, 3]
+    torch.testing.assert_close(means, torch.tensor([[1.6 / 3, 1.4 / 3], [0.2, 0.8], [0.0, 1.0]]))
 
 
 def test_accuracies_of_small_splits_are_shown_with_their_standard_error() -> None:
@@ -55,3 +72,5 @@ def test_accuracies_of_small_splits_are_shown_with_their_standard_error() -> Non
     assert report.standard_error == pytest.approx(0.03)
     assert report.percent == "90.00% ± 3.0 points"
     assert replace(report, count=10_000).percent == "90.00%"
+    assert report.object_percent == ""
+    assert replace(report, objects=50, object_accuracy=0.5).object_percent == "50.00% ± 7.1 points"

@@ -30,3 +30,10 @@ def test_a_given_batch_size_changes_the_number_of_epochs_where_that_keeps_the_st
 def test_the_schedule_of_other_models_stays(model: str) -> None:
     assert default_schedule(model, 60) == default_schedule(model, 60_000) == (100, 128, 1e-3, "constant")
     assert default_schedule(model, 60, batch_size=4).batch_size == 4
+
+
+@pytest.mark.parametrize("model", ["parity", "dws"])
+@pytest.mark.parametrize("rows", [60, 1_500, 55_000, 10**6])
+def test_mixed_runs_take_three_times_the_epochs(model: str, rows: int) -> None:
+    plain, mixed = default_schedule(model, rows), default_schedule(model, rows, mixed=True)
+    assert mixed == plain._replace(epochs=3 * plain.epochs)

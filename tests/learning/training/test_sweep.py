@@ -13,7 +13,7 @@ from support.paths import ROOT
 from support.small_sets import make_set
 
 from inr_factory.cli.main import program
-from inr_factory.errors import FactoryError, UsageError
+from inr_factory.errors import FactoryError, IntegrityError, UsageError
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.models.registry import build_encoder
@@ -188,7 +188,9 @@ def test_a_sweep_that_began_under_former_defaults_keeps_them_for_its_further_run
 
     jobs, notes = jobs_of(file, tmp_path / "out")
 
-    assert [job[-10:] for job in jobs] == [FORMER] * 3
+    mixed = ["--rules", "3"]
+    assert [job[-12:] for job in jobs if "--mixup" in job] == [[*FORMER, *mixed]] * 2
+    assert [job[-10:] for job in jobs if "--mixup" not in job] == [FORMER]
     assert sum("began under former defaults (--model dws" in note for note in notes) == 1
     write(file, train={"views": 1, "epochs": 100, "lr": 1e-3}, grid={"mixup": ["none", "mixup"], "seed": [0, 1]})
     assert len(jobs_of(file, tmp_path / "out")[0]) == 3, "a file that states a former default is the same sweep"
@@ -196,6 +198,29 @@ def test_a_sweep_that_began_under_former_defaults_keeps_them_for_its_further_run
         write(file, train={"views": 1, "epochs": 99}, grid={"mixup": ["none", "mixup"], "seed": [0, 1]})
         with pytest.raises(UsageError, match="was run with other settings"):
             jobs_of(file, tmp_path / "out")
+
+
+def test_a_sweep_that_began_when_mixup_meant_no_match_keeps_that_and_its_runs(tmp_path):
+    """Its completed runs count, under the longer text too, and its further runs mix in the same way."""
+    make_set(tmp_path / "set", objects={"train": 4, "val": 5, "test": 1})
+    file = write(tmp_path / "grid.yaml", grid={"mixup": ["none", "mixup"], "seed": [0, 1]})
+    sweep, out = load_sweep(file), tmp_path / "out"
+    for run_ in runs_of(sweep, out)[:2]:
+        done(run_, 0.25)
+        (run_.folder / "command.json").write_text(json.dumps(command_of(sweep, run_)))
+    (out / "sweep.json").write_text('{"rules": 3}')
+
+    for text in ("mixup", "mixup:match=none"):
+        write(file, grid={"mixup": ["none", text], "seed": [0, 1]})
+        jobs, notes = jobs_of(file, out)
+        assert [job[2:] for job in jobs] == [
+            ["--json", "--seed", "1"],
+            ["--json", "--mixup", text, "--seed", "1", "--rules", "3"],
+        ]
+        assert any(note.endswith("began under former defaults (--rules 3), which further runs keep") for note in notes)
+    (out / "sweep.json").write_text('{"rules": 5}')
+    with pytest.raises(IntegrityError, match=r"names no rules of 1 to 4; take another --out"):
+        jobs_of(file, out)
 
 
 def test_a_new_sweep_takes_todays_defaults_also_when_it_resumes(tmp_path):
@@ -285,9 +310,9 @@ def test_tables_that_come_along_name_options_that_there_are(path, tmp_path):
 
     assert set(sweep.published) <= {" | ".join(run_.row(sweep.options)) for run_ in runs}
     train = program().commands["train"]
-    assert all(command_of(sweep, run_) == command_of(sweep, replace(run_, former=True)) for run_ in runs), (
-        "state model, epochs, batch_size, lr and schedule, so that the table does not depend on defaults"
-    )
+    assert all(
+        set(command_of(sweep, replace(run_, rules=2))) <= {*command_of(sweep, run_), "--rules", "3"} for run_ in runs
+    ), "state model, epochs, batch_size, lr and schedule, so that the table does not depend on defaults"
     for run_ in runs:
         values = train.make_context("train", ["x", *command_of(sweep, run_)[2:]], resilient_parsing=True).params
         model, options = parse_model(values["model"])

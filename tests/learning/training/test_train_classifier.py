@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support import small_sets
+from support.small_runs import rewrite
 from support.small_sets import make_set
 
 from inr_factory.errors import UsageError
@@ -85,6 +87,63 @@ def test_classes_of_another_set_are_found_by_their_names(
 def test_classes_that_are_but_numbers_count_by_their_places(trained: TrainedRun, tmp_path: Path) -> None:
     make_set(tmp_path, classes=("0", "1", "2"), objects={"train": 14, "val": 5, "test": 6})
     assert trained.evaluate(tmp_path).accuracy == trained.evaluate().accuracy
+
+
+def test_averaging_the_views_of_an_object_is_its_mean_prediction(trained: TrainedRun, dataset: Path) -> None:
+    report, predictions = trained.evaluate(views=2), trained.predict(dataset, views=2)
+
+    objects = predictions.per_object()
+
+    for row, name in enumerate(objects.object_ids):
+        views = [number for number, other in enumerate(predictions.object_ids) if other == name]
+        assert len(views) == 2
+        np.testing.assert_allclose(objects.probabilities[row], predictions.probabilities[views].mean(0), rtol=1e-6)
+    assert objects.accuracy == report.object_accuracy
+    assert (report.accuracy, report.count, report.objects) == (predictions.accuracy, 12, 6)
+    assert [row["view"] for row in objects.rows()] == ["all"] * 6
+    assert trained.evaluate().object_accuracy is None
+
+
+def test_runs_of_any_encoder_are_evaluated_as_one_by_their_mean_probabilities(
+    trained: TrainedRun, dataset: Path, tmp_path: Path
+) -> None:
+    other = train(dataset, model="mlp:hidden_dim=8", epochs=1, batch_size=4, device="cpu", out=tmp_path / "other")
+    mean = (trained.predict(dataset, views=2).probabilities + other.predict(dataset, views=2).probabilities) / 2
+    labels = INRDataset(dataset, "test", views=2).labels
+
+    both = evaluate([trained, other.folder], views=2)
+
+    assert both.accuracy == (mean.argmax(1) == labels).mean()
+    assert both.loss == pytest.approx(-np.log(mean[range(12), labels]).mean(), rel=1e-4)
+    assert both.object_accuracy is not None
+    alone = evaluate([trained])
+    assert alone == trained.evaluate()
+    assert evaluate([trained, trained]).loss == pytest.approx(alone.loss, rel=1e-5)
+
+
+def test_runs_are_averaged_by_the_names_of_their_classes(trained: TrainedRun, dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder, tmp_path / "turned")
+    order = [2, 0, 1]
+
+    def turn(saved: dict[str, Any]) -> None:
+        saved["meta"]["classes"] = [saved["meta"]["classes"][number] for number in order]
+        for name in ("head.weight", "head.bias"):
+            saved["model"][name] = saved["model"][name][order]
+
+    rewrite(tmp_path / "turned" / BEST, turn)
+    assert evaluate([trained, tmp_path / "turned"]).loss == pytest.approx(trained.evaluate().loss, rel=1e-5)
+    assert evaluate([tmp_path / "turned", trained]).accuracy == trained.evaluate().accuracy
+
+    rewrite(tmp_path / "turned" / BEST, lambda saved: saved["meta"].update(classes=["low", "mid", "top"]))
+    with pytest.raises(UsageError, match="were trained on other classes: one lacks 'high'; only runs of the same"):
+        evaluate([trained, tmp_path / "turned"])
+    with pytest.raises(UsageError, match="needs a run, got none"):
+        evaluate([])
+    shutil.copytree(dataset, tmp_path / "set")
+    other = train(tmp_path / "set", model="mlp", epochs=1, batch_size=4, device="cpu", out=tmp_path / "other")
+    with pytest.raises(UsageError, match=r"were trained on .* and .*; name one by --dataset"):
+        evaluate([trained, other])
+    assert evaluate([trained, other], dataset).count == 6
 
 
 @pytest.mark.parametrize("classes", [("low", "mid", "hihg"), ("object",), ()])
