@@ -50,8 +50,6 @@ class Verb(TyperCommand):
         rest = "Options" if listed is None else "Run"
         panels: dict[str, dict[str, str]] = {"Arguments": {}, **{panel: {} for panel in panel_of.values()}, rest: {}}
         for param in self.get_params(ctx):
-            if getattr(param, "hidden", False):
-                continue
             name, about = param.get_help_record(ctx) or ("", "")
             if isinstance(param, TyperArgument):
                 panels["Arguments"][param.metavar or name] = about

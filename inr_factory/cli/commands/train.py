@@ -128,7 +128,10 @@ def train(
     bf16: options.Bf16 = False,
     compiled: options.Compile = False,
     track: options.Track = None,
-    rules: Annotated[int | None, typer.Option(hidden=True)] = None,  # of a sweep that began with an earlier version
+    rules: Annotated[
+        int | None,
+        typer.Option(help="defaults of an earlier version, for sweeps that began with it", show_default=False),
+    ] = None,
     config_file: Config = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; else runs/SET-MODEL-SEED", show_default=False)
