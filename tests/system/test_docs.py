@@ -106,7 +106,7 @@ def working_folder(reader_folder, tiny_recipes, tmp_path, monkeypatch):
         run_local(worker, tasks, todo, 1, listener)
 
     def two_epochs(model, rows, batch_size=None):
-        return default_schedule(model, rows, batch_size)._replace(epochs=2)
+        return default_schedule(model, rows, batch_size, mixed)._replace(epochs=2)
 
     folder = tmp_path / "copy"
     shutil.copytree(reader_folder, folder)
