@@ -105,7 +105,7 @@ def working_folder(reader_folder, tiny_recipes, tmp_path, monkeypatch):
     def in_one_loop(worker, tasks, todo, count, address, listener):
         run_local(worker, tasks, todo, 1, listener)
 
-    def two_epochs(model, rows, batch_size=None):
+    def two_epochs(model, rows, batch_size=None, mixed=False):
         return default_schedule(model, rows, batch_size, mixed)._replace(epochs=2)
 
     folder = tmp_path / "copy"
