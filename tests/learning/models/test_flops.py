@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import build_classifier
@@ -43,3 +45,17 @@ def test_every_encoder_can_be_counted_with_gradients_and_without(name, gradients
         flops = forward_flops(build_classifier(name, SPEC, 3), SPEC)
 
     assert flops > 2 * SPEC.num_parameters
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, inrs):
+        square = self.scale * inrs.weights[1]
+        return F.scaled_dot_product_attention(square, square, square)
+
+
+def test_attention_counts_its_two_products():
+    assert forward_flops(Attention(), SPEC) == 2 * 2 * 8 * 8 * 8
