@@ -91,7 +91,7 @@ def train(
             show_default=f"{', '.join(f'{model} {rate:g}' for model, rate in defaults.COSINE_RATES.items())}, others {defaults.LEARNING_RATE}",
         ),
     ] = None,
-    optimizer: Annotated[str, typer.Option(help="adamw, or adam with L2 decay")] = "adamw",
+    optimizer: Annotated[str, typer.Option(help="adamw, adam with L2 decay, or muon")] = "adamw",
     weight_decay: options.WeightDecay = defaults.WEIGHT_DECAY,
     schedule: Annotated[
         str | None,

@@ -5,6 +5,7 @@ Shape letters: N INRs, I inputs and O outputs of a layer, F features, P points.
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +44,9 @@ class ParityEncoder(Encoder):
         sine_path: From the second layer on, sin(omega_0 (M W o + b)) is added to the odd features, as the INR computes
             it; M, learned, starts as the identity. Such an encoder can learn to probe, too: compare it with encoders of
             weights alone only without it. Sines only.
+        frequencies: K. The first layer takes each weight w as sin(omega_0 w k / K), odd, and cos(omega_0 w k / K), even,
+            for k = 1 to K, as neural graphs and ScaleGMN embed weights; layers get linear paths past their wider MLPs,
+            and the readout is deeper. 0: the encoder of version 0.1, which takes w and w^2. Sines only.
         dropout: Share of hidden values set to zero in training, in [0, 1).
 
     Raises:
@@ -51,7 +55,7 @@ class ParityEncoder(Encoder):
 
     name = "parity"
     centred = False  # a weight of 0 carries no message, and signs must stay exact
-    former_options: ClassVar[Mapping[str, Any]] = {"amplitudes": False, "sine_path": True}
+    former_options: ClassVar[Mapping[str, Any]] = {"amplitudes": False, "sine_path": True, "frequencies": 0}
 
     def __init__(
         self,
@@ -60,34 +64,35 @@ class ParityEncoder(Encoder):
         hidden_dim: int = 64,
         points: bool = False,
         amplitudes: bool = True,
-        sine_path: bool = True,
+        sine_path: bool = False,
+        frequencies: int = 8,
         dropout: float = 0.0,
     ) -> None:
         flags = {"points": points, "amplitudes": amplitudes, "sine_path": sine_path}
-        super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, **flags)
+        super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, frequencies=frequencies, **flags)
         sine = spec.activation == "sine"
         for option, value in flags.items():
             if not isinstance(value, bool):
                 raise UsageError(f"{option} of {self.name} must be true or false, got {value!r}")
         if points and not sine:
             raise UsageError(f"points of {self.name} must be false for {spec}; got {points!r}")
-        self.features = hidden_dim * spec.out_dim
         first = 2 * torch.rand(hidden_dim, spec.in_dim) - 1 if points else None
         later = torch.eye(hidden_dim) if sine_path else None
         probe_mixes = (first, *[later] * (spec.num_hidden - 1))
-        inputs = (spec.in_dim, *[hidden_dim] * (spec.num_hidden - 1))
+        embedded = self.embedded = sine and frequencies > 0
+        inputs = (spec.in_dim * max(1, frequencies * embedded), *[hidden_dim] * (spec.num_hidden - 1))
         self.layers = nn.ModuleList(
-            _SineNeurons(width, hidden_dim, dropout, mix) if sine else _Neurons(width, hidden_dim, dropout)
+            _SineNeurons(width, hidden_dim, dropout, mix, wide=embedded) if sine else _Neurons(width, hidden_dim, dropout)
             for width, mix in zip(inputs, probe_mixes, strict=True)
         )
-        self.last = nn.Sequential(
-            nn.Linear(2 * hidden_dim + (5 if amplitudes else 1), 2 * hidden_dim),
-            nn.LayerNorm(2 * hidden_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * hidden_dim, hidden_dim),
-            nn.GELU(),
-        )
+        messages = 2 * hidden_dim + (5 if amplitudes else 1)
+        widths = (messages, *[4 * hidden_dim] * 3) if embedded else (messages, 2 * hidden_dim)
+        self.last = nn.Sequential()
+        for size, out in pairwise(widths):
+            self.last.extend([nn.Linear(size, out), nn.LayerNorm(out), nn.GELU(), nn.Dropout(0.2 if embedded else dropout)])
+        if not embedded:
+            self.last.extend([nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU()])
+        self.features = (4 * hidden_dim if embedded else hidden_dim) * spec.out_dim
 
     @property
     def reads(self) -> Reads:
@@ -99,18 +104,23 @@ class ParityEncoder(Encoder):
         original = inrs if original is None else original
         weights, biases, omega = original.weights, original.biases, inrs.spec.omega_0
         odd, even, angle = inrs.weights[0], inrs.weights[0].square(), omega * weights[0]
+        if self.embedded:
+            steps = torch.arange(1, self.options["frequencies"] + 1, device=angle.device) / self.options["frequencies"]
+            angles = (angle.unsqueeze(-1) * steps.to(angle.dtype)).flatten(2)
+            odd, even = angles.sin(), angles.cos()
         for depth, layer in enumerate(self.layers):
             if depth:
                 angle = omega * (weights[depth] @ odd)
                 odd, even = _scaled(angle), _scaled(weights[depth].square() @ even)
             odd, even = layer(odd, even, angle, omega * biases[depth].unsqueeze(-1))
         messages = (weights[-1] @ odd, weights[-1].square() @ even, biases[-1].unsqueeze(-1))
-        parts = [_unit(message) for message in messages]
+        parts = [(_scaled if self.embedded else _unit)(message) for message in messages]
         if self.options["amplitudes"]:
             norms = [message.norm(dim=(1, 2), keepdim=True) for message in messages]
             parts += [norm.clamp_min(1e-6).log().expand_as(messages[-1]) for norm in norms]
             parts.append(inrs.biases[-1].unsqueeze(-1))
-        features: Tensor = self.last(torch.cat(parts, dim=-1))
+        self.messages = torch.cat(parts, dim=-1)
+        features: Tensor = self.last(self.messages)
         return features.flatten(1)
 
 
@@ -120,25 +130,30 @@ class _SineNeurons(nn.Module):
     `angle` is the odd message before it is scaled, in radians; `probe_mix` (F, I) mixes it into the input of the sine.
     """
 
-    def __init__(self, inputs: int, hidden_dim: int, dropout: float, probe_mix: Tensor | None) -> None:
+    def __init__(self, inputs: int, hidden_dim: int, dropout: float, probe_mix: Tensor | None, wide: bool) -> None:
         super().__init__()
-        self.odd = nn.Linear(inputs, hidden_dim, bias=False)
-        self.even = nn.Linear(inputs, hidden_dim)
+        width = 2 * hidden_dim if wide else hidden_dim
+        self.odd = nn.Linear(inputs, width, bias=False)
+        self.even = nn.Linear(inputs, width)
         self.mlp = nn.Sequential(
-            nn.LayerNorm(hidden_dim),
+            nn.LayerNorm(width),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden_dim, hidden_dim),
+            nn.Linear(width, width),
             nn.GELU(),
-            nn.Linear(hidden_dim, 2 * hidden_dim),
+            nn.Linear(width, 2 * hidden_dim),
         )
+        self.past_odd = nn.Linear(inputs, hidden_dim, bias=False) if wide else None
+        self.past_even = nn.Linear(inputs, hidden_dim) if wide else None
         # Checkpoints of version 1 hold the probe mix as "look".
         self.look = None if probe_mix is None else nn.Parameter(probe_mix)
 
     def forward(self, odd: Tensor, even: Tensor, angle: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
-        odd, even = self.odd(odd), self.even(even)
-        plus, minus = self.mlp(torch.stack([even + odd, even - odd]))
+        wide_odd, wide_even = self.odd(odd), self.even(even)
+        plus, minus = self.mlp(torch.stack([wide_even + wide_odd, wide_even - wide_odd]))
         (kept, kept_even), (turned, turned_even) = (plus + minus).chunk(2, dim=-1), (plus - minus).chunk(2, dim=-1)
+        if self.past_odd is not None and self.past_even is not None:
+            kept, turned = kept + self.past_even(even), turned + self.past_odd(odd)
         sine, cosine = phase.sin(), phase.cos()
         odd = sine * kept + cosine * turned
         if self.look is not None:

@@ -71,7 +71,7 @@ class RunConfig(BaseModel):
 
     epochs: int = Field(default=defaults.EPOCHS, ge=1, le=1_000_000)
     learning_rate: float = Field(default=defaults.LEARNING_RATE, gt=0, le=1e3, allow_inf_nan=False)
-    optimizer: Literal["adamw", "adam"] = "adamw"
+    optimizer: Literal["adamw", "adam", "muon"] = "adamw"
     weight_decay: float = Field(default=defaults.WEIGHT_DECAY, ge=0, le=1e3, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = Field(default=defaults.WARMUP_STEPS, ge=0, le=2**31 - 1)

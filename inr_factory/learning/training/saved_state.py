@@ -55,7 +55,7 @@ def checked_loader_state(state: Any, progress: TrainProgress) -> dict[str, Any]:
 
 
 def checked_optimizer_state(saved: Any, optimizer: Optimizer, steps: int) -> dict[str, Any]:
-    """The state of Adam or AdamW for exactly these parameters and settings, after this number of steps."""
+    """The state of an optimizer for exactly these parameters and settings, after this number of steps."""
     groups = optimizer.state_dict()["param_groups"]
     if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
         raise ValueError("its optimizer is none")
@@ -68,28 +68,33 @@ def checked_optimizer_state(saved: Any, optimizer: Optimizer, steps: int) -> dic
                 raise ValueError(
                     f"its optimizer has another {name} ({shorten(other[name])} there, {shorten(group[name])} here)"
                 )
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if groups[0].get("amsgrad") else [])]
+    parameters = [(parameter, _moments_of(group)) for group in optimizer.param_groups for parameter in group["params"]]
     if bool(saved["state"]) != bool(steps):
         raise ValueError(f"its optimizer has the state of {len(saved['state'])} parameters after {steps} steps")
     for index, state in saved["state"].items():
         if not isinstance(index, int) or not 0 <= index < len(parameters):
             raise ValueError(f"its optimizer has a state of parameter {shorten(index)} of {len(parameters)}")
-        _check_moments(state, parameters[index], f"its optimizer's state of parameter {index}", steps, moments)
+        _check_moments(state, *parameters[index], f"its optimizer's state of parameter {index}", steps)
     return {"state": saved["state"], "param_groups": groups}
 
 
-def _check_moments(state: Any, parameter: Tensor, name: str, steps: int, moments: list[str]) -> None:
+def _moments_of(group: Mapping[str, Any]) -> set[str]:
+    """What the state of a parameter of this group holds."""
+    if "nesterov" in group:
+        return {"momentum_buffer"}
+    return {"step", "exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group.get("amsgrad") else [])}
+
+
+def _check_moments(state: Any, parameter: Tensor, moments: set[str], name: str, steps: int) -> None:
     """The state of one parameter: its number of steps, and these moments, tensors of its shape."""
-    if not isinstance(state, dict) or state.keys() != {"step", *moments}:
+    if not isinstance(state, dict) or state.keys() != moments:
         raise ValueError(f"{name} is {shorten(sorted(map(str, state)) if isinstance(state, dict) else state)}")
-    check_like(state["step"], torch.zeros(()), f"{name}, step")
-    if not 0 <= float(state["step"]) <= steps:
-        raise ValueError(f"{name} is of {float(state['step']):g} steps, the run did {steps}")
-    for moment in moments:
-        check_like(state[moment], parameter, f"{name}, {moment}")
-        if moment != "exp_avg" and bool((state[moment] < 0).any()):
+    for moment in sorted(moments):
+        check_like(state[moment], torch.zeros(()) if moment == "step" else parameter, f"{name}, {moment}")
+        if "_sq" in moment and bool((state[moment] < 0).any()):
             raise ValueError(f"{name}, {moment} has negative values")
+    if "step" in moments and not 0 <= float(state["step"]) <= steps:
+        raise ValueError(f"{name} is of {float(state['step']):g} steps, the run did {steps}")
 
 
 def check_like(value: Any, expected: Tensor, name: str) -> None:

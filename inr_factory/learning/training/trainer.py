@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # private in torch 2.13: base of all BatchNorm modules
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Adam, AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inr_factory.errors import (
@@ -33,6 +32,7 @@ from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.checkpoint import load_checkpoint, load_state, save_checkpoint
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.training.distributed import Ranks
+from inr_factory.learning.training.optimizers import build_optimizer
 from inr_factory.learning.training.run_config import (
     BEST,
     LAST,
@@ -94,11 +94,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         self.meta = json.loads(json.dumps(meta, default=int))  # of numpy's whole numbers
         self.progress = TrainProgress()
         self.extra_parameters = list(extra_parameters)
-        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-        if self.extra_parameters:
-            groups.append({"params": self.extra_parameters, "weight_decay": 0.0})
-        kind: type[Adam] = Adam if config.optimizer == "adam" else AdamW
-        self.optimizer = kind(groups, weight_decay=config.weight_decay, amsgrad=kind is AdamW, fused=True)
+        self.optimizer = build_optimizer(config, model, self.extra_parameters)
         self.rows: NDArray[np.int64] | None = None  # those of the current batch, where `needs_rows`
         self.average = self.extra_average = None
         if config.ema is not None:

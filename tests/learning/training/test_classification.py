@@ -123,10 +123,10 @@ def test_a_classifier_learns_a_toy_problem(name: str, options: dict, tmp_path: P
 
 
 RESUMED = [{}, {"ema": 0.9, "bf16": True}, {"perturb": "damp:parts=2", "reweigh": "mr:eta=1"},
-           {"perturb": "wat:evaluate=shadow"}]  # fmt: skip
+           {"perturb": "wat:evaluate=shadow"}, {"optimizer": "muon", "perturb": "wat"}]  # fmt: skip
 
 
-@pytest.mark.parametrize(("steps", "options"), list(zip([7, 12, 7, 2], RESUMED, strict=True)), ids=str)
+@pytest.mark.parametrize(("steps", "options"), list(zip([7, 12, 7, 2, 7], RESUMED, strict=True)), ids=str)
 def test_a_stopped_run_resumes_as_if_it_had_never_stopped(steps: int, options: dict, tmp_path: Path) -> None:
     """After 2, 7 or 12 of 18 steps: in the first epoch, within and at the end of a later one."""
     whole, config = model("mlp"), TrainConfig.model_validate(CONFIG.model_dump() | options)
@@ -287,6 +287,7 @@ def test_every_setting_of_the_steps_changes_the_weights(tmp_path: Path) -> None:
         {"learning_rate": 2e-3},
         {"weight_decay": 0.1},
         {"optimizer": "adam"},
+        {"optimizer": "muon"},
         {"rules": 1},
         {"schedule": "cosine"},
         {"gradient_clip": 0.1},
