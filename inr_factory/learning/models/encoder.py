@@ -12,7 +12,8 @@ from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 
-LEAST = {"hidden_dim": 1, "edge_dim": 1, "num_hidden": 1, "num_layers": 1, "num_heads": 1, "num_probes": 0}
+LEAST = {"hidden_dim": 1, "edge_dim": 1, "num_hidden": 1, "num_layers": 1, "num_heads": 1, "num_probes": 0,
+         "frequencies": 0}  # fmt: skip
 """The least values of options that encoders share."""
 MOST = 65_536
 Reads = Literal["weights", "weights and probes", "function", "pixels"]

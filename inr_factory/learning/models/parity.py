@@ -47,7 +47,8 @@ class ParityEncoder(Encoder):
         frequencies: K. The first layer takes each weight w as sin(omega_0 w k / K), odd, and cos(omega_0 w k / K), even,
             for k = 1 to K, as neural graphs and ScaleGMN embed weights; layers get linear paths past their wider MLPs,
             and the readout is deeper. 0: the encoder of version 0.1, which takes w and w^2. Sines only.
-        dropout: Share of hidden values set to zero in training, in [0, 1).
+        dropout: Share of the readout's hidden values set to zero in training, in [0, 1); without frequencies also of
+            those of neurons.
 
     Raises:
         UsageError: An option is out of range, or an INR has other inputs, outputs or another number of layers.
@@ -55,7 +56,9 @@ class ParityEncoder(Encoder):
 
     name = "parity"
     centred = False  # a weight of 0 carries no message, and signs must stay exact
-    former_options: ClassVar[Mapping[str, Any]] = {"amplitudes": False, "sine_path": True, "frequencies": 0}
+    former_options: ClassVar[Mapping[str, Any]] = {
+        "amplitudes": False, "sine_path": True, "frequencies": 0, "dropout": 0.0,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class ParityEncoder(Encoder):
         amplitudes: bool = True,
         sine_path: bool = False,
         frequencies: int = 8,
-        dropout: float = 0.0,
+        dropout: float = 0.2,
     ) -> None:
         flags = {"points": points, "amplitudes": amplitudes, "sine_path": sine_path}
         super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, frequencies=frequencies, **flags)
@@ -82,17 +85,19 @@ class ParityEncoder(Encoder):
         embedded = self.embedded = sine and frequencies > 0
         inputs = (spec.in_dim * max(1, frequencies * embedded), *[hidden_dim] * (spec.num_hidden - 1))
         self.layers = nn.ModuleList(
-            _SineNeurons(width, hidden_dim, dropout, mix, wide=embedded) if sine else _Neurons(width, hidden_dim, dropout)
+            _SineNeurons(width, hidden_dim, 0.0 if embedded else dropout, mix, wide=embedded)
+            if sine
+            else _Neurons(width, hidden_dim, dropout)
             for width, mix in zip(inputs, probe_mixes, strict=True)
         )
         messages = 2 * hidden_dim + (5 if amplitudes else 1)
         widths = (messages, *[4 * hidden_dim] * 3) if embedded else (messages, 2 * hidden_dim)
         self.last = nn.Sequential()
         for size, out in pairwise(widths):
-            self.last.extend([nn.Linear(size, out), nn.LayerNorm(out), nn.GELU(), nn.Dropout(0.2 if embedded else dropout)])
+            self.last.extend([nn.Linear(size, out), nn.LayerNorm(out), nn.GELU(), nn.Dropout(dropout)])
         if not embedded:
             self.last.extend([nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU()])
-        self.features = (4 * hidden_dim if embedded else hidden_dim) * spec.out_dim
+        self.features = (4 * hidden_dim + messages if embedded else hidden_dim) * spec.out_dim
 
     @property
     def reads(self) -> Reads:
@@ -119,9 +124,9 @@ class ParityEncoder(Encoder):
             norms = [message.norm(dim=(1, 2), keepdim=True) for message in messages]
             parts += [norm.clamp_min(1e-6).log().expand_as(messages[-1]) for norm in norms]
             parts.append(inrs.biases[-1].unsqueeze(-1))
-        self.messages = torch.cat(parts, dim=-1)
-        features: Tensor = self.last(self.messages)
-        return features.flatten(1)
+        last_messages = torch.cat(parts, dim=-1)
+        features: Tensor = self.last(last_messages)
+        return (torch.cat([features, last_messages], dim=-1) if self.embedded else features).flatten(1)
 
 
 class _SineNeurons(nn.Module):

@@ -18,6 +18,7 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.dws import DWSEncoder, DWSLayer, spaces_of
 from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.models.parity import ParityEncoder
 from inr_factory.learning.models.registry import ENCODERS, build_encoder
 from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, ReluPools, add_entries
 from inr_factory.learning.transforms.symmetries import FlipSigns, ShiftPhases
@@ -452,11 +453,11 @@ def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_do
     assert again.canonical
 
 
-@pytest.mark.parametrize("points", [False, True])
+@pytest.mark.parametrize("options", [{}, {"points": True, "sine_path": True}, {"frequencies": 0}])
 def test_parity_does_not_see_signs_and_phases_and_has_no_need_of_a_canonical_form(
-    spec: SirenSpec, points: bool
+    spec: SirenSpec, options: dict
 ) -> None:
-    model, inrs = classifier("parity", spec, points=points), random_inrs(spec, 5)
+    model, inrs = classifier("parity", spec, **options), random_inrs(spec, 5)
     for move in (FlipSigns(), ShiftPhases(max_k=2)):
         moved = move(inrs, torch.Generator().manual_seed(1))
         assert differs(moved.flatten(), inrs.flatten())
@@ -477,10 +478,12 @@ def test_a_sign_or_phase_on_one_side_of_a_neuron_alone_shows_to_parity(spec: Sir
 
 def test_parity_with_points_can_be_what_the_inr_shows_there() -> None:
     spec = SirenSpec(2, 1, hidden_dim=6, num_hidden=2, omega_0=7.0)
-    inrs, encoder = random_inrs(spec, 3), build_encoder("parity", spec, hidden_dim=5, points=True).double()
+    inrs = random_inrs(spec, 3)
+    encoder = build_encoder("parity", spec, hidden_dim=5, points=True, sine_path=True).double()
     for layer in encoder.layers:
-        nn.init.zeros_(layer.mlp[-1].weight)
-        nn.init.zeros_(layer.mlp[-1].bias)
+        for linear in (layer.mlp[-1], layer.past_odd, layer.past_even):
+            for parameter in linear.parameters():
+                nn.init.zeros_(parameter)
     coords = encoder.layers[0].look
     assert bool((coords.abs() <= 1).all())
     observed: list[Tensor] = []
@@ -489,12 +492,12 @@ def test_parity_with_points_can_be_what_the_inr_shows_there() -> None:
     encoder(inrs)
 
     shown = inrs(coords)[:, :, 0] - inrs.biases[-1]
-    torch.testing.assert_close(observed[0][:, 0, :5], F.normalize(shown, dim=1))
+    torch.testing.assert_close(observed[0][:, 0, :5], 5**0.5 * F.normalize(shown, dim=1))
 
 
 def test_parity_reads_relu_inrs_without_signs_and_without_points() -> None:
     spec = SirenSpec(2, 1, hidden_dim=6, activation="relu", start="linear")
-    encoder, inrs = build_encoder("parity", spec, hidden_dim=8).double(), random_inrs(spec, 4)
+    encoder, inrs = build_encoder("parity", spec, hidden_dim=8).double().eval(), random_inrs(spec, 4)
     torch.testing.assert_close(encoder(permuted(inrs)), encoder(inrs))
     assert differs(encoder(permuted(inrs, columns=False)), encoder(inrs))
     with pytest.raises(UsageError, match=r"points of parity must be false for .*relu.*; got True"):
@@ -512,19 +515,35 @@ def test_parity_sees_amplitudes_unless_it_is_told_not_to() -> None:
     louder = INRBatch(inrs.spec, (*inrs.weights[:-1], 3 * inrs.weights[-1]), (*inrs.biases[:-1], 3 * inrs.biases[-1]))
     shifted = INRBatch(inrs.spec, inrs.weights, (*inrs.biases[:-1], 10 * inrs.biases[-1]))
     for amplitudes in (True, False):
-        encoder = build_encoder("parity", SPECS[0], hidden_dim=8, amplitudes=amplitudes).double()
+        encoder = build_encoder("parity", SPECS[0], hidden_dim=8, amplitudes=amplitudes).double().eval()
         assert differs(encoder(louder), encoder(inrs)) == amplitudes
         assert differs(encoder(shifted), encoder(inrs)) == amplitudes
         torch.testing.assert_close(encoder(permuted(inrs)), encoder(inrs))
 
 
-def test_parity_without_its_sine_path_has_no_mixes_of_sines() -> None:
-    names = [name for name, _ in build_encoder("parity", SPECS[0], sine_path=False).named_parameters()]
-    assert not any("look" in name for name in names)
+def test_parity_reads_weights_alone_unless_it_may_evaluate_neurons() -> None:
+    for options, reads in (
+        ({}, "weights"),
+        ({"sine_path": True}, "weights and probes"),
+        ({"points": True}, "weights and probes"),
+    ):
+        encoder = build_encoder("parity", SirenSpec(2, 1, hidden_dim=6), **options)
+        assert encoder.reads == reads
+        assert any("look" in name for name, _ in encoder.named_parameters()) == (reads != "weights")
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_no_inrs_have_no_logits(name):
-    spec = SirenSpec(2, 1, hidden_dim=4, num_hidden=2)
-    classifier = build_classifier(name, spec, 3).eval()
-    assert classifier(INRBatch.from_flat(spec, torch.zeros(0, spec.num_parameters))).shape == (0, 3)
+def test_parity_without_frequencies_is_that_of_version_0_1() -> None:
+    """Figures of version 0.1, for parameters and weights that are sines and cosines of their numbers."""
+    spec = SirenSpec(2, 1, hidden_dim=6, num_hidden=2, omega_0=7.0)
+    encoder = build_encoder(
+        "parity", spec, hidden_dim=4, **{**ParityEncoder.former_options, "amplitudes": True}
+    ).double()
+    with torch.no_grad():
+        for number, parameter in enumerate(encoder.parameters()):
+            parameter.copy_(torch.sin(torch.arange(parameter.numel()) * 1.3 + number).view_as(parameter))
+    size = sum(outputs * (inputs + 1) for outputs, inputs in spec.layer_shapes)
+    inrs = INRBatch.from_flat(spec, 0.3 * torch.cos(torch.arange(2 * size) * 0.7).double().view(2, size))
+
+    expected = [[-0.1051062786, 0.5411874979, -0.1020226952, 1.0888906203],
+                [-0.1081957604, 1.1765745899, -0.1651775283, 1.2476028929]]  # fmt: skip
+    torch.testing.assert_close(encoder(inrs), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=1e-6)
