@@ -67,7 +67,7 @@ class ParityEncoder(Encoder):
         hidden_dim: int = 64,
         points: bool = False,
         amplitudes: bool = True,
-        sine_path: bool = False,
+        sine_path: bool = True,
         frequencies: int = 8,
         dropout: float = 0.2,
     ) -> None:

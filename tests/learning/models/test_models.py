@@ -453,7 +453,7 @@ def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_do
     assert again.canonical
 
 
-@pytest.mark.parametrize("options", [{}, {"points": True, "sine_path": True}, {"frequencies": 0}])
+@pytest.mark.parametrize("options", [{"sine_path": False}, {"points": True}, {"frequencies": 0}])
 def test_parity_does_not_see_signs_and_phases_and_has_no_need_of_a_canonical_form(
     spec: SirenSpec, options: dict
 ) -> None:
@@ -479,7 +479,7 @@ def test_a_sign_or_phase_on_one_side_of_a_neuron_alone_shows_to_parity(spec: Sir
 def test_parity_with_points_can_be_what_the_inr_shows_there() -> None:
     spec = SirenSpec(2, 1, hidden_dim=6, num_hidden=2, omega_0=7.0)
     inrs = random_inrs(spec, 3)
-    encoder = build_encoder("parity", spec, hidden_dim=5, points=True, sine_path=True).double()
+    encoder = build_encoder("parity", spec, hidden_dim=5, points=True).double()
     for layer in encoder.layers:
         for linear in (layer.mlp[-1], layer.past_odd, layer.past_even):
             for parameter in linear.parameters():
@@ -522,14 +522,12 @@ def test_parity_sees_amplitudes_unless_it_is_told_not_to() -> None:
 
 
 def test_parity_reads_weights_alone_unless_it_may_evaluate_neurons() -> None:
-    for options, reads in (
-        ({}, "weights"),
-        ({"sine_path": True}, "weights and probes"),
-        ({"points": True}, "weights and probes"),
-    ):
-        encoder = build_encoder("parity", SirenSpec(2, 1, hidden_dim=6), **options)
-        assert encoder.reads == reads
-        assert any("look" in name for name, _ in encoder.named_parameters()) == (reads != "weights")
+    spec = SirenSpec(2, 1, hidden_dim=6)
+    for sine_path, points in product((False, True), repeat=2):
+        encoder = build_encoder("parity", spec, sine_path=sine_path, points=points)
+        evaluates = any("look" in name for name, _ in encoder.named_parameters())
+        assert evaluates == (sine_path or points) == (encoder.reads == "weights and probes")
+        assert encoder.reads in ("weights", "weights and probes")
 
 
 def test_parity_without_frequencies_is_that_of_version_0_1() -> None:
