@@ -13,7 +13,7 @@ from inr_factory.learning.training.run_config import RunConfig
 
 
 class MuonAdamW(Optimizer):
-    """Muon for matrices and AdamW for all other parameters, as one optimizer with one learning rate.
+    """Muon for matrices and AdamW for all other parameters, as one optimizer; the learning rate is set in each step.
 
     Muon (Jordan et al. 2024) steps along the orthogonalised momentum. Its steps are scaled to the size of those of AdamW
     (Liu et al. 2025), so that both share learning rate and weight decay.
@@ -21,14 +21,11 @@ class MuonAdamW(Optimizer):
     Args:
         matrices: Parameters (O, I).
         others: Groups of all other parameters.
-        lr: Learning rate.
         weight_decay: Of both.
     """
 
-    def __init__(
-        self, matrices: Sequence[Tensor], others: Iterable[dict[str, Any]], lr: float, weight_decay: float
-    ) -> None:
-        muon = Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    def __init__(self, matrices: Sequence[Tensor], others: Iterable[dict[str, Any]], weight_decay: float) -> None:
+        muon = Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.parts = (muon, AdamW(others, weight_decay=weight_decay, amsgrad=True, fused=True))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         self._share()
@@ -54,7 +51,7 @@ def build_optimizer(config: RunConfig, model: NormalizedEncoder, extra: Sequence
     "muon" updates the weights of the encoder's linear layers by Muon and all else by AdamW. "adamw" has amsgrad, "adam"
     adds its weight decay to the gradient (L2). Raises UsageError for "muon" where the encoder has no linear layer.
     """
-    rate, decay = config.learning_rate, config.weight_decay
+    decay = config.weight_decay
     further = [{"params": list(extra), "weight_decay": 0.0}] if extra else []
     if config.optimizer == "muon":
         layers = [part for part in model.encoder.modules() if isinstance(part, nn.Linear)]
@@ -62,7 +59,7 @@ def build_optimizer(config: RunConfig, model: NormalizedEncoder, extra: Sequence
             raise UsageError(f"muon updates linear layers, of which {model.encoder.name} has none; take adamw")
         known = set(map(id, matrices))
         others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-        return MuonAdamW(matrices, [{"params": others}, *further], rate, decay)
+        return MuonAdamW(matrices, [{"params": others}, *further], decay)
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}, *further]
     if config.optimizer == "adam":
         return Adam(groups, weight_decay=decay, fused=True)
