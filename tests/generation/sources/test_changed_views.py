@@ -209,6 +209,8 @@ def test_a_mirrored_shape_keeps_its_inside_and_its_truth():
         assert to_surface == pytest.approx(np.linalg.norm(plain.truth.shape().vertices, axis=1).max())
         expected = changed_shape(source, plain.truth.shape(), numbers)
         np.testing.assert_allclose(shape.vertices, expected.vertices)
+        volume = np.einsum("fi,fi->", shape.corners[:, 0], np.cross(shape.corners[:, 1], shape.corners[:, 2])) / 6
+        assert volume > 0, "its faces look inward"
         assert signal.coords.abs().max() <= 1
 
 
