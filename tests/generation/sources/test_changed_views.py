@@ -25,6 +25,8 @@ from inr_factory.reporting.shape_gallery import surfaces_and_sources
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shards import ShardReader, write_shard
 
+pytestmark = pytest.mark.usefixtures("cache")  # else samples of shapes lie in ./data
+
 CHANGES = "flip+flip:axis=y+crop:padding=2+resized_crop+rotate:degrees=20"
 
 
