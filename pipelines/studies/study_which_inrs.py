@@ -3,7 +3,7 @@
     python pipelines/studies/study_which_inrs.py --data-root ../shared/datasets --work /tmp/study_read \\
         --out docs/tables/which_inrs.md
     python pipelines/studies/study_which_inrs.py --recipe image_folder --data-root ../shared/datasets/cifar10_images \
-        --work /tmp/study_cifar10 --out docs/tables/which_inrs_cifar10.md --set splits.val=200 --views 2 \
+        --work /tmp/study_cifar10 --out /tmp/study_cifar10.md --set splits.val=200 --views 2 \
         --sprint-steps 0 --only '*-siren-*' --targets 25 30 35
 
 Fits the same objects of a recipe (Fashion-MNIST) with combinations of initialisation, omega_0, stopping quality and optimiser, and trains
