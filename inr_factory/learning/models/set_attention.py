@@ -47,7 +47,8 @@ def attention_in_torch(qkv: Tensor, num_heads: int) -> Tensor:
     heads = (num_maps, 3, num_heads, features // 3 // num_heads, count, neurons)
     query, key, value = qkv.reshape(heads).permute(1, 0, 4, 2, 5, 3).flatten(1, 2)  # (M * N, H, d, E) each
     attended = query + F.scaled_dot_product_attention(query, key, value, scale=(features // 3) ** -0.5)
-    return attended.unflatten(0, (num_maps, count)).permute(0, 2, 4, 1, 3).reshape(num_maps, -1, count, neurons)
+    by_map = attended.reshape(num_maps, count, *attended.shape[1:])
+    return by_map.permute(0, 2, 4, 1, 3).reshape(num_maps, -1, count, neurons)
 
 
 class _Shape(ctypes.Structure):
@@ -115,7 +116,7 @@ def _functions() -> dict[str, Callable[..., int]] | None:
     library = load_library(SOURCE, LIBRARY, "built_from")
     if isinstance(library, str):
         return None
-    functions = {}
+    functions: dict[str, Callable[..., int]] = {}
     for name, num_tensors in (("forward", 3), ("backward", 5)):
         kind = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * (1 + num_tensors), *[ctypes.c_int64] * 2)
         best = getattr(library, f"best_{name}")
