@@ -270,8 +270,8 @@ def continued_recipe(
             notes += (f"{out} keeps its {objects:,} objects, {why}",)
         recipe = recipe.model_copy(update=limits)
     if saved.fingerprint != recipe.fingerprint:
-        same = builtin_recipe_like(saved)
-        like = f"; it is that of the recipe {same} now" if same not in (None, saved.name) else ""
+        builtin = builtin_recipe_like(saved)
+        like = f"; it is that of the recipe {builtin} now" if builtin not in (None, saved.name) else ""
         raise UsageError(
             f"{out} holds a set of another recipe ({saved.name}: {recipe.difference(saved)}){like}; continue it by "
             f"`inr-factory fit {out}`, or choose another --out"

@@ -47,7 +47,7 @@ def attention_in_torch(qkv: Tensor, num_heads: int) -> Tensor:
     heads = (num_maps, 3, num_heads, features // 3 // num_heads, count, neurons)
     query, key, value = qkv.reshape(heads).permute(1, 0, 4, 2, 5, 3).flatten(1, 2)  # (M * N, H, d, E) each
     attended = query + F.scaled_dot_product_attention(query, key, value, scale=(features // 3) ** -0.5)
-    by_map = attended.reshape(num_maps, count, *attended.shape[1:])
+    by_map: Tensor = attended.reshape(num_maps, count, *attended.shape[1:])
     return by_map.permute(0, 2, 4, 1, 3).reshape(num_maps, -1, count, neurons)
 
 
