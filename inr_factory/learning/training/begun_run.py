@@ -15,9 +15,6 @@ from inr_factory.learning.models.checkpoint import former_options, load_checkpoi
 from inr_factory.learning.training.defaults import DEFAULT_MODEL, FORMER_MODEL
 from inr_factory.learning.training.run_config import LAST, RULES, ConfigT, RunConfig, default_schedule
 
-FORMER_PARITY = {"frequencies": 0, "dropout": 0.0}
-"""Options of the encoder parity under rules 1 to 3, see run_config."""
-
 
 def as_begun(
     config: ConfigT, name: str, options: Mapping[str, Any], folder: Path, init: Path | None = None
@@ -27,11 +24,10 @@ def as_begun(
     A run of an earlier version keeps its rules, and options that its version did not have keep the values of that time
     unless they are given. The same holds for options of the encoder that a run starts from.
     """
-    former = FORMER_PARITY if name == DEFAULT_MODEL and config.rules < 4 else {}
     begun = folder / LAST if (folder / LAST).is_file() else None
     if begun is not None:
         config = config.model_copy(update={"rules": _rules(begun)})
-    return config, {**former, **former_options(begun or init, name), **options}
+    return config, {**former_options(begun or init, name), **options}
 
 
 def choose_encoder(

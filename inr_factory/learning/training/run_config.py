@@ -25,8 +25,7 @@ RULES: Literal[4] = 4
 """The rules of new runs. Runs before version 0.2 have rules 1, and keep them when they resume: a warm-up longer than a
 tenth of the steps is not cut, and perturbations move all parameters of two or more dimensions. Runs of rules 1 and 2 may
 have begun with the former defaults: FORMER_MODEL, and for every model the schedule of models without a rate of their own. In
-runs of rules 1 to 3 a MixUp that names no match has match=none, the default schedule is the same with mixing, and parity
-takes no frequencies."""
+runs of rules 1 to 3 a MixUp that names no match has match=none, and the default schedule is the same with mixing."""
 
 TRACKERS = ("wandb", "mlflow")
 FEW_OBJECTS = 200

@@ -143,10 +143,7 @@ def command_of(sweep: SweepConfig, run: SweepRun) -> list[str]:
     if run.rules < 3:
         for option, text in FORMER_OPTIONS.items():
             arguments += [] if option in given else [option, text]
-    default = defaults.FORMER_MODEL if run.rules < 3 else defaults.DEFAULT_MODEL
-    model = given.get("--model", [default])[0].partition(":")[0]
-    changed = "--mixup" in given or model in (defaults.DEFAULT_MODEL, "forward")
-    return [*arguments, "--rules", "3"] if run.rules < RULES and changed else arguments
+    return [*arguments, "--rules", "3"] if run.rules < RULES and "--mixup" in given else arguments
 
 
 def options_of(arguments: Sequence[str], rules: int = RULES) -> dict[str, list[str]]:

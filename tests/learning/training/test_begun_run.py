@@ -132,15 +132,6 @@ def test_a_run_under_former_rules_has_the_mixing_and_the_epochs_of_then(dataset:
     assert (started[0].epochs, started[0].rules) == (100, 3)
 
 
-def test_parity_of_former_rules_takes_no_frequencies(dataset: Path, tmp_path: Path) -> None:
-    options = {"model": "parity:hidden_dim=4", "epochs": 1, "batch_size": 4, "device": "cpu"}
-    for rules, frequencies, dropout in ((3, 0, 0.0), (None, 8, 0.2)):
-        run = train(dataset, out=tmp_path / str(rules), rules=rules, **options)
-        made = run.model("cpu").encoder.options
-        assert (made["frequencies"], made["dropout"]) == (frequencies, dropout)
-        assert len(train(dataset, out=tmp_path / str(rules), **options).history) == 1, "it resumes without rules"
-
-
 def test_a_command_without_a_model_takes_the_encoder_of_its_start_with_all_options(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
