@@ -47,8 +47,7 @@ class ParityEncoder(Encoder):
         frequencies: K. The first layer takes each weight w as sin(omega_0 w k / K), odd, and cos(omega_0 w k / K), even,
             for k = 1 to K, as neural graphs and ScaleGMN embed weights; layers get linear paths past their wider MLPs,
             and the readout is deeper. 0: the encoder of version 0.1, which takes w and w^2. Sines only.
-        dropout: Share of the readout's hidden values set to zero in training, in [0, 1); without frequencies also of
-            those of neurons.
+        dropout: Share of hidden values set to zero in training, in [0, 1); with frequencies those of the readout alone.
 
     Raises:
         UsageError: An option is out of range, or an INR has other inputs, outputs or another number of layers.
@@ -56,9 +55,7 @@ class ParityEncoder(Encoder):
 
     name = "parity"
     centred = False  # a weight of 0 carries no message, and signs must stay exact
-    former_options: ClassVar[Mapping[str, Any]] = {
-        "amplitudes": False, "sine_path": True, "frequencies": 0, "dropout": 0.0,
-    }  # fmt: skip
+    former_options: ClassVar[Mapping[str, Any]] = {"amplitudes": False, "sine_path": True, "frequencies": 0}
 
     def __init__(
         self,
@@ -68,8 +65,8 @@ class ParityEncoder(Encoder):
         points: bool = False,
         amplitudes: bool = True,
         sine_path: bool = True,
-        frequencies: int = 8,
-        dropout: float = 0.2,
+        frequencies: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         flags = {"points": points, "amplitudes": amplitudes, "sine_path": sine_path}
         super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, frequencies=frequencies, **flags)

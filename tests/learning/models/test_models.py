@@ -454,7 +454,7 @@ def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_do
     assert again.canonical
 
 
-@pytest.mark.parametrize("options", [{"sine_path": False}, {"points": True}, {"frequencies": 0}])
+@pytest.mark.parametrize("options", [{}, {"points": True}, {"frequencies": 8, "sine_path": False}])
 def test_parity_does_not_see_signs_and_phases_and_has_no_need_of_a_canonical_form(
     spec: SirenSpec, options: dict
 ) -> None:
@@ -480,7 +480,7 @@ def test_a_sign_or_phase_on_one_side_of_a_neuron_alone_shows_to_parity(spec: Sir
 def test_parity_with_points_can_be_what_the_inr_shows_there() -> None:
     spec = SirenSpec(2, 1, hidden_dim=6, num_hidden=2, omega_0=7.0)
     inrs = random_inrs(spec, 3)
-    encoder = build_encoder("parity", spec, hidden_dim=5, points=True).double()
+    encoder = build_encoder("parity", spec, hidden_dim=5, points=True, frequencies=4).double()
     for layer in encoder.layers:
         for linear in (layer.mlp[-1], layer.past_odd, layer.past_even):
             for parameter in linear.parameters():
