@@ -202,7 +202,7 @@ def test_kernels_and_gains_of_every_model_move_and_all_else_stays(name, text):
     kernels = {
         f"{prefix}.weight"
         for prefix, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | LinearStack)
+        if isinstance(module, torch.nn.Linear | LinearStack | torch.nn.Conv2d)
     }
     gains = {f"{prefix}.weight" for prefix, module in model.named_modules() if "Norm" in type(module).__name__} & {
         *before
