@@ -1,14 +1,13 @@
 """Begun runs: what a command need not repeat, since the run in its folder, or the one that it starts from, has it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.alignment.mixup import MixUp
+from inr_factory.learning.alignment.mixup import MixUp, ThoroughMixUp
 from inr_factory.learning.alignment.weight_matching import finest_match
 from inr_factory.learning.data.loader import Mixing
 from inr_factory.learning.models.checkpoint import former_options, load_checkpoint, saved_encoder
@@ -49,10 +48,11 @@ def choose_encoder(
 
 
 def choose_match(mixing: Mixing | None, spec: SirenSpec, rules: int) -> Mixing | None:
-    """The mixing of a run with the match that "auto" stands for: under former rules it was none."""
-    if not isinstance(mixing, MixUp) or mixing.match != "auto":
+    """The mixing of a run with the match that "auto" stands for: under former rules it was none, and matches thorough."""
+    if not isinstance(mixing, MixUp):
         return mixing
-    return replace(mixing, match="none" if rules < 4 else finest_match(spec))
+    auto, kind = ("none", ThoroughMixUp) if rules < 4 else (finest_match(spec), MixUp)
+    return kind(**{**vars(mixing), "match": auto if mixing.match == "auto" else mixing.match})
 
 
 def choose_schedule(

@@ -9,7 +9,7 @@ import torch
 from inr_factory.errors import UsageError
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.alignment.mixup import MixUp, draw_lam, draw_partners, mix, parse_mixup
+from inr_factory.learning.alignment.mixup import MixUp, ThoroughMixUp, draw_lam, draw_partners, mix, parse_mixup
 from inr_factory.learning.alignment.weight_matching import align, relative_distance
 
 MATCHES = ["auto", "none", "permute", "permutation", "signed", "phase"]
@@ -41,16 +41,17 @@ def test_plain_mixing_is_the_average_of_the_flat_weights(inrs, targets, generato
     torch.testing.assert_close(mixed.flatten(), mixed_targets @ inrs.flatten())
 
 
+@pytest.mark.parametrize("kind", [MixUp, ThoroughMixUp])
 @pytest.mark.parametrize("match", ["permutation", "signed", "phase"])
-def test_the_partner_is_aligned_before_it_is_mixed(match, inrs, targets, generator):
-    mixed, mixed_targets = MixUp(match=match)(inrs, targets, generator)
+def test_the_partner_is_aligned_before_it_is_mixed(match, kind, inrs, targets, generator):
+    mixed, mixed_targets = kind(match=match)(inrs, targets, generator)
 
     for n in range(5):
         weight = mixed_targets[n].clone()
         lam, weight[n] = float(weight[n]), 0
         if lam < 1:
             partner = inrs.select(weight.argmax()[None])
-            aligned = align(partner, inrs.select(slice(n, n + 1)), match)
+            aligned = align(partner, inrs.select(slice(n, n + 1)), match, kind.max_sweeps)
             expected = lam * inrs.flatten()[n] + (1 - lam) * aligned.flatten()[0]
             torch.testing.assert_close(mixed.flatten()[n], expected, atol=1e-5, rtol=0)
 

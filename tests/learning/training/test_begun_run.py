@@ -9,7 +9,11 @@ from support.small_runs import rewrite
 from support.small_sets import make_set
 
 from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.inr.initialization import initialize
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.alignment.mixup import MixUp, parse_mixup
 from inr_factory.learning.models.checkpoint import load_checkpoint, saved_encoder
+from inr_factory.learning.training.begun_run import choose_match
 from inr_factory.learning.training.pretrain_encoder import pretrain
 from inr_factory.learning.training.run_config import LAST, RunConfig
 from inr_factory.learning.training.train_classifier import train
@@ -120,6 +124,20 @@ def test_a_run_that_began_when_mixup_meant_no_match_resumes_so_and_refuses_anoth
             train(dataset, mixup=mixup, **options)
     assert len(train(dataset, mixup="mixup", **options).history) == 2
     assert load_checkpoint(tmp_path / LAST)["meta"]["mixup"].startswith("mixup:alpha=1.0,match=none,")
+
+
+def test_mixing_of_former_rules_aligns_until_nothing_improves() -> None:
+    """Yesterday's runs mix the same INRs when they resume; new ones take the first pass alone."""
+    spec = SirenSpec(2, 1, hidden_dim=16, num_hidden=3)
+    for text in ("mixup:match=phase", "mixup:match=signed"):
+        former, present = (choose_match(parse_mixup(text), spec, rules) for rules in (3, 4))
+        assert isinstance(former, MixUp)
+        assert isinstance(present, MixUp)
+        assert (former.max_sweeps, present.max_sweeps) == (50, 0)
+        assert str(former) == str(present)
+        inrs, targets = initialize(spec, range(12)), torch.eye(12)
+        mixed = [mixing(inrs, targets, torch.Generator().manual_seed(0))[0] for mixing in (former, present)]
+        assert not torch.equal(mixed[0].flatten(), mixed[1].flatten())
 
 
 def test_a_run_under_former_rules_has_the_mixing_and_the_epochs_of_then(dataset: Path, tmp_path: Path) -> None:
