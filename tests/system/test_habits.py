@@ -43,6 +43,7 @@ CALLS = {
     "merge": ["digits", "--out", "merged"],
     "train": ["digits", *READER, "--epochs", "1", "--out", "trained"],
     "evaluate": ["run", "--dataset", "digits"],
+    "embed": ["run", "digits"],
     "predict": ["run", "digits"],
     "pretrain": ["digits", *READER, "--epochs", "1", "--out", "pretrained"],
     "sweep": ["grid.yaml", "--backend", "local", "--workers", "1", "--out", "swept"],
