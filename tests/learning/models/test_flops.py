@@ -53,7 +53,7 @@ class Attention(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, inrs):
-        square = self.scale * inrs.weights[1]
+        square = self.scale * inrs.weights[1].unsqueeze(1)
         return F.scaled_dot_product_attention(square, square, square)
 
 
