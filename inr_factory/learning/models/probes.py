@@ -32,7 +32,7 @@ class ProbesEncoder(Encoder):
         num_layers: Layers of the MLP.
         dropout: Share of hidden values set to zero in training, in [0, 1).
         generator: K learned codes of 32 numbers become points by two Linears, without an activation between them.
-            Else the points themselves are learned. They start evenly spread, which was more accurate.
+            Else the points themselves are learned, and start evenly spread.
 
     Raises:
         UsageError: An option is out of range, or an INR has other inputs, outputs or another number of layers.
