@@ -40,8 +40,7 @@ class MixUp(Option):
 
     name: ClassVar[str] = "mixup"
     max_sweeps: ClassVar[int] = 0
-    """Passes over the layers after the first, see `match_neurons`. They bring Fashion-MNIST's INRs 0.4 % nearer, at twice
-    the time."""
+    """Passes over the layers after the first, see `match_neurons`: they take longer and bring INRs little nearer."""
     alpha: float = 1.0
     match: Literal["auto", "none", "permute", "permutation", "signed", "phase"] = "auto"
     probability: float = 1.0

@@ -58,8 +58,8 @@ class Loader(Protocol):
 
 
 class RunConfig(BaseModel):
-    """Settings of every kind of run: AdamW with amsgrad, or Adam, whose weight decay is a part of the gradient (L2), a warm-up of at most a tenth of the steps, then a constant rate
-    or a cosine to zero, gradients clipped.
+    """Settings of every kind of run: the optimizer, see optimizers.py, a warm-up of at most a tenth of the steps, then a
+    constant rate or a cosine to zero, gradients clipped.
 
     `early_stopping` ends the run after this number of epochs without a better validation accuracy; `save_steps` also
     saves in mid-epoch. `ema` is the decay per step of a running average of the weights, which is then validated and
@@ -173,8 +173,9 @@ def default_schedule(model: str, rows: int, batch_size: int | None = None, mixed
     """The default schedule of a model for a number of rows an epoch, in batches of batch_size where that is given.
 
     `mixed` runs take MIXED_EPOCHS times as many epochs: they overtake plain ones after those know their set by heart.
-    Models in defaults.COSINE_RATES take 20 epochs, but at least 600 steps or 100 epochs, and at most 20,000 steps: enough for small sets and
-    not more than large ones need. Measured on digits with 60 to 1,797 objects and on Fashion-MNIST with 10,000.
+    Models in defaults.COSINE_RATES take 20 epochs, but at least 600 steps or 100 epochs, and at most 20,000 steps: enough
+    for small sets and not more than large ones need. Measured for `parity`, on digits with 60 to 1,797 objects and on
+    Fashion-MNIST with 10,000.
     """
     times = defaults.MIXED_EPOCHS if mixed else 1
     if model not in defaults.COSINE_RATES:
