@@ -36,18 +36,15 @@ class Encoder(nn.Module):
     function_only: ClassVar[bool] = False
     former_options: ClassVar[Mapping[str, Any]] = {}
     features: int
+    reads: Reads = "weights"
+    """What the result depends on: the weights alone; weights and values at learned points, or what can become such
+    values; values at learned points alone (function); a rendering on a grid (pixels)."""
 
     def __init__(self, spec: SirenSpec, **options: Any) -> None:
         super().__init__()
         _check_options(self.name, options)
         self.spec = spec
         self.options = options
-
-    @property
-    def reads(self) -> Reads:
-        """What the result depends on: the weights alone; weights and values at learned points, or what can become such
-        values; values at learned points alone (function); a rendering on a grid (pixels)."""
-        return "weights"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N normalized INRs; `original` are the INRs as fitted, by default `inrs`."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width
+from inr_factory.learning.models.encoder import Encoder, check_any_width
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
@@ -122,6 +122,7 @@ class NGGNNEncoder(Encoder):
         super().__init__(spec, hidden_dim=hidden_dim, num_layers=num_layers, num_probes=num_probes, dropout=dropout)
         check_reach(self.name, num_layers, spec.num_hidden + 1, spec)
         self.features = hidden_dim
+        self.reads = "weights and probes" if num_probes else "weights"
         self.nodes = NodeEmbedding(spec, hidden_dim, 3.0, num_probes)
         self.edges = EdgeEmbedding(hidden_dim, 3.0, directions=2)
         self.convolutions = nn.ModuleList(Convolution(hidden_dim) for _ in range(num_layers))
@@ -131,10 +132,6 @@ class NGGNNEncoder(Encoder):
         self.readout = nn.Sequential(
             nn.Linear(spec.out_dim * hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU()
         )
-
-    @property
-    def reads(self) -> Reads:
-        return "weights and probes" if self.options["num_probes"] else "weights"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width
+from inr_factory.learning.models.encoder import Encoder, check_any_width
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
@@ -179,6 +179,7 @@ class NGTransformerEncoder(Encoder):
         if 2 * hidden_dim % num_heads:
             raise UsageError(f"num_heads of ng_t must divide 2 * hidden_dim, {2 * hidden_dim}, got {num_heads}")
         self.features = 2 * hidden_dim
+        self.reads = "weights and probes" if num_probes else "weights"
         self.nodes = NodeEmbedding(spec, hidden_dim, 1.0, num_probes)
         self.edges = EdgeEmbedding(edge_dim, 1.0)
         self.attentions = nn.ModuleList(
@@ -187,10 +188,6 @@ class NGTransformerEncoder(Encoder):
         self.node_updates = nn.ModuleList(NodeUpdate(hidden_dim, dropout) for _ in range(num_layers))
         self.edge_updates = nn.ModuleList(EdgeUpdate(hidden_dim, edge_dim, dropout) for _ in range(num_layers - 1))
         self.readout = nn.Sequential(nn.Linear(spec.out_dim * hidden_dim, self.features), nn.ReLU())
-
-    @property
-    def reads(self) -> Reads:
-        return "weights and probes" if self.options["num_probes"] else "weights"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width
+from inr_factory.learning.models.encoder import Encoder, check_any_width
 
 
 class ParityEncoder(Encoder):
@@ -79,6 +79,8 @@ class ParityEncoder(Encoder):
         first = 2 * torch.rand(hidden_dim, spec.in_dim) - 1 if points else None
         later = torch.eye(hidden_dim) if sine_path else None
         probe_mixes = (first, *[later] * (spec.num_hidden - 1))
+        evaluates = sine and any(mix is not None for mix in probe_mixes)
+        self.reads = "weights and probes" if evaluates else "weights"
         embedded = self.embedded = sine and frequencies > 0
         inputs = (spec.in_dim * max(1, frequencies * embedded), *[hidden_dim] * (spec.num_hidden - 1))
         self.layers = nn.ModuleList(
@@ -95,10 +97,6 @@ class ParityEncoder(Encoder):
         if not embedded:
             self.last.extend([nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU()])
         self.features = (4 * hidden_dim + messages if embedded else hidden_dim) * spec.out_dim
-
-    @property
-    def reads(self) -> Reads:
-        return "weights and probes" if any(layer.look is not None for layer in self.layers) else "weights"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; phases and sines are those of `original`."""
@@ -165,8 +163,6 @@ class _SineNeurons(nn.Module):
 
 class _Neurons(nn.Module):
     """A layer of other neurons, with the same arguments: one kind of features, returned twice."""
-
-    look = None
 
     def __init__(self, inputs: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch.quasirandom import SobolEngine
 from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width, check_batch_norm
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
 
 CODE_DIM = 32
 
@@ -40,6 +40,7 @@ class ProbesEncoder(Encoder):
 
     name = "probes"
     function_only = True
+    reads = "function"
 
     def __init__(
         self,
@@ -66,10 +67,6 @@ class ProbesEncoder(Encoder):
         for before, after in pairwise(widths):
             parts += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.GELU(), nn.Dropout(dropout)]
         self.mlp = nn.Sequential(*parts)
-
-    @property
-    def reads(self) -> Reads:
-        return "function"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, hidden_dim) features of N INRs, any width, as `original` has them."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, Reads, check_any_width, check_batch_norm
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
 
 RESOLUTIONS = {1: 256, 2: 28, 3: 16}
 """Default points of an axis by the inputs of an INR."""
@@ -44,6 +44,7 @@ class RenderEncoder(Encoder):
 
     name = "render"
     function_only = True
+    reads = "pixels"
     grid: Tensor
 
     def __init__(
@@ -75,10 +76,6 @@ class RenderEncoder(Encoder):
             parts += [convolution(before, after, 3, padding=1, bias=False), norm(after), nn.GELU(), pool(2)]
         self.stages = nn.Sequential(*parts[:-1])
         self.drop = nn.Dropout(dropout)
-
-    @property
-    def reads(self) -> Reads:
-        return "pixels"
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, 8 * hidden_dim) features of N INRs, any width, as `original` has them."""

@@ -21,7 +21,7 @@ from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.models.checkpoint import load_encoder
 from inr_factory.learning.training.run_config import checkpoint_of
-from inr_factory.learning.training.trained_run import TrainedRun, evaluation_loader
+from inr_factory.learning.training.trained_run import TrainedRun, evaluation_loader, open_split
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location
 
@@ -114,7 +114,7 @@ def embed(
     check_hooks(on_batch=on_batch)
     checkpoint = run.checkpoint if isinstance(run, TrainedRun) else checkpoint_of(as_path(run, "a run"))
     model = load_encoder(checkpoint).to(choose_device(device))
-    data = dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views)
+    data = open_split(dataset, split, views)
     features, done = np.empty((len(data), model.encoder.features), dtype=np.float32), 0
     with torch.no_grad():
         for inrs, _ in evaluation_loader(data, device):

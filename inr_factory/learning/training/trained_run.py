@@ -149,7 +149,7 @@ class TrainedRun:
         Raises:
             UsageError: The INRs have another spec, or the split is empty.
         """
-        model, data = self.model(device), _opened(dataset, split, views)
+        model, data = self.model(device), open_split(dataset, split, views)
         recorded = self.meta.get("classes", data.classes)  # a damaged run.json is refused, though it is not needed
         classes = self.classes or tuple(recorded)
         _check_count(self.checkpoint, model, classes, data)
@@ -256,7 +256,7 @@ def evaluate(
         dataset = first.dataset
         if others := {run.dataset for run in runs[1:]} - {dataset}:
             raise UsageError(f"these runs were trained on {dataset} and {min(others)}; name one by --dataset")
-    data = _opened(dataset, split, views)
+    data = open_split(dataset, split, views)
     models = [one.model(device) for one in runs]
     for one, member in zip(runs, models, strict=True):
         _check_count(one.checkpoint, member, one.classes or data.classes, data)
@@ -325,5 +325,6 @@ def write_run_file(folder: Path, dataset: INRDataset, meta: Mapping[str, Any]) -
     write_atomically(folder / RUN, json.dumps({"dataset": str(location), "meta": meta}, indent=2).encode())
 
 
-def _opened(dataset: str | Location | INRDataset, split: str, views: int | None) -> INRDataset:
+def open_split(dataset: str | Location | INRDataset, split: str, views: int | None) -> INRDataset:
+    """The data set, opened where it is not: only then do split and views count."""
     return dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views)
