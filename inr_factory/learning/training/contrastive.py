@@ -57,6 +57,8 @@ class PretrainTrainer(Trainer[ModelT, PretrainConfig]):
         out: Path,
         meta: Mapping[str, Any],
     ) -> None:
+        if config.objective == "contrast" and transform is None and config.positives != "views":
+            raise UsageError(f"positives={config.positives} needs an augmentation; name one, or take positives=views")
         super().__init__(model, loader, config, out, meta)
         self.known, self.validation, self.transform = known, validation, transform
 
@@ -80,21 +82,6 @@ class ContrastiveTrainer(PretrainTrainer[Contrastive]):
             anything to learn, and where the encoder maps both rows of every object to the same features from the first
             step on, as under symmetries that it is invariant to.
     """
-
-    def __init__(
-        self,
-        model: Contrastive,
-        loader: Loader,
-        known: Batches,
-        validation: Batches,
-        transform: Augmentation | None,
-        config: PretrainConfig,
-        out: Path,
-        meta: Mapping[str, Any],
-    ) -> None:
-        if transform is None and config.positives != "views":
-            raise UsageError(f"positives={config.positives} needs an augmentation; name one, or take positives=views")
-        super().__init__(model, loader, known, validation, transform, config, out, meta)
 
     def check(self, inrs: INRBatch, targets: Tensor) -> None:
         check_finite(inrs)
