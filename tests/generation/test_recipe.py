@@ -78,6 +78,11 @@ def test_recipes_of_40_db_make_the_shards_that_the_short_names_made(name, finger
     assert tuple(load_recipe(name, version=version).fingerprint for version in (1, 2)) == fingerprints
 
 
+def test_the_recipes_of_published_inrs_have_their_omega_0():
+    for name in ("dwsnets_mnist", "dwsnets_fashion_mnist", "mnist_40db", "fashion_mnist_40db"):
+        assert load_recipe(name).spec.omega_0 == 30.0, name
+
+
 def test_built_in_recipes_are_the_yaml_files_of_their_folder(folder):
     (folder / "README.md").write_text("no recipe")
 

@@ -1,5 +1,7 @@
 """FLOPs: the work of a forward pass, as torch counts it."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,14 +19,11 @@ def forward_flops(model: nn.Module, spec: SirenSpec) -> int:
     Matrix products and convolutions are counted, those that evaluate the INR included; sines, norms and other
     operations on single numbers are not.
     """
-    training, parameter = model.training, next(model.parameters())
-    inrs = initialize(spec, range(NUM_INRS)).to(parameter.device).to(parameter.dtype)
-    model.eval()
-    try:
-        # Without gradients the counter fails on views; it does not know the attention kernels of CPUs.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            model(inrs)
-    finally:
-        model.train(training)
+    # In float64 no compiled kernel runs, whose work the counter cannot see.
+    model = copy.deepcopy(model).double().eval()
+    inrs = initialize(spec, range(NUM_INRS)).to(next(model.parameters()).device).to(torch.float64)
+    # Without gradients the counter fails on views; it does not know the attention kernels of CPUs.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(inrs)
     total: int = counter.get_total_flops()
     return total // NUM_INRS

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from inr_factory.errors import UsageError, describe_fault
 from inr_factory.learning.training import defaults
+from inr_factory.storage.manifest import MANIFEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,6 +233,8 @@ class TrainProgress(BaseModel):
 def checkpoint_of(run: Path) -> Path:
     """The best checkpoint of a run's folder, or the file itself. Raises UsageError where there is none."""
     checkpoint = run / BEST if run.is_dir() else run
+    if (run / MANIFEST).exists():
+        raise UsageError(f"{run} is a data set, expected the folder of a run; evaluate takes a set by --dataset {run}")
     if not checkpoint.exists():
         raise UsageError(
             f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train or pretrain made"

@@ -1,5 +1,7 @@
 """FLOPs: those of a model can be counted by hand, and the model stays as it was."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -59,3 +61,9 @@ class Attention(nn.Module):
 
 def test_attention_counts_its_two_products():
     assert forward_flops(Attention(), SPEC) == 2 * 2 * 8 * 8 * 8
+
+
+def test_the_attention_of_dws_counts_with_and_without_its_compiled_kernel():
+    model = build_classifier("dws", SPEC, 3)
+
+    assert forward_flops(model, SPEC) == forward_flops(copy.deepcopy(model).double(), SPEC)

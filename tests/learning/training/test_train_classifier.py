@@ -255,6 +255,8 @@ def test_wrong_options_are_refused_in_one_line(options: dict, message: str, data
 def test_a_folder_without_a_run_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint"):
         open_run(tmp_path)
+    with pytest.raises(UsageError, match=f"{dataset} is a data set, .* --dataset {dataset}"):
+        open_run(dataset)
     with pytest.raises(UsageError, match="a run is the path of its folder"):
         evaluate(5)  # type: ignore[arg-type]
     (tmp_path / BEST).write_bytes((train(dataset, out=tmp_path / "a", **OPTIONS).folder / BEST).read_bytes())
