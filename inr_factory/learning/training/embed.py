@@ -21,7 +21,7 @@ from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.models.checkpoint import load_encoder
 from inr_factory.learning.training.run_config import checkpoint_of
-from inr_factory.learning.training.trained_run import TrainedRun, evaluation_loader, open_split
+from inr_factory.learning.training.trained_run import TrainedRun, class_names, evaluation_loader, open_split
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location
 
@@ -125,7 +125,7 @@ def embed(
     return EmbeddingReport(
         object_ids=tuple(data.object_ids.tolist()),
         views=data.views,
-        true_classes=tuple(data.classes[label] if 0 <= label < data.num_classes else "" for label in data.labels),
+        true_classes=class_names(data),
         features=features,
         incomplete=data.incomplete,
     )

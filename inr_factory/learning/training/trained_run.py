@@ -159,7 +159,7 @@ class TrainedRun:
         return PredictionReport(
             object_ids=tuple(data.object_ids.tolist()),
             views=data.views,
-            true_classes=tuple(data.classes[label] if 0 <= label < data.num_classes else "" for label in data.labels),
+            true_classes=class_names(data),
             labels=probabilities.argmax(1).numpy(),
             probabilities=probabilities.numpy(),
             classes=classes,
@@ -312,6 +312,11 @@ def plain_batches(dataset: INRDataset, canonical: bool) -> Iterator[INRBatch]:
     """All INRs in order, once, without augmentation: what a normalizer is fitted to."""
     for inrs, _ in evaluation_loader(dataset, "cpu"):
         yield canonicalize(inrs) if canonical else inrs
+
+
+def class_names(dataset: INRDataset) -> tuple[str, ...]:
+    """The class of each row, "" where it has none."""
+    return tuple(dataset.classes[label] if 0 <= label < dataset.num_classes else "" for label in dataset.labels)
 
 
 def has_split(manifest: Manifest, split: str) -> bool:
