@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := inrs/demo
-SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transforms/neuron_ops.c inr_factory/learning/alignment/linear_assignment.c inr_factory/learning/models/set_attention.c
+SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transforms/neuron_ops.c inr_factory/learning/alignment/linear_assignment.c inr_factory/learning/models/set_attention.c inr_factory/learning/models/norm_pools.c
 
 .PHONY: demo test test-system test-all lint docs notebook gpu-bundle clean
 

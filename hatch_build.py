@@ -28,7 +28,11 @@ SET_ATTENTION = (
     "inr_factory/learning/models/set_attention.c",
     "inr_factory/learning/models/_set_attention.so",
 )
-SOURCES = (FUSED, NEURON_OPS, ASSIGNMENTS, SET_ATTENTION)
+NORM_POOLS = (
+    "inr_factory/learning/models/norm_pools.c",
+    "inr_factory/learning/models/_norm_pools.so",
+)
+SOURCES = (FUSED, NEURON_OPS, ASSIGNMENTS, SET_ATTENTION, NORM_POOLS)
 
 # Never -ffast-math: see the top of fused.c.
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden"]

@@ -139,7 +139,9 @@ def saved_encoder(path: Path) -> tuple[str, dict[str, Any]]:
             build_encoder(name, SirenSpec.from_dict(description["spec"]), **options)
     except DAMAGE as error:
         blame_machine(error, path)
-        raise IntegrityError(f"{path} is damaged, or of a newer inr-factory: its description is of no encoder ({one_line(error)})") from None
+        raise IntegrityError(
+            f"{path} is damaged, or of a newer inr-factory: its description is of no encoder ({one_line(error)})"
+        ) from None
     return name, dict(options)
 
 
@@ -198,7 +200,9 @@ def _build_model(path: Path, saved: Mapping[str, Any]) -> NormalizedEncoder:
     except DAMAGE as error:
         blame_machine(error, path)
         reason = one_line(error)
-        raise IntegrityError(f"{path} is damaged, or of a newer inr-factory: its weights do not fit its description ({reason})") from None
+        raise IntegrityError(
+            f"{path} is damaged, or of a newer inr-factory: its weights do not fit its description ({reason})"
+        ) from None
     return model.eval()
 
 
@@ -231,5 +235,7 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
     except DAMAGE as error:
         blame_machine(error, path)
         reason = one_line(error)
-        raise IntegrityError(f"{path} is damaged, or of a newer inr-factory: its weights do not fit its description ({reason})") from None
+        raise IntegrityError(
+            f"{path} is damaged, or of a newer inr-factory: its weights do not fit its description ({reason})"
+        ) from None
     return fingerprint(*parts)

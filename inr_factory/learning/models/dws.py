@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise, product
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,8 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
-from inr_factory.learning.models.set_layers import (
-    AttentionStack,
-    DeepSetsStack,
-    LinearStack,
-    ReluPools,
-    add_entries,
-    max_pool,
-)
+from inr_factory.learning.models.norm_pools import norm_pools
+from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, LinearStack, add_entries, max_pool
 
 SetLayer = Literal["attention", "deepsets"]
 
@@ -162,18 +156,11 @@ class DWSLayer(nn.Module):
 
 
 class SpaceNorm(nn.Module):
-    """Batch normalisation with one mean and one spread a space and feature, over INRs and all entries alike."""
+    """Batch normalisations with one mean and one spread a space and feature, over INRs and all entries alike."""
 
     def __init__(self, spaces: tuple[Space, ...], features: int) -> None:
         super().__init__()
-        self.features = features
         self.norms = nn.ModuleList(nn.BatchNorm1d(features) for _ in spaces)
-
-    def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [
-            norm(x.reshape(-1, self.features, x[0].numel())).view(x.shape)
-            for norm, x in zip(self.norms, tensors, strict=True)
-        ]
 
 
 class DWSEncoder(Encoder):
@@ -232,18 +219,22 @@ class DWSEncoder(Encoder):
         last = len(self.layers) - 1
         tensors: list[Tensor] = self.layers[0](_to_spaces(inrs), pooled=last == 0)
         for index, layer in enumerate(self.layers[1:]):
-            tensors = self.norms[index](tensors) if len(self.norms) else tensors
-            active = [self._activated(space, x) for space, x in zip(self.spaces, tensors, strict=True)]
+            norms: Iterable[Any] = self.norms[index].norms if len(self.norms) else [None] * len(tensors)  # type: ignore[assignment]
+            active = list(map(self._activated, self.spaces, tensors, norms))
             tensors = layer([x for x, _ in active], [reduced for _, reduced in active], pooled=index + 1 == last)
         return torch.cat([self.dropout(F.relu(pool)) for pool in tensors]).mT
 
-    def _activated(self, space: Space, x: Tensor) -> tuple[Tensor, dict[int | None, Tensor]]:
-        """x after ReLU and dropout, and its reductions."""
-        if len(space.axes) < 2 or (self.training and self.dropout.p > 0):
-            x = self.dropout(F.relu(x))
-            return x, _reductions(space, x)
-        x, rows, columns, *_ = ReluPools.apply(x)  # type: ignore[no-untyped-call]
-        return x, {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=2)}
+    def _activated(
+        self, space: Space, x: Tensor, norm: nn.BatchNorm1d | None
+    ) -> tuple[Tensor, dict[int | None, Tensor]]:
+        """x after norm, ReLU and dropout, and its reductions."""
+        if len(space.axes) == 2 and not (self.training and self.dropout.p > 0):
+            x, rows, columns = norm_pools(x, norm)
+            return x, {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=2)}
+        if norm is not None:
+            x = norm(x.reshape(-1, norm.num_features, x[0].numel())).view(x.shape)
+        x = self.dropout(F.relu(x))
+        return x, _reductions(space, x)
 
 
 def _to_spaces(inrs: INRBatch) -> list[Tensor]:

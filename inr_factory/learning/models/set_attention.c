@@ -23,7 +23,11 @@
 #else
 #define LANES 4
 #endif
-#define CHUNK 8 /* features whose rows stay in registers */
+#if defined(__AVX512F__)
+#define CHUNK 16 /* features whose rows stay in registers */
+#else
+#define CHUNK 8
+#endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float loose_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -62,11 +66,11 @@ INLINE vec exponential(vec x) {
 /* C[j][:] (+)= sum over c of A[c][:] B[c][j], for `count` rows j of one vector. */
 INLINE void outer_chunk(int size, const float *A, const float *B, float *C, int count, size_t width, int add) {
     vec a[CHUNK];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < size; c++) a[c] = load(A + c * width);
     for (int j = 0; j < count; j++) {
         vec sum = add ? load(C + j * width) : (vec){0};
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int c = 0; c < size; c++) sum += a[c] * B[c * width + j];
         store(C + j * width, sum);
     }
@@ -75,14 +79,14 @@ INLINE void outer_chunk(int size, const float *A, const float *B, float *C, int 
 /* C[c][:] = sum over j < count of P[j][:] B[c][j], one vector. */
 INLINE void inner_chunk(int size, const float *P, const float *B, float *C, int count, size_t width) {
     vec sum[CHUNK];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < size; c++) sum[c] = (vec){0};
     for (int j = 0; j < count; j++) {
         vec p = load(P + j * width);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int c = 0; c < size; c++) sum[c] += p * B[c * width + j];
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < size; c++) store(C + c * width, sum[c]);
 }
 
@@ -90,7 +94,8 @@ INLINE void inner_chunk(int size, const float *P, const float *B, float *C, int 
     for (int e = 0; e < (E);) {                                                                                     \
         const size_t at = e * width;                                                                                \
         const int left = (E) - e;                                                                                   \
-        if (left >= 8) { CALL(8) e += 8; }                                                                          \
+        if (left >= CHUNK) { CALL(CHUNK) e += CHUNK; }                                                              \
+        else if (left >= 8) { CALL(8) e += 8; }                                                                     \
         else if (left >= 4) { CALL(4) e += 4; }                                                                     \
         else if (left >= 2) { CALL(2) e += 2; }                                                                     \
         else { CALL(1) e += 1; }                                                                                    \

@@ -94,15 +94,21 @@ def _run(name: str, num_heads: int, qkv: Tensor, *others: Tensor) -> None:
     num_maps, features, count, neurons = qkv.shape
     shape = _Shape(features // 3, num_heads, count, neurons, (features // 3) ** -0.5)
     pointers = [tensor.data_ptr() for tensor in (qkv, *others)]
-    total, threads = num_maps * num_heads * count, torch.get_num_threads()
-    edges = [total * part // threads for part in range(threads + 1)]
 
-    def share(part: int) -> int:
-        failed: int = functions[name](ctypes.addressof(shape), *pointers, edges[part], edges[part + 1])
+    def share(begin: int, end: int) -> int:
+        failed: int = functions[name](ctypes.addressof(shape), *pointers, begin, end)
         return failed
 
-    if any(map(share, range(threads)) if threads == 1 else _pool(threads).map(share, range(threads))):
+    if any(in_shares(num_maps * num_heads * count, share)):
         raise MemoryError(f"no memory for the attention of {count} INRs")
+
+
+def in_shares(total: int, work: Callable[[int, int], Any]) -> list[Any]:
+    """work(begin, end) for equal shares of range(total), one a thread of torch."""
+    threads = torch.get_num_threads()
+    edges = [total * part // threads for part in range(threads + 1)]
+    shares = map if threads == 1 else _pool(threads).map
+    return list(shares(work, edges[:-1], edges[1:]))
 
 
 @lru_cache(maxsize=1)

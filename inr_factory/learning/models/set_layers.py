@@ -2,8 +2,8 @@
 
 Features come before INRs and neurons in all tensors: products, pools, sums and attention then run along memory.
 
-ReluPools and AddEntries have hand-written backward passes: each writes the sum of several gradients into one tensor,
-where autograd allocates and adds one per term, which took a third of a training step of DWS.
+AddEntries and LargestEntries have hand-written backward passes, which write into one tensor where autograd allocates and
+adds several.
 
 Shape letters: M maps in a stack, N INRs, d hidden neurons, I and O features in and out.
 """
@@ -22,34 +22,6 @@ from inr_factory.learning.models.set_attention import set_attention
 def max_pool(x: Tensor, dim: int) -> Tensor:
     """The largest value along dim, which is dropped."""
     return x.max(dim).values
-
-
-class ReluPools(Function):
-    """relu(x) of x (F, N, d, e), with its largest values over e, (F, N, d), and over d, (F, N, e).
-
-    Equal to F.relu and two max_pools in values and gradients, but the three gradients are added in one tensor.
-    """
-
-    @staticmethod
-    def forward(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        y = F.relu(x)
-        rows, at_row = y.max(3)
-        columns, at_column = y.max(2)
-        return y, rows, columns, at_row, at_column
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*output)
-        ctx.mark_non_differentiable(*output[3:])
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        y, rows, columns, at_row, at_column = ctx.saved_tensors
-        slope: Tensor = torch.ops.aten.threshold_backward(slopes[0], y, 0)
-        slope.scatter_add_(3, at_row.unsqueeze(3), (slopes[1] * (rows > 0)).unsqueeze(3))
-        slope.scatter_add_(2, at_column.unsqueeze(2), (slopes[2] * (columns > 0)).unsqueeze(2))
-        return slope
 
 
 class AddEntries(Function):

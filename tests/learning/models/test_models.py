@@ -21,7 +21,7 @@ from inr_factory.learning.models.dws import DWSEncoder, DWSLayer, spaces_of
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.parity import ParityEncoder
 from inr_factory.learning.models.registry import ENCODERS, build_encoder
-from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, ReluPools, add_entries
+from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, add_entries
 from inr_factory.learning.transforms.symmetries import FlipSigns, ShiftPhases
 
 SPECS = [
@@ -171,23 +171,6 @@ def test_the_attention_stack_is_its_formula_map_by_map(num_heads: int) -> None:
             [q + torch.softmax(q @ k.mT / 6**0.5, dim=-1) @ v for q, k, v in zip(*heads, strict=True)], dim=-1
         )
         torch.testing.assert_close(mapped, A + torch.relu(A @ stack.output.weight[index] + stack.output.bias[index]))
-
-
-def test_relu_with_its_pools_and_their_gradients_are_those_of_the_plain_operations() -> None:
-    x = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
-    slopes = [torch.randn(shape, dtype=torch.float64) for shape in ((3, 2, 4, 5), (3, 2, 4), (3, 2, 5))]
-    y = F.relu(x)
-    plain = (y, y.max(3).values, y.max(2).values)
-
-    ours = ReluPools.apply(x)[:3]
-
-    for expected, got in zip(plain, ours, strict=True):
-        torch.testing.assert_close(got, expected)
-    (expected,), (got,) = (
-        torch.autograd.grad([(part * slope).sum() for part, slope in zip(parts, slopes, strict=True)], x)
-        for parts in (plain, ours)
-    )
-    torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize(
