@@ -78,6 +78,11 @@ def test_recipes_of_40_db_make_the_shards_that_the_short_names_made(name, finger
     assert tuple(load_recipe(name, version=version).fingerprint for version in (1, 2)) == fingerprints
 
 
+def test_sets_of_dwsnets_fashion_mnist_that_began_with_omega_0_20_are_continued_so():
+    former = [load_recipe("dwsnets_fashion_mnist", ["spec.omega_0=20"], version=version) for version in (1, 2)]
+    assert [recipe.fingerprint for recipe in former] == ["ba217a26e65d13d8", "8b3f61a80c257d06"]
+
+
 def test_the_recipes_of_published_inrs_have_their_omega_0():
     for name in ("dwsnets_mnist", "dwsnets_fashion_mnist", "mnist_40db", "fashion_mnist_40db"):
         assert load_recipe(name).spec.omega_0 == 30.0, name

@@ -138,11 +138,13 @@ def saved_encoder(path: Path) -> tuple[str, dict[str, Any]]:
         with _at_most(sum(value.numel() for value in saved["model"].values())), torch.random.fork_rng(devices=[]):
             build_encoder(name, SirenSpec.from_dict(description["spec"]), **options)
     except DAMAGE as error:
-        blame_machine(error, path)
-        raise IntegrityError(
-            f"{path} is damaged, or of a newer inr-factory: its description is of no encoder ({one_line(error)})"
-        ) from None
+        raise _unreadable(path, "its description is of no encoder", error) from None
     return name, dict(options)
+
+
+def _unreadable(path: Path, fault: str, error: Exception) -> IntegrityError:
+    blame_machine(error, path)
+    return IntegrityError(f"{path} is damaged, or of a newer inr-factory: {fault} ({one_line(error)})")
 
 
 @contextmanager
@@ -198,11 +200,7 @@ def _build_model(path: Path, saved: Mapping[str, Any]) -> NormalizedEncoder:
             model = KINDS[kind].from_description(saved[kind])
         load_state(model, saved["model"])
     except DAMAGE as error:
-        blame_machine(error, path)
-        reason = one_line(error)
-        raise IntegrityError(
-            f"{path} is damaged, or of a newer inr-factory: its weights do not fit its description ({reason})"
-        ) from None
+        raise _unreadable(path, "its weights do not fit its description", error) from None
     return model.eval()
 
 
@@ -233,9 +231,5 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
             for key, value in sorted(state.items()):
                 parts += [f"{name}.{key}", value.contiguous().numpy()]
     except DAMAGE as error:
-        blame_machine(error, path)
-        reason = one_line(error)
-        raise IntegrityError(
-            f"{path} is damaged, or of a newer inr-factory: its weights do not fit its description ({reason})"
-        ) from None
+        raise _unreadable(path, "its weights do not fit its description", error) from None
     return fingerprint(*parts)

@@ -27,7 +27,7 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
-from inr_factory.learning.models.norm_pools import norm_pools
+from inr_factory.learning.models.norm_pools import norm_pools, normed
 from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, LinearStack, add_entries, max_pool
 
 SetLayer = Literal["attention", "deepsets"]
@@ -156,7 +156,10 @@ class DWSLayer(nn.Module):
 
 
 class SpaceNorm(nn.Module):
-    """Batch normalisations with one mean and one spread a space and feature, over INRs and all entries alike."""
+    """Batch normalisations with one mean and one spread a space and feature, over INRs and all entries alike.
+
+    A module of its own for the names in checkpoints: norms.LAYER.norms.SPACE.
+    """
 
     def __init__(self, spaces: tuple[Space, ...], features: int) -> None:
         super().__init__()
@@ -231,9 +234,7 @@ class DWSEncoder(Encoder):
         if len(space.axes) == 2 and not (self.training and self.dropout.p > 0):
             x, rows, columns = norm_pools(x, norm)
             return x, {space.axes[0]: rows, space.axes[1]: columns, None: max_pool(rows, dim=2)}
-        if norm is not None:
-            x = norm(x.reshape(-1, norm.num_features, x[0].numel())).view(x.shape)
-        x = self.dropout(F.relu(x))
+        x = self.dropout(F.relu(normed(x, norm)))
         return x, _reductions(space, x)
 
 

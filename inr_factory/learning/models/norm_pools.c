@@ -1,5 +1,5 @@
 /* Norm, ReLU and pools of DWS: y = max(0, batch_norm(x)), the largest values of its rows and of its columns, forward and
-   backward, in two passes over x where torch takes eight. norm_pools.py has the same in torch.
+   backward, in two passes over x each. norm_pools.py has the same in torch.
 
    x and y are (F, N, d, e): F features, N INRs, tiles of d rows and e columns. rows are (F, N, d), columns (F, N, e). */
 #include <math.h>
@@ -8,7 +8,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_MACHINE __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define FOR_EACH_MACHINE

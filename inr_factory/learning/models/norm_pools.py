@@ -1,7 +1,7 @@
 """Norm pools: batch norm, ReLU and pools of the spaces of DWS that have rows and columns, as one function.
 
-In torch; for float32 on the CPU by norm_pools.c where it was compiled: in torch these small operations took half of a
-training step of DWS. Shape letters: F features, N INRs, d rows, e columns.
+In torch; for float32 on the CPU by norm_pools.c where it was compiled: with DeepSets these small operations took half of a
+training step in torch. Shape letters: F features, N INRs, d rows, e columns.
 """
 
 import ctypes
@@ -62,10 +62,16 @@ def _move_statistics(norm: nn.BatchNorm1d, moments: Tensor, count: int) -> None:
 
 def pools_in_torch(x: Tensor, norm: nn.BatchNorm1d | None) -> tuple[Tensor, Tensor, Tensor]:
     """What `norm_pools` computes, on any device and for any type."""
-    if norm is not None:
-        x = norm(x.reshape(-1, len(x), x[0].numel())).view(x.shape)
-    y = F.relu(x)
+    y = F.relu(normed(x, norm))
     return y, y.max(3).values, y.max(2).values
+
+
+def normed(x: Tensor, norm: nn.BatchNorm1d | None) -> Tensor:
+    """x (folded * F, ...) after batch normalisation of its F features over all else, or as it is."""
+    if norm is None:
+        return x
+    values: Tensor = norm(x.reshape(-1, norm.num_features, x[0].numel()))
+    return values.view(x.shape)
 
 
 class _Shape(ctypes.Structure):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.checkpoint import (
@@ -56,3 +56,13 @@ def test_the_probe_mix_of_the_parity_encoder_keeps_its_name_on_disk(tmp_path: Pa
     saved = load_checkpoint(former(tmp_path / "best.pt", points=True))["model"]
 
     assert saved["encoder.layers.0.look"].shape == (4, 2)
+
+
+def test_an_option_that_this_version_does_not_know_may_be_of_a_newer_one(tmp_path: Path) -> None:
+    path = former(tmp_path / "best.pt")
+    saved = torch.load(path, weights_only=True)
+    saved["classifier"]["options"]["flair"] = 2
+    torch.save(saved, path)
+
+    with pytest.raises(IntegrityError, match="damaged, or of a newer inr-factory: .*flair"):
+        load_classifier(path)
