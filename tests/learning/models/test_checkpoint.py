@@ -64,5 +64,5 @@ def test_an_option_that_this_version_does_not_know_may_be_of_a_newer_one(tmp_pat
     saved["classifier"]["options"]["flair"] = 2
     torch.save(saved, path)
 
-    with pytest.raises(IntegrityError, match="damaged, or of a newer inr-factory: .*flair"):
+    with pytest.raises(IntegrityError, match=r"damaged, or of a newer inr-factory: .*flair"):
         load_classifier(path)
