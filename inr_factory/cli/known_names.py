@@ -12,7 +12,7 @@ Choices = Mapping[str, str]
 """Choices with all their settings, and what each of them is."""
 
 MODELS: Choices = {
-    "parity:hidden_dim=64,points=false,amplitudes=true,sine_path=true,frequencies=0,dropout=0.0": "invariant to all symmetries of SIRENs; the most accurate in our experiments",
+    "parity:hidden_dim=64,points=false,amplitudes=true,sine_path=true,frequencies=0,dropout=0.0,grid=0": "invariant to all symmetries of SIRENs; the most accurate in our experiments",
     "dws:hidden_dim=16,num_hidden=2,set_layer=attention|deepsets,num_heads=1,batch_norm=true,dropout=0.0": "deep weight-space networks (Navon et al. 2023)",
     "mlp:hidden_dim=256,num_hidden=2,batch_norm=true,dropout=0.0": "multi-layer perceptron on the flat weights",
     "ng_gnn:hidden_dim=64,num_layers=4,num_probes=0,dropout=0.2": "neural graph, message passing (Kofinas et al. 2024)",

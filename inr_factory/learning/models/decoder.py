@@ -70,12 +70,34 @@ class Decoder(nn.Module):
         """Values (N, P, O), as the INRs have them."""
         return self.standard_values(features, coords) * self.std + self.mean
 
-    def loss(self, features: Tensor, inrs: INRBatch, coords: Tensor) -> Tensor:
-        """The mean squared error of standardised values at coords (P, I), a scalar: the share of the variance that is
-        not explained. The INRs render the targets themselves."""
+    def errors(self, features: Tensor, inrs: INRBatch, coords: Tensor) -> tuple[Tensor, Tensor]:
+        """Errors (N, P, O) of standardised values at coords (P, I), and what they are in units of. The INRs render the
+        targets themselves; the mean squared error is the share of the variance that is not explained."""
         with torch.no_grad():
             targets = (inrs(coords) - self.mean) / self.std
-        return (self.standard_values(features.float(), coords) - targets).square().mean()
+        return self.standard_values(features.float(), coords) - targets, self.std
+
+
+class PictureDecoder(nn.Module):
+    """Takes what an encoder draws (Encoder.picture) for what INRs show on its grid (P, I), up to contrast and brightness.
+
+    It has no parameters, and no use for other coordinates.
+    """
+
+    def __init__(self, grid: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("grid", grid)
+
+    grid: Tensor
+
+    def errors(self, features: Tensor, inrs: INRBatch, coords: Tensor) -> tuple[Tensor, Tensor]:
+        """As those of Decoder, on the grid; each output of each INR is standardised over the grid: units (N, 1, O)."""
+        with torch.no_grad():
+            values = inrs(self.grid)
+            std = values.std(1, keepdim=True).clamp_min(1e-4)
+            targets = (values - values.mean(1, keepdim=True)) / std
+        drawn = features[:, -targets[0].numel() :].float().view_as(targets)
+        return drawn - targets, std
 
 
 class Decoding(NormalizedEncoder):

@@ -36,6 +36,9 @@ class Encoder(nn.Module):
     function_only: ClassVar[bool] = False
     former_options: ClassVar[Mapping[str, Any]] = {}
     features: int
+    picture: Tensor | None = None
+    """Coordinates (P, I) of a grid. With them, the last P * O features (P, O) are what the encoder takes the INR to show
+    there, each output standardised: its mean over the grid is 0, its standard deviation 1."""
     reads: Reads = "weights"
     """What the result depends on: the weights alone; weights and values at learned points, or what can become such
     values; values at learned points alone (function); a rendering on a grid (pixels)."""

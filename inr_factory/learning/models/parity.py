@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width
+from inr_factory.learning.models.convolutions import STAGES, convolution_stages, read_grid, regular_grid
+from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
+
+MAPS = 8
+"""Channels of `grid` besides those that show the INR."""
 
 
 class ParityEncoder(Encoder):
@@ -48,6 +52,9 @@ class ParityEncoder(Encoder):
             for k = 1 to K, as neural graphs and ScaleGMN embed weights; layers get linear paths past their wider MLPs,
             and the readout is deeper. 0: the encoder of version 0.1, which takes w and w^2. Sines only.
         dropout: Share of hidden values set to zero in training, in [0, 1); with frequencies those of the readout alone.
+        grid: R, at least 4. A linear layer also lays the last messages out on a regular grid of R points an axis, which
+            is read as `render` reads pixels. The first channels are the encoder's `picture`: trained with `decode`, they
+            show the INR as far as weights tell. For INRs of 1 to 3 inputs. 0: none.
 
     Raises:
         UsageError: An option is out of range, or an INR has other inputs, outputs or another number of layers.
@@ -55,7 +62,7 @@ class ParityEncoder(Encoder):
 
     name = "parity"
     centred = False  # a weight of 0 carries no message, and signs must stay exact
-    former_options: ClassVar[Mapping[str, Any]] = {"amplitudes": False, "sine_path": True, "frequencies": 0}
+    former_options: ClassVar[Mapping[str, Any]] = {"amplitudes": False, "sine_path": True, "frequencies": 0, "grid": 0}
 
     def __init__(
         self,
@@ -67,9 +74,10 @@ class ParityEncoder(Encoder):
         sine_path: bool = True,
         frequencies: int = 0,
         dropout: float = 0.0,
+        grid: int = 0,
     ) -> None:
         flags = {"points": points, "amplitudes": amplitudes, "sine_path": sine_path}
-        super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, frequencies=frequencies, **flags)
+        super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, frequencies=frequencies, grid=grid, **flags)
         sine = spec.activation == "sine"
         for option, value in flags.items():
             if not isinstance(value, bool):
@@ -97,6 +105,14 @@ class ParityEncoder(Encoder):
         if not embedded:
             self.last.extend([nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU()])
         self.features = (4 * hidden_dim + messages if embedded else hidden_dim) * spec.out_dim
+        if type(grid) is not int or grid:
+            if spec.in_dim not in STAGES:
+                raise UsageError(f"grid of {self.name} must be 0 for INRs of more than 3 inputs, got {spec}")
+            self.picture = regular_grid(f"grid of {self.name}", grid, spec.in_dim)
+            channels = spec.out_dim + MAPS
+            self.maps = nn.Linear(messages * spec.out_dim, channels * len(self.picture))
+            self.stages = convolution_stages(spec.in_dim, channels, max(1, hidden_dim // 2))
+            self.features += 8 * max(1, hidden_dim // 2) + spec.out_dim * len(self.picture)
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; phases and sines are those of `original`."""
@@ -120,8 +136,14 @@ class ParityEncoder(Encoder):
             parts += [norm.clamp_min(1e-6).log().expand_as(messages[-1]) for norm in norms]
             parts.append(inrs.biases[-1].unsqueeze(-1))
         last_messages = torch.cat(parts, dim=-1)
-        features: Tensor = self.last(last_messages)
-        return (torch.cat([features, last_messages], dim=-1) if self.embedded else features).flatten(1)
+        features: list[Tensor] = [self.last(last_messages), *[last_messages] * self.embedded]
+        if self.picture is not None:
+            if self.training:
+                check_batch_norm(self.name, inrs)
+            maps = self.maps(last_messages.flatten(1)).unflatten(1, (-1, len(self.picture)))
+            features.append(read_grid(self.stages, maps, self.options["grid"], self.spec.in_dim))
+            features.append(maps[:, : self.spec.out_dim].mT)
+        return torch.cat([part.flatten(1) for part in features], dim=1)
 
 
 class _SineNeurons(nn.Module):

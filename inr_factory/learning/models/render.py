@@ -3,24 +3,17 @@
 Shape letters: N INRs, R points of an axis of the grid, I inputs and O outputs of an INR.
 """
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
-from inr_factory.errors import UsageError, shorten
+from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.models.convolutions import STAGES, convolution_stages, read_grid, regular_grid
 from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
 
 RESOLUTIONS = {1: 256, 2: 28, 3: 16}
 """Default points of an axis by the inputs of an INR."""
-LEAST_RESOLUTION, MOST_POINTS = 4, 2**22
-STAGES = {
-    1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d),
-    2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d),
-    3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d),
-}
 POINTS_AT_ONCE = 2**14  # of all INRs together: what their hidden layers hold stays in the cache
 
 
@@ -56,25 +49,10 @@ class RenderEncoder(Encoder):
             )
         resolution = RESOLUTIONS[spec.in_dim] if resolution is None else resolution
         super().__init__(spec, resolution=resolution, hidden_dim=hidden_dim, dropout=dropout)
-        if (
-            type(resolution) is not int
-            or not LEAST_RESOLUTION <= resolution <= MOST_POINTS
-            or resolution**spec.in_dim > MOST_POINTS
-        ):
-            raise UsageError(
-                f"resolution of {self.name} must be a whole number of at least {LEAST_RESOLUTION}, with at most "
-                f"{MOST_POINTS:,} points in all, got {shorten(resolution)}"
-            )
         self.features = 8 * hidden_dim
-        axis = torch.linspace(-1, 1, resolution)
-        coords = torch.stack(torch.meshgrid([axis] * spec.in_dim, indexing="ij")[::-1], dim=-1)  # x varies fastest
-        self.register_buffer("grid", coords.flatten(0, -2), persistent=False)
-        convolution, norm, pool = STAGES[spec.in_dim]
-        widths = (spec.out_dim, hidden_dim, 2 * hidden_dim, 4 * hidden_dim)
-        parts: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            parts += [convolution(before, after, 3, padding=1, bias=False), norm(after), nn.GELU(), pool(2)]
-        self.stages = nn.Sequential(*parts[:-1])
+        grid = regular_grid(f"resolution of {self.name}", resolution, spec.in_dim)
+        self.register_buffer("grid", grid, persistent=False)
+        self.stages = convolution_stages(spec.in_dim, spec.out_dim, hidden_dim)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
@@ -85,7 +63,5 @@ class RenderEncoder(Encoder):
             check_batch_norm(self.name, original)
         size = max(1, POINTS_AT_ONCE // len(self.grid))
         values = torch.cat([original[i : i + size](self.grid) for i in range(0, len(original), size)])
-        shape = [self.options["resolution"]] * self.spec.in_dim
-        maps = self.stages(values.mT.reshape(len(values), -1, *shape)).flatten(2)
-        features: Tensor = self.drop(torch.cat([maps.mean(-1), maps.amax(-1)], dim=1))
+        features: Tensor = self.drop(read_grid(self.stages, values.mT, self.options["resolution"], self.spec.in_dim))
         return features

@@ -17,11 +17,11 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.classifier import Classifier
-from inr_factory.learning.models.decoder import Decoder
+from inr_factory.learning.models.decoder import Decoder, PictureDecoder
 from inr_factory.learning.models.ensemble import Ensemble
 from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.targets import smooth_labels
-from inr_factory.learning.training.decoding import points_of_step, reconstruction_psnr, with_parameters
+from inr_factory.learning.training.decoding import decoding_loss, reconstruction_psnr, with_parameters
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
 from inr_factory.learning.training.metrics import (
@@ -72,7 +72,7 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
         meta: Mapping[str, Any],
         examples: Batches | None = None,
         ranks: Ranks | None = None,
-        decoder: Decoder | None = None,
+        decoder: Decoder | PictureDecoder | None = None,
     ) -> None:
         assert (decoder is None) == (config.decode is None), "a decoder and its weight go together"
         if config.reweigh is not None and examples is None:
@@ -148,8 +148,8 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
         loss = F.cross_entropy(logits.float(), targets)
         if self.decoder is None or self.config.decode is None:
             return loss
-        coords = points_of_step(inrs, self.config.seed, self.progress.step)
-        return loss + self.config.decode * self.decoder.loss(features, inrs, coords)
+        decoding = decoding_loss(self.decoder, features, inrs, self.config.seed, self.progress.step)
+        return loss + self.config.decode * decoding
 
     def validate(self) -> dict[str, float]:
         model = self.eval_model

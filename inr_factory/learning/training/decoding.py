@@ -6,6 +6,7 @@ Shape letters: N INRs, P points, I inputs and O outputs of the INRs.
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -14,13 +15,14 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import stable_seed
-from inr_factory.learning.models.decoder import Decoder, Decoding, decibels, peak_of, random_points
+from inr_factory.learning.models.decoder import Decoder, Decoding, PictureDecoder, decibels, peak_of, random_points
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.training.contrastive import PretrainTrainer
 
 Batches = Iterable[tuple[INRBatch, Tensor]]
 """INRs and their targets (N, C), which are not used."""
+AnyDecoder = TypeVar("AnyDecoder", bound=Decoder | PictureDecoder)
 
 POINTS, VALIDATION_POINTS = 256, 1024
 SLICE = 64  # pixels of a picture's side
@@ -42,20 +44,21 @@ class DecodingTrainer(PretrainTrainer[Decoding]):
             inrs = self.transform(inrs, generator)
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=config.bf16):
             features = self.model.features(inrs)
-        return self.model.decoder.loss(features, inrs, points_of_step(inrs, config.seed, step))
+        return decoding_loss(self.model.decoder, features, inrs, config.seed, step)
 
     def validate(self) -> dict[str, float]:
         model = self.eval_model
         return {**super().validate(), "val_psnr": reconstruction_psnr(model, model.decoder, self.validation)}
 
 
-def points_of_step(inrs: INRBatch, seed: int, step: int) -> Tensor:
-    """The points (P, I) at which all INRs of a step are compared with what is decoded, uniform in [-1, 1]^I."""
+def decoding_loss(decoder: Decoder | PictureDecoder, features: Tensor, inrs: INRBatch, seed: int, step: int) -> Tensor:
+    """The share of the variance of INRs that is not explained, a scalar, at points of the step, uniform in [-1, 1]^I."""
     generator = Generator(inrs.device).manual_seed(stable_seed(seed, "points", step))
-    return random_points(inrs.spec, POINTS, generator)
+    errors, _ = decoder.errors(features, inrs, random_points(inrs.spec, POINTS, generator))
+    return errors.square().mean()
 
 
-def with_parameters(decoder: Decoder, parameters: Sequence[Tensor]) -> Decoder:
+def with_parameters(decoder: AnyDecoder, parameters: Sequence[Tensor]) -> AnyDecoder:
     """A copy of a decoder with these parameters, in their order."""
     other = copy.deepcopy(decoder)
     with torch.no_grad():
@@ -65,7 +68,7 @@ def with_parameters(decoder: Decoder, parameters: Sequence[Tensor]) -> Decoder:
 
 
 @torch.no_grad()
-def reconstruction_psnr(model: NormalizedEncoder, decoder: Decoder, batches: Batches) -> float:
+def reconstruction_psnr(model: NormalizedEncoder, decoder: Decoder | PictureDecoder, batches: Batches) -> float:
     """PSNR in dB of what is decoded against what the INRs render, of the mean squared error over all INRs."""
     training, total, count, peak = model.training, 0.0, 0, 0.0
     generator = Generator(model.device).manual_seed(0)
@@ -74,10 +77,9 @@ def reconstruction_psnr(model: NormalizedEncoder, decoder: Decoder, batches: Bat
     try:
         for inrs, _ in batches:
             inrs = inrs.to(model.device)
-            rendered = inrs(coords)
-            error = decoder(model.features(inrs).float(), coords) - rendered
-            total, count = total + float(error.square().double().mean()) * len(inrs), count + len(inrs)
-            peak = max(peak, peak_of(model.spec, rendered))
+            errors, unit = decoder.errors(model.features(inrs), inrs, coords)
+            total, count = total + float((errors * unit).square().double().mean()) * len(inrs), count + len(inrs)
+            peak = max(peak, peak_of(model.spec, inrs(coords)))
     finally:
         model.train(training)
     return decibels(total / count, peak)

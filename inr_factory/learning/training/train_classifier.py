@@ -15,7 +15,7 @@ from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader, Mixing
 from inr_factory.learning.models.checkpoint import initialize_from
 from inr_factory.learning.models.classifier import build_classifier
-from inr_factory.learning.models.decoder import build_decoder
+from inr_factory.learning.models.decoder import Decoder, PictureDecoder, build_decoder
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
@@ -238,8 +238,10 @@ def train(
             )
             log_warmup(log, config, len(loader))
         examples = evaluation_loader(training, str(rank_device)) if config.reweigh is not None else None
-        decoder = None
-        if config.decode is not None:
+        decoder: Decoder | PictureDecoder | None = None
+        if config.decode is not None and classifier.encoder.picture is not None:
+            decoder = PictureDecoder(classifier.encoder.picture)
+        elif config.decode is not None:
             first = next(plain_batches(training, canonical))
             decoder = build_decoder(training.spec, classifier.encoder.features, first, seed)
         trainer = ClassifierTrainer(

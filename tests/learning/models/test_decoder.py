@@ -41,11 +41,13 @@ def test_the_loss_is_the_share_of_the_variance_that_is_not_explained(
             part.zero_()
     decoder.requires_grad_(False)
 
-    loss = decoder.loss(torch.randn(200, 5), inrs, coords)
+    errors, unit = decoder.errors(torch.randn(200, 5), inrs, coords)
+    loss = errors.square().mean()
 
     assert float(loss) == pytest.approx(1, abs=0.15), "what is constant explains nothing"
     torch.testing.assert_close(decoder(torch.zeros(1, 5), coords)[0, 0], decoder.mean)
     rendered = inrs(coords)
+    assert torch.equal(unit, decoder.std)
     by_hand = ((decoder(torch.zeros(200, 5), coords) - rendered) / rendered.std((0, 1))).square().mean()
     assert float(loss) == pytest.approx(float(by_hand), rel=0.1)
 

@@ -62,15 +62,16 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 
 def seen_by_the_decoder(monkeypatch: pytest.MonkeyPatch) -> list[tuple[INRBatch, torch.Tensor]]:
-    """The INRs and points of every call of the loss from now on."""
+    """The INRs and points of every step from now on."""
     calls: list[tuple[INRBatch, torch.Tensor]] = []
-    original = Decoder.loss
+    original = Decoder.errors
 
-    def recorded(self: Decoder, features: torch.Tensor, inrs: INRBatch, coords: torch.Tensor) -> torch.Tensor:
-        calls.append((inrs, coords))
+    def recorded(self: Decoder, features: torch.Tensor, inrs: INRBatch, coords: torch.Tensor) -> Any:
+        if features.requires_grad:
+            calls.append((inrs, coords))
         return original(self, features, inrs, coords)
 
-    monkeypatch.setattr(Decoder, "loss", recorded)
+    monkeypatch.setattr(Decoder, "errors", recorded)
     return calls
 
 
