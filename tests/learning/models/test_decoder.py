@@ -8,7 +8,8 @@ from support.small_sets import SPEC
 
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.decoder import Decoder, build_decoder, build_decoding, random_points
+from inr_factory.learning.models.convolutions import regular_grid
+from inr_factory.learning.models.decoder import Decoder, PictureDecoder, build_decoder, build_decoding, random_points
 
 SHAPES = SirenSpec(3, 1, hidden_dim=4, num_hidden=2, omega_0=9.0)
 COLOUR = SirenSpec(2, 3, hidden_dim=4, num_hidden=2, omega_0=9.0)
@@ -50,6 +51,23 @@ def test_the_loss_is_the_share_of_the_variance_that_is_not_explained(
     assert torch.equal(unit, decoder.std)
     by_hand = ((decoder(torch.zeros(200, 5), coords) - rendered) / rendered.std((0, 1))).square().mean()
     assert float(loss) == pytest.approx(float(by_hand), rel=0.1)
+
+
+@pytest.mark.parametrize("spec", [SPEC, SHAPES, COLOUR], ids=str)
+def test_a_picture_is_compared_with_what_the_inr_shows_up_to_contrast_and_brightness(spec: SirenSpec) -> None:
+    inrs, grid = initialize(spec, range(5)), regular_grid("grid", 5, spec.in_dim)
+    shown = inrs(grid)
+    others, decoder = torch.randn(5, 7), PictureDecoder(grid)
+
+    def errors_of(pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return decoder.errors(torch.cat([others, pictures.flatten(1)], dim=1), inrs, grid[:2])
+
+    exact = (shown - shown.mean(1, keepdim=True)) / shown.std(1, keepdim=True)
+    errors, unit = errors_of(exact)
+    torch.testing.assert_close(errors, torch.zeros_like(shown), atol=1e-5, rtol=0)
+    flat, _ = errors_of(torch.zeros_like(shown))
+    torch.testing.assert_close(flat * unit, shown.mean(1, keepdim=True) - shown)
+    assert float(flat.square().mean()) == pytest.approx(1, abs=0.05), "a blank picture explains nothing"
 
 
 def test_equal_seeds_make_equal_decoders() -> None:

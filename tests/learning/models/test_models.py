@@ -39,6 +39,7 @@ SPECS = [
 SYMMETRIC = [
     ("parity", {}),
     ("parity", {"points": True}),
+    ("parity", {"frequencies": 2, "sine_path": False, "grid": 4}),
     ("dws", {"set_layer": "attention"}),
     ("dws", {"set_layer": "attention", "num_heads": 4, "batch_norm": False}),
     ("dws", {"set_layer": "deepsets"}),
@@ -437,7 +438,7 @@ def test_a_canonical_classifier_does_not_see_signs_and_phases_and_a_plain_one_do
     assert again.canonical
 
 
-@pytest.mark.parametrize("options", [{}, {"points": True}, {"frequencies": 8, "sine_path": False}])
+@pytest.mark.parametrize("options", [{}, {"points": True}, {"frequencies": 8, "sine_path": False, "grid": 4}])
 def test_parity_does_not_see_signs_and_phases_and_has_no_need_of_a_canonical_form(
     spec: SirenSpec, options: dict
 ) -> None:
@@ -512,6 +513,39 @@ def test_parity_reads_weights_alone_unless_it_may_evaluate_neurons() -> None:
         evaluates = any("look" in name for name, _ in encoder.named_parameters())
         assert evaluates == (sine_path or points) == (encoder.reads == "weights and probes")
         assert encoder.reads in ("weights", "weights and probes")
+
+
+@pytest.mark.parametrize(("in_dim", "out_dim", "points"), [(1, 1, 4), (2, 3, 16), (3, 1, 64)])
+def test_parity_with_a_grid_draws_a_picture_of_weights_alone(in_dim: int, out_dim: int, points: int) -> None:
+    spec = SirenSpec(in_dim, out_dim, hidden_dim=6)
+    encoder, inrs = build_encoder("parity", spec, hidden_dim=8, sine_path=False, grid=4).double(), random_inrs(spec, 4)
+    read: list[Tensor] = []
+    encoder.stages.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+
+    features = encoder(inrs)
+
+    assert encoder.picture is not None
+    assert encoder.picture.shape == (points, in_dim)
+    drawn = features[:, -points * out_dim :].view(4, points, out_dim)
+    torch.testing.assert_close(read[0][:, :out_dim].flatten(2).mT, drawn)
+    assert features.shape == (4, encoder.features)
+    assert encoder.reads == "weights"
+    with pytest.raises(UsageError, match="parity"):
+        encoder(inrs[:1])
+
+
+@pytest.mark.parametrize(
+    ("in_dim", "grid", "message"),
+    [
+        (2, 3, "grid of parity must be a whole number of at least 4.*got 3"),
+        (2, False, "grid of parity must be a whole number of at least 4.*got False"),
+        (3, 1000, "grid of parity must be .* at most 4,194,304 points in all, got 1000"),
+        (4, 8, "grid of parity must be 0 for INRs of more than 3 inputs, got 4-6"),
+    ],
+)
+def test_a_grid_that_parity_cannot_draw_is_refused(in_dim: int, grid: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_encoder("parity", SirenSpec(in_dim, 1, hidden_dim=6), grid=grid)
 
 
 def test_parity_without_frequencies_is_that_of_version_0_1() -> None:

@@ -17,7 +17,7 @@ from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import load_checkpoint, load_classifier, load_encoder
 from inr_factory.learning.models.classifier import build_classifier
-from inr_factory.learning.models.decoder import Decoder, Decoding, build_decoder, build_decoding
+from inr_factory.learning.models.decoder import Decoder, Decoding, PictureDecoder, build_decoder, build_decoding
 from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.training.classification import ClassifierTrainer
 from inr_factory.learning.training.decoding import DecodingTrainer, plane, reconstruct, reconstruction_psnr
@@ -168,6 +168,19 @@ def test_a_classifier_that_also_decodes_resumes_as_if_it_had_never_stopped(
     assert result.history[0]["val_psnr"] != result.history[1]["val_psnr"]
     start = build_decoder(SPEC, whole.model.encoder.features, initialize(SPEC, range(20)))
     assert not torch.equal(start.first.weight, whole.decoder.first.weight), "the decoder learned nothing"
+
+
+def test_an_encoder_that_draws_learns_to_show_what_the_inrs_show(small: Path, tmp_path: Path) -> None:
+    options = {**OPTIONS, "model": "parity:hidden_dim=4,grid=4", "epochs": 20, "learning_rate": 1e-2}
+
+    run = train(small, out=tmp_path / "whole", decode=10.0, **options)
+
+    first, *_, last = (record["val_psnr"] for record in run.history)
+    assert last > first + 0.5
+    model = load_classifier(run.checkpoint)
+    assert model.encoder.picture is not None
+    decoder = PictureDecoder(model.encoder.picture)
+    assert reconstruction_psnr(model, decoder, in_order(small, "val")) == pytest.approx(run.best["val_psnr"], abs=0.01)
 
 
 def test_the_decoder_moves_the_encoder_and_is_no_part_of_the_classifier(small: Path, tmp_path: Path) -> None:

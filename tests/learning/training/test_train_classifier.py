@@ -305,12 +305,12 @@ def test_pre_training_on_a_single_class_is_refused_before_it_begins(tmp_path: Pa
 
 def test_a_run_from_before_version_0_2_resumes_as_it_began(dataset: Path, tmp_path: Path) -> None:
     """Its checkpoints lack the rules of runs, and options of parity that did not exist."""
-    model = "parity:hidden_dim=4,amplitudes=false,sine_path=true,frequencies=0,dropout=0.0"
+    model = "parity:hidden_dim=4,amplitudes=false,sine_path=true,frequencies=0,dropout=0.0,grid=0"
     train(dataset, out=tmp_path, **{**OPTIONS, "model": model, "epochs": 1})
     for file in (BEST, LAST):
         saved = torch.load(tmp_path / file, weights_only=True)
         del saved["config"]["rules"], saved["config"]["optimizer"]
-        for option in ("amplitudes", "sine_path", "frequencies"):
+        for option in ("amplitudes", "sine_path", "frequencies", "grid"):
             del saved["classifier"]["options"][option]
         torch.save(saved, tmp_path / file)
 
