@@ -5,11 +5,12 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from support.small_sets import make_set
+from support.small_sets import SPEC, make_set
 
 from inr_factory.cli import terminal
 from inr_factory.cli.main import run
@@ -123,6 +124,19 @@ def test_3000_classes_tell_their_accuracy_and_a_picture_of_the_worst(tmp_path):
     path = tmp_path / "test.png"
     draw_evaluation(confusion.tolist(), ["$x^{$ " + "long" * 99] * 3000, [(0.5, 0.5, 6000)], path, "accuracy $50 \x1b")
     assert path.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize(("in_dim", "more", "drawn"), [(2, ["--decode", "1"], True), (2, [], False),
+                                                       (3, ["--decode", "1"], False)])  # fmt: skip
+def test_what_an_encoder_draws_is_shown(in_dim, more, drawn, tmp_path, capsys):
+    """Of shapes there is no picture, and without a loss to draw by nothing is drawn."""
+    make_set(tmp_path / "set", replace(SPEC, in_dim=in_dim), objects={"train": 14, "val": 5})
+    words = ["--model", "parity:hidden_dim=4,grid=4", "--epochs", "1", "--batch-size", "4", "--device", "cpu", "-q"]
+
+    assert run(["train", str(tmp_path / "set"), *words, *more, "--out", str(tmp_path / "run")]) == 0
+
+    assert (tmp_path / "run" / "drawn.png").is_file() == drawn
+    assert ("drawn.png" in capsys.readouterr().out) == drawn
 
 
 def test_a_picture_without_memory_costs_no_result(tmp_path, monkeypatch, capsys):

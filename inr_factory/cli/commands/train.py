@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.training.trained_run import TrainedRun
 
 COSINE = ", ".join(defaults.COSINE_RATES)
-CURVES, PICTURE = "curves.png", "test.png"
+CURVES, PICTURE, DRAWN = "curves.png", "test.png", "drawn.png"
 # Columns of the progress table.
 COLUMNS = {
     "train_loss": ("train loss", ".4f"), "val_loss": ("val loss", ".4f"), "val_accuracy": ("val accuracy", ".2%"),
@@ -189,9 +189,11 @@ def train(
         draw_training(run.history, folder / CURVES, heading, 1 / len(manifest.classes))
         if test is not None:
             _draw(test, folder / PICTURE)
+        if decode is not None:
+            _draw_pictures(run, folder / DRAWN, device)
     if manifest.views == 1:
         terminal.log_info("the set has one view of each object; a classifier gains most from more: fit with --views 5")
-    pictures = [path for path in (folder / CURVES, folder / PICTURE) if path.is_file()]
+    pictures = [path for path in (folder / CURVES, folder / PICTURE, folder / DRAWN) if path.is_file()]
     if pictures and not as_json:
         terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")
 
@@ -309,6 +311,22 @@ def predict(
         terminal.print_result(
             f"{out}: {len(report):,} {'objects' if per_object else 'INRs'}{accuracy and f', {accuracy}'}"
         )
+
+
+def _draw_pictures(run: "TrainedRun", path: Path, device: str) -> None:
+    """What an encoder that draws takes images to be, below them."""
+    from inr_factory.learning.training.decoding import reconstruct
+    from inr_factory.learning.training.trained_run import evaluation_loader, open_split
+    from inr_factory.reporting.image_grid import draw_reconstructions
+
+    model = run.model(device)
+    if model.encoder.picture is None:
+        return
+    data = open_split(run.dataset, "val", 1)
+    if (shown := reconstruct(model, evaluation_loader(data, device))) is not None:
+        captions = [data.classes[label] for label in shown.labels.tolist()]
+        heading = f"{data.manifest.name}, val: INRs, and what {model.encoder.name} draws from their weights"
+        draw_reconstructions(shown.rendered.numpy(), shown.decoded.numpy(), captions, path, heading)
 
 
 def _draw(report: "EvaluationReport", path: Path) -> None:

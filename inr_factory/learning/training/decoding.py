@@ -4,6 +4,7 @@ Shape letters: N INRs, P points, I inputs and O outputs of the INRs.
 """
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -98,12 +99,17 @@ class Reconstructions:
 
 
 @torch.no_grad()
-def reconstruct(model: Decoding, batches: Batches, count: int = 10) -> Reconstructions | None:
+def reconstruct(model: NormalizedEncoder, batches: Batches, count: int = 10) -> Reconstructions | None:
     """Up to `count` INRs, of as many classes as there are: images, or the plane z = 0 of shapes; None of other INRs.
 
-    The model is in evaluation mode.
+    Args:
+        model: In evaluation mode: a Decoding, or a model of an encoder that draws (Encoder.picture), whose pictures get
+            the contrast and brightness of the INRs.
+        batches: INRs and their targets (N, C), of which the largest is the class.
+        count: Most INRs.
     """
-    if model.spec.in_dim not in (2, 3):
+    drawn, in_dim = model.encoder.picture, model.spec.in_dim
+    if in_dim not in ((2, 3) if isinstance(model, Decoding) else (2,)):
         return None
     parts = [(inrs.to(model.device), targets.argmax(1)) for inrs, targets in batches]
     inrs, labels = INRBatch.cat([inrs for inrs, _ in parts]), torch.cat([labels for _, labels in parts]).cpu()
@@ -112,10 +118,19 @@ def reconstruct(model: Decoding, batches: Batches, count: int = 10) -> Reconstru
         :count
     ]  # each class's first, then its second
     rows = first[labels[first].argsort(stable=True)]
-    chosen, coords = inrs[rows], plane(model.spec).to(inrs.device)
-    shape = (len(rows), SLICE, SLICE, model.spec.out_dim)
-    rendered, decoded = (values.cpu().view(shape) for values in (chosen(coords), model(chosen, coords)))
-    if model.spec.in_dim == 3:
+    chosen = inrs[rows]
+    if isinstance(model, Decoding):
+        coords = plane(model.spec).to(inrs.device)
+        rendered, decoded = chosen(coords), model(chosen, coords)
+    else:
+        assert drawn is not None, "this encoder draws nothing"
+        decoder = PictureDecoder(drawn.to(inrs.device))
+        errors, unit = decoder.errors(model.features(chosen), chosen, decoder.grid)
+        rendered = chosen(decoder.grid)
+        decoded = rendered + errors * unit
+    side = math.isqrt(rendered.shape[1])
+    rendered, decoded = (values.cpu().unflatten(1, (side, side)) for values in (rendered, decoded))
+    if in_dim == 3:
         least, extent = rendered.min(), (rendered.max() - rendered.min()).clamp_min(1e-6)
         rendered, decoded = (rendered - least) / extent, (decoded - least) / extent
     return Reconstructions(rendered, decoded, labels[rows])

@@ -1,5 +1,6 @@
 """Decoding: features learn to render the INRs, alone or as a second loss of a classifier, and runs resume exactly."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,12 @@ def test_an_encoder_that_draws_learns_to_show_what_the_inrs_show(small: Path, tm
     assert model.encoder.picture is not None
     decoder = PictureDecoder(model.encoder.picture)
     assert reconstruction_psnr(model, decoder, in_order(small, "val")) == pytest.approx(run.best["val_psnr"], abs=0.01)
+    shown = reconstruct(model.eval(), in_order(small, "val"))
+    assert shown is not None
+    assert shown.labels.tolist() == sorted(shown.labels.tolist())
+    assert shown.rendered.shape == shown.decoded.shape == (5, 4, 4, 1)
+    error = float((shown.decoded - shown.rendered).square().mean())
+    assert -10 * math.log10(error) == pytest.approx(run.best["val_psnr"], abs=0.01)
 
 
 def test_the_decoder_moves_the_encoder_and_is_no_part_of_the_classifier(small: Path, tmp_path: Path) -> None:
