@@ -182,6 +182,7 @@ def fit(
     output_bias: float | None = None,
     activation: str = "sine",
     start: str = "siren",
+    starts: str = "independent",
     optimizer: str = "adam",
     learning_rate: float | None = None,
     steps: int | None = None,
@@ -212,6 +213,7 @@ def fit(
         output_bias: Constant added to the output; by default the middle of the range of the values.
         activation: sine or relu.
         start: Initialization: siren, dwsnets or linear, see `SirenSpec`.
+        starts: independent, or shared: all objects of a view start from the same draw.
         optimizer: adam, or sprint: Adam with betas 0.6 and 0.97, warm-up and square-root decay, and the last layer
             started at its ridge least-squares solution.
         learning_rate: By default 5e-4 for adam; for sprint the peak, by default 8e-3 * 32 / hidden_dim *
@@ -241,7 +243,7 @@ def fit(
         "spec": {"hidden_dim": hidden_dim, "num_hidden": num_hidden, "omega_0": omega_0, "activation": activation, "start": start},
         "fit": {"optimizer": optimizer, "target_psnr": target_psnr, "floor_psnr": floor_psnr,
                 "floor_explained": floor_explained, "attempts": attempts,
-                "batch_points": batch_points, "engine": engine},
+                "batch_points": batch_points, "engine": engine, "starts": starts},
     }  # fmt: skip
     fields["fit"] |= {
         key: value for key, value in (("learning_rate", learning_rate), ("steps", steps)) if value is not None

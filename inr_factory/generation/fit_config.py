@@ -46,6 +46,10 @@ class FitConfig(Section):
     `batch_points` uses so many of a signal's points in each step, in an order of the INR's own, each once per epoch;
     the loss over all points is measured, and the target tested, once per epoch.
 
+    `starts` "independent" draws the initial weights of every INR by themselves; "shared" starts all objects of a view, and
+    of an attempt, from the same draw. `order` "own" takes the batches of `batch_points` in an order of each INR's own,
+    "shared" in one order of all objects of a view; objects with as many points then have the same.
+
     `scope` is the strength of a penalty that draws the standard deviation of each layer's weights to `scope_std`, one
     number per layer, by default that of the initial weights (weight scope alignment, see
     fitting/scope_regularizer.py); 0 leaves it out.
@@ -69,6 +73,8 @@ class FitConfig(Section):
     scope_std: tuple[Annotated[Number, Field(gt=0, le=1e6)], ...] | None = None
     tf32: bool = False
     batch_points: Integer | None = Field(default=None, ge=1, le=2**31 - 1)
+    starts: Literal["independent", "shared"] = "independent"
+    order: Literal["own", "shared"] = "own"
 
     @model_validator(mode="after")
     def _pace(self) -> "FitConfig":

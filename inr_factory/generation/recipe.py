@@ -31,6 +31,8 @@ from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 RECIPE_VERSION: Final = 2
 UDF_TARGET = 26.0  # dB of peak = clamp
 
+# Newer keys that a manifest lacks at their default, so that versions of before read it.
+OMITTED_KEYS: dict[str, Any] = {"fit.starts": "independent", "fit.order": "own"}
 # Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.
 ADDED_KEYS: dict[str, Any] = {
     "version": 1,
@@ -39,6 +41,7 @@ ADDED_KEYS: dict[str, Any] = {
     "fit.floor_explained": None,
     "source.background": "white",
     "source.value_range": None,
+    **OMITTED_KEYS,
 }
 
 
@@ -123,6 +126,10 @@ class Recipe(Section):
         fields: dict[str, Any] = dump(self)
         if not self.earlier_limits:
             fields.pop("earlier_limits", None)
+        for name, default in OMITTED_KEYS.items():
+            section, key = name.split(".")
+            if isinstance(inner := fields.get(section), dict) and inner.get(key) == default:
+                del inner[key]
         if not getattr(self.source, "augment", None) and isinstance(source := fields.get("source"), dict):
             source.pop("augment", None)
         return fields

@@ -139,6 +139,8 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     yield "\n## How it was made\n"
     yield "The recipe, with all its settings, stands in `manifest.json`: `recipe`, `spec`, `fingerprint`, software versions, and"
     yield "for each shard its sha256 and what is in quarantine, with the reason.\n"
+    if manifest.recipe.get("fit", {}).get("starts") == "shared":
+        yield "All objects of a view started from the same initial weights (`fit.starts` shared); each view has a draw of its own.\n"
     for line in () if manifest.passed_over is None else manifest.passed_over.lines():
         yield f"- {_line(line)}"
     if manifest.derived is not None:

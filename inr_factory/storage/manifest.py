@@ -42,6 +42,11 @@ class ViewKey:
         """63 bits from a stable hash of the parts; the same in every process, on every machine."""
         return stable_seed(run_seed, self.object_id, self.view, attempt)
 
+    @property
+    def of_all(self) -> "ViewKey":
+        """The key whose seed all objects of this view share. No object has its name."""
+        return ViewKey("", self.view)
+
 
 class Record(BaseModel):
     """A frozen record of known fields alone."""

@@ -388,3 +388,14 @@ def test_odd_numbers_are_refused_in_one_line(key, value):
     with pytest.raises(UsageError, match=key.replace(".", r"\.")) as caught:
         load_recipe("digits", [f"{key}={value}"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["fit.starts=shared", "fit.order=shared"])
+def test_how_fits_start_is_part_of_what_a_set_is_and_sets_of_before_do_not_name_it(setting: str) -> None:
+    plain, set_ = load_recipe("digits"), load_recipe("digits", [setting])
+    key = setting.split("=")[0].split(".")[1]
+    assert plain.fingerprint != set_.fingerprint
+    assert key not in plain.model_dump(mode="json")["fit"]
+    assert set_.model_dump(mode="json")["fit"][key] == "shared"
+    assert load_recipe(set_).fingerprint == set_.fingerprint
+    assert f"fit.{key} is None here, shared there" in plain.difference(set_)

@@ -79,7 +79,7 @@ class FitTable:
         self.keys, self.peaks, self.config, self.run_seed, self.on_progress = keys, peaks, config, run_seed, on_progress
         targets = {peak: target_of(config, peak) for peak in set(peaks.tolist())}
         self.targets = np.array([math.inf if targets[peak] is None else targets[peak] for peak in peaks.tolist()])
-        self.seeds = np.array([key.seed(run_seed) for key in keys], dtype=np.int64)
+        self.seeds = np.array([self._seed(row) for row in range(count)], dtype=np.int64)
         self.attempts = np.zeros(count, dtype=np.int32)
         self.flat = torch.from_numpy(
             np.empty((count, spec.num_parameters), dtype=np.float32)
@@ -131,10 +131,14 @@ class FitTable:
             self.failures[row] = self._failure_reason(row)
         for row in rows[again].tolist():
             self.attempts[row] += 1
-            self.seeds[row] = self.keys[row].seed(self.run_seed, int(self.attempts[row]))
+            self.seeds[row] = self._seed(row, int(self.attempts[row]))
         done, num_good = len(rows) - int(again.sum()), int(good.sum())
         self.tally = self.tally.plus(Tally(done, num_good, float(psnr[good].sum())))
         return rows[again]
+
+    def _seed(self, row: int, attempt: int = 0) -> int:
+        key = self.keys[row]
+        return (key.of_all if self.config.starts == "shared" else key).seed(self.run_seed, attempt)
 
     def step(self, updated: int) -> None:
         """Count a step of the engine, which updated so many INRs, or INR-steps; may raise to end the fit."""

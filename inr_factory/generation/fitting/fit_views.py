@@ -106,7 +106,7 @@ def fit_views(
     device: torch.device | str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> FittedViews:
-    """Fit one INR to each signal, from the initial values of its key.
+    """Fit one INR to each signal, from the initial values of its key, or with shared starts of its view.
 
     Adam, or the setting that `config.optimizer` names, on the mean squared error over all points (for occupancies, on
     the cross-entropy); with `batch_points` each step takes a batch of them in turn. Each INR stops by itself, before
@@ -153,8 +153,10 @@ def fit_views(
     size = config.batch_points
     if size is not None and any(len(signal.coords) > size for signal in different):
         signals = [
-            shuffle_points(signal, seed) if len(signal.coords) > size else signal
-            for seed, signal in zip(fits.seeds.tolist(), signals, strict=True)
+            shuffle_points(signal, (key.of_all if config.order == "shared" else key).seed(run_seed))
+            if len(signal.coords) > size
+            else signal
+            for key, signal in zip(keys, signals, strict=True)
         ]
     device = torch.device(device)
     with _matmul_precision(config):

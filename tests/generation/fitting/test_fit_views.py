@@ -10,6 +10,7 @@ from torch import nn
 from inr_factory.errors import UsageError
 from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting import fit_views as fit_views_module
+from inr_factory.generation.fitting.fit_table import FitTable
 from inr_factory.generation.fitting.fit_views import COLUMNS, fit_views
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import Tally
@@ -353,3 +354,49 @@ def test_fits_in_several_threads_keep_the_precision_until_the_last_has_ended():
     assert torch.get_float32_matmul_precision() == "high"
     second.__exit__(None, None, None)
     assert torch.get_float32_matmul_precision() == before != "high"
+
+
+def test_a_shared_start_is_one_draw_of_a_view_for_all_objects_and_attempts_differ():
+    config = QUICK.model_copy(update={"engine": "none", "starts": "shared"})
+    first, second = (fit_views(SPEC, keys(3, view), waves(3), config, 0) for view in (0, 1))
+
+    assert torch.equal(first.flat, first.flat[:1].expand_as(first.flat))
+    assert not torch.equal(first.flat, second.flat), "views of one draw are no views"
+    own = fit_views(SPEC, keys(3), waves(3), config.model_copy(update={"starts": "independent"}), 0)
+    assert len(set(own.seeds.tolist()) | set(first.seeds.tolist())) == 4
+    assert torch.equal(first.inrs.flatten(), initialize(SPEC, first.seeds.tolist()).flatten())
+    hard = QUICK.model_copy(
+        update={"starts": "shared", "target_psnr": 90.0, "floor_psnr": 80.0, "attempts": 2, "steps": 2}
+    )
+    table = FitTable(SPEC, keys(3), np.ones(3), hard, 0)
+    before = table.seeds.copy()
+    again = table.stop(np.array([0, 1]), torch.zeros(2, SPEC.num_parameters), [0.5, 0.5], [2, 2])
+    assert again.tolist() == [0, 1]
+    assert table.seeds[0] == table.seeds[1] != before[0] == table.seeds[2]
+
+
+@pytest.mark.parametrize("starts", ["independent", "shared"])
+def test_inrs_of_one_start_differ_by_their_signals_and_by_an_order_of_their_own(starts, quick):
+    """Two objects with one signal become one INR where they share all randomness."""
+    signals = [waves(1)[0]] * 2
+
+    def differ(**options):
+        fitted = fit_views(
+            SPEC, keys(2), signals, quick.model_copy(update={"target_psnr": None, "batch_points": 9, **options}), 0
+        )
+        return not torch.equal(fitted.flat[0], fitted.flat[1])
+
+    assert differ(starts=starts, order="own")
+    assert differ(starts=starts, order="shared") == (starts == "independent")
+
+
+def test_every_engine_starts_alike_from_a_shared_draw(engine):
+    if engine == "reference":
+        pytest.skip("is what the others are compared with")
+    config = QUICK.model_copy(update={"starts": "shared", "target_psnr": None, "steps": 10, "floor_psnr": -99})
+    fitted, expected = (
+        fit_views(SPEC, keys(3), waves(3), config.model_copy(update={"engine": name}), 0)
+        for name in (engine, "reference")
+    )
+    assert fitted.seeds.tolist() == expected.seeds.tolist()
+    torch.testing.assert_close(fitted.flat, expected.flat, atol=1e-4, rtol=1e-3)
