@@ -27,6 +27,7 @@ from inr_factory.generation.recipe import Recipe, check_recipe
 from inr_factory.generation.signal_stack import as_index
 from inr_factory.generation.signals import Signal
 from inr_factory.generation.sources.memory import MemorySource, check_labels, image_source, point_source
+from inr_factory.generation.start_file import check_views, resolve_starts, with_starts
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
@@ -182,7 +183,7 @@ def fit(
     output_bias: float | None = None,
     activation: str = "sine",
     start: str = "siren",
-    starts: str = "independent",
+    starts: "str | INRBatch" = "independent",
     optimizer: str = "adam",
     learning_rate: float | None = None,
     steps: int | None = None,
@@ -213,7 +214,8 @@ def fit(
         output_bias: Constant added to the output; by default the middle of the range of the values.
         activation: sine or relu.
         start: Initialization: siren, dwsnets or linear, see `SirenSpec`.
-        starts: independent, or shared: all objects of a view start from the same draw.
+        starts: independent; shared: all objects of a view start from the same draw; or INRs, or a file of them, of which
+            all objects of view v start from number v modulo their number.
         optimizer: adam, or sprint: Adam with betas 0.6 and 0.97, warm-up and square-root decay, and the last layer
             started at its ridge least-squares solution.
         learning_rate: By default 5e-4 for adam; for sprint the peak, by default 8e-3 * 32 / hidden_dim *
@@ -245,17 +247,19 @@ def fit(
                 "floor_explained": floor_explained, "attempts": attempts,
                 "batch_points": batch_points, "engine": engine, "starts": starts},
     }  # fmt: skip
+    fields, given = resolve_starts(fields)
     fields["fit"] |= {
         key: value for key, value in (("learning_rate", learning_rate), ("steps", steps)) if value is not None
     }
-    check_recipe(fields, "of fit")  # what is wrong with the settings is said before the arrays are read
+    with_starts(check_recipe(fields, "of fit"), given)  # what is wrong with settings is said before arrays are read
     if images is not None and (coords is not None or values is not None):
         raise UsageError("fit takes images, or coords and values; got both")
     source, middle = point_source(coords, values, value_range) if images is None else image_source(images, value_range)
     fields["spec"]["output_bias"] = middle if output_bias is None else output_bias
     dims = (source.in_dim, source.out_dim)
-    recipe, kind = check_recipe(fields, "of fit", dims), str(choose_device(device))
+    recipe, kind = with_starts(check_recipe(fields, "of fit", dims), given), str(choose_device(device))
     spec = recipe.spec.spec(source.in_dim, source.out_dim)
+    check_views(recipe, spec.num_parameters)
     keys = [ViewKey(item.object_id, view) for view in range(views) for item in source.items]
     rows = np.tile(np.arange(len(source.items)), views)
     parallel = torch.device(kind).type == "cpu" and engine_name(recipe.fit, kind, spec) == "fused"

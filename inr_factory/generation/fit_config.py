@@ -2,10 +2,13 @@
 
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from inr_factory.generation.section import Integer, Number, Section
 from inr_factory.generation.sprint_defaults import PEAK, STEPS
+from inr_factory.generation.start_file import decode_starts
 from inr_factory.inr.spec import Activation, SirenSpec, Start
 
 
@@ -47,7 +50,8 @@ class FitConfig(Section):
     the loss over all points is measured, and the target tested, once per epoch.
 
     `starts` "independent" draws the initial weights of every INR by themselves; "shared" starts all objects of a view, and
-    of an attempt, from the same draw. `order` "own" takes the batches of `batch_points` in an order of each INR's own,
+    of an attempt, from the same draw; "file" starts view v from INR v modulo K of `start_inrs`, and a later attempt from it
+    and a hundredth of a draw of its own. A recipe names a file of INRs there, whose weights become `start_inrs`. `order` "own" takes the batches of `batch_points` in an order of each INR's own,
     "shared" in one order of all objects of a view; objects with as many points then have the same.
 
     `scope` is the strength of a penalty that draws the standard deviation of each layer's weights to `scope_std`, one
@@ -73,8 +77,19 @@ class FitConfig(Section):
     scope_std: tuple[Annotated[Number, Field(gt=0, le=1e6)], ...] | None = None
     tf32: bool = False
     batch_points: Integer | None = Field(default=None, ge=1, le=2**31 - 1)
-    starts: Literal["independent", "shared"] = "independent"
+    starts: Literal["independent", "shared", "file"] = "independent"
+    start_inrs: str | None = None
     order: Literal["own", "shared"] = "own"
+
+    @model_validator(mode="after")
+    def _check_starts(self) -> "FitConfig":
+        if (self.starts == "file") != (self.start_inrs is not None):
+            raise ValueError("starts is the path of a file of INRs, or independent or shared without start_inrs")
+        return self
+
+    def starting_inrs(self, parameters: int) -> NDArray[np.float32] | None:
+        """(K, D) of INRs with D parameters, where fits start from a file. Raises UsageError for other INRs."""
+        return None if self.start_inrs is None else decode_starts(self.start_inrs, parameters)
 
     @model_validator(mode="after")
     def _pace(self) -> "FitConfig":

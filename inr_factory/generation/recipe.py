@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.errors import UsageError, brief, did_you_mean
 from inr_factory.generation.fit_config import FitConfig, SpecConfig
 from inr_factory.generation.recipe_messages import explain_fault, section_keys
 from inr_factory.generation.section import LARGEST, Integer, Number, Section
@@ -24,6 +24,7 @@ from inr_factory.generation.source_settings import ImageSource as ImageSource
 from inr_factory.generation.source_settings import OwnSource as OwnSource
 from inr_factory.generation.source_settings import ShapeSource as ShapeSource
 from inr_factory.generation.sprint_defaults import sprint_rate, sprint_steps
+from inr_factory.generation.start_file import resolve_starts, with_starts
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
@@ -32,7 +33,7 @@ RECIPE_VERSION: Final = 2
 UDF_TARGET = 26.0  # dB of peak = clamp
 
 # Newer keys that a manifest lacks at their default, so that versions of before read it.
-OMITTED_KEYS: dict[str, Any] = {"fit.starts": "independent", "fit.order": "own"}
+OMITTED_KEYS: dict[str, Any] = {"fit.starts": "independent", "fit.start_inrs": None, "fit.order": "own"}
 # Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.
 ADDED_KEYS: dict[str, Any] = {
     "version": 1,
@@ -128,7 +129,7 @@ class Recipe(Section):
             fields.pop("earlier_limits", None)
         for name, default in OMITTED_KEYS.items():
             section, key = name.split(".")
-            if isinstance(inner := fields.get(section), dict) and inner.get(key) == default:
+            if isinstance(inner := fields.get(section), dict) and key in inner and inner[key] == default:
                 del inner[key]
         if not getattr(self.source, "augment", None) and isinstance(source := fields.get("source"), dict):
             source.pop("augment", None)
@@ -160,7 +161,8 @@ class Recipe(Section):
         values, others = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
         for key in sorted(values.keys() | others.keys()):
             if key not in ("name", "views", "quarantine_threshold") and values.get(key) != others.get(key):
-                return f"{key} is {values.get(key)} here, {others.get(key)} there"
+                here, there = (brief(side.get(key)) for side in (values, others))
+                return f"{key} is {here} here, {there} there"
         return "nothing"
 
 
@@ -233,7 +235,8 @@ def load_recipe(
             raise UsageError(f"--set takes key=value, got {setting!r}; for example --set fit.steps=500")
         fields = _with_value(fields, key.strip().split("."), parse_yaml(text, f"--set {setting}"))
     fields |= {key: value for key, value in values.items() if value is not None}
-    return check_recipe(fields, recipe.name if isinstance(recipe, Recipe) else str(recipe), dims)
+    fields, starts = resolve_starts(fields)
+    return with_starts(check_recipe(fields, recipe.name if isinstance(recipe, Recipe) else str(recipe), dims), starts)
 
 
 def check_recipe(fields: Mapping[str, Any], origin: str, dims: tuple[int, int] | None = None) -> Recipe:

@@ -18,6 +18,13 @@ KNOWN_LICENCES = (
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
+STARTS = {
+    "shared": "All objects of a view started from the same initial weights (`fit.starts` shared); each view has a draw of its own.",
+    "file": "All objects of a view started from the same INR, which `fit.start_inrs` of the recipe holds.",
+}
+"""How fits started, where not each from a draw of its own."""
+
+
 def licence_name(licence: str) -> str:
     """The name of a licence on hubs: "unknown" where the source names none, "other" where hubs do not know it."""
     plain = re.sub(r"\s+", "-", re.sub(r"\(.*\)", "", licence).strip().lower())
@@ -139,8 +146,8 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     yield "\n## How it was made\n"
     yield "The recipe, with all its settings, stands in `manifest.json`: `recipe`, `spec`, `fingerprint`, software versions, and"
     yield "for each shard its sha256 and what is in quarantine, with the reason.\n"
-    if manifest.recipe.get("fit", {}).get("starts") == "shared":
-        yield "All objects of a view started from the same initial weights (`fit.starts` shared); each view has a draw of its own.\n"
+    if line := STARTS.get(manifest.recipe.get("fit", {}).get("starts")):
+        yield f"{line}\n"
     for line in () if manifest.passed_over is None else manifest.passed_over.lines():
         yield f"- {_line(line)}"
     if manifest.derived is not None:

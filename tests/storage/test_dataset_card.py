@@ -155,6 +155,17 @@ def test_text_of_a_stranger_starts_no_markup(tmp_path):
     assert "[x](y)" not in body
 
 
+@pytest.mark.parametrize(("starts", "said"), [("independent", False), ("shared", True), ("file", True)])
+def test_the_card_says_where_fits_started_alike(starts, said, tmp_path):
+    make_set(tmp_path / "set")
+    manifest = load_manifest(tmp_path / "set")
+    fit = manifest.recipe.get("fit", {}) | {"starts": starts}
+    changed = manifest.model_copy(update={"recipe": {**manifest.recipe, "fit": fit}})
+    replace_manifest(tmp_path / "set", changed)
+    update_card(tmp_path / "set", changed)
+    assert ("started from the same" in (tmp_path / "set" / README).read_text()) == said
+
+
 def test_a_set_without_inrs_has_a_card(tmp_path):
     everything = [(f"train-{n}", 0) for n in range(3)]
     make_set(tmp_path / "set", views=1, objects={"train": 3}, quarantine=everything)

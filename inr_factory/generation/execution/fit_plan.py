@@ -20,6 +20,7 @@ from inr_factory.generation.execution.content_check import (
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.recipe import Limit, OwnSource, Recipe, builtin_recipes, load_recipe, recorded_recipe
 from inr_factory.generation.sprint_defaults import sprint_rate
+from inr_factory.generation.start_file import check_views
 from inr_factory.inr.version import __version__
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location, parse_location
@@ -161,6 +162,7 @@ def plan_fit(
     if source is None:
         source = open_source(recipe.source, settings.data_root, recipe.version)
     check_objects(source)
+    check_views(recipe, recipe.spec.spec(source.in_dim, source.out_dim).num_parameters)
     shards = make_shard_plan(recipe, source)
     notes += small_split_notes(shards, recipe)
     if getattr(recipe.source, "augment", ()) and recipe.views == 1:

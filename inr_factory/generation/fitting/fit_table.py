@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
+from inr_factory.generation.fitting.initial_values import seed_of
 from inr_factory.generation.fitting.stopping import psnr_of, target_of
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.signal_stack import as_index
@@ -79,7 +80,7 @@ class FitTable:
         self.keys, self.peaks, self.config, self.run_seed, self.on_progress = keys, peaks, config, run_seed, on_progress
         targets = {peak: target_of(config, peak) for peak in set(peaks.tolist())}
         self.targets = np.array([math.inf if targets[peak] is None else targets[peak] for peak in peaks.tolist()])
-        self.seeds = np.array([self._seed(row) for row in range(count)], dtype=np.int64)
+        self.seeds = np.array([seed_of(key, config, run_seed) for key in keys], dtype=np.int64)
         self.attempts = np.zeros(count, dtype=np.int32)
         self.flat = torch.from_numpy(
             np.empty((count, spec.num_parameters), dtype=np.float32)
@@ -131,14 +132,10 @@ class FitTable:
             self.failures[row] = self._failure_reason(row)
         for row in rows[again].tolist():
             self.attempts[row] += 1
-            self.seeds[row] = self._seed(row, int(self.attempts[row]))
+            self.seeds[row] = seed_of(self.keys[row], self.config, self.run_seed, int(self.attempts[row]))
         done, num_good = len(rows) - int(again.sum()), int(good.sum())
         self.tally = self.tally.plus(Tally(done, num_good, float(psnr[good].sum())))
         return rows[again]
-
-    def _seed(self, row: int, attempt: int = 0) -> int:
-        key = self.keys[row]
-        return (key.of_all if self.config.starts == "shared" else key).seed(self.run_seed, attempt)
 
     def step(self, updated: int) -> None:
         """Count a step of the engine, which updated so many INRs, or INR-steps; may raise to end the fit."""

@@ -19,13 +19,13 @@ from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.engines import EngineName, choose_engine
 from inr_factory.generation.fitting.failure_hint import failure_hint
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
+from inr_factory.generation.fitting.initial_values import start_values
 from inr_factory.generation.fitting.self_check import EngineFault, no_memory
 from inr_factory.generation.fitting.slots import shuffle_points
 from inr_factory.generation.fitting.tally import OnProgress, Tally
 from inr_factory.generation.signal_stack import SignalStack, as_index, variances
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.initialization import initialize_flat
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import Quarantined, ViewKey
 from inr_factory.storage.shards import STATUS
@@ -148,7 +148,7 @@ def fit_views(
 
     fits = new_table()
     if config.engine == "none":
-        _store_initial_values(spec, fits)
+        _store_initial_values(spec, config, fits)
         return _collect(spec, fits, signals, "none")
     size = config.batch_points
     if size is not None and any(len(signal.coords) > size for signal in different):
@@ -172,9 +172,9 @@ def fit_views(
                 raise no_memory(device, error) from None
 
 
-def _store_initial_values(spec: SirenSpec, fits: FitTable) -> None:
+def _store_initial_values(spec: SirenSpec, config: FitConfig, fits: FitTable) -> None:
     """What the engine that fits nothing gives: 0 steps, 0 dB."""
-    fits.flat, fits.loss[:], fits.psnr[:] = initialize_flat(spec, fits.seeds), 1, 0
+    fits.flat, fits.loss[:], fits.psnr[:] = start_values(spec, fits.seeds, config), 1, 0
     fits.tally = Tally(len(fits.seeds), len(fits.seeds))
     fits.step(0)
 

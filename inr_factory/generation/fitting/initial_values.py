@@ -15,6 +15,7 @@ from inr_factory.generation.fitting.least_squares import SINGLE, solve_last_laye
 from inr_factory.generation.signals import Field, Signal
 from inr_factory.inr.initialization import initialize_flat
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.storage.manifest import ViewKey
 
 # INRs and points that are solved at once. The batch always has this size, so that the library takes the same algorithm
 # and the initial values of an INR do not depend on its neighbours.
@@ -22,12 +23,42 @@ BATCH = 256
 POINTS = 4096
 
 
+VIEW_BITS, ATTEMPT_BITS = 14, 4  # of seeds of fits that start from a file
+CHANGE = 0.01  # of a draw, added to the INR of a file for each further attempt
+
+
+def seed_of(key: ViewKey, config: FitConfig, run_seed: int, attempt: int = 0) -> int:
+    """The seed of an attempt of a fit, 63 bits. Where it starts from a file, the lowest 14 are the view, the next 4 the
+    attempt."""
+    seed = (key.of_all if config.starts == "shared" else key).seed(run_seed, attempt)
+    if config.starts != "file":
+        return seed
+    high = seed >> (VIEW_BITS + ATTEMPT_BITS)
+    return ((high << ATTEMPT_BITS | attempt) << VIEW_BITS) | key.view
+
+
+def start_values(
+    spec: SirenSpec,
+    seeds: Sequence[int] | NDArray[np.int64],
+    config: FitConfig,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """(N, D): the draws of seeds, or the INRs of the file that their views start from."""
+    flat, given = initialize_flat(spec, seeds, device), config.starting_inrs(spec.num_parameters)
+    if given is None:
+        return flat
+    numbers = np.asarray(seeds, dtype=np.int64)
+    rows = (numbers & (2**VIEW_BITS - 1)) % len(given)
+    attempts = torch.from_numpy(numbers >> VIEW_BITS & (2**ATTEMPT_BITS - 1)).to(flat)
+    return torch.from_numpy(given[rows]).to(flat.device) + CHANGE * attempts[:, None] * flat
+
+
 def initial_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfig) -> Tensor:
     """(D,): where the fit of a signal starts, by the seed and, for the optimizer sprint, by least squares.
 
     On the CPU, computed alone, so that all engines agree.
     """
-    flat = initialize_flat(spec, [seed])
+    flat = start_values(spec, [seed], config)
     if config.optimizer == "sprint":
         dtype = torch.float32 if config.ridge >= SINGLE else torch.float64
         flat = solve_last_layers(
@@ -48,7 +79,7 @@ def initial_batch(
 
     coords (P, I), shared, or (N, P, I) and targets (N, P, O) are those of the signals.
     """
-    flat = initialize_flat(spec, seeds, coords.device)
+    flat = start_values(spec, seeds, config, coords.device)
     if config.optimizer != "sprint":
         return flat
     for begin in range(0, len(flat), BATCH):

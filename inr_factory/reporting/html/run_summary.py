@@ -76,7 +76,7 @@ def settings(manifest: Manifest, section: str) -> list[tuple[str, str]]:
     given = {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else {}
     bounds = ("collection", "max_pixels", "max_points", "max_bytes", "max_faces")
     return [
-        (name, json.dumps(value) if isinstance(value, list | dict) else str(value))
+        (name, json.dumps(value) if isinstance(value, list | dict) else str(value)[:100])
         for name, value in given.items()
         if name not in bounds
     ]

@@ -1,0 +1,150 @@
+"""Start files: INRs at which fits start, read from a file and kept in the recipe, so that a set is complete without it.
+
+Shape letters: K INRs of the file, D parameters of one INR.
+"""
+
+import base64
+import binascii
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_factory.errors import UsageError, blame_machine, did_you_mean, one_line, shorten
+from inr_factory.inr.batch_files import read_batch
+from inr_factory.inr.spec import SirenSpec
+
+if TYPE_CHECKING:
+    from inr_factory.generation.recipe import Recipe
+    from inr_factory.inr.batch import INRBatch
+
+PROTOCOLS: Final = ("independent", "shared", "file")
+MOST_BYTES = 2**23  # of all numbers, which the manifest holds as text
+TORCH = (".pt", ".pth", ".bin")
+
+
+class StartINRs(NamedTuple):
+    """INRs to start from: what they are called, their spec where it is known, sizes of layers, and weights (K, D)."""
+
+    name: str
+    spec: SirenSpec | None
+    sizes: tuple[int, ...]
+    weights: NDArray[np.float32]
+
+
+def read_starts(value: "str | Path | INRBatch") -> StartINRs:
+    """INRs in memory, of a file of INRBatch.save, or of a state dict (.pt) of one MLP, whose hidden layers compute
+    sin(omega_0 (W x + b)).
+
+    Raises:
+        UsageError: There is no such file, or it holds too much.
+        IntegrityError: It is damaged.
+    """
+    if not isinstance(value, str | Path):
+        starts = StartINRs("starts", value.spec, _sizes(value.spec), value.flatten().detach().float().cpu().numpy())
+    elif not Path(value).is_file():
+        raise UsageError(
+            f"fit.starts must be independent, shared or a file of INRs (of INRBatch.save, or a state dict .pt), got "
+            f"{shorten(str(value))}; {did_you_mean(str(value), PROTOCOLS[:2])}"
+        )
+    elif Path(value).suffix in TORCH:
+        starts = StartINRs(str(value), None, *_read_state_dict(Path(value)))
+    else:
+        spec, weights = read_batch(value)
+        starts = StartINRs(str(value), spec, _sizes(spec), weights)
+    if not len(starts.weights):
+        raise UsageError(f"{starts.name} holds no INR; fits need one to start from")
+    if starts.weights.nbytes > MOST_BYTES:
+        raise UsageError(
+            f"{starts.name} holds {starts.weights.nbytes / 2**20:.0f} MiB of weights, and the manifest of a set at most "
+            f"{MOST_BYTES / 2**20:.0f}; keep fewer INRs, one for each view"
+        )
+    return starts
+
+
+def _sizes(spec: SirenSpec) -> tuple[int, ...]:
+    return (spec.in_dim, *(outputs for outputs, _ in spec.layer_shapes))
+
+
+def _read_state_dict(path: Path) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+    import torch
+
+    from inr_factory.interop.state_dicts import layers_of
+
+    try:
+        layers = layers_of(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        blame_machine(error, path)
+        raise UsageError(f"{path} is no state dict of an MLP: {one_line(error)}") from None
+    pairs = zip(layers.weights, layers.biases, strict=True)
+    return layers.dims, torch.cat([part.flatten() for pair in pairs for part in pair])[None].numpy()
+
+
+def with_starts(recipe: "Recipe", starts: StartINRs | None) -> "Recipe":
+    """The recipe with these INRs to start from, which compute the same under its output_bias.
+
+    Raises UsageError where they are others than the recipe fits.
+    """
+    if starts is None:
+        return recipe
+    wanted, given = recipe.spec, starts.spec
+    if starts.sizes[1:-1] != (wanted.hidden_dim,) * wanted.num_hidden:
+        raise UsageError(
+            f"{starts.name} holds INRs {'-'.join(map(str, starts.sizes))}, and the recipe fits {wanted.num_hidden} hidden "
+            f"layers of {wanted.hidden_dim} neurons; set spec.hidden_dim and spec.num_hidden to those of the file"
+        )
+    for key in ("activation", "omega_0"):
+        if given is not None and (value := getattr(given, key)) != getattr(wanted, key):
+            raise UsageError(
+                f"{starts.name} holds INRs whose {key} is {value}, and the recipe's is {getattr(wanted, key)}; "
+                f"set spec.{key}={value}"
+            )
+    weights, outputs = starts.weights.copy(), starts.sizes[-1]
+    weights[:, -outputs:] += (0.0 if given is None else given.output_bias) - wanted.output_bias
+    fit = recipe.fit.model_copy(update={"start_inrs": encode_starts(weights)})
+    return recipe.model_copy(update={"fit": fit})
+
+
+def encode_starts(weights: NDArray[np.float32]) -> str:
+    """Weights (K, D) as text."""
+    return base64.b64encode(np.ascontiguousarray(weights, "<f4").tobytes()).decode()
+
+
+@lru_cache(maxsize=4)
+def decode_starts(text: str, parameters: int) -> NDArray[np.float32]:
+    """The weights (K, D) of INRs of D parameters. Raises UsageError where the text holds others."""
+    try:
+        values = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
+    except (binascii.Error, ValueError):
+        raise UsageError("fit.start_inrs is no text of weights; give fit.starts a file of INRs") from None
+    if not len(values) or len(values) % parameters or not np.isfinite(values).all():
+        raise UsageError(
+            f"the INRs that fits shall start from have {len(values):,} finite weights, not a multiple of the "
+            f"{parameters:,} of an INR of this set; their inputs and outputs differ from those of the signals"
+        )
+    return values.reshape(-1, parameters)
+
+
+def check_views(recipe: "Recipe", parameters: int) -> None:
+    """Raise UsageError where two views of an object would be one INR, or `start_inrs` are of other INRs."""
+    fit, given = recipe.fit, recipe.fit.starting_inrs(parameters)
+    ordered = fit.batch_points is not None and fit.order == "own"
+    if given is not None and recipe.views > len(given) and not ordered and not getattr(recipe.source, "augment", None):
+        raise UsageError(
+            f"view {len(given)} would equal view 0: the file of fit.starts has {len(given)} INR{'s'[: len(given) > 1]}, and "
+            f"{recipe.views} views were asked for; give it one for each view, or fit batches of points in orders of their "
+            "own (fit.batch_points)"
+        )
+
+
+def resolve_starts(fields: dict[str, Any]) -> tuple[dict[str, Any], StartINRs | None]:
+    """Fields of a recipe in which the file, or the INRs, of `fit.starts` have become their weights; and what they are."""
+    fit = fields.get("fit")
+    value = fit.get("starts") if isinstance(fit, dict) else None
+    named = isinstance(value, str | Path) and str(value) not in PROTOCOLS
+    if not isinstance(fit, dict) or not (named or isinstance(getattr(value, "spec", None), SirenSpec)):
+        return fields, None
+    starts = read_starts(value)  # type: ignore[arg-type]
+    return {**fields, "fit": {**fit, "starts": "file", "start_inrs": encode_starts(starts.weights)}}, starts
