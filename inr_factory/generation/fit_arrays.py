@@ -23,11 +23,11 @@ from inr_factory.generation.execution.worker import Worker
 from inr_factory.generation.fitting.engines import engine_name
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.tally import OnProgress
-from inr_factory.generation.recipe import Recipe, check_recipe
+from inr_factory.generation.recipe import Recipe, check_recipe, check_views, with_starts
 from inr_factory.generation.signal_stack import as_index
 from inr_factory.generation.signals import Signal
 from inr_factory.generation.sources.memory import MemorySource, check_labels, image_source, point_source
-from inr_factory.generation.start_file import check_views, resolve_starts, with_starts
+from inr_factory.generation.start_file import resolve_starts
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.device import choose_device
@@ -180,6 +180,7 @@ def fit(
     hidden_dim: int = 32,
     num_hidden: int = 2,
     omega_0: float = 30.0,
+    first_omega_0: float | None = None,
     output_bias: float | None = None,
     activation: str = "sine",
     start: str = "siren",
@@ -211,6 +212,7 @@ def fit(
         hidden_dim: Neurons of a hidden layer.
         num_hidden: Hidden layers.
         omega_0: Frequency factor of the sines (Sitzmann et al., NeurIPS 2020).
+        first_omega_0: That of the first layer, for audio: 3,000 where omega_0 is 30; by default omega_0.
         output_bias: Constant added to the output; by default the middle of the range of the values.
         activation: sine or relu.
         start: Initialization: siren, dwsnets or linear, see `SirenSpec`.
@@ -242,7 +244,8 @@ def fit(
     """
     fields: dict[str, Any] = {
         "name": "arrays", "source": {"collection": "own"}, "views": views, "seed": seed,
-        "spec": {"hidden_dim": hidden_dim, "num_hidden": num_hidden, "omega_0": omega_0, "activation": activation, "start": start},
+        "spec": {"hidden_dim": hidden_dim, "num_hidden": num_hidden, "omega_0": omega_0, "activation": activation,
+                 "first_omega_0": first_omega_0, "start": start},
         "fit": {"optimizer": optimizer, "target_psnr": target_psnr, "floor_psnr": floor_psnr,
                 "floor_explained": floor_explained, "attempts": attempts,
                 "batch_points": batch_points, "engine": engine, "starts": starts},

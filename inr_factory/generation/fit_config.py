@@ -21,6 +21,7 @@ class SpecConfig(Section):
     output_bias: Number = Field(default=0.5, ge=-1e6, le=1e6)
     start: Start = "siren"
     activation: Activation = "sine"
+    first_omega_0: Number | None = Field(default=None, ge=1e-4, le=1e6)
 
     def spec(self, in_dim: int, out_dim: int) -> SirenSpec:
         return SirenSpec(in_dim=int(in_dim), out_dim=int(out_dim), **self.model_dump())

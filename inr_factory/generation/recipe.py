@@ -24,7 +24,7 @@ from inr_factory.generation.source_settings import ImageSource as ImageSource
 from inr_factory.generation.source_settings import OwnSource as OwnSource
 from inr_factory.generation.source_settings import ShapeSource as ShapeSource
 from inr_factory.generation.sprint_defaults import sprint_rate, sprint_steps
-from inr_factory.generation.start_file import resolve_starts, with_starts
+from inr_factory.generation.start_file import StartINRs, encode_starts, resolve_starts
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
@@ -33,7 +33,12 @@ RECIPE_VERSION: Final = 2
 UDF_TARGET = 26.0  # dB of peak = clamp
 
 # Newer keys that a manifest lacks at their default, so that versions of before read it.
-OMITTED_KEYS: dict[str, Any] = {"fit.starts": "independent", "fit.start_inrs": None, "fit.order": "own"}
+OMITTED_KEYS: dict[str, Any] = {
+    "spec.first_omega_0": None,
+    "fit.starts": "independent",
+    "fit.start_inrs": None,
+    "fit.order": "own",
+}
 # Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.
 ADDED_KEYS: dict[str, Any] = {
     "version": 1,
@@ -237,6 +242,43 @@ def load_recipe(
     fields |= {key: value for key, value in values.items() if value is not None}
     fields, starts = resolve_starts(fields)
     return with_starts(check_recipe(fields, recipe.name if isinstance(recipe, Recipe) else str(recipe), dims), starts)
+
+
+def with_starts(recipe: Recipe, starts: StartINRs | None) -> Recipe:
+    """The recipe with these INRs to start from, which compute the same under its output_bias.
+
+    Raises UsageError where they are others than the recipe fits.
+    """
+    if starts is None:
+        return recipe
+    wanted, given = recipe.spec, starts.spec
+    if starts.sizes[1:-1] != (wanted.hidden_dim,) * wanted.num_hidden:
+        raise UsageError(
+            f"{starts.name} holds INRs {'-'.join(map(str, starts.sizes))}, and the recipe fits {wanted.num_hidden} hidden "
+            f"layers of {wanted.hidden_dim} neurons; set spec.hidden_dim and spec.num_hidden to those of the file"
+        )
+    for key in ("activation", "omega_0"):
+        if given is not None and (value := getattr(given, key)) != getattr(wanted, key):
+            raise UsageError(
+                f"{starts.name} holds INRs whose {key} is {value}, and the recipe's is {getattr(wanted, key)}; "
+                f"set spec.{key}={value}"
+            )
+    weights, outputs = starts.weights.copy(), starts.sizes[-1]
+    weights[:, -outputs:] += (0.0 if given is None else given.output_bias) - wanted.output_bias
+    fit = recipe.fit.model_copy(update={"start_inrs": encode_starts(weights)})
+    return recipe.model_copy(update={"fit": fit})
+
+
+def check_views(recipe: Recipe, parameters: int) -> None:
+    """Raise UsageError where two views of an object would be one INR, or `start_inrs` are of other INRs."""
+    fit, given = recipe.fit, recipe.fit.starting_inrs(parameters)
+    ordered = fit.batch_points is not None and fit.order == "own"
+    if given is not None and recipe.views > len(given) and not ordered and not getattr(recipe.source, "augment", None):
+        raise UsageError(
+            f"view {len(given)} would equal view 0: the file of fit.starts has {len(given)} INR{'s'[: len(given) > 1]}, and "
+            f"{recipe.views} views were asked for; give it one for each view, or fit batches of points in orders of their "
+            "own (fit.batch_points)"
+        )
 
 
 def check_recipe(fields: Mapping[str, Any], origin: str, dims: tuple[int, int] | None = None) -> Recipe:

@@ -17,7 +17,6 @@ from inr_factory.inr.batch_files import read_batch
 from inr_factory.inr.spec import SirenSpec
 
 if TYPE_CHECKING:
-    from inr_factory.generation.recipe import Recipe
     from inr_factory.inr.batch import INRBatch
 
 PROTOCOLS: Final = ("independent", "shared", "file")
@@ -71,7 +70,7 @@ def _sizes(spec: SirenSpec) -> tuple[int, ...]:
 def _read_state_dict(path: Path) -> tuple[tuple[int, ...], NDArray[np.float32]]:
     import torch
 
-    from inr_factory.interop.state_dicts import layers_of
+    from inr_factory.inr.mlp_layers import layers_of
 
     try:
         layers = layers_of(torch.load(path, map_location="cpu", weights_only=True))
@@ -80,31 +79,6 @@ def _read_state_dict(path: Path) -> tuple[tuple[int, ...], NDArray[np.float32]]:
         raise UsageError(f"{path} is no state dict of an MLP: {one_line(error)}") from None
     pairs = zip(layers.weights, layers.biases, strict=True)
     return layers.dims, torch.cat([part.flatten() for pair in pairs for part in pair])[None].numpy()
-
-
-def with_starts(recipe: "Recipe", starts: StartINRs | None) -> "Recipe":
-    """The recipe with these INRs to start from, which compute the same under its output_bias.
-
-    Raises UsageError where they are others than the recipe fits.
-    """
-    if starts is None:
-        return recipe
-    wanted, given = recipe.spec, starts.spec
-    if starts.sizes[1:-1] != (wanted.hidden_dim,) * wanted.num_hidden:
-        raise UsageError(
-            f"{starts.name} holds INRs {'-'.join(map(str, starts.sizes))}, and the recipe fits {wanted.num_hidden} hidden "
-            f"layers of {wanted.hidden_dim} neurons; set spec.hidden_dim and spec.num_hidden to those of the file"
-        )
-    for key in ("activation", "omega_0"):
-        if given is not None and (value := getattr(given, key)) != getattr(wanted, key):
-            raise UsageError(
-                f"{starts.name} holds INRs whose {key} is {value}, and the recipe's is {getattr(wanted, key)}; "
-                f"set spec.{key}={value}"
-            )
-    weights, outputs = starts.weights.copy(), starts.sizes[-1]
-    weights[:, -outputs:] += (0.0 if given is None else given.output_bias) - wanted.output_bias
-    fit = recipe.fit.model_copy(update={"start_inrs": encode_starts(weights)})
-    return recipe.model_copy(update={"fit": fit})
 
 
 def encode_starts(weights: NDArray[np.float32]) -> str:
@@ -125,18 +99,6 @@ def decode_starts(text: str, parameters: int) -> NDArray[np.float32]:
             f"{parameters:,} of an INR of this set; their inputs and outputs differ from those of the signals"
         )
     return values.reshape(-1, parameters)
-
-
-def check_views(recipe: "Recipe", parameters: int) -> None:
-    """Raise UsageError where two views of an object would be one INR, or `start_inrs` are of other INRs."""
-    fit, given = recipe.fit, recipe.fit.starting_inrs(parameters)
-    ordered = fit.batch_points is not None and fit.order == "own"
-    if given is not None and recipe.views > len(given) and not ordered and not getattr(recipe.source, "augment", None):
-        raise UsageError(
-            f"view {len(given)} would equal view 0: the file of fit.starts has {len(given)} INR{'s'[: len(given) > 1]}, and "
-            f"{recipe.views} views were asked for; give it one for each view, or fit batches of points in orders of their "
-            "own (fit.batch_points)"
-        )
 
 
 def resolve_starts(fields: dict[str, Any]) -> tuple[dict[str, Any], StartINRs | None]:

@@ -25,18 +25,22 @@ def initialization_bounds(spec: SirenSpec) -> Tensor:
     - dwsnets (the public corpora of Navon et al. 2023): weights of every sine layer sqrt(6/in)/omega_0, their
       biases 0; the last layer as torch.nn.Linear.
     - linear: every layer as torch.nn.Linear, 1/sqrt(in) for weights and biases.
+
+    Those of the first layer are for its own omega_0, and are stored times `first_factor`.
     """
     bounds = []
     last = spec.num_hidden
     for layer, (outputs, inputs) in enumerate(spec.layer_shapes):
         default = inputs**-0.5
-        sine = (6 / inputs) ** 0.5 / spec.omega_0
+        sine = (6 / inputs) ** 0.5 / (spec.omega_0 if layer or spec.first_omega_0 is None else spec.first_omega_0)
         if spec.start == "siren":
             weight, bias = (1 / inputs if layer == 0 else sine), default
         elif spec.start == "dwsnets" and layer < last:
             weight, bias = sine, 0.0
         else:
             weight, bias = default, default
+        factor = spec.first_factor if layer == 0 else 1.0
+        weight, bias = weight * factor, bias * factor
         bounds += [torch.full((outputs * inputs,), weight), torch.full((outputs,), bias)]
     return torch.cat(bounds)
 

@@ -36,9 +36,12 @@ class SirenSpec:
         output_bias: constant added to all values.
         start: initialization: "siren", "dwsnets" or "linear".
         activation: "sine" or "relu".
+        first_omega_0: that of the first layer, for signals of higher frequencies than the other layers' (audio: 3,000).
+            It is how fits start and learn: weights and biases of the first layer are stored times first_omega_0 /
+            omega_0, so that an INR is computed, read and changed like any other. None is omega_0.
 
     Raises:
-        UsageError: for dimensions outside 1 to MAX_DIM, an omega_0 that is not positive, numbers that are not finite,
+        UsageError: for dimensions outside 1 to MAX_DIM, an omega_0 or first_omega_0 that is not positive, numbers that are not finite,
             or an unknown start or activation.
     """
 
@@ -50,18 +53,23 @@ class SirenSpec:
     output_bias: float = 0.0
     start: Start = "siren"
     activation: Activation = "sine"
+    first_omega_0: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_DIM:
                 raise UsageError(f"{name} of an INR must be a whole number from 1 to {MAX_DIM}, got {shorten(value)}")
-        for name in ("omega_0", "output_bias"):
+        for name in ("omega_0", "output_bias", *["first_omega_0"] * (self.first_omega_0 is not None)):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise UsageError(f"{name} of an INR must be a finite number, got {shorten(value)}")
         if self.omega_0 <= 0:
             raise UsageError(f"omega_0 must be positive, got {self.omega_0}; the usual value is 30")
+        if self.first_omega_0 is not None and (self.first_omega_0 <= 0 or self.activation != "sine"):
+            raise UsageError(f"first_omega_0 must be positive, and None for ReLU INRs, got {self.first_omega_0}")
+        if self.first_omega_0 == self.omega_0:
+            object.__setattr__(self, "first_omega_0", None)
         if not isinstance(self.start, str) or self.start not in get_args(Start):
             raise UsageError(f"start must be one of {', '.join(get_args(Start))}, got {shorten(self.start)}")
         if not isinstance(self.activation, str) or self.activation not in get_args(Activation):
@@ -88,14 +96,20 @@ class SirenSpec:
         """Number of parameters of each tensor, in the order of `parameter_shapes`."""
         return tuple(math.prod(shape) for _, shape in self.parameter_shapes)
 
+    @property
+    def first_factor(self) -> float:
+        """What the weights and biases of the first layer are stored times: first_omega_0 / omega_0, as a rule 1."""
+        return 1.0 if self.first_omega_0 is None else self.first_omega_0 / self.omega_0
+
     @cached_property
     def num_parameters(self) -> int:
         """The number of parameters of one INR, D."""
         return sum(self.parameter_sizes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as manifests and shards store them."""
-        return asdict(self)
+        """Plain values, as manifests and shards store them; without first_omega_0, which older versions do not know,
+        where it is None."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("first_omega_0", None)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "SirenSpec":
@@ -114,4 +128,5 @@ class SirenSpec:
         )
         dims = [self.in_dim, *hidden, self.out_dim]
         kind = f"omega_0 {self.omega_0:g}" if self.activation == "sine" else self.activation
+        kind += "" if self.first_omega_0 is None else f", first {self.first_omega_0:g}"
         return f"{'-'.join(map(str, dims))}, {kind}, {self.start} start"

@@ -10,8 +10,8 @@ from inr_factory.errors import FactoryError
 from inr_factory.generation.maintenance.render_check import mean_squared_errors
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.metrics import psnr_of_mse
+from inr_factory.inr.mlp_layers import Layers, stack_layers
 from inr_factory.interop.conventions import TARGETS, Convention, from_convention
-from inr_factory.interop.state_dicts import Layers, stack_layers
 
 # Below this an INR does not show its image, or barely; a wrong convention gives 5 to 12 dB.
 FLOOR_DB = 15.0

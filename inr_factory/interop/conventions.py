@@ -14,8 +14,8 @@ from torch import Tensor
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.mlp_layers import spec_of
 from inr_factory.inr.spec import SirenSpec, Start
-from inr_factory.interop.state_dicts import spec_of
 
 Order = Literal["xy", "rowcol"]
 

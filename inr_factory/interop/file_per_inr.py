@@ -10,11 +10,12 @@ from torch import Tensor
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.mlp_layers import Layers, layers_of
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.foreign_files import file_inside, left_out, whole_number
 from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles
 from inr_factory.interop.split_files import apply_splits, find_splits, splits_json
-from inr_factory.interop.state_dicts import Layers, layers_of, state_dicts
+from inr_factory.interop.state_dicts import state_dicts
 from inr_factory.interop.weight_statistics import Statistics
 from inr_factory.storage.torch_files import DAMAGE, load_plain
 

@@ -11,10 +11,10 @@ import torch
 
 from inr_factory.errors import IntegrityError, UsageError, one_line
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.mlp_layers import Layers
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.foreign_files import file_inside, whole_number
 from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles
-from inr_factory.interop.state_dicts import Layers
 from inr_factory.interop.table_files import Table, parquet_bytes, read_parquet, read_safetensors, safetensors_bytes
 from inr_factory.storage.manifest import SPLITS
 

@@ -15,6 +15,7 @@ import torch
 
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.mlp_layers import Layers, check_layers
 from inr_factory.inr.plain_json import parse_json, parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.interop.file_per_shard import MAX_FILE_BYTES, files_by_suffix
@@ -22,7 +23,6 @@ from inr_factory.interop.foreign_files import file_inside, left_out, whole_numbe
 from inr_factory.interop.format import Columns, Contents, ExportRow, ForeignRow, Format, Hints, ListedFiles
 from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
 from inr_factory.interop.split_files import load_splits
-from inr_factory.interop.state_dicts import Layers, check_layers
 from inr_factory.interop.weight_statistics import Statistics
 from inr_factory.storage.manifest import SPLITS
 

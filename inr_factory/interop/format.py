@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from inr_factory.inr.batch import INRBatch
-from inr_factory.interop.state_dicts import Layers
+from inr_factory.inr.mlp_layers import Layers
 from inr_factory.interop.weight_statistics import Statistics
 
 Columns = Mapping[str, NDArray[Any]]

@@ -265,4 +265,4 @@ class ForeignImport:
 
 def _spec_section(spec: SirenSpec) -> SpecConfig:
     fields = spec.to_dict()
-    return SpecConfig(**{name: fields[name] for name in SpecConfig.model_fields})
+    return SpecConfig(**{name: fields[name] for name in SpecConfig.model_fields if name in fields})

@@ -8,10 +8,10 @@ from pathlib import Path
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.recipe import Recipe
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.mlp_layers import stack_layers
 from inr_factory.interop.convention_check import ConventionCheck
 from inr_factory.interop.conventions import Convention
 from inr_factory.interop.format import Contents, ForeignRow, Hints
-from inr_factory.interop.state_dicts import stack_layers
 from inr_factory.storage.atomic_files import remove_stale_temporaries
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import MANIFEST, Manifest

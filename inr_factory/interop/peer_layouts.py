@@ -17,12 +17,12 @@ from torch import Tensor
 
 from inr_factory.errors import IntegrityError, one_line
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.mlp_layers import Layers, check_layers, layers_of, spec_of
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.file_per_inr import MAX_INR_BYTES, FilePerInr
 from inr_factory.interop.foreign_files import file_inside, whole_number
 from inr_factory.interop.format import ExportRow, ForeignRow, Hints
 from inr_factory.interop.hdf5_files import hdf5_bytes, read_hdf5
-from inr_factory.interop.state_dicts import Layers, check_layers, layers_of, spec_of
 from inr_factory.interop.weight_statistics import Statistics
 
 

@@ -101,3 +101,18 @@ def test_initial_weights_are_uniform_within_the_bounds_of_their_convention(start
         assert float(scaled.max()) > 0.98, "the bound is not reached"
         counts = torch.histc(scaled, bins=4, min=-1, max=1) / len(scaled)
         torch.testing.assert_close(counts, torch.full((4,), 0.25), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("start", ["siren", "dwsnets", "linear"])
+def test_a_first_layer_of_another_omega_0_starts_as_that_omega_0_asks_and_computes_as_it_would(start):
+    spec = SirenSpec(1, 1, hidden_dim=6, omega_0=30.0, first_omega_0=3000.0, start=start)
+    alone = SirenSpec(1, 1, hidden_dim=6, omega_0=3000.0, start=start)
+    stored, of_first = initialize(spec, [3]), initialize(alone, [3])
+    x = torch.linspace(-1, 1, 50)[:, None]
+
+    _, first, *_ = stored.activations(x)
+
+    W, b = of_first.weights[0][0].double(), of_first.biases[0][0].double()
+    torch.testing.assert_close(first[0].double(), torch.sin(3000 * (x.double() @ W.T + b)), atol=2e-3, rtol=0)
+    plain = initialize(SirenSpec(1, 1, hidden_dim=6, omega_0=30.0, start=start), [3])
+    assert all(map(torch.equal, stored.weights[1:], plain.weights[1:]))

@@ -29,6 +29,17 @@ def test_the_spec_goes_through_a_dictionary(inrs):
     assert SirenSpec.from_dict(inrs.spec.to_dict()) == inrs.spec
 
 
+def test_another_omega_0_of_the_first_layer_is_a_part_of_the_spec_only_where_there_is_one():
+    plain, other = SirenSpec(1, 1, omega_0=30.0), SirenSpec(1, 1, omega_0=30.0, first_omega_0=3000.0)
+    assert SirenSpec(1, 1, omega_0=30.0, first_omega_0=30.0) == plain != other
+    assert "first_omega_0" not in plain.to_dict(), "versions of before could not read it"
+    assert SirenSpec.from_dict(other.to_dict()) == other
+    assert (plain.first_factor, other.first_factor) == (1, 100)
+    assert "omega_0 30, first 3000" in str(other)
+    with pytest.raises(UsageError, match="None for ReLU"):
+        SirenSpec(1, 1, activation="relu", start="linear", first_omega_0=3000.0)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -54,6 +65,10 @@ def test_a_dictionary_with_other_fields_is_no_spec(fields, message):
         ("omega_0", math.nan),
         ("omega_0", math.inf),
         ("omega_0", "30"),
+        ("first_omega_0", 0.0),
+        ("first_omega_0", -3.0),
+        ("first_omega_0", math.inf),
+        ("first_omega_0", "30"),
         ("output_bias", math.nan),
         ("output_bias", None),
         ("start", "sirn"),

@@ -17,6 +17,7 @@ from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import load_recipe
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
+from inr_factory.inr.mlp_layers import check_layers, layers_of
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.conventions import CONVENTIONS, TARGETS, complete_convention, from_convention, to_convention
@@ -24,7 +25,7 @@ from inr_factory.interop.export import FORMATS, export_dataset
 from inr_factory.interop.import_dataset import import_dataset
 from inr_factory.interop.pyg import to_pyg
 from inr_factory.interop.sidecar import SIDECAR
-from inr_factory.interop.state_dicts import check_layers, dws_tuples, layers_of, state_dicts
+from inr_factory.interop.state_dicts import dws_tuples, state_dicts
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage.manifest_file import load_manifest
 

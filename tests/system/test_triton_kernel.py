@@ -81,7 +81,11 @@ def relative(fused, other):
 
 
 @has_triton
-@pytest.mark.parametrize(("spec", "signal"), CASES, ids=NAMES)
+@pytest.mark.parametrize(
+    ("spec", "signal"),
+    [*CASES, (SirenSpec(2, 1, hidden_dim=9, omega_0=7.0, first_omega_0=21.0), smooth(cloud(40, 2)))],
+    ids=[*NAMES, "another omega_0 of the first layer"],
+)
 def test_twenty_steps_end_where_those_of_the_reference_end(spec, signal, on_cpu):
     start = initial_weights(spec, ViewKey("a", 0).seed(1), signal, FitConfig())
     reference, _, _ = end_of("reference", spec, signal, steps=20)

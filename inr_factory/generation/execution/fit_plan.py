@@ -18,9 +18,16 @@ from inr_factory.generation.execution.content_check import (
     state_of_source,
 )
 from inr_factory.generation.execution.run_settings import FitSettings
-from inr_factory.generation.recipe import Limit, OwnSource, Recipe, builtin_recipes, load_recipe, recorded_recipe
+from inr_factory.generation.recipe import (
+    Limit,
+    OwnSource,
+    Recipe,
+    builtin_recipes,
+    check_views,
+    load_recipe,
+    recorded_recipe,
+)
 from inr_factory.generation.sprint_defaults import sprint_rate
-from inr_factory.generation.start_file import check_views
 from inr_factory.inr.version import __version__
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location, parse_location

@@ -23,7 +23,7 @@ from torch import Tensor
 from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
-from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
+from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings, rate_factors
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
 from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.signal_stack import as_index, divided, select_signals, stack_signals
@@ -167,15 +167,14 @@ class Slots:
         buffers = [torch.zeros(self.count, begin + 32, device=self.device) for _ in range(5)]
         self.parameters, self.mean, self.square, gradient, _ = buffers
         self.weights, self.gradients = (
-            [
-                buffer[:, at : at + rows * stride].view(-1, rows, stride)[:, :, :cols]
-                for at, rows, cols, stride in blocks
-            ]
+            [buffer[:, at : at + m * stride].view(-1, m, stride)[:, :, :n] for at, m, n, stride in blocks]
             for buffer in (self.parameters, gradient)
         )
         # The update takes pieces that stay in the cache of a CPU.
         pieces = max(1, UPDATE // self.count) if self.device.type == "cpu" else begin + 32
-        self.pieces = list(zip(*(torch.split(buffer, pieces, dim=1) for buffer in buffers), strict=True))
+        factors = torch.ones(1, begin + 32, device=self.device)
+        factors[:, self.columns] = rate_factors(self.spec).to(self.device)
+        self.pieces = list(zip(*(torch.split(each, pieces, dim=1) for each in (*buffers, factors)), strict=True))
 
     def _lay_out_points(self) -> None:
         """Buffers of points and hidden values, and the tiles of a step and of a stopping test."""
@@ -295,11 +294,13 @@ class Slots:
         first, second = self.adam.betas
         rate, epsilon = self.rates.index_select(0, self.step_N).unsqueeze(2).unbind(1)
         rate *= self.going_N[:, None]
-        for parameters, mean, square, gradient, scratch in self.pieces:
+        for parameters, mean, square, gradient, scratch, factor in self.pieces:
             mean.lerp_(gradient, 1 - first)
             square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
             torch.sqrt(square, out=scratch).add_(epsilon)
             torch.div(mean, scratch, out=scratch)
+            if self.spec.first_omega_0 is not None:
+                scratch *= factor
             parameters.addcmul_(scratch, rate, value=-1)
         self.step_N += self.going_N & (self.step_N < self.config.steps)
 

@@ -58,6 +58,7 @@ typedef struct {
     int32_t occupancy;    /* 1: outputs are logits of being inside, and what is minimised is the cross-entropy */
     int32_t rows, cols;   /* of the grid that the points are, x fastest; 0 where they are none */
     double omega_0, output_bias, beta_1, beta_2, epsilon, stop_loss;
+    double first_factor;     /* of the rate of the first layer: that of its omega_0 to the others' */
     double scope;            /* the weight of KL(weights of a layer || N(0, scope_std[layer])) in what is minimised */
     const double *scope_std; /* (num_hidden + 1,) */
 } problem;
@@ -583,9 +584,12 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
         }
         if (own.scope > 0) align_scope(&w, &own);
         power_1 *= own.beta_1, power_2 *= own.beta_2;
-        adam(w.value, w.mean, w.square, w.gradient, w.size, (float)(rates[step] / (1 - power_1)),
-             (float)(1 / sqrt(1 - power_2)), (float)own.epsilon, (float)(1 - own.beta_1), (float)own.beta_2,
-             (float)(1 - own.beta_2));
+        const double rate = rates[step] / (1 - power_1);
+        const size_t ends[2] = {own.first_factor == 1 ? 0 : weight_at(&w, 1), w.size};
+        for (size_t part = 0, at = 0; part < 2; at = ends[part++])
+            adam(w.value + at, w.mean + at, w.square + at, w.gradient + at, ends[part] - at,
+                 (float)(part ? rate : rate * own.first_factor), (float)(1 / sqrt(1 - power_2)), (float)own.epsilon,
+                 (float)(1 - own.beta_1), (float)own.beta_2, (float)(1 - own.beta_2));
     }
     exchange(&w, flat, 1);
     free(memory);

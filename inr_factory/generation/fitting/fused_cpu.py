@@ -42,7 +42,7 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("num_points", "num_steps")),
         *((name, ctypes.c_int32) for name in ("batch_points", "occupancy", "rows", "cols")),
         *((name, ctypes.c_double) for name in ("omega_0", "output_bias")),
-        *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss", "scope")),
+        *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss", "first_factor", "scope")),
         ("scope_std", ctypes.c_void_p),
     )
 
@@ -112,7 +112,7 @@ def run_steps(
     stds = np.array(scope.stds if scope else (1.0,) * (spec.num_hidden + 1), dtype=np.float64)
     problem = _Problem(
         spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(adam.rates), batch, occupancy, *grid,
-        spec.omega_0, spec.output_bias, *adam.betas, EPSILON, stop,
+        spec.omega_0, spec.output_bias, *adam.betas, EPSILON, stop, spec.first_factor,
         scope.strength if scope else 0.0, stds.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
     weights = np.array(flat.numpy(), dtype=np.float32)  # a copy, which is written into

@@ -254,7 +254,7 @@ def run_steps(
         result.loss, result.steps, points, len(adam.rates), batch, coords[0].numel() if coords.dim() == 3 else 0,
         spec.omega_0 / math.pi, spec.omega_0, spec.output_bias,
         (1 if field == "occupancy" else 2) / (batch * spec.out_dim), 1 / (points * spec.out_dim),
-        1 - adam.betas[0], adam.betas[1], 1 - adam.betas[1], EPSILON,
+        1 - adam.betas[0], adam.betas[1], 1 - adam.betas[1], EPSILON, spec.first_factor,
         **constants, **options,
     )  # fmt: skip
     return result

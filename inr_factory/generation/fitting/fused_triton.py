@@ -190,7 +190,7 @@ def residuals(outputs, wanted, valid, O: tl.constexpr, OCCUPANCY: tl.constexpr):
 def fit_kernel(
     coords, targets, flat, mean, square, gradient, rates, stop_loss, loss_out, steps_out,
     num_points, num_steps, batch_points, coords_stride,
-    half_turns, omega, output_bias, scale, share, first_weight, second, second_weight, epsilon,
+    half_turns, omega, output_bias, scale, share, first_weight, second, second_weight, epsilon, first_factor,
     I: tl.constexpr, O: tl.constexpr, H: tl.constexpr, L: tl.constexpr, D: tl.constexpr,
     HP: tl.constexpr, T: tl.constexpr, A: tl.constexpr,
     BATCHES: tl.constexpr, OCCUPANCY: tl.constexpr, EXACT: tl.constexpr,
@@ -200,7 +200,7 @@ def fit_kernel(
     coords (P, I) or (N, P, I), with coords_stride between INRs; targets (N, P, O); flat, mean, square, gradient (N, D),
     the moments 0; rates (num_steps, 2): the rate over its bias correction, and the factor that corrects sqrt(square);
     stop_loss, loss_out, steps_out (N,). scale turns residuals into slopes, share the sum of squares into the loss.
-    A parameters at a time are updated. EXACT: every product is three, sines are polynomials; otherwise the products of
+    first_factor multiplies the rate of the first layer. A parameters at a time are updated. EXACT: every product is three, sines are polynomials; otherwise the products of
     gradients are one and sines are those of the hardware.
     """
     inr = tl.program_id(0).to(tl.int64)
@@ -368,7 +368,8 @@ def fit_kernel(
                     w = tl.load(flat + at, mask=inside, other=0.0)
                     m += first_weight * (g - m)
                     v = (second_weight * g) * g + second * v
-                    w -= tl.div_rn(rate * m, tl.sqrt_rn(v) * root + epsilon)
+                    own = tl.where(at < H * (I + 1), rate * first_factor, rate)
+                    w -= tl.div_rn(own * m, tl.sqrt_rn(v) * root + epsilon)
                     tl.store(mean + at, m, mask=inside)
                     tl.store(square + at, v, mask=inside)
                     tl.store(flat + at, w, mask=inside)

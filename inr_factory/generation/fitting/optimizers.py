@@ -4,7 +4,7 @@
 - sprint: Adam with betas 0.6 and 0.97; the rate warms up over the first tenth of the steps and decays as
   sqrt(1 - progress). The last layer starts at its ridge least-squares solution (initial_values.py).
 
-Shape letters: K steps.
+Shape letters: K steps, D parameters of one INR.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
+from inr_factory.inr.spec import SirenSpec
 
 EPSILON = 1e-8
 
@@ -23,6 +24,15 @@ class AdamSettings:
 
     betas: tuple[float, float]
     rates: Tensor
+
+
+def rate_factors(spec: SirenSpec) -> Tensor:
+    """(D,): what the rate of each parameter is multiplied by, `first_factor` in the first layer, 1 elsewhere.
+
+    Adam makes steps of the size of its rate, and the first layer is stored times `first_factor`.
+    """
+    first = sum(spec.parameter_sizes[:2])
+    return torch.cat([torch.full((first,), spec.first_factor), torch.ones(spec.num_parameters - first)])
 
 
 def adam_settings(config: FitConfig) -> AdamSettings:

@@ -51,6 +51,8 @@ def keys(count, view=0):
         SirenSpec(2, 1, hidden_dim=8, output_bias=0.5),
         SirenSpec(2, 3, hidden_dim=8, num_hidden=3, omega_0=7.0),
         SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"),
+        SirenSpec(2, 1, hidden_dim=8, omega_0=7.0, first_omega_0=21.0),
+        SirenSpec(2, 1, hidden_dim=8, num_hidden=1, omega_0=7.0, first_omega_0=2.0),
     ],
     ids=str,
 )
@@ -62,16 +64,22 @@ def test_every_engine_makes_the_steps_of_a_plain_pytorch_loop(spec, engine):
 
     fitted = fit_views(spec, keys(3), signals, config, run_seed=5)
 
+    # The first layer learns by its own omega_0, as sin(first_omega_0 (W x + b)).
+    first = (spec.in_dim + 1) * spec.hidden_dim
+    factor = torch.where(
+        torch.arange(spec.num_parameters) < first, (spec.first_omega_0 or spec.omega_0) / spec.omega_0, 1
+    )
     for at, (key, signal) in enumerate(zip(keys(3), signals, strict=True)):
-        parameter = nn.Parameter(initialize(spec, [key.seed(5)]).flatten())
+        parameter = nn.Parameter(initialize(spec, [key.seed(5)]).flatten() / factor)
         optimizer = torch.optim.Adam([parameter], lr=2e-3)
         for _ in range(20):
             optimizer.zero_grad()
-            values = INRBatch.from_flat(spec, parameter)(signal.coords)[0]
+            values = INRBatch.from_flat(spec, parameter * factor)(signal.coords)[0]
             (values - signal.targets).square().mean().backward()
             optimizer.step()
         # Rounding grows along 20 steps; a wrong beta or bias correction is off by far more.
-        torch.testing.assert_close(fitted.inrs.flatten()[at], parameter.detach()[0], atol=2e-4, rtol=1e-3)
+        ended = (parameter * factor).detach()[0]
+        torch.testing.assert_close(fitted.inrs.flatten()[at], ended, atol=2e-4, rtol=1e-3)
     assert fitted.steps.tolist() == [20, 20, 20]
 
 
