@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from inr_factory.generation.execution.run_settings import FitReport as FitReport
     from inr_factory.generation.fit_arrays import FittedINRs as FittedINRs
     from inr_factory.generation.fit_arrays import fit as fit
+    from inr_factory.generation.learned_start import learn_start as learn_start
     from inr_factory.generation.maintenance.merge import merge_datasets as merge_datasets
     from inr_factory.generation.maintenance.repair import repair_dataset as repair_dataset
     from inr_factory.generation.maintenance.verify import verify_dataset as verify_dataset
@@ -105,6 +106,7 @@ _PUBLIC = {
     "generation.execution.fit_dataset": "fit_dataset",
     "generation.execution.run_settings": "FitReport",
     "generation.fit_arrays": "fit FittedINRs",
+    "generation.learned_start": "learn_start",
     "generation.maintenance.merge": "merge_datasets",
     "generation.maintenance.repair": "repair_dataset",
     "generation.maintenance.verify": "verify_dataset",

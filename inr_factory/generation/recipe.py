@@ -37,6 +37,8 @@ OMITTED_KEYS: dict[str, Any] = {
     "spec.first_omega_0": None,
     "fit.starts": "independent",
     "fit.start_inrs": None,
+    "fit.start_rates": None,
+    "fit.start_objects": None,
     "fit.order": "own",
 }
 # Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.

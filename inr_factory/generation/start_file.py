@@ -5,6 +5,7 @@ Shape letters: K INRs of the file, D parameters of one INR.
 
 import base64
 import binascii
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError, blame_machine, did_you_mean, one_line, shorten
-from inr_factory.inr.batch_files import read_batch
+from inr_factory.errors import IntegrityError, UsageError, blame_machine, did_you_mean, one_line, shorten
+from inr_factory.inr.batch_files import read_arrays, read_batch
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.inr.stable_hash import stable_digest
 
 if TYPE_CHECKING:
+    from inr_factory.generation.fit_config import FitConfig
+    from inr_factory.generation.signals import Source
     from inr_factory.inr.batch import INRBatch
 
 PROTOCOLS: Final = ("independent", "shared", "file")
@@ -31,6 +35,8 @@ class StartINRs(NamedTuple):
     spec: SirenSpec | None
     sizes: tuple[int, ...]
     weights: NDArray[np.float32]
+    rates: NDArray[np.float32] | None = None
+    objects: NDArray[np.uint64] | None = None
 
 
 def read_starts(value: "str | Path | INRBatch") -> StartINRs:
@@ -52,7 +58,12 @@ def read_starts(value: "str | Path | INRBatch") -> StartINRs:
         starts = StartINRs(str(value), None, *_read_state_dict(Path(value)))
     else:
         spec, weights = read_batch(value)
-        starts = StartINRs(str(value), spec, _sizes(spec), weights)
+        rates, objects = read_arrays(value, "rates", "objects")
+        if rates is not None and (rates.dtype != np.float32 or rates.ndim != 2 or rates.shape[1] != weights.shape[1]):
+            raise IntegrityError(
+                f"{value} has rates {rates.dtype} {rates.shape}, expected float32 (S, {weights.shape[1]})"
+            )
+        starts = StartINRs(str(value), spec, _sizes(spec), weights, rates, objects)
     if not len(starts.weights):
         raise UsageError(f"{starts.name} holds no INR; fits need one to start from")
     if starts.weights.nbytes > MOST_BYTES:
@@ -86,6 +97,26 @@ def encode_starts(weights: NDArray[np.float32]) -> str:
     return base64.b64encode(np.ascontiguousarray(weights, "<f4").tobytes()).decode()
 
 
+def object_hashes(source: "Source", names: Sequence[str]) -> NDArray[np.uint64]:
+    """A number for each object of a source, by which a start says what it was learned on."""
+    digests = [stable_digest(source.name, source.fingerprint, name) for name in names]
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
+def check_learned_on(fit: "FitConfig", source: "Source", items: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError where a start was learned on objects of val or test, which `items` names by their split."""
+    if fit.start_objects is None:
+        return
+    known = np.frombuffer(base64.b64decode(fit.start_objects), "<u8")
+    for split, names in items.items():
+        met = np.isin(object_hashes(source, names), known)
+        if split != "train" and met.any():
+            raise UsageError(
+                f"the start was learned on {met.sum():,} objects of {split}, such as {names[int(met.argmax())]}; learn it by "
+                "the splits of this recipe: inr-factory learn-start"
+            )
+
+
 @lru_cache(maxsize=4)
 def decode_starts(text: str, parameters: int) -> NDArray[np.float32]:
     """The weights (K, D) of INRs of D parameters. Raises UsageError where the text holds others."""
@@ -109,4 +140,7 @@ def resolve_starts(fields: dict[str, Any]) -> tuple[dict[str, Any], StartINRs | 
     if not isinstance(fit, dict) or not (named or isinstance(getattr(value, "spec", None), SirenSpec)):
         return fields, None
     starts = read_starts(value)  # type: ignore[arg-type]
-    return {**fields, "fit": {**fit, "starts": "file", "start_inrs": encode_starts(starts.weights)}}, starts
+    learned = {} if starts.rates is None else {"start_rates": encode_starts(starts.rates)}
+    if starts.objects is not None:
+        learned["start_objects"] = base64.b64encode(np.sort(starts.objects.astype("<u8")).tobytes()).decode()
+    return {**fields, "fit": {**fit, "starts": "file", "start_inrs": encode_starts(starts.weights), **learned}}, starts

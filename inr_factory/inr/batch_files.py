@@ -23,8 +23,10 @@ from inr_factory.inr.spec import SirenSpec
 FORMAT = "inr-factory batch 1"
 
 
-def write_batch(path: str | Path, spec: SirenSpec, weights: NDArray[np.float32]) -> None:
+def write_batch(path: str | Path, spec: SirenSpec, weights: NDArray[np.float32], **more: NDArray[Any]) -> None:
     """Write INRs to a file, which appears complete or not at all; an older file of that name is replaced.
+
+    `more` are arrays that `read_arrays` returns.
 
     Raises UsageError where the folder does not exist, ResourceError where the disk is full.
     """
@@ -36,7 +38,7 @@ def write_batch(path: str | Path, spec: SirenSpec, weights: NDArray[np.float32])
             f"{path} is not written: the INRs have weights that are NaN or infinite, which no file may hold"
         )
     file = io.BytesIO()
-    np.savez(file, format=FORMAT, spec=json.dumps(spec.to_dict()), weights=np.ascontiguousarray(weights, "<f4"))
+    np.savez(file, format=FORMAT, spec=json.dumps(spec.to_dict()), weights=np.ascontiguousarray(weights, "<f4"), **more)  # type: ignore[arg-type]
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(file.getvalue())
@@ -72,6 +74,18 @@ def read_batch(path: str | Path) -> tuple[SirenSpec, NDArray[np.float32]]:
         blame_machine(error, path)
         raise IntegrityError(f"{path} is no complete file of INRBatch.save: {one_line(error)}") from None
     return spec, weights
+
+
+def read_arrays(path: str | Path, *names: str) -> tuple[NDArray[Any] | None, ...]:
+    """Further arrays of a file that `read_batch` has read, None for those that it lacks. IntegrityError for damage."""
+    path = _local(path)
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            kept = set(archive.namelist())
+            return tuple(_member(archive, name) if f"{name}.npy" in kept else None for name in names)
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, NotImplementedError) as error:
+        blame_machine(error, path)
+        raise IntegrityError(f"{path} is no complete file of INRBatch.save: {one_line(error)}") from None
 
 
 def _local(path: str | Path) -> Path:

@@ -36,6 +36,7 @@ def place(tmp_path_factory):
 # The arguments of each verb, in the folder above. Add every new verb, so that the tests of all verbs cover it.
 CALLS = {
     "fit": ["digits", "--limit", "40", "--out", "digits", *SMALL],
+    "learn-start": ["digits", "--steps", "2", "--iterations", "2", "--out", "start.npz"],
     "status": ["digits"],
     "verify": ["digits", "--render"],
     "show": ["digits", "--out", "shown.png"],

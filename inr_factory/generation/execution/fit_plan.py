@@ -28,6 +28,7 @@ from inr_factory.generation.recipe import (
     recorded_recipe,
 )
 from inr_factory.generation.sprint_defaults import sprint_rate
+from inr_factory.generation.start_file import check_learned_on
 from inr_factory.inr.version import __version__
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location, parse_location
@@ -171,6 +172,12 @@ def plan_fit(
     check_objects(source)
     check_views(recipe, recipe.spec.spec(source.in_dim, source.out_dim).num_parameters)
     shards = make_shard_plan(recipe, source)
+    if recipe.fit.start_objects is not None:
+        names = {
+            split: [source.items[index].object_id for block in blocks for index in block]
+            for split, blocks in shards.blocks.items()
+        }
+        check_learned_on(recipe.fit, source, names)
     notes += small_split_notes(shards, recipe)
     if getattr(recipe.source, "augment", ()) and recipe.views == 1:
         notes += ("source.augment changes views from 1 on, so nothing with one view; --views 5 has four that differ",)

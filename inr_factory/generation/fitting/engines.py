@@ -48,15 +48,17 @@ class Engine:
 def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Iterator[Engine]:
     """The engines other than the reference, the fastest first."""
     other = "" if device.type in ("cpu", "cuda") else f"it runs on the CPU and on NVIDIA GPUs, not on {device.type}"
+    learned = "the rates of a learned start are not built into it" if config.start_rates else ""
     if device.type == "cpu":
         yield Engine("fused", fused_cpu.fit_fused, fused_cpu.obstacle(spec))
     elif device.type == "cuda":
         obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec, device)
+        obstacle = learned or obstacle
         yield Engine("fused", fused_cuda.fit_fused, obstacle)
         other = "" if torch.version.cuda else "on a GPU it needs an NVIDIA one and a CUDA build of torch"
     else:
         yield Engine("fused", fit_reference, other)
-    yield Engine("batched", fit_batched, other)
+    yield Engine("batched", fit_batched, learned or other)
 
 
 def choose_engine(config: FitConfig, device: torch.device, spec: SirenSpec, checks: bool = True) -> Engine:

@@ -59,6 +59,8 @@ typedef struct {
     int32_t rows, cols;   /* of the grid that the points are, x fastest; 0 where they are none */
     double omega_0, output_bias, beta_1, beta_2, epsilon, stop_loss;
     double first_factor;     /* of the rate of the first layer: that of its omega_0 to the others' */
+    int64_t num_learned;     /* of the first steps, which move by -learned[step] * gradient, and not by Adam */
+    const float *learned;    /* (num_learned, D) */
     double scope;            /* the weight of KL(weights of a layer || N(0, scope_std[layer])) in what is minimised */
     const double *scope_std; /* (num_hidden + 1,) */
 } problem;
@@ -229,6 +231,11 @@ static void exchange(work *w, float *flat, int to_flat) {
         for (int in = 0; in < w->hidden; in++) SWAP(weight[(size_t)out * w->width + in]);
     for (int out = 0; out < w->outputs; out++) SWAP(bias[out]);
 #undef SWAP
+}
+
+static size_t parameters_of(const work *w) { /* of the flat layout, D */
+    const size_t hidden = w->hidden;
+    return hidden * (w->inputs + 1) + (w->layers - 1) * hidden * (hidden + 1) + w->outputs * (hidden + 1);
 }
 
 /* The factors of this step: weights and biases times omega_0 / pi forward, since sincospi takes half turns, and times
@@ -563,6 +570,19 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
     if (memory == NULL) return -1;
     memset(memory, 0, floats * sizeof(float));
     lay_out(&w, &own, memory);
+    float *learned = NULL; /* in our layout */
+    if (own.num_learned > 0) {
+        learned = malloc(own.num_learned * w.size * sizeof(float));
+        if (learned == NULL) {
+            free(memory);
+            return -1;
+        }
+        const size_t parameters = parameters_of(&w);
+        for (int64_t at = 0; at < own.num_learned; at++) {
+            exchange(&w, (float *)own.learned + at * parameters, 0);
+            memcpy(learned + at * w.size, w.value, w.size * sizeof(float));
+        }
+    }
     exchange(&w, flat, 0);
     const int64_t total = own.num_points, batch = own.batch_points, around = (total + batch - 1) / batch;
     w.scale = (float)((own.occupancy ? 1.0 : 2.0) / ((double)batch * own.out_dim));
@@ -585,6 +605,16 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
         if (own.scope > 0) align_scope(&w, &own);
         power_1 *= own.beta_1, power_2 *= own.beta_2;
         const double rate = rates[step] / (1 - power_1);
+        if (step < own.num_learned) {
+            const float *rates_of_step = learned + (size_t)step * w.size;
+            for (size_t at = 0; at < w.size; at++) {
+                w.value[at] -= rates_of_step[at] * w.gradient[at];
+                w.mean[at] += (float)(1 - own.beta_1) * (w.gradient[at] - w.mean[at]);
+                w.square[at] = (float)own.beta_2 * w.square[at] +
+                               (float)(1 - own.beta_2) * w.gradient[at] * w.gradient[at];
+            }
+            continue;
+        }
         const size_t ends[2] = {own.first_factor == 1 ? 0 : weight_at(&w, 1), w.size};
         for (size_t part = 0, at = 0; part < 2; at = ends[part++])
             adam(w.value + at, w.mean + at, w.square + at, w.gradient + at, ends[part] - at,
@@ -592,6 +622,7 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
                  (float)(1 - own.beta_1), (float)own.beta_2, (float)(1 - own.beta_2));
     }
     exchange(&w, flat, 1);
+    free(learned);
     free(memory);
     return step;
 }

@@ -17,7 +17,7 @@ from torch import Tensor
 from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_weights
-from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
+from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings, learned_rates
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
 from inr_factory.generation.fitting.stopping import stop_loss
 from inr_factory.generation.signals import Signal
@@ -42,7 +42,10 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("num_points", "num_steps")),
         *((name, ctypes.c_int32) for name in ("batch_points", "occupancy", "rows", "cols")),
         *((name, ctypes.c_double) for name in ("omega_0", "output_bias")),
-        *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss", "first_factor", "scope")),
+        *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss", "first_factor")),
+        ("num_learned", ctypes.c_int64),
+        ("learned", ctypes.c_void_p),
+        ("scope", ctypes.c_double),
         ("scope_std", ctypes.c_void_p),
     )
 
@@ -75,7 +78,7 @@ def variants() -> tuple[str, ...]:
 def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch.device, fits: FitTable) -> None:
     """What `fit_reference` does, one INR after the other; a step is an attempt."""
     assert device.type == "cpu"
-    adam, scope = adam_settings(config), scope_of(spec, config)
+    adam, scope, learned = adam_settings(config), scope_of(spec, config), learned_rates(spec, config)
     coords, grid = None, (0, 0)
     for row, signal in zip(batch.rows, batch.signals, strict=True):
         if signal.coords is not coords:  # they may be shared
@@ -84,7 +87,9 @@ def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch
         again = row[None]
         while len(again):
             flat = initial_weights(spec, int(fits.seeds[row]), signal, config)
-            flat, loss, steps = run_steps(spec, signal, flat, adam, stop, grid, config.batch_points, scope=scope)
+            flat, loss, steps = run_steps(
+                spec, signal, flat, adam, stop, grid, config.batch_points, scope=scope, learned=learned
+            )
             again = fits.stop(again, flat[None], [loss], [steps])
             fits.step(steps)
 
@@ -99,11 +104,12 @@ def run_steps(
     batch_points: int | None = None,
     variant: str | None = None,
     scope: Scope | None = None,
+    learned: Tensor | None = None,
 ) -> tuple[Tensor, float, int]:
     """Fit one INR from initial values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
 
     `grid` is the `grid_shape` of the coords, or (0, 0) to treat them as points; `batch_points` is the number of points
-    of each step, None for all; `scope` penalises the distance of the weights' standard deviations from its targets.
+    of each step, None for all; `learned` (S, D) are the rates of the first steps, which do not move by Adam; `scope` penalises the distance of the weights' standard deviations from its targets.
     """
     library = _library()
     assert not isinstance(library, str), library
@@ -113,6 +119,7 @@ def run_steps(
     problem = _Problem(
         spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(adam.rates), batch, occupancy, *grid,
         spec.omega_0, spec.output_bias, *adam.betas, EPSILON, stop, spec.first_factor,
+        0 if learned is None else len(learned), None if learned is None else learned.data_ptr(),
         scope.strength if scope else 0.0, stds.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
     weights = np.array(flat.numpy(), dtype=np.float32)  # a copy, which is written into

@@ -59,7 +59,7 @@ def initial_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfi
     On the CPU, computed alone, so that all engines agree.
     """
     flat = start_values(spec, [seed], config)
-    if config.optimizer == "sprint":
+    if config.optimizer == "sprint" and config.start_rates is None:
         dtype = torch.float32 if config.ridge >= SINGLE else torch.float64
         flat = solve_last_layers(
             spec, flat, signal.coords, signal.targets[None], signal.field, config.ridge, dtype=dtype
@@ -80,7 +80,7 @@ def initial_batch(
     coords (P, I), shared, or (N, P, I) and targets (N, P, O) are those of the signals.
     """
     flat = start_values(spec, seeds, config, coords.device)
-    if config.optimizer != "sprint":
+    if config.optimizer != "sprint" or config.start_rates is not None:
         return flat
     for begin in range(0, len(flat), BATCH):
         rows = slice(begin, begin + BATCH)

@@ -35,6 +35,12 @@ def rate_factors(spec: SirenSpec) -> Tensor:
     return torch.cat([torch.full((first,), spec.first_factor), torch.ones(spec.num_parameters - first)])
 
 
+def learned_rates(spec: SirenSpec, config: FitConfig, device: torch.device | str = "cpu") -> Tensor | None:
+    """(S, D), the rates of a learned start: in step s < S a fit moves by -rates[s] * gradient, and not by Adam."""
+    rates = config.learned_rates(spec.num_parameters)
+    return None if rates is None else torch.from_numpy(rates.copy()).to(device)
+
+
 def adam_settings(config: FitConfig) -> AdamSettings:
     """The settings of `config.optimizer` at `config.learning_rate` for `config.steps` steps."""
     step = torch.arange(config.steps, dtype=torch.float64)

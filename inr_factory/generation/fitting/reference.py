@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_weights
-from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings, rate_factors
+from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings, learned_rates, rate_factors
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
 from inr_factory.generation.fitting.slots import BatchSlots
 from inr_factory.generation.signals import Field
@@ -34,7 +34,7 @@ def fit_reference(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: t
     flat = torch.zeros(len(slots), spec.num_parameters, device=device)
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
     step_N = torch.zeros(len(slots), dtype=torch.float64)
-    factor = rate_factors(spec).to(device)
+    factor, learned = rate_factors(spec).to(device), learned_rates(spec, config, device)
     adam = adam_settings(config)
     first, second = adam.betas
 
@@ -74,7 +74,13 @@ def fit_reference(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: t
         rate_N = adam.rates[(step_N.long() - 1).clamp(max=config.steps - 1)]
         rate = (rate_N / (1 - first**step_N)).float().to(device)[:, None]
         root = (1 - second**step_N).sqrt().float().to(device)[:, None]
-        flat -= factor * rate * mean / (square.sqrt() / root + EPSILON)
+        change = factor * rate * mean / (square.sqrt() / root + EPSILON)
+        if learned is not None:
+            first_steps = (step_N <= len(learned))[:, None].to(device)
+            change = torch.where(
+                first_steps, learned[(step_N.long() - 1).clamp(max=len(learned) - 1)] * gradient, change
+            )
+        flat -= change
         for index in refill:
             fill(index)
         fits.step(updated)
