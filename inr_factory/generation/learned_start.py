@@ -26,6 +26,7 @@ from inr_factory.inr.batch_files import write_batch
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.metrics import psnr_of_mse
+from inr_factory.inr.regular_files import as_path
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.locations import Location, parse_location
 
@@ -94,8 +95,9 @@ def learn_start(
         raise UsageError(
             f"steps, iterations and batch_size must be at least 1, got {steps}, {iterations} and {batch_size}"
         )
-    if not Path(out).parent.is_dir():
-        raise UsageError(f"{out} cannot be written: {Path(out).parent} is no folder; make it first")
+    path = as_path(out, "a file of INRs")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written: {path.parent} is no folder; make it first")
     chosen = load_recipe(recipe, settings)
     root = None if data_root is None else parse_location(data_root)
     source, kind = open_source(chosen.source, root, chosen.version), choose_device(device)
@@ -129,8 +131,8 @@ def learn_start(
         weights, rates = weights.detach(), log_rates.exp()
     psnr = _median_psnr(spec, weights, rates, signals, held_out, generator)
     hashes = object_hashes(source, [source.items[index].object_id for index in learned_on])
-    write_batch(out, spec, weights.cpu().numpy()[None], rates=rates.cpu().numpy().astype("<f4"), objects=hashes)
-    return LearnedStart(Path(out), spec, steps, len(learned_on), psnr)
+    write_batch(path, spec, weights.cpu().numpy()[None], rates=rates.cpu().numpy().astype("<f4"), objects=hashes)
+    return LearnedStart(path, spec, steps, len(learned_on), psnr)
 
 
 def take_steps(

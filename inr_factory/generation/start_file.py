@@ -19,7 +19,6 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import stable_digest
 
 if TYPE_CHECKING:
-    from inr_factory.generation.fit_config import FitConfig
     from inr_factory.generation.signals import Source
     from inr_factory.inr.batch import INRBatch
 
@@ -103,11 +102,12 @@ def object_hashes(source: "Source", names: Sequence[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), "<u8")
 
 
-def check_learned_on(fit: "FitConfig", source: "Source", items: Mapping[str, Sequence[str]]) -> None:
-    """Raise UsageError where a start was learned on objects of val or test, which `items` names by their split."""
-    if fit.start_objects is None:
-        return
-    known = np.frombuffer(base64.b64decode(fit.start_objects), "<u8")
+def check_learned_on(hashes: str, source: "Source", items: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError where a start was learned on objects of val or test, which `items` names by their split.
+
+    `hashes` are `fit.start_objects`.
+    """
+    known = np.frombuffer(base64.b64decode(hashes), "<u8")
     for split, names in items.items():
         met = np.isin(object_hashes(source, names), known)
         if split != "train" and met.any():

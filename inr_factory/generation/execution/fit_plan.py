@@ -177,7 +177,7 @@ def plan_fit(
             split: [source.items[index].object_id for block in blocks for index in block]
             for split, blocks in shards.blocks.items()
         }
-        check_learned_on(recipe.fit, source, names)
+        check_learned_on(recipe.fit.start_objects, source, names)
     notes += small_split_notes(shards, recipe)
     if getattr(recipe.source, "augment", ()) and recipe.views == 1:
         notes += ("source.augment changes views from 1 on, so nothing with one view; --views 5 has four that differ",)
