@@ -45,7 +45,7 @@ gpu-bundle: .venv/compiled
 clean:
 	rm -rf .venv site $(DEMO) runs/demo gpu-bundle
 
-.venv/installed: pyproject.toml constraints.txt hatch_build.py $(SOURCES)
+.venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12'"
 	@echo "Setting up .venv with everything that INR Factory can use: about two minutes, more on a slow line"
 	rm -rf .venv
