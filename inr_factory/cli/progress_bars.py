@@ -96,10 +96,11 @@ class SetProgress(_Bar):
 
 
 class RowProgress(_Bar):
-    """A bar over INRs on a terminal, a line every ten seconds in a log file. A context manager."""
+    """A bar over INRs, or other units, on a terminal, a line every ten seconds in a log file. A context manager."""
 
-    def __init__(self, title: str) -> None:
-        super().__init__(title, TextColumn("INRs"), LEFT, total=None, transient=True, left="")
+    def __init__(self, title: str, units: str = "INRs") -> None:
+        super().__init__(title, TextColumn(units), LEFT, total=None, transient=True, left="")
+        self.units = units
         self.pace, self.next_line = Pace(), monotonic() + LINE_SECONDS
 
     def __call__(self, done: int, total: int) -> None:
@@ -109,7 +110,7 @@ class RowProgress(_Bar):
         self.bar.update(self.row, total=total, completed=done, left=left)
         if not terminal.can_show_bars() and now >= self.next_line:
             self.next_line = now + LINE_SECONDS
-            terminal.log_info(", ".join(filter(None, [f"{done:,} of {total:,} INRs", left])))
+            terminal.log_info(", ".join(filter(None, [f"{done:,} of {total:,} {self.units}", left])))
 
 
 class ShardProgress(_Bar):

@@ -52,9 +52,9 @@ class FitConfig(Section):
 
     `starts` "independent" draws the initial weights of every INR by themselves; "shared" starts all objects of a view, and
     of an attempt, from the same draw; "file" starts view v from INR v modulo K of `start_inrs`, and a later attempt from it
-    and a hundredth of a draw of its own. A recipe names a file of INRs there, whose weights become `start_inrs`, and, of a learned start, its rates of each parameter in each of the first steps
-    `start_rates`: there a step goes against the gradient itself. `start_objects` are hashes of the objects that it was
-    learned on (learned_start.py). `order` "own" takes the batches of `batch_points` in an order of each INR's own,
+    and a hundredth of a draw of its own. A recipe names a file of INRs there, whose weights become `start_inrs`. Of a
+    learned start (learned_start.py), `start_rates` are the rates of each parameter in the first steps, which are those
+    of gradient descent, and `start_objects` hashes of the objects that it was learned on. `order` "own" takes the batches of `batch_points` in an order of each INR's own,
     "shared" in one order of all objects of a view; objects with as many points then have the same.
 
     `scope` is the strength of a penalty that draws the standard deviation of each layer's weights to `scope_std`, one
@@ -95,10 +95,6 @@ class FitConfig(Section):
     def starting_inrs(self, parameters: int) -> NDArray[np.float32] | None:
         """(K, D) of INRs with D parameters, where fits start from a file. Raises UsageError for other INRs."""
         return None if self.start_inrs is None else decode_starts(self.start_inrs, parameters)
-
-    def learned_rates(self, parameters: int) -> NDArray[np.float32] | None:
-        """(S, D) rates of the first S steps of INRs with D parameters, of a learned start. Raises UsageError for others."""
-        return None if self.start_rates is None else decode_starts(self.start_rates, parameters)
 
     @model_validator(mode="after")
     def _pace(self) -> "FitConfig":

@@ -88,7 +88,8 @@ def learn_start(
         Where the file is, and how good fits by it are.
 
     Raises:
-        UsageError: An argument is out of range, or the source has too few training objects.
+        UsageError: An argument is out of range, the file is there already, the source has too few training objects, or
+            its signals are occupancies.
     """
     check_whole(seed=seed, steps=steps, iterations=iterations, batch_size=batch_size)
     if min(steps, iterations, batch_size) < 1:
@@ -96,6 +97,8 @@ def learn_start(
             f"steps, iterations and batch_size must be at least 1, got {steps}, {iterations} and {batch_size}"
         )
     path = as_path(out, "a file of INRs")
+    if path.exists():
+        raise UsageError(f"{path} is there already; choose another --out, or remove it")
     if not path.parent.is_dir():
         raise UsageError(f"{path} cannot be written: {path.parent} is no folder; make it first")
     chosen = load_recipe(recipe, settings)

@@ -41,8 +41,8 @@ class SirenSpec:
             omega_0, so that an INR is computed, read and changed like any other. None is omega_0.
 
     Raises:
-        UsageError: for dimensions outside 1 to MAX_DIM, an omega_0 or first_omega_0 that is not positive, numbers that are not finite,
-            or an unknown start or activation.
+        UsageError: for dimensions outside 1 to MAX_DIM, an omega_0 or first_omega_0 that is not positive, numbers that
+            are not finite, or an unknown start or activation.
     """
 
     in_dim: int

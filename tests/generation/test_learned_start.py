@@ -14,6 +14,8 @@ from inr_factory.generation.fitting.fit_views import fit_views
 from inr_factory.generation.learned_start import learn_start, take_steps
 from inr_factory.generation.recipe import load_recipe
 from inr_factory.generation.signals import Signal
+from inr_factory.generation.start_file import encode_starts
+from inr_factory.inr.batch_files import write_batch
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
@@ -48,8 +50,6 @@ def test_every_engine_makes_the_steps_that_were_learned_and_goes_on_by_adam(acti
     coords, targets = pixel_grid(4, 4), torch.rand(3, 16, 2, generator=generator)
     weights = initialize(spec, [0]).flatten()[0]
     rates = 0.05 * torch.rand(3, spec.num_parameters, generator=generator)
-    from inr_factory.generation.start_file import encode_starts
-
     base = load_recipe("digits", ["fit.target_psnr=null", "fit.floor_psnr=-99"]).fit
     starts = {
         "starts": "file",
@@ -96,8 +96,6 @@ def test_what_nothing_can_be_learned_from_is_refused(options: dict[str, Any], me
 
 
 def test_a_file_with_other_rates_is_damaged(tmp_path: Path) -> None:
-    from inr_factory.inr.batch_files import write_batch
-
     spec = load_recipe("digits", SMALL).spec.spec(2, 1)
     rates = np.ones((2, 3), dtype=np.float32)
     write_batch(tmp_path / "bad.npz", spec, initialize(spec, [0]).flatten().numpy(), rates=rates)
@@ -115,3 +113,7 @@ def test_the_verb_says_how_good_a_start_is_and_how_it_is_used(
     assert "training objects; others reach a median of" in said.out
     assert f"--set fit.starts={out} --set fit.steps=2" in said.err
     assert len(inr.INRBatch.load(out)) == 1
+    before = out.read_bytes()
+    assert run(["learn-start", "digits", *words, "--steps", "2", "--iterations", "3", "--out", str(out)]) == 2
+    assert "is there already; choose another --out" in capsys.readouterr().err
+    assert out.read_bytes() == before

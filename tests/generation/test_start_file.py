@@ -14,11 +14,13 @@ import inr_factory as inr
 from inr_factory.cli.main import run
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
+from inr_factory.generation.fitting.initial_values import seed_of, start_values
 from inr_factory.generation.recipe import Recipe, load_recipe
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.interop.state_dicts import state_dicts
 from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.storage.manifest import ViewKey
 from inr_factory.storage.manifest_file import load_manifest
 
 TINY = ["spec.hidden_dim=6", "spec.omega_0=7", "limit=20", "fit.steps=3", "fit.target_psnr=null", "fit.floor_psnr=-99",
@@ -72,6 +74,17 @@ def _other(folder: Path) -> Path:
     return folder / "other.npz"
 
 
+def test_a_set_from_a_file_is_not_said_to_take_more_views(
+    starts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path / "set", [f"fit.starts={starts}", "fit.engine=none"], views=1)
+    capsys.readouterr()
+    assert run(["status", str(tmp_path / "set")]) == 0
+    said = capsys.readouterr().err
+    assert "a larger --limit" in said
+    assert "--views" not in said
+
+
 def test_a_state_dict_of_a_peer_is_a_start(starts: Path, tmp_path: Path) -> None:
     inrs = INRBatch.load(starts)
     torch.save(state_dicts(inrs)[0], tmp_path / "peer.pt")
@@ -93,9 +106,6 @@ def test_a_next_attempt_starts_near_the_file_and_elsewhere(starts: Path) -> None
 
 
 def _start(given: INRBatch, config: Any, attempt: int) -> torch.Tensor:
-    from inr_factory.generation.fitting.initial_values import seed_of, start_values
-    from inr_factory.storage.manifest import ViewKey
-
     seed = seed_of(ViewKey("a", 2), config, 0, attempt)
     assert 0 <= seed < 2**63
     return start_values(given.spec, [seed], config)[0]

@@ -92,8 +92,10 @@ def status(
     if report.missing:
         raise PartialError(f"{len(report.missing):,} shards are missing; continue: {report.command}")
     if not as_json and manifest.derived is None:
-        more = f"--views {manifest.views + 1}" + (", or a larger --limit" if manifest.limits[-1] else "")
-        terminal.log_info(f"to extend it: {report.command} {more}")
+        from_file = manifest.recipe.get("fit", {}).get("starts") == "file"  # which may have no INR for another view
+        ways = [*[f"--views {manifest.views + 1}"] * (not from_file), *["a larger --limit"] * bool(manifest.limits[-1])]
+        if ways:
+            terminal.log_info(f"to extend it: {report.command} {', or '.join(ways)}")
 
 
 def verify(

@@ -31,7 +31,7 @@ def learn_start(
     """
     from inr_factory.generation.learned_start import learn_start as learn
 
-    with RowProgress("learn-start") as progress:
+    with RowProgress("learn-start", "iterations") as progress:
         report = learn(
             recipe, out, steps=steps, iterations=iterations, batch_size=batch_size, seed=seed, device=device,
             data_root=data_root, settings=settings or (), on_progress=progress,

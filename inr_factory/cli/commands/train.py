@@ -314,7 +314,7 @@ def predict(
 
 
 def _draw_pictures(run: "TrainedRun", path: Path, device: str) -> None:
-    """What an encoder that draws takes images to be, below them."""
+    """Images as INRs show them, and below each what an encoder draws from the weights."""
     from inr_factory.learning.training.decoding import reconstruct
     from inr_factory.learning.training.trained_run import evaluation_loader, open_split
     from inr_factory.reporting.image_grid import draw_reconstructions

@@ -604,17 +604,10 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
         }
         if (own.scope > 0) align_scope(&w, &own);
         power_1 *= own.beta_1, power_2 *= own.beta_2;
-        const double rate = rates[step] / (1 - power_1);
-        if (step < own.num_learned) {
-            const float *rates_of_step = learned + (size_t)step * w.size;
-            for (size_t at = 0; at < w.size; at++) {
-                w.value[at] -= rates_of_step[at] * w.gradient[at];
-                w.mean[at] += (float)(1 - own.beta_1) * (w.gradient[at] - w.mean[at]);
-                w.square[at] = (float)own.beta_2 * w.square[at] +
-                               (float)(1 - own.beta_2) * w.gradient[at] * w.gradient[at];
-            }
-            continue;
-        }
+        const int moves = step >= own.num_learned; /* by Adam, which keeps its moments in the learned steps, too */
+        const double rate = moves ? rates[step] / (1 - power_1) : 0;
+        if (!moves)
+            for (size_t at = 0; at < w.size; at++) w.value[at] -= learned[step * w.size + at] * w.gradient[at];
         const size_t ends[2] = {own.first_factor == 1 ? 0 : weight_at(&w, 1), w.size};
         for (size_t part = 0, at = 0; part < 2; at = ends[part++])
             adam(w.value + at, w.mean + at, w.square + at, w.gradient + at, ends[part] - at,

@@ -109,7 +109,8 @@ def run_steps(
     """Fit one INR from initial values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
 
     `grid` is the `grid_shape` of the coords, or (0, 0) to treat them as points; `batch_points` is the number of points
-    of each step, None for all; `learned` (S, D) are the rates of the first steps, which do not move by Adam; `scope` penalises the distance of the weights' standard deviations from its targets.
+    of each step, None for all; `learned` (S, D) are the rates of the first steps, which are those of gradient descent;
+    `scope` penalises the distance of the weights' standard deviations from its targets.
     """
     library = _library()
     assert not isinstance(library, str), library

@@ -200,7 +200,8 @@ def fit_kernel(
     coords (P, I) or (N, P, I), with coords_stride between INRs; targets (N, P, O); flat, mean, square, gradient (N, D),
     the moments 0; rates (num_steps, 2): the rate over its bias correction, and the factor that corrects sqrt(square);
     stop_loss, loss_out, steps_out (N,). scale turns residuals into slopes, share the sum of squares into the loss.
-    first_factor multiplies the rate of the first layer. A parameters at a time are updated. EXACT: every product is three, sines are polynomials; otherwise the products of
+    first_factor multiplies the rate of the first layer. A parameters at a time are updated. EXACT: every product is
+    three, sines are polynomials; otherwise the products of
     gradients are one and sines are those of the hardware.
     """
     inr = tl.program_id(0).to(tl.int64)

@@ -44,13 +44,16 @@ def start_values(
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """(N, D): the draws of seeds, or the INRs of the file that their views start from."""
-    flat, given = initialize_flat(spec, seeds, device), config.starting_inrs(spec.num_parameters)
+    given = config.starting_inrs(spec.num_parameters)
     if given is None:
-        return flat
+        return initialize_flat(spec, seeds, device)
     numbers = np.asarray(seeds, dtype=np.int64)
     rows = (numbers & (2**VIEW_BITS - 1)) % len(given)
-    attempts = torch.from_numpy(numbers >> VIEW_BITS & (2**ATTEMPT_BITS - 1)).to(flat)
-    return torch.from_numpy(given[rows]).to(flat.device) + CHANGE * attempts[:, None] * flat
+    attempts = numbers >> VIEW_BITS & (2**ATTEMPT_BITS - 1)
+    flat = torch.from_numpy(given[rows]).to(device)
+    if attempts.any():
+        flat += CHANGE * torch.from_numpy(attempts).to(flat)[:, None] * initialize_flat(spec, seeds, device)
+    return flat
 
 
 def initial_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfig) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
+from inr_factory.generation.start_file import decode_starts
 from inr_factory.inr.spec import SirenSpec
 
 EPSILON = 1e-8
@@ -37,8 +38,9 @@ def rate_factors(spec: SirenSpec) -> Tensor:
 
 def learned_rates(spec: SirenSpec, config: FitConfig, device: torch.device | str = "cpu") -> Tensor | None:
     """(S, D), the rates of a learned start: in step s < S a fit moves by -rates[s] * gradient, and not by Adam."""
-    rates = config.learned_rates(spec.num_parameters)
-    return None if rates is None else torch.from_numpy(rates.copy()).to(device)
+    if config.start_rates is None:
+        return None
+    return torch.from_numpy(decode_starts(config.start_rates, spec.num_parameters).copy()).to(device)
 
 
 def adam_settings(config: FitConfig) -> AdamSettings:

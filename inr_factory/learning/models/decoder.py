@@ -71,8 +71,8 @@ class Decoder(nn.Module):
         return self.standard_values(features, coords) * self.std + self.mean
 
     def errors(self, features: Tensor, inrs: INRBatch, coords: Tensor) -> tuple[Tensor, Tensor]:
-        """Errors (N, P, O) of standardised values at coords (P, I), and what they are in units of. The INRs render the
-        targets themselves; the mean squared error is the share of the variance that is not explained."""
+        """Errors (N, P, O) of standardised values at coords (P, I), and the standard deviation (O,) that is their unit. The
+        INRs render the targets themselves; the mean squared error is the share of the variance that is not explained."""
         with torch.no_grad():
             targets = (inrs(coords) - self.mean) / self.std
         return self.standard_values(features.float(), coords) - targets, self.std
@@ -91,7 +91,7 @@ class PictureDecoder(nn.Module):
     grid: Tensor
 
     def errors(self, features: Tensor, inrs: INRBatch, coords: Tensor) -> tuple[Tensor, Tensor]:
-        """As those of Decoder, on the grid; each output of each INR is standardised over the grid: units (N, 1, O)."""
+        """As those of Decoder, but on the grid: each output of each INR is standardised there, by its own unit (N, 1, O)."""
         with torch.no_grad():
             values = inrs(self.grid)
             std = values.std(1, keepdim=True).clamp_min(1e-4)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inr_factory.errors import blame_machine
+from inr_factory.errors import blame_machine, brief
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.run_log import LOG_FOLDER, read_log
 
@@ -76,7 +76,7 @@ def settings(manifest: Manifest, section: str) -> list[tuple[str, str]]:
     given = {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else {}
     bounds = ("collection", "max_pixels", "max_points", "max_bytes", "max_faces")
     return [
-        (name, json.dumps(value) if isinstance(value, list | dict) else str(value)[:100])
+        (name, json.dumps(value) if isinstance(value, list | dict) else brief(str(value)))
         for name, value in given.items()
         if name not in bounds
     ]
