@@ -81,7 +81,8 @@ def test_a_set_from_a_file_is_not_said_to_take_more_views(
     capsys.readouterr()
     assert run(["status", str(tmp_path / "set")]) == 0
     said = capsys.readouterr().err
-    assert "a larger --limit" in said
+    assert "to extend it: inr-factory fit" in said
+    assert said.rstrip().endswith("set with a larger --limit")
     assert "--views" not in said
 
 

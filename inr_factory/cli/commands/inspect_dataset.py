@@ -93,9 +93,11 @@ def status(
         raise PartialError(f"{len(report.missing):,} shards are missing; continue: {report.command}")
     if not as_json and manifest.derived is None:
         from_file = manifest.recipe.get("fit", {}).get("starts") == "file"  # which may have no INR for another view
-        ways = [*[f"--views {manifest.views + 1}"] * (not from_file), *["a larger --limit"] * bool(manifest.limits[-1])]
-        if ways:
-            terminal.log_info(f"to extend it: {report.command} {', or '.join(ways)}")
+        more = "" if from_file else f" --views {manifest.views + 1}"
+        if manifest.limits[-1]:
+            more += " with a larger --limit" if from_file else ", or a larger --limit"
+        if more:
+            terminal.log_info(f"to extend it: {report.command}{more}")
 
 
 def verify(
