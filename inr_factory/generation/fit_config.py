@@ -1,5 +1,6 @@
 """Fit configuration: the sections `spec` and `fit` of a recipe."""
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,11 +10,17 @@ from pydantic import Field, model_validator
 from inr_factory.generation.section import Integer, Number, Section
 from inr_factory.generation.sprint_defaults import PEAK, STEPS
 from inr_factory.generation.start_file import decode_starts
-from inr_factory.inr.spec import Activation, SirenSpec, Start
+from inr_factory.inr.spec import MAX_FREQUENCIES, Activation, SirenSpec, Start
+
+GAUSS_OMEGA_0 = 10.0  # 1/a for a = 0.1, of images in the paper
 
 
 class SpecConfig(Section):
-    """The SIREN to fit; its input and output dimensions come from the source."""
+    """The INR to fit, as `SirenSpec` describes it; its input and output dimensions come from the source.
+
+    `widths`, one number for each hidden layer, replaces hidden_dim and num_hidden. By default `start` is finer for the
+    activation finer, linear for tanh, gauss and INRs with `frequencies`, else siren; omega_0 of gauss is 10, a = 0.1.
+    """
 
     hidden_dim: Integer = Field(default=32, ge=1, le=4096)
     num_hidden: Integer = Field(default=2, ge=1, le=16)
@@ -22,6 +29,25 @@ class SpecConfig(Section):
     start: Start = "siren"
     activation: Activation = "sine"
     first_omega_0: Number | None = Field(default=None, ge=1e-4, le=1e6)
+    widths: tuple[Annotated[Integer, Field(ge=1, le=4096)], ...] | None = Field(
+        default=None, min_length=1, max_length=16
+    )
+    frequencies: Integer = Field(default=0, ge=0, le=MAX_FREQUENCIES)
+    first_frequency: Number = Field(default=math.pi, ge=1e-4, le=1e6)
+    coordinates: bool = True
+
+    @model_validator(mode="after")
+    def _fill_defaults(self) -> "SpecConfig":
+        if self.activation == "finer":
+            self.fill(start="finer")
+        elif self.activation in ("tanh", "gauss") or self.frequencies:
+            self.fill(start="linear")
+        if self.activation == "gauss":
+            self.fill(omega_0=GAUSS_OMEGA_0)
+        spec = self.spec(1, 1)  # raises for settings that contradict each other
+        for name in ("hidden_dim", "num_hidden", "widths"):
+            self.__dict__[name] = getattr(spec, name)
+        return self
 
     def spec(self, in_dim: int, out_dim: int) -> SirenSpec:
         return SirenSpec(in_dim=int(in_dim), out_dim=int(out_dim), **self.model_dump())

@@ -1,6 +1,7 @@
 """Recipes: the configuration of a data set, read from YAML, checked, frozen and given a fingerprint."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -35,6 +36,10 @@ UDF_TARGET = 26.0  # dB of peak = clamp
 # Newer keys that a manifest lacks at their default, so that versions of before read it.
 OMITTED_KEYS: dict[str, Any] = {
     "spec.first_omega_0": None,
+    "spec.widths": None,
+    "spec.frequencies": 0,
+    "spec.first_frequency": math.pi,
+    "spec.coordinates": True,
     "fit.starts": "independent",
     "fit.start_inrs": None,
     "fit.start_rates": None,
@@ -254,12 +259,12 @@ def with_starts(recipe: Recipe, starts: StartINRs | None) -> Recipe:
     if starts is None:
         return recipe
     wanted, given = recipe.spec, starts.spec
-    if starts.sizes[1:-1] != (wanted.hidden_dim,) * wanted.num_hidden:
+    if starts.sizes[1:-1] != (widths := wanted.spec(1, 1).hidden_dims):
         raise UsageError(
-            f"{starts.name} holds INRs {'-'.join(map(str, starts.sizes))}, and the recipe fits {wanted.num_hidden} hidden "
-            f"layers of {wanted.hidden_dim} neurons; set spec.hidden_dim and spec.num_hidden to those of the file"
+            f"{starts.name} holds INRs {'-'.join(map(str, starts.sizes))}, and the recipe fits hidden layers of "
+            f"{', '.join(map(str, widths))} neurons; set spec.widths=[{','.join(map(str, starts.sizes[1:-1]))}]"
         )
-    for key in ("activation", "omega_0"):
+    for key in ("activation", "omega_0", "frequencies", "first_frequency", "coordinates"):
         if given is not None and (value := getattr(given, key)) != getattr(wanted, key):
             raise UsageError(
                 f"{starts.name} holds INRs whose {key} is {value}, and the recipe's is {getattr(wanted, key)}; "

@@ -18,7 +18,7 @@ from inr_factory.errors import UsageError, one_line, shorten
 from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.batch_files import read_batch, write_batch
 from inr_factory.inr.device import choose_device
-from inr_factory.inr.forward_pass import hidden_layer, last_layer
+from inr_factory.inr.forward_pass import encode, layer_outputs
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 
@@ -175,16 +175,14 @@ class INRBatch:
         return values.view(len(self), int(height), int(width), self.spec.out_dim)
 
     def activations(self, coords: Any) -> Iterator[Tensor]:
-        """Yield coords, (P, I) or (N, P, I), and the output of every layer, (N, P, O); the last outputs are the values."""
+        """Yield coords, (P, I) or (N, P, I), with the positional encoding of the spec, if any, and the output of every
+        layer, (N, P, O); the last outputs are the values."""
         coords = as_tensor(
             coords, "coords", "P I", "N P I", dtype=self.dtype, device=self.device, N=len(self), I=self.spec.in_dim
         )
-        hidden = coords if coords.dim() == 3 else coords.expand(len(self), *coords.shape)
-        yield hidden
-        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = hidden_layer(self.spec, hidden, W, b)
-            yield hidden
-        yield last_layer(self.spec, hidden, self.weights[-1], self.biases[-1])
+        encoded = encode(self.spec, coords)
+        encoded = encoded if encoded.dim() == 3 else encoded.expand(len(self), *encoded.shape)
+        yield from layer_outputs(self.spec, encoded, self.weights, self.biases)
 
     def flatten(self) -> Tensor:
         """Return all parameters, (N, D) in the order of `SirenSpec.parameter_shapes`, as a new tensor."""

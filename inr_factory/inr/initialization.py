@@ -14,6 +14,7 @@ from torch import Tensor
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 
+FINER_BIAS = 20.0  # first_bias_scale of its code for images
 AT_ONCE = 64  # INRs whose bits are drawn before they become numbers: they stay in the cache
 
 
@@ -25,6 +26,7 @@ def initialization_bounds(spec: SirenSpec) -> Tensor:
     - dwsnets (the public corpora of Navon et al. 2023): weights of every sine layer sqrt(6/in)/omega_0, their
       biases 0; the last layer as torch.nn.Linear.
     - linear: every layer as torch.nn.Linear, 1/sqrt(in) for weights and biases.
+    - finer (Liu et al. 2024): as siren, with biases of the first layer from ±20.
 
     Those of the first layer are for its own omega_0, and are stored times `first_factor`.
     """
@@ -33,8 +35,10 @@ def initialization_bounds(spec: SirenSpec) -> Tensor:
     for layer, (outputs, inputs) in enumerate(spec.layer_shapes):
         default = inputs**-0.5
         sine = (6 / inputs) ** 0.5 / (spec.omega_0 if layer or spec.first_omega_0 is None else spec.first_omega_0)
-        if spec.start == "siren":
+        if spec.start in ("siren", "finer"):
             weight, bias = (1 / inputs if layer == 0 else sine), default
+            if layer == 0 and spec.start == "finer":
+                bias = FINER_BIAS
         elif spec.start == "dwsnets" and layer < last:
             weight, bias = sine, 0.0
         else:

@@ -12,11 +12,14 @@ from typing import Any, Literal, get_args
 
 from inr_factory.errors import UsageError, shorten
 
-Start = Literal["siren", "dwsnets", "linear"]
-Activation = Literal["sine", "relu"]
+Start = Literal["siren", "dwsnets", "linear", "finer"]
+Activation = Literal["sine", "relu", "tanh", "gauss", "finer"]
 
 # Larger claims of damaged or foreign files are refused before memory is allocated.
 MAX_DIM = 65_536
+MAX_FREQUENCIES = 32
+
+NEWER_FIELDS = ("first_omega_0", "widths", "frequencies", "first_frequency", "coordinates")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class SirenSpec:
 
     Hidden layers compute sin(omega_0 (W x + b)) (Sitzmann et al., NeurIPS 2020); the last layer is linear and
     `output_bias` is added to its result. `start` names the initialization; docs/conventions.md has its bounds.
-    `activation` "relu" describes ReLU INRs: hidden layers compute max(0, W x + b) and omega_0 is not used.
+    Hidden layers of other activations compute, of z = W x + b: relu max(0, z) and tanh tanh(z), without omega_0;
+    gauss exp(-(omega_0 z)² / 2), whose omega_0 is 1/a of Ramasinghe and Lucey (ECCV 2022); finer
+    sin(omega_0 (|z| + 1) z) (Liu et al., CVPR 2024).
 
     Args:
         in_dim: coordinates of a point: 2 for images, 3 for shapes.
@@ -35,14 +40,20 @@ class SirenSpec:
         omega_0: frequency of the sine, greater than 0.
         output_bias: constant added to all values.
         start: initialization: "siren", "dwsnets" or "linear".
-        activation: "sine" or "relu".
+        activation: "sine", "relu", "tanh", "gauss" or "finer".
         first_omega_0: that of the first layer, for signals of higher frequencies than the other layers' (audio: 3,000).
             It is how fits start and learn: weights and biases of the first layer are stored times first_omega_0 /
             omega_0, so that an INR is computed, read and changed like any other. None is omega_0.
+        widths: neurons of each hidden layer, from the first to the last, where they differ; hidden_dim is then the
+            largest and num_hidden their number, whatever was given.
+        frequencies: F of a positional encoding (Mildenhall et al., ECCV 2020): the first layer gets sines and cosines
+            of the coordinates times first_frequency · 2^k, k = 0 .. F-1. 0 is no encoding.
+        first_frequency: the lowest, greater than 0; that paper has pi, its code 1.
+        coordinates: whether the coordinates themselves come before the sines and cosines.
 
     Raises:
-        UsageError: for dimensions outside 1 to MAX_DIM, an omega_0 or first_omega_0 that is not positive, numbers that
-            are not finite, or an unknown start or activation.
+        UsageError: for dimensions outside 1 to MAX_DIM, an omega_0, first_omega_0 or first_frequency that is not
+            positive, numbers that are not finite, or an unknown start or activation.
     """
 
     in_dim: int
@@ -54,20 +65,34 @@ class SirenSpec:
     start: Start = "siren"
     activation: Activation = "sine"
     first_omega_0: float | None = None
+    widths: tuple[int, ...] | None = None
+    frequencies: int = 0
+    first_frequency: float = math.pi
+    coordinates: bool = True
 
     def __post_init__(self) -> None:
+        if self.widths is not None:
+            self._set_widths()
         for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_DIM:
                 raise UsageError(f"{name} of an INR must be a whole number from 1 to {MAX_DIM}, got {shorten(value)}")
-        for name in ("omega_0", "output_bias", *["first_omega_0"] * (self.first_omega_0 is not None)):
+        for name in (
+            "omega_0",
+            "output_bias",
+            "first_frequency",
+            *["first_omega_0"] * (self.first_omega_0 is not None),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise UsageError(f"{name} of an INR must be a finite number, got {shorten(value)}")
         if self.omega_0 <= 0:
             raise UsageError(f"omega_0 must be positive, got {self.omega_0}; the usual value is 30")
         if self.first_omega_0 is not None and (self.first_omega_0 <= 0 or self.activation != "sine"):
-            raise UsageError(f"first_omega_0 must be positive, and None for ReLU INRs, got {self.first_omega_0}")
+            raise UsageError(
+                f"first_omega_0 must be positive, and None for INRs of other activations than the sine, got "
+                f"{self.first_omega_0}"
+            )
         if self.first_omega_0 == self.omega_0:
             object.__setattr__(self, "first_omega_0", None)
         if not isinstance(self.start, str) or self.start not in get_args(Start):
@@ -76,11 +101,59 @@ class SirenSpec:
             raise UsageError(
                 f"activation must be one of {', '.join(get_args(Activation))}, got {shorten(self.activation)}"
             )
+        self._check_encoding()
+
+    def _set_widths(self) -> None:
+        """hidden_dim and num_hidden of `widths`, which are None where they are all the same."""
+        try:
+            widths = tuple(self.widths or ())
+        except TypeError:
+            raise UsageError(f"widths of an INR must be a list of whole numbers, got {shorten(self.widths)}") from None
+        for width in widths or (None,):
+            if not isinstance(width, int) or isinstance(width, bool) or not 1 <= width <= MAX_DIM:
+                raise UsageError(
+                    f"widths of an INR must be whole numbers from 1 to {MAX_DIM}, one for each hidden layer, got "
+                    f"{shorten(self.widths)}"
+                )
+        object.__setattr__(self, "hidden_dim", max(widths))
+        object.__setattr__(self, "num_hidden", len(widths))
+        object.__setattr__(self, "widths", None if len(set(widths)) == 1 else widths)
+
+    def _check_encoding(self) -> None:
+        count, coordinates = self.frequencies, self.coordinates
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_FREQUENCIES:
+            raise UsageError(
+                f"frequencies of an INR must be a whole number from 0 to {MAX_FREQUENCIES}, got {shorten(count)}"
+            )
+        if self.first_frequency <= 0:
+            raise UsageError(f"first_frequency must be positive, got {self.first_frequency}; the usual value is pi")
+        if not isinstance(coordinates, bool) or not (coordinates or count):
+            raise UsageError(
+                f"coordinates must be true, or false for INRs with frequencies, got {shorten(coordinates)} with "
+                f"{count} frequencies"
+            )
+        if not count:
+            object.__setattr__(self, "first_frequency", math.pi)
+
+    @property
+    def hidden_dims(self) -> tuple[int, ...]:
+        """Neurons of each hidden layer, from the first to the last."""
+        return self.widths or (self.hidden_dim,) * self.num_hidden
+
+    @property
+    def encoded_dim(self) -> int:
+        """Inputs of the first layer: in_dim, or more with a positional encoding."""
+        return self.in_dim * (int(self.coordinates) + 2 * self.frequencies)
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether the activation is odd, so that a neuron's weights and bias can change signs with its outgoing weights."""
+        return self.activation in ("sine", "tanh", "finer")
 
     @cached_property
     def layer_shapes(self) -> tuple[tuple[int, int], ...]:
         """(O, I) of each layer, from the first to the last."""
-        dims = (self.in_dim, *[self.hidden_dim] * self.num_hidden, self.out_dim)
+        dims = (self.encoded_dim, *self.hidden_dims, self.out_dim)
         return tuple((outputs, inputs) for inputs, outputs in itertools.pairwise(dims))
 
     @cached_property
@@ -107,9 +180,13 @@ class SirenSpec:
         return sum(self.parameter_sizes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as manifests and shards store them; without first_omega_0, which older versions do not know,
-        where it is None."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("first_omega_0", None)}
+        """Plain values, as manifests and shards store them; without fields that older versions do not know, where they
+        are at their defaults."""
+        fields = asdict(self)
+        for name in NEWER_FIELDS:
+            if fields[name] == type(self).__dataclass_fields__[name].default:
+                del fields[name]
+        return fields | ({"widths": list(self.widths)} if self.widths else {})
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "SirenSpec":
@@ -123,10 +200,11 @@ class SirenSpec:
         return cls(**fields)
 
     def __str__(self) -> str:
-        hidden = (
-            [self.hidden_dim] * self.num_hidden if self.num_hidden <= 16 else [f"{self.num_hidden}x{self.hidden_dim}"]
-        )
+        hidden = self.hidden_dims if self.num_hidden <= 16 else [f"{self.num_hidden}x{self.hidden_dim}"]
         dims = [self.in_dim, *hidden, self.out_dim]
-        kind = f"omega_0 {self.omega_0:g}" if self.activation == "sine" else self.activation
+        kind: str = "" if self.activation == "sine" else self.activation
+        if self.activation not in ("relu", "tanh"):
+            kind = f"{kind} omega_0 {self.omega_0:g}".lstrip()
         kind += "" if self.first_omega_0 is None else f", first {self.first_omega_0:g}"
+        kind += f", {self.frequencies} frequencies" * (self.frequencies > 0)
         return f"{'-'.join(map(str, dims))}, {kind}, {self.start} start"

@@ -116,3 +116,10 @@ def test_a_first_layer_of_another_omega_0_starts_as_that_omega_0_asks_and_comput
     torch.testing.assert_close(first[0].double(), torch.sin(3000 * (x.double() @ W.T + b)), atol=2e-3, rtol=0)
     plain = initialize(SirenSpec(1, 1, hidden_dim=6, omega_0=30.0, start=start), [3])
     assert all(map(torch.equal, stored.weights[1:], plain.weights[1:]))
+
+
+def test_finer_starts_are_those_of_sirens_with_wide_first_biases():
+    finer = initialization_bounds(SirenSpec(2, 1, hidden_dim=4, start="finer", activation="finer"))
+    siren = initialization_bounds(SirenSpec(2, 1, hidden_dim=4))
+    assert finer[8:12].tolist() == [20.0] * 4
+    assert torch.equal(torch.cat([finer[:8], finer[12:]]), torch.cat([siren[:8], siren[12:]]))

@@ -36,8 +36,33 @@ def test_another_omega_0_of_the_first_layer_is_a_part_of_the_spec_only_where_the
     assert SirenSpec.from_dict(other.to_dict()) == other
     assert (plain.first_factor, other.first_factor) == (1, 100)
     assert "omega_0 30, first 3000" in str(other)
-    with pytest.raises(UsageError, match="None for ReLU"):
+    with pytest.raises(UsageError, match="None for INRs of other activations"):
         SirenSpec(1, 1, activation="relu", start="linear", first_omega_0=3000.0)
+
+
+def test_widths_are_those_of_each_hidden_layer():
+    spec = SirenSpec(2, 1, widths=(16, 4, 8))
+    assert spec.layer_shapes == ((16, 2), (4, 16), (8, 4), (1, 8))
+    assert (spec.hidden_dim, spec.num_hidden, spec.hidden_dims) == (16, 3, (16, 4, 8))
+    assert str(spec).startswith("2-16-4-8-1")
+    assert SirenSpec.from_dict(spec.to_dict()) == spec != SirenSpec(2, 1, hidden_dim=16, num_hidden=3)
+    assert spec.to_dict()["widths"] == [16, 4, 8], "as JSON has it"
+    assert SirenSpec(2, 1, widths=[7, 7, 7]) == SirenSpec(2, 1, hidden_dim=7, num_hidden=3)
+
+
+def test_a_positional_encoding_widens_the_first_layer():
+    spec = SirenSpec(3, 1, frequencies=4, first_frequency=1.0, hidden_dim=128, num_hidden=3, activation="relu")
+    assert spec.layer_shapes[0] == (128, 27)
+    assert spec.num_parameters == 36_737, "the nets of HyperDiffusion"
+    assert SirenSpec.from_dict(spec.to_dict()) == spec
+    assert "4 frequencies" in str(spec)
+    assert SirenSpec(3, 1, frequencies=4, coordinates=False).encoded_dim == 24
+
+
+def test_versions_of_before_read_specs_that_have_nothing_newer():
+    assert set(SirenSpec(2, 1).to_dict()) == {
+        "in_dim", "out_dim", "hidden_dim", "num_hidden", "omega_0", "output_bias", "start", "activation",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -72,7 +97,11 @@ def test_a_dictionary_with_other_fields_is_no_spec(fields, message):
         ("output_bias", math.nan),
         ("output_bias", None),
         ("start", "sirn"),
-        ("activation", "tanh"),
+        ("activation", "selu"),
+        *[("widths", value) for value in ((), 32, (0, 8), (8, -1), (8, 2.0), (True,), (8, 10**12), "32")],
+        *[("frequencies", value) for value in (-1, 33, 2.0, True, None)],
+        *[("first_frequency", value) for value in (0.0, -1.0, math.inf, "pi", None)],
+        *[("coordinates", value) for value in (False, 1, None)],
     ],
 )
 def test_a_bad_field_of_a_spec_is_refused_in_one_line(field, value):

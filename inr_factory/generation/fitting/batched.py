@@ -1,6 +1,6 @@
 """Batched engine: batched matrix products and a hand-written backward pass, for what the fused engines refuse.
 
-Any width and depth, sine and relu, fields, mini-batches and scopes, on a CPU and on a GPU. All buffers are allocated
+Any widths, depth and activation, fields, mini-batches and scopes, on a CPU and on a GPU. All buffers are allocated
 once; hidden values lie as (N, H + 1, P), with a row of ones at the end, so that biases are columns of the weights.
 A fixed number of INRs is fitted side by side, idle ones included, so that an INR is bit-identical whatever is fitted
 with it. Losses are tested on the device before every step, and an INR that stops is frozen there. On a GPU the steps
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
+from inr_factory.generation.fitting.activations import activate
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings, rate_factors
@@ -28,6 +29,7 @@ from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
 from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.signal_stack import as_index, divided, select_signals, stack_signals
 from inr_factory.generation.signals import Field, Signal
+from inr_factory.inr.forward_pass import encode
 from inr_factory.inr.spec import SirenSpec
 
 LOOK = 10  # steps after which a host looks at a GPU, and steps between reports of progress
@@ -92,7 +94,7 @@ def tile_size(spec: SirenSpec, kind: str) -> int:
 
 
 def _bytes_of_point(spec: SirenSpec) -> int:
-    return 4 * 2 * spec.hidden_dim * (spec.num_hidden + 1)
+    return 4 * (2 * (sum(spec.hidden_dims) + spec.hidden_dim) + spec.encoded_dim - spec.in_dim)
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ class Layer:
         weights_back: (N, I, O), without them.
         gradients: Parts of the gradient of the weights, with the rows of `entering`, transposed, that belong to them.
         entering: (N, I + 1, P), the last row 1.
-        products: (N, O, P); of sines the angles, later their cosines; of the last layer the residuals.
-        values: (N, O, P), the sines, or `products`, which ReLU changes in place.
+        products: (N, O, P); of hidden layers W x + b, times omega_0 where there is one, later the derivatives of the
+            activation; of the last layer the residuals.
+        values: (N, O, P), those of the activation; `products`, which ReLU changes in place.
         back: (N, I, P), the gradient of what enters.
     """
 
@@ -182,13 +185,13 @@ class Slots:
         most = min(points, tile_size(spec, self.device.type))
         size = -(-points // -(-points // most))  # tiles of about the same size
         size = min(points, _padded(size))
-        self.coords = self._buffer(spec.in_dim + 1, points).fill_(1)
+        self.coords = self._buffer(spec.encoded_dim + 1, points).fill_(1)
         self.targets = self._buffer(spec.out_dim, points)
-        depth, H = spec.num_hidden, spec.hidden_dim
-        hidden = [self._buffer(H + 1, size).fill_(1) for _ in range(depth)]
-        angles = [self._buffer(H, size) for _ in range(depth)] if spec.activation == "sine" else []
+        depth = spec.num_hidden
+        hidden = [self._buffer(width + 1, size).fill_(1) for width in spec.hidden_dims]
+        angles = [self._buffer(width, size) for width in spec.hidden_dims] if spec.activation != "relu" else []
         residuals, squares = self._buffer(spec.out_dim, size), self._buffer(spec.out_dim, size)
-        back = [self._buffer(max(H, spec.in_dim), size) for _ in range(2)]
+        back = [self._buffer(max(spec.hidden_dim, spec.encoded_dim), size) for _ in range(2)]
         splits = [slice(None, -1), slice(-1, None)] if OWN_BIAS[self.device.type] else [slice(None)]
 
         def tile(coords: Tensor, targets: Tensor, at: int) -> Tile:
@@ -212,7 +215,7 @@ class Slots:
 
         self.tiles = self.step_tiles = [tile(self.coords, self.targets, at) for at in range(0, points, size)]
         if self.epoch > 1:
-            coords = self._buffer(spec.in_dim + 1, self.batch_points).fill_(1)
+            coords = self._buffer(spec.encoded_dim + 1, self.batch_points).fill_(1)
             targets = self._buffer(spec.out_dim, self.batch_points)
             self.gathered = [(self.coords, coords), (self.targets, targets)]
             self.step_tiles = [tile(coords, targets, at) for at in range(0, self.batch_points, size)]
@@ -240,7 +243,7 @@ class Slots:
         else:
             flat = initial_batch(self.spec, seeds, coords, targets, self.field, self.config)
         self.parameters[to[:, None], self.columns] = flat
-        self.coords[to, :-1] = coords.mT
+        self.coords[to, :-1] = encode(self.spec, coords).mT
         self.targets[to] = (targets if self.field == "occupancy" else targets - self.spec.output_bias).mT
         self.stop_N[to] = stop.to(self.device)
         self.mean[to], self.square[to], self.step_N[to], self.going_N[to] = 0, 0, 0, True
@@ -306,8 +309,8 @@ class Slots:
 
     def _sweep(self, tiles: Sequence[Tile], points: int, loss: bool, gradient: bool) -> None:
         """Take tiles of so many points in turn: their mean squared error, and the gradient of the objective."""
-        spec, sine, occupancy = self.spec, self.spec.activation == "sine", self.field == "occupancy"
-        scale = spec.omega_0 if sine else 1.0
+        spec, relu, occupancy = self.spec, self.spec.activation == "relu", self.field == "occupancy"
+        scale = 1.0 if spec.activation in ("relu", "tanh") else spec.omega_0
         share = 1 / (points * spec.out_dim)
         if loss:
             self.loss_N.zero_()
@@ -315,10 +318,7 @@ class Slots:
             last = tile.layers[-1]
             for layer in tile.layers[:-1]:
                 torch.baddbmm(layer.products, layer.weights, layer.entering, beta=0, alpha=scale, out=layer.products)
-                if sine:
-                    _sine(layer.products, layer.values, cosines=gradient)
-                else:
-                    layer.values.relu_()
+                activate(spec, layer.products, layer.values, derivatives=gradient)
             if occupancy:
                 torch.bmm(last.weights, last.entering, out=last.products)
                 last.products.add_(spec.output_bias).sigmoid_().sub_(tile.targets)
@@ -338,10 +338,10 @@ class Slots:
                     break
                 torch.baddbmm(layer.back, layer.weights_back, leaving, beta=0, alpha=factor, out=layer.back)
                 leaving, before = layer.back, tile.layers[depth - 1]
-                if sine:
-                    leaving.mul_(before.products)
-                else:
+                if relu:
                     torch.ops.aten.threshold_backward.grad_input(leaving, before.values, 0, grad_input=leaving)
+                else:
+                    leaving.mul_(before.products)
 
     def _add_scope(self, scope: Scope) -> None:
         """The gradient of `scope_penalty`: strength / n (W / std² - (W - mean) / variance) for n weights W of a layer."""
@@ -351,18 +351,6 @@ class Slots:
             variance = centred.square().mean((1, 2), keepdim=True) + 1e-12
             strength = scope.strength / W[0].numel()
             into[:, :, :-1].add_(W, alpha=strength / std**2).sub_(centred / variance, alpha=strength)
-
-
-def _sine(angles: Tensor, sines: Tensor, cosines: bool) -> None:
-    """Sines of angles and, if wanted, their cosines in place of the angles. On a CPU numpy takes half of torch's time."""
-    if angles.device.type == "cpu":
-        np.sin(angles.numpy(), out=sines.numpy())
-        if cosines:
-            np.cos(angles.numpy(), out=angles.numpy())
-        return
-    torch.sin(angles, out=sines)
-    if cosines:
-        angles.cos_()
 
 
 def _padded(count: int, to: int = 16) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inr_factory.generation.signals import Field
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.forward_pass import hidden_layer
+from inr_factory.inr.forward_pass import encode, hidden_layer
 from inr_factory.inr.spec import SirenSpec
 
 SINGLE = 1e-2  # the smallest ridge for which sums in single precision are accurate enough
@@ -44,11 +44,11 @@ def solve_last_layers(
         Weights (N, D). An INR whose solution is not finite (values that overflow) keeps its last layer.
     """
     count, points = targets.shape[:2]
-    inrs, size = INRBatch.from_flat(spec, flat), spec.hidden_dim + 1
+    inrs, size = INRBatch.from_flat(spec, flat), spec.hidden_dims[-1] + 1
     sums: Tensor | float = 0.0
     for begin in range(0, points, chunk or points):
         part = slice(begin, begin + (chunk or points))
-        hidden = coords[..., part, :].expand(count, -1, -1)
+        hidden = encode(spec, coords[..., part, :]).expand(count, -1, -1)
         for W, b in zip(inrs.weights[:-1], inrs.biases[:-1], strict=True):
             hidden = hidden_layer(spec, hidden, W, b)
         values = 4 * targets[:, part] - 2 if field == "occupancy" else targets[:, part]

@@ -15,7 +15,7 @@ from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings, le
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
 from inr_factory.generation.fitting.slots import BatchSlots
 from inr_factory.generation.signals import Field
-from inr_factory.inr.forward_pass import hidden_layer, last_layer
+from inr_factory.inr.forward_pass import encode, layer_outputs
 from inr_factory.inr.spec import SirenSpec
 
 
@@ -96,10 +96,7 @@ def objective_and_error(spec: SirenSpec, field: Field, scope: Scope | None = Non
 
     def loss(flat: Tensor, coords: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         parts = [part.view(shape) for part, shape in zip(torch.split(flat, sizes), shapes, strict=True)]
-        hidden = coords
-        for W, b in zip(parts[0:-2:2], parts[1:-2:2], strict=True):
-            hidden = hidden_layer(spec, hidden, W, b)
-        values = last_layer(spec, hidden, parts[-2], parts[-1])
+        *_, values = layer_outputs(spec, encode(spec, coords), parts[::2], parts[1::2])
         if field == "occupancy":
             error = (torch.sigmoid(values) - targets).square().mean()
             entropy = F.binary_cross_entropy_with_logits(values, targets)

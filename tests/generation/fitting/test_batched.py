@@ -31,6 +31,12 @@ CASES = [
     (SirenSpec(2, 1, hidden_dim=24, **RELU), smooth(cloud(101, 2))),
     (SirenSpec(3, 2, hidden_dim=17, num_hidden=4, output_bias=0.5, **RELU), smooth(cloud(50, 3), 2)),
     (SirenSpec(2, 1, hidden_dim=1), smooth(cloud(3, 2))),
+    (SirenSpec(2, 1, hidden_dim=24, activation="tanh", start="linear"), smooth(cloud(60, 2))),
+    (SirenSpec(2, 2, hidden_dim=17, activation="gauss", omega_0=3.0, start="linear"), smooth(cloud(60, 2), 2)),
+    (SirenSpec(2, 1, hidden_dim=16, activation="finer", omega_0=4.0), smooth(pixel_grid(9, 7))),
+    (SirenSpec(2, 1, widths=(24, 8, 13), output_bias=0.5), smooth(pixel_grid(9, 7))),
+    (SirenSpec(2, 1, hidden_dim=20, frequencies=4, **RELU), smooth(pixel_grid(9, 7))),
+    (SirenSpec(3, 1, widths=(9, 30), frequencies=2, first_frequency=1.0, coordinates=False), smooth(cloud(77, 3))),
 ]
 NAMES = [f"{spec}, {len(signal.coords)} points" for spec, signal in CASES]
 KEYS = [ViewKey(f"object {number}", 0) for number in range(7)]
