@@ -56,6 +56,7 @@ def on_cpu(kernel, monkeypatch):
 CASES = [
     (SirenSpec(2, 1, hidden_dim=8, output_bias=0.5), smooth(pixel_grid(9, 7))),
     (SirenSpec(2, 1, hidden_dim=32, output_bias=0.5), smooth(pixel_grid(8, 8))),
+    (SirenSpec(2, 1, widths=(8, 20, 12)), smooth(pixel_grid(6, 5))),
     (SirenSpec(2, 3, hidden_dim=20, num_hidden=3, omega_0=7.0, output_bias=0.5), smooth(pixel_grid(7, 5), 3)),
     (SirenSpec(3, 1, hidden_dim=33), smooth(cloud(50, 3))),
     (SirenSpec(3, 1, hidden_dim=64, num_hidden=3, omega_0=10.0), smooth(cloud(33, 3))),

@@ -50,7 +50,8 @@ def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Ite
     other = "" if device.type in ("cpu", "cuda") else f"it runs on the CPU and on NVIDIA GPUs, not on {device.type}"
     learned = "the rates of a learned start are not built into it" if config.start_rates else ""
     if device.type == "cpu":
-        yield Engine("fused", fused_cpu.fit_fused, fused_cpu.obstacle(spec))
+        uneven = "fit.scope of layers of several widths is not built into it" if config.scope and spec.widths else ""
+        yield Engine("fused", fused_cpu.fit_fused, uneven or fused_cpu.obstacle(spec))
     elif device.type == "cuda":
         obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec, device)
         obstacle = learned or obstacle

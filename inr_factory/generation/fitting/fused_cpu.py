@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
+from inr_factory.generation.fitting.equal_widths import narrow, widen
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_weights
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings, learned_rates
@@ -116,6 +117,7 @@ def run_steps(
     assert not isinstance(library, str), library
     count = len(signal.coords)
     batch, occupancy = min(batch_points or count, count), int(signal.field == "occupancy")
+    learned = None if learned is None else widen(learned, spec).contiguous()
     stds = np.array(scope.stds if scope else (1.0,) * (spec.num_hidden + 1), dtype=np.float64)
     problem = _Problem(
         spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(adam.rates), batch, occupancy, *grid,
@@ -123,7 +125,7 @@ def run_steps(
         0 if learned is None else len(learned), None if learned is None else learned.data_ptr(),
         scope.strength if scope else 0.0, stds.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
-    weights = np.array(flat.numpy(), dtype=np.float32)  # a copy, which is written into
+    weights = np.array(widen(flat, spec).numpy(), dtype=np.float32)  # a copy, which is written into
     coords, targets = (_floats(part) for part in (signal.coords, signal.targets))
     rates = np.ascontiguousarray(adam.rates.numpy(), dtype=np.float64)
     loss = ctypes.c_float()
@@ -132,7 +134,7 @@ def run_steps(
     steps = fit(ctypes.byref(problem), *pointers, ctypes.byref(loss))
     if steps < 0:
         raise MemoryError(f"no memory to fit {spec} to {count} points")
-    return torch.from_numpy(weights), loss.value, steps
+    return narrow(torch.from_numpy(weights), spec), loss.value, steps
 
 
 def grid_shape(coords: Tensor) -> tuple[int, int]:
@@ -163,8 +165,8 @@ def sincospi(z: Floats, variant: str, out: tuple[Floats, Floats] | None = None) 
 
 
 def _beyond(spec: SirenSpec) -> str:
-    if spec.activation != "sine":
-        return f"it fits sine INRs, not {spec.activation} ones"
+    if spec.activation != "sine" or spec.frequencies:
+        return f"it fits sine INRs of coordinates themselves, not {spec}"
     if max(spec.in_dim, spec.out_dim) > MAX_DIM:
         return f"it fits INRs of up to {MAX_DIM} coordinates and values, not {spec}"
     if spec.hidden_dim > MAX_HIDDEN_DIM or spec.num_hidden > MAX_NUM_HIDDEN:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
+from inr_factory.generation.fitting.equal_widths import narrow, widen, widened
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings
@@ -74,8 +75,8 @@ def triton_version() -> str | None:
 
 
 def _beyond(spec: SirenSpec) -> str:
-    if spec.activation != "sine":
-        return f"it fits sine INRs, not {spec.activation} ones"
+    if spec.activation != "sine" or spec.frequencies:
+        return f"it fits sine INRs of coordinates themselves, not {spec}"
     if spec.in_dim > MAX_INPUTS or spec.out_dim > MAX_OUTPUTS:
         return f"on a GPU it fits INRs of up to {MAX_INPUTS} coordinates and {MAX_OUTPUTS} values, not {spec}"
     if spec.hidden_dim > MAX_HIDDEN_DIM or spec.num_hidden > MAX_NUM_HIDDEN:
@@ -240,13 +241,15 @@ def run_steps(
     tf32: bool = False,
     layout: Layout | None = None,
 ) -> LaunchResult:
-    """Fit INRs from initial values flat (N, D), which become the weights, until their losses are at most stop (N,).
+    """Fit INRs from initial values flat (N, D), which are written over, until their losses are at most stop (N,).
 
     coords (P, I), shared, or (N, P, I); targets (N, P, O). All on one device, contiguous.
     """
     count, points, _ = targets.shape
     batch = min(batch_points or points, points)
-    constants, options = compile_settings(spec, field == "occupancy", batch < points, tf32, layout)
+    wide = widened(spec)[0]
+    constants, options = compile_settings(wide, field == "occupancy", batch < points, tf32, layout)
+    flat = widen(flat, spec)
     mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
     result = LaunchResult(flat, torch.empty_like(stop), torch.empty(count, dtype=torch.int32, device=flat.device))
     fused_triton().fit_kernel[(count,)](
@@ -257,7 +260,7 @@ def run_steps(
         1 - adam.betas[0], adam.betas[1], 1 - adam.betas[1], EPSILON, spec.first_factor,
         **constants, **options,
     )  # fmt: skip
-    return result
+    return replace(result, flat=narrow(result.flat, spec))
 
 
 def compile_settings(

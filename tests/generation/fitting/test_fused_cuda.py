@@ -19,7 +19,7 @@ from inr_factory.storage.manifest import ViewKey
 SINE = SirenSpec(2, 1, hidden_dim=8, output_bias=0.5)
 
 UNSUPPORTED = [
-    (SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"), "not relu"),
+    (SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"), "not 2-8-8-1, relu"),
     (SirenSpec(2, 1, hidden_dim=65), "of up to 64 neurons"),
     (SirenSpec(2, 1, num_hidden=4), "up to 3 hidden layers"),
     (SirenSpec(16, 1), "15 coordinates"),
