@@ -49,6 +49,7 @@ class ForeignImport:
         first = self.plan.rows[0]
         contents = self._read([first])
         self.dims = options.hints.dims or contents.layers[0].dims
+        stack_contents(contents, [first], self.dims, self.convention)
         self.source = self._source()
         self.labelled = first.label is not None or contents.labels[0] is not None or self.source is not None
         self.check: ConventionCheck | None = None

@@ -125,5 +125,7 @@ def stack_contents(
             raise IntegrityError(f"{row.path} is {actual}, the others are {expected}; a set has INRs of one kind")
     try:
         return stack_layers(convention.spec(dims), list(contents.layers))
+    except UsageError:  # of a convention
+        raise
     except ValueError as error:
         raise IntegrityError(f"these are no INRs that a set can hold: {error}") from None
