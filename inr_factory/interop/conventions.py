@@ -215,6 +215,10 @@ def complete_convention(
     )  # fmt: skip
     if first_omega_0 is not None and convention.activation != "sine":
         raise UsageError(f"--first-omega-0 is of sines, these INRs have {convention.activation}; leave it out")
+    if convention.frequencies and convention.aspect not in (None, 1):
+        raise UsageError(
+            "coordinates divided by the height have no exact conversion with --frequencies; leave them out"
+        )
     if not convention.has_omega_0 and convention.omega_0 is None:
         convention = replace(convention, omega_0=30.0)  # no layer has it
     if first_omega_0 is not None and not 0 < first_omega_0 < math.inf:

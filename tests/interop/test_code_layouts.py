@@ -186,6 +186,8 @@ def test_coin_nets_need_the_size_of_their_image(tmp_path):
         import_dataset(tmp_path / "in", "coin", tmp_path / "set")
     with pytest.raises(UsageError, match="2 rows and columns or more"):
         import_dataset(tmp_path / "in", "coin", tmp_path / "set", size=(1, 7))
+    with pytest.raises(UsageError, match="no exact conversion with --frequencies"):
+        import_dataset(tmp_path / "in", "coin", tmp_path / "set", size=(5, 7), frequencies=2)
 
 
 @pytest.mark.parametrize(("w0", "w0_initial"), [(30.0, 30.0), (1.0, 32.0), (1.0, 30.0)])
