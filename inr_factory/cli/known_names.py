@@ -67,11 +67,25 @@ FORMATS = (
     "nfn",
     "implicit-zoo",
     "inr2vec",
+    "hyperdiffusion",
+    "coin",
+    "siren-pytorch",
     "fit-a-nef",
     "safetensors",
     "parquet",
 )
-CONVENTIONS = ("inr-factory", "dwsnets", "siren", "nfn", "implicit-zoo", "fit-a-nef", "inr2vec")
+CONVENTIONS = (
+    "inr-factory",
+    "dwsnets",
+    "siren",
+    "nfn",
+    "implicit-zoo",
+    "fit-a-nef",
+    "inr2vec",
+    "siren-pytorch",
+    "coin",
+    "hyperdiffusion",
+)
 PUBLISHED = ("dwsnets_mnist", "dwsnets_fashion_mnist")
 
 

@@ -38,7 +38,7 @@ def layers_of(state: Any) -> Layers:
 
     Layers are taken in the order of the numbers in their names, so that `layers.10.0.weight` follows
     `layers.9.0.weight`. A name without a number is that of the first or last layer (FIRST_NAMES, LAST_NAMES), as
-    `last_layer.weight` of siren-pytorch. Values that are no tensors (a label) are ignored. The state dict may be the only
+    `last_layer.weight` of siren-pytorch or `last_layer.linear.weight` of COIN. Values that are no tensors (a label) are ignored. The state dict may be the only
     one within another dict, as in {"state_dict": ..., "epoch": 3}.
     """
     if not isinstance(state, Mapping):
@@ -74,8 +74,8 @@ def _has_tensors(value: Mapping[Any, Any]) -> bool:
 def _place(stem: str) -> tuple[float, ...] | None:
     """What sorts a layer by its name: its numbers, or before or after all of them; None where nothing says it."""
     numbers = tuple(float(number) for number in re.findall(r"\d+", stem))
-    name = stem.rpartition(".")[2]
-    return numbers or {**dict.fromkeys(FIRST_NAMES, _FIRST), **dict.fromkeys(LAST_NAMES, _LAST)}.get(name)
+    ends = {**dict.fromkeys(FIRST_NAMES, _FIRST), **dict.fromkeys(LAST_NAMES, _LAST)}
+    return numbers or next((ends[name] for name in reversed(stem.split(".")) if name in ends), None)
 
 
 def check_layers(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Layers:
@@ -98,11 +98,13 @@ def check_layers(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Layers:
 
 
 def spec_of(dims: Sequence[int], omega_0: float, output_bias: float, start: str) -> SirenSpec:
-    """The spec of an MLP of these dims. ValueError where its hidden layers differ in width, or there are none."""
-    hidden = set(dims[1:-1])
-    if len(hidden) != 1 or max(dims) > MAX_DIM:
-        raise ValueError(f"it is {'-'.join(map(str, dims))}, expected one or more hidden layers of one width")
-    return SirenSpec(dims[0], dims[-1], hidden.pop(), len(dims) - 2, omega_0, output_bias, start)  # type: ignore[arg-type]
+    """The spec of an MLP of these dims. ValueError where it has no hidden layer, or too wide ones."""
+    if len(dims) < 3 or max(dims) > MAX_DIM:
+        raise ValueError(
+            f"it is {'-'.join(map(str, dims))}, expected one or more hidden layers of at most {MAX_DIM} neurons"
+        )
+    widths = tuple(dims[1:-1])
+    return SirenSpec(dims[0], dims[-1], omega_0=omega_0, output_bias=output_bias, start=start, widths=widths)  # type: ignore[arg-type]
 
 
 def stack_layers(spec: SirenSpec, layers: Sequence[Layers]) -> INRBatch:

@@ -3,7 +3,7 @@
 - export.py: `export_dataset`; import_dataset.py: `import_dataset`; hugging_face_hub.py: `push_dataset`
 - format.py: what every format does and how it names its INRs
 - peer_layouts.py: one file an INR, as DWSNets, multi-view, NFN, Implicit-Zoo and inr2vec have it; file_per_inr.py: what
-  these share; split_files.py: splits.json; weight_statistics.py: statistics.pth
+  these share; code_layouts.py: those of HyperDiffusion, COIN and siren-pytorch; split_files.py: splits.json; weight_statistics.py: statistics.pth
 - fit_a_nef.py: HDF5 files of many INRs; own_files.py: safetensors and parquet, one file a shard
 - hdf5_files.py, table_files.py: the file types, read with checks
 - state_dicts.py: INRs as state dicts and as the tuples that DWS and neural-graphs code takes; pyg.py: INRs as graphs

@@ -14,7 +14,8 @@ import torch
 
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
-from inr_factory.interop.conventions import CONVENTIONS, Convention, to_convention
+from inr_factory.interop.code_layouts import CODE_FORMATS
+from inr_factory.interop.conventions import CONVENTIONS, Convention, aspect_of, to_convention
 from inr_factory.interop.file_per_shard import SELF_DESCRIBING_FORMATS
 from inr_factory.interop.fit_a_nef import FitANef
 from inr_factory.interop.format import ExportRow, Format, natural_sort_key
@@ -27,7 +28,7 @@ from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader
 
-ALL_FORMATS: tuple[Format, ...] = (*INR_FORMATS, FitANef(), *SELF_DESCRIBING_FORMATS)
+ALL_FORMATS: tuple[Format, ...] = (*INR_FORMATS, *CODE_FORMATS, FitANef(), *SELF_DESCRIBING_FORMATS)
 FORMATS: Mapping[str, Format] = {each.name: each for each in ALL_FORMATS}
 
 
@@ -89,6 +90,8 @@ def export_dataset(
         )
     if format_.one_view and manifest.views > 1:
         raise UsageError(f"{to} holds one view of an object, the set has {manifest.views}; give --views 1")
+    if reason := format_.refusal(manifest.siren_spec):
+        raise UsageError(f"{to} holds {reason}, the set has {manifest.siren_spec}; export it --to safetensors")
     chosen, remarks = _choose_convention(root, manifest, entries, format_, convention)
     identity = export_identity(to, SavedConvention.of(chosen), manifest, [entry.sha256 for entry in entries])
     if out.exists():
@@ -139,7 +142,8 @@ def _set_head(root: Path, manifest: Manifest, entries: list[ShardEntry], convent
 def native_convention(manifest: Manifest) -> Convention:
     """The convention of a set's own weights."""
     spec = manifest.siren_spec
-    return replace(CONVENTIONS["inr-factory"], omega_0=spec.omega_0, output_bias=spec.output_bias, start=spec.start)
+    native = replace(CONVENTIONS["inr-factory"], omega_0=spec.omega_0, output_bias=spec.output_bias, start=spec.start)
+    return native.of_kind(spec)
 
 
 def _count_views(manifest: Manifest, views: int | None) -> int:
@@ -157,21 +161,20 @@ def _choose_convention(
     if name not in CONVENTIONS:
         raise UsageError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
     named = CONVENTIONS[name]
-    if name == native.name or named.targets is None or named.targets.raw:
+    if name == native.name or named.targets is None or (named.targets.raw and named.extent == 1):
         return native, []
     spec = manifest.siren_spec
     wanted = replace(
         named,
         omega_0=spec.omega_0 if named.omega_0 is None else named.omega_0,
         output_bias=spec.output_bias if named.output_bias is None else named.output_bias,
+        frequencies=spec.frequencies if named.frequencies else 0,
+        aspect=_aspect(root, entries) if named.aspect is None else named.aspect,
     )
-    if spec.activation == "sine" and spec.omega_0 == wanted.omega_0 and _is_reversible(root, entries, wanted):
+    why = "its images differ in size" if wanted.aspect is None else wanted.difference(spec)
+    if not why and _is_reversible(root, entries, wanted):
         return wanted, []
-    why = f"the set ({native}) cannot be written as {name} ({wanted}) without rounding"
-    if spec.activation != "sine":
-        why = f"the set has INRs of {spec.activation}, and convention {name} sines"
-    elif spec.omega_0 != wanted.omega_0:
-        why = f"the set has omega_0 {spec.omega_0:g}, and convention {name} {wanted.omega_0:g}"
+    why = why or f"the set ({native}) cannot be written as {name} ({wanted}) without rounding"
     if requested is not None:
         raise UsageError(f"{why}; give --convention inr-factory to write its weights as they are")
     return native, [f"{why}: its weights stand as they are, and {SIDECAR} says what they mean"]
@@ -182,6 +185,18 @@ def _is_reversible(root: Path, entries: list[ShardEntry], convention: Convention
     shards = (ShardReader(root, entry, check=False) for entry in entries)
     batches = (INRBatch.from_flat(s.spec, torch.from_numpy(np.array(s.column("weights")))) for s in shards)
     return all(to_convention(batch, convention) is not None for batch in batches)
+
+
+def _aspect(root: Path, entries: list[ShardEntry]) -> float | None:
+    """The aspect of the images, 1 of sets without sizes, or None where images differ in size."""
+    shards = [ShardReader(root, entry, check=False) for entry in entries]
+    sizes = {
+        size
+        for shard in shards
+        if {"height", "width"} <= set(shard.column_names)
+        for size in zip(shard.column("height").tolist(), shard.column("width").tolist(), strict=True)
+    }
+    return 1.0 if not sizes else aspect_of(sizes.pop()) if len(sizes) == 1 else None
 
 
 def _convert(inrs: INRBatch, convention: Convention) -> INRBatch:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.mlp_layers import Layers
+from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop.weight_statistics import Statistics
 
 Columns = Mapping[str, NDArray[Any]]
@@ -96,6 +97,10 @@ class Format(ABC):
         self, folder: Path, rows: Sequence[ExportRow], inrs: INRBatch, columns: Columns, head: Mapping[str, Any]
     ) -> list[tuple[str, int]]:
         """Write the rows of one shard into the folder; returns the file of each and its row in that file."""
+
+    def refusal(self, spec: SirenSpec) -> str:
+        """What INRs the format holds, if those of the spec are none of them; by default it holds all."""
+        return ""
 
     def finish(self, folder: Path, name: str, rows: Sequence[tuple[ExportRow, str]], statistics: Statistics) -> None:  # noqa: B027
         """Write the files that accompany the INRs; by default none. `name` is the folder's final name; the statistics

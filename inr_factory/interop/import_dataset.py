@@ -50,6 +50,10 @@ def import_dataset(
     output_bias: float | None = None,
     order: str | None = None,
     targets: str | None = None,
+    activation: str | None = None,
+    frequencies: int | None = None,
+    first_frequency: float | None = None,
+    coordinates: bool | None = None,
     source: str | Path | Recipe | None = None,
     data_root: str | Location | None = None,
     splits: str | Path | None = None,
@@ -70,13 +74,17 @@ def import_dataset(
         path: folder of the corpus.
         format: name of its format, as `FORMATS` lists them.
         out: folder of the new set.
-        spec: dims of the INRs, as "2-32-32-1" or numbers; needed for inr2vec alone.
+        spec: dims of the INRs, as "2-32-32-1" or numbers, the inputs of the first layer first; needed for inr2vec alone.
         convention: what the numbers mean; None takes the format's own.
         omega_0: of the sine layers, where the convention does not fix it.
         first_omega_0: of the first layer, where it differs; it is folded into that layer's weights and biases.
         output_bias: what the project's code adds to the output.
         order: of the coordinates, "xy" or "rowcol".
         targets: range of the values: unit, signed, imagenet, cifar10, mnist, raw, or "MEAN/STD" by channel.
+        activation: of the hidden layers, where it is not the convention's: sine, relu, tanh, gauss or finer.
+        frequencies: those of a positional encoding, 0 for none; see `SirenSpec`.
+        first_frequency: the lowest of them.
+        coordinates: whether the encoding has the coordinates themselves, before sines and cosines.
         source: recipe of the objects; INRs are rendered and compared with them, and their PSNR is stored.
         data_root: folder or URL of the source's files.
         splits: a splits.json; None takes the one in `path`, if there is one.
@@ -101,6 +109,7 @@ def import_dataset(
     root, out, format_ = as_path(path, "the INRs"), as_path(out, "the new set"), format_of(format)
     options = ImportOptions(
         convention=convention, omega_0=omega_0, first_omega_0=first_omega_0, output_bias=output_bias, order=order, targets=targets,
+        activation=activation, frequencies=frequencies, first_frequency=first_frequency, coordinates=coordinates,
         hints=Hints(None if splits is None else Path(splits), num_signals, parse_dims(spec), allow_missing),
         source=source if source is None or isinstance(source, Recipe) else load_recipe(str(source)),
         data_root=None if data_root is None else parse_location(data_root), unchecked=unchecked,
@@ -126,7 +135,8 @@ def _restore(
     if options.names_convention:
         raise UsageError(f"{SIDECAR} says what the numbers mean; leave the convention out, or give --no-sidecar")
     spec, convention = sidecar.manifest.siren_spec, sidecar.convention.convention
-    dims = (spec.in_dim, *(outputs for outputs, _ in spec.layer_shapes))
+    convention = convention.of_kind(convention.foreign_spec(spec))
+    dims = (spec.encoded_dim, *(outputs for outputs, _ in spec.layer_shapes))
     hints = replace(options.hints, dims=dims)
     manifest = open_or_create_set(out, sidecar.manifest)
     missing, made = set(manifest.missing(out)), 0

@@ -49,6 +49,7 @@ class ForeignImport:
         first = self.plan.rows[0]
         contents = self._read([first])
         self.dims = options.hints.dims or contents.layers[0].dims
+        stack_contents(contents, [first], self.dims, self.convention)
         self.source = self._source()
         self.labelled = first.label is not None or contents.labels[0] is not None or self.source is not None
         self.check: ConventionCheck | None = None
@@ -63,23 +64,24 @@ class ForeignImport:
 
     def _convention(self) -> Convention:
         """The convention by options, otherwise by the files, otherwise by the format."""
-        options = self.options
+        options, parts = self.options, self.options.convention_parts
         fields = self.head.get("convention")
         try:
+            spec = SirenSpec.from_dict(self.head["spec"]) if "spec" in self.head else None
             if fields is not None and options.convention is None:
                 saved = SavedConvention.model_validate(fields).convention
                 omega_0 = saved.omega_0 if options.omega_0 is None else options.omega_0
                 output_bias = saved.output_bias if options.output_bias is None else options.output_bias
                 chosen = replace(saved, omega_0=omega_0, output_bias=output_bias, start=self.head["spec"]["start"])
-                if options.order is None and options.targets is None and options.first_omega_0 is None:
-                    return chosen
-            omega_0 = self.head.get("omega_0") if options.omega_0 is None else options.omega_0
+                if all(value is None for name, value in parts.items() if name not in ("omega_0", "output_bias")):
+                    return chosen if spec is None else chosen.of_kind(spec)
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"the files in {self.root} do not say what they hold: {error}"[:300]) from None
-        name = options.convention or self.format.convention
-        return complete_convention(
-            name, omega_0, options.output_bias, options.order, options.targets, options.first_omega_0
-        )
+        parts |= {
+            name: self.head[name] for name in ("omega_0", "activation") if name in self.head and parts[name] is None
+        }
+        chosen = complete_convention(options.convention or self.format.convention, **parts, size=options.size)
+        return chosen if spec is None else chosen.of_kind(spec)
 
     def _read(self, rows: Sequence[ForeignRow]) -> Contents:
         return self.format.read(self.root, rows, self.options.hints)
@@ -90,10 +92,10 @@ class ForeignImport:
         if recipe is None:
             return None
         source = open_source(recipe.source, self.options.data_root)
-        if (source.in_dim, source.out_dim) != (self.dims[0], self.dims[-1]):
+        if (source.in_dim, source.out_dim) != (self.spec.in_dim, self.spec.out_dim):
             raise UsageError(
-                f"{source.name} gives {source.in_dim} inputs and {source.out_dim} outputs, the INRs have {self.dims[0]} and "
-                f"{self.dims[-1]}; name another --source"
+                f"{source.name} gives {source.in_dim} inputs and {source.out_dim} outputs, the INRs have "
+                f"{self.spec.in_dim} and {self.spec.out_dim}; name another --source"
             )
         self.index_of = {item.object_id: index for index, item in enumerate(source.items)}
         unknown = [row for row in self.plan.rows if row.object_id not in self.index_of]
@@ -138,10 +140,7 @@ class ForeignImport:
 
     @property
     def spec(self) -> SirenSpec:
-        activation = self.head.get("spec", {}).get("activation", "sine")
-        return replace(
-            self.convention.spec(self.dims), output_bias=self.convention.stored_output_bias, activation=activation
-        )
+        return self.convention.stored_spec(self.convention.spec(self.dims))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -166,7 +165,6 @@ class ForeignImport:
             "format": self.format.name, "spec": spec.to_dict(), "convention": written.model_dump(mode="json"),
             "classes": self.classes, "shard_objects": options.shard_objects, "size": options.size,
             "source": self.source.fingerprint if self.source else None,
-            **({} if convention.first_omega_0 is None else {"first_omega_0": convention.first_omega_0}),
         }  # fmt: skip
         digest = fingerprint_of(self.root, self.plan.rows, facts)
         recipe: dict[str, Any] = {"views": self.plan.views}
@@ -246,7 +244,7 @@ class ForeignImport:
 
     def _size(self, count: int) -> dict[str, NDArray[Any]]:
         """Height and width of images: as requested, otherwise those of MNIST or CIFAR-10; of shapes nothing."""
-        if self.dims[0] != 2:
+        if self.spec.in_dim != 2:
             return {}
         side = 28 if self.dims[-1] == 1 else 32
         height, width = self.options.size or (side, side)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.generation.recipe import Recipe
@@ -28,6 +29,10 @@ class ImportOptions:
     output_bias: float | None = None
     order: str | None = None
     targets: str | None = None
+    activation: str | None = None
+    frequencies: int | None = None
+    first_frequency: float | None = None
+    coordinates: bool | None = None
     hints: Hints = field(default_factory=Hints)
     source: Recipe | None = None
     data_root: Location | None = None
@@ -38,8 +43,16 @@ class ImportOptions:
 
     @property
     def names_convention(self) -> bool:
-        given = (self.convention, self.omega_0, self.first_omega_0, self.output_bias, self.order, self.targets)
-        return any(value is not None for value in given)
+        return self.convention is not None or any(value is not None for value in self.convention_parts.values())
+
+    @property
+    def convention_parts(self) -> dict[str, Any]:
+        """The arguments of `complete_convention` but its name."""
+        names = (
+            "omega_0", "output_bias", "order", "targets", "first_omega_0", "activation", "frequencies",
+            "first_frequency", "coordinates",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,8 @@ class ImportReport:
 
 
 def parse_dims(spec: str | Sequence[int] | None) -> tuple[int, ...] | None:
-    """2-32-32-1, or 3-512x4-1 for four layers of 512, or the numbers themselves."""
+    """2-32-32-1, or 3-512x4-1 for four layers of 512, or the numbers themselves; the first is that of the first layer's
+    inputs."""
     if spec is None:
         return None
     dims: list[int] = []
@@ -66,8 +80,8 @@ def parse_dims(spec: str | Sequence[int] | None) -> tuple[int, ...] | None:
         if match is None or int(match[1]) == 0:
             raise UsageError(f"--spec takes dims as 2-32-32-1 or 3-512x4-1, got {spec!r}")
         dims += [int(match[1])] * int(match[2] or 1)
-    if len(dims) < 3 or len(set(dims[1:-1])) != 1:
-        raise UsageError(f"--spec needs hidden layers of one width between inputs and outputs, got {spec!r}")
+    if len(dims) < 3:
+        raise UsageError(f"--spec needs one or more hidden layers between inputs and outputs, got {spec!r}")
     return tuple(dims)
 
 
@@ -111,5 +125,7 @@ def stack_contents(
             raise IntegrityError(f"{row.path} is {actual}, the others are {expected}; a set has INRs of one kind")
     try:
         return stack_layers(convention.spec(dims), list(contents.layers))
+    except UsageError:  # of a convention
+        raise
     except ValueError as error:
         raise IntegrityError(f"these are no INRs that a set can hold: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_line, validation_message
 from inr_factory.inr.plain_json import parse_json_object
@@ -67,7 +67,7 @@ class SavedShard(Record):
 
 
 class SavedConvention(Record):
-    """The convention of the files' numbers; see conventions.py."""
+    """The convention of the files' numbers; see conventions.py. Activation and encoding are those of the set's spec."""
 
     name: str
     omega_0: float
@@ -76,6 +76,15 @@ class SavedConvention(Record):
     targets: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    first_omega_0: float | None = None
+    extent: float = 1.0
+    aspect: float = 1.0
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without fields that older exports do not have, where they are at their defaults."""
+        newer = {"first_omega_0": None, "extent": 1.0, "aspect": 1.0}
+        return {name: value for name, value in handler(self).items() if name not in newer or value != newer[name]}
 
     @classmethod
     def of(cls, convention: Convention) -> "SavedConvention":
@@ -85,12 +94,16 @@ class SavedConvention(Record):
         return cls(
             name=convention.name, omega_0=convention.omega_0, output_bias=convention.output_bias, order=convention.order,
             targets=convention.targets.name, mean=convention.targets.mean, std=convention.targets.std,
+            first_omega_0=convention.first_omega_0, extent=convention.extent, aspect=convention.aspect or 1.0,
         )  # fmt: skip
 
     @property
     def convention(self) -> Convention:
         targets = Targets(self.targets, self.mean, self.std)
-        return Convention(self.name, self.omega_0, self.output_bias, self.order, targets)  # type: ignore[arg-type]
+        return Convention(
+            self.name, self.omega_0, self.output_bias, self.order, targets,  # type: ignore[arg-type]
+            first_omega_0=self.first_omega_0, extent=self.extent, aspect=self.aspect,
+        )  # fmt: skip
 
 
 class Sidecar(Record):

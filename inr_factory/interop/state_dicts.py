@@ -7,14 +7,20 @@ from torch import Tensor
 
 from inr_factory.inr.batch import INRBatch
 
+# Names of hidden layers and of the last one.
+NAMES = {
+    "nfn": ("net.{}.linear", "net.{}"),
+    "coin": ("net.{}.linear", "last_layer.linear"),
+    "siren-pytorch": ("layers.{}", "last_layer"),
+}
+
 
 def state_dicts(inrs: INRBatch, names: str = "seq") -> list[dict[str, Tensor]]:
     """One state dict an INR, tensors of their own: `seq.{i}.weight` (O, I), `seq.{i}.bias` (O,), as DWSNets' module has
-    them; `names` "nfn" gives `net.{i}.linear.weight` and, of the last layer, `net.{i}.weight`."""
+    them; `names` "nfn", "coin" and "siren-pytorch" give those of these projects, any other NAME `NAME.{i}.weight`."""
     last = len(inrs.weights) - 1
-    stems = [f"{names}.{layer}" for layer in range(last + 1)]
-    if names == "nfn":
-        stems = [f"net.{layer}.linear" if layer < last else f"net.{layer}" for layer in range(last + 1)]
+    hidden, final = NAMES.get(names, (f"{names}.{{}}", f"{names}.{{}}"))
+    stems = [(hidden if layer < last else final).format(layer) for layer in range(last + 1)]
     tensors = [
         (f"{stem}.{kind}", stacked)
         for stem, W, b in zip(stems, inrs.weights, inrs.biases, strict=True)

@@ -74,6 +74,19 @@ def import_(
         str | None,
         typer.Option(help="range: unit, signed, imagenet, cifar10, mnist, raw or MEAN/STD", show_default=False),
     ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="of the hidden layers: sine, relu, tanh, gauss or finer; default: the convention's", show_default=False
+        ),
+    ] = None,
+    frequencies: Annotated[
+        int | None, typer.Option(help="of a positional encoding; 0 for none", show_default=False)
+    ] = None,
+    first_frequency: Annotated[float | None, typer.Option(help="the lowest of them", show_default=False)] = None,
+    no_coordinates: Annotated[
+        bool, typer.Option("--no-coordinates", help="the encoding has sines and cosines alone")
+    ] = False,
     source: Annotated[
         str | None,
         typer.Option(help="recipe of the objects; INRs are rendered and compared with them", show_default=False),
@@ -109,7 +122,8 @@ def import_(
         report = import_dataset(
             path, from_, out, spec=spec, convention=convention, omega_0=omega_0,
             first_omega_0=first_omega_0, output_bias=output_bias, order=order,
-            targets=targets, source=source, data_root=data_root, splits=splits, allow_missing=allow_missing,
+            targets=targets, activation=activation, frequencies=frequencies, first_frequency=first_frequency,
+            coordinates=False if no_coordinates else None, source=source, data_root=data_root, splits=splits, allow_missing=allow_missing,
             num_signals=num_signals, classes=classes, size=size, shard_objects=shard_objects, no_sidecar=no_sidecar,
             unchecked=unchecked, on_shard=progress,
         )  # fmt: skip
