@@ -35,7 +35,7 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
     A canonical form is returned bit for bit.
 
     INRs of other activations have the neurons of each layer sorted by the sum of their rows, those of equal sums by their
-    biases. Before that, tanh and FINER INRs have the sign fixed as sines have it, Gaussians that of W_l and b_l alone;
+    biases; equal neurons keep their order. Before that, tanh and FINER INRs have the sign fixed as sines have it, Gaussians that of W_l and b_l alone;
     the bias of a neuron whose row is all 0 is at least 0. ReLU INRs have each neuron's W_l and b_l divided by their joint
     norm, which multiplies the outgoing weights.
 

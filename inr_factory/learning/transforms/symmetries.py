@@ -52,10 +52,9 @@ def require_symmetry(symmetry: str, operation: object, spec: SirenSpec) -> None:
     """Raise UsageError unless the INRs have a symmetry, one of ACTIVATIONS."""
     exact = ACTIVATIONS[symmetry]
     if spec.activation not in exact:
-        has = [name for name, those in ACTIVATIONS.items() if spec.activation in those]
+        has = ["permutations", *(name for name, those in ACTIVATIONS.items() if spec.activation in those)]
         raise UsageError(
-            f"{operation} is exact for {symmetry} of {', '.join(exact)} INRs only, got {spec}, which have the symmetries "
-            f"permutations and {' and '.join(has)}"
+            f"{operation} is exact for {', '.join(exact)} INRs only, got {spec}; their symmetries are {' and '.join(has)}"
         )
 
 
