@@ -24,10 +24,10 @@ MODELS: Choices = {
 FORMER_MODELS = {"forward": "parity"}
 TRANSFORMS: Choices = {
     "permute": "reorders the neurons; exact",
-    "flip:probability=0.5": "negates neurons; exact",
-    "phase:max_k=1": "shifts phases by half turns; exact",
+    "flip:probability=0.5": "negates neurons, not those of ReLU INRs; exact",
+    "phase:max_k=1": "shifts phases of SIRENs by half turns; exact",
     "scale_relu:max_factor=2.0": "scales neurons of ReLU INRs; exact",
-    "canonical": "fixes signs and phases of all neurons; exact",
+    "canonical": "fixes signs and phases of neurons, the order where they are no sines; exact",
     "rotate2d:degrees=30.0": "rotates images",
     "rotate3d:axis=z|x|y|any,degrees=180.0": "rotates shapes",
     "translate:max_shift=0.25": "moves what it shows",
@@ -42,16 +42,19 @@ TRANSFORMS: Choices = {
     "dropout:probability=0.1": "zeroes random weights",
     "quantile_dropout:max_quantile=0.1,joint=true": "zeroes small weights",
 }
-MATCHES = ("phase", "signed", "permutation")
+MATCHES = ("phase", "signed", "permutation", "scale")
 MIXUPS: Choices = {
-    "mixup": "after aligning all that the INRs have: match=phase for SIRENs, permutation for ReLU",
+    "mixup": "after aligning all that the INRs have: match=phase for SIRENs, permutation for ReLU, signed for others",
     "mixup:match=phase": "after aligning order, signs and phases of neurons",
     "mixup:match=signed": "after aligning order and signs",
     "mixup:match=permutation": "after aligning the order",
+    "mixup:match=scale": "after aligning order and norms of ReLU neurons",
     "mixup:match=permute": "after a random order of the partner's neurons",
     "mixup:match=none": "as they are",
 }
-MIXUP_SETTINGS = "mixup:alpha=1.0,match=auto|none|permute|permutation|signed|phase,probability=1.0,same_class=false"
+MIXUP_SETTINGS = (
+    "mixup:alpha=1.0,match=auto|none|permute|permutation|signed|phase|scale,probability=1.0,same_class=false"
+)
 PERTURBATIONS: Choices = {
     "damp:sigma=0.2,parts=8": "multiplies weights by noise (Trinh et al. 2024)",
     "asam:rho=0.5,eta=0.01": "gradients at the worst loss nearby (Kwon et al. 2021)",

@@ -50,7 +50,11 @@ def hidden_layer(spec: SirenSpec, hidden: Tensor, W: Tensor, b: Tensor) -> Tenso
     Returns:
         A new tensor, (P, O) or (N, P, O).
     """
-    linear = _linear(hidden, W, b)
+    return activate(spec, _linear(hidden, W, b))
+
+
+def activate(spec: SirenSpec, linear: Tensor) -> Tensor:
+    """The activation of a hidden layer of z = W x + b, a tensor that nobody needs afterwards."""
     if spec.activation == "relu":
         return torch.relu(linear)
     if spec.activation == "tanh":

@@ -16,7 +16,10 @@ def align(
     template: Annotated[
         str | None, typer.Option(help="NAME or NAME@VIEW of an object; else the first INR", show_default=False)
     ] = None,
-    match: Annotated[str, typer.Option(help="permutation, signed or phase")] = "signed",
+    match: Annotated[
+        str | None,
+        typer.Option(help="permutation, signed, phase or scale; else signed, of ReLU INRs scale", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Store a copy of a set whose INRs have their neurons matched to one template: the same functions, closer weights."""

@@ -41,7 +41,7 @@ class AlignReport:
 def align_dataset(
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    match: Match = "signed",
+    match: Match | None = None,
     template: str | None = None,
     *,
     on_shard: Callable[[ShardEntry], None] | None = None,
@@ -54,7 +54,7 @@ def align_dataset(
     Args:
         dataset: Folder or URL of the set.
         out: Folder of the copy.
-        match: "permutation", "signed" or "phase", see `align`.
+        match: "permutation", "signed", "phase" or "scale", see `align`; by default "scale" for ReLU INRs, "signed" for others.
         template: An object's name, of its first view, or NAME@VIEW; else the first INR of the set.
         on_shard: Called with each shard that was written.
 
@@ -68,6 +68,8 @@ def align_dataset(
     root, out = fetch_dataset(dataset), Path(out)
     manifest = load_manifest(root)
     fixed, name = find_template(root, manifest, template)
+    if match is None:
+        match = "scale" if fixed.spec.activation == "relu" else "signed"
     check_match(match, fixed)
     how = f"match={match},template={name}"
     digest = fingerprint(f"{manifest.fingerprint} align {how}", fixed.flatten().numpy())

@@ -29,8 +29,8 @@ class MixUp(Option):
     Args:
         alpha: lam is drawn for each INR from Beta(alpha, alpha); 1 is uniform, as published. In [0.001, 1e6].
         match: What is done to the partner first. "auto", its neurons aligned to those of the INR by the finest match that
-            such INRs have: "phase" for sines, "permutation" for ReLU. "permutation", "signed" or "phase", one of these,
-            see `align`; "permute", its neurons in a random order; "none".
+            such INRs have: "phase" for sines, "permutation" for ReLU, "signed" for others. "permutation", "signed",
+            "phase" or "scale", one of these, see `align`; "permute", its neurons in a random order; "none".
         probability: How likely an INR is mixed, in [0, 1].
         same_class: Take partners whose targets have the same largest class.
 
@@ -42,7 +42,7 @@ class MixUp(Option):
     max_sweeps: ClassVar[int] = 0
     """Passes over the layers after the first, see `match_neurons`: they take longer and bring INRs little nearer."""
     alpha: float = 1.0
-    match: Literal["auto", "none", "permute", "permutation", "signed", "phase"] = "auto"
+    match: Literal["auto", "none", "permute", "permutation", "signed", "phase", "scale"] = "auto"
     probability: float = 1.0
     same_class: bool = False
 

@@ -1,13 +1,14 @@
 """Alignment: brings the hidden neurons of one INR to those of another.
 
-Weight matching of git re-basin (Ainsworth et al., ICLR 2023), for many pairs of INRs at once and, for sine
-INRs, over signs and phases too. Only exact symmetries are applied, so no function ever changes.
+Weight matching of git re-basin (Ainsworth et al., ICLR 2023), for many pairs of INRs at once and, as far as their
+activation has these symmetries, over signs, phases or scales too. Only exact symmetries are applied, so no function ever changes.
 
 Shape letters: N pairs of INRs, H hidden neurons of a layer, L hidden layers, I inputs and O outputs of a layer.
 In matrices (N, H, H) rows are the neurons of the fixed INR and columns those of the moving one.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,10 +24,13 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment import linear_assignment
 from inr_factory.learning.transforms import neuron_ops
 from inr_factory.learning.transforms.call_arguments import require_pairs
+from inr_factory.learning.transforms.canonical import unit_factors
 from inr_factory.learning.transforms.random_transform import replace_rows
-from inr_factory.learning.transforms.symmetries import require_sine
+from inr_factory.learning.transforms.symmetries import ACTIVATIONS, outgoing_signs, require_symmetry
 
-Match = Literal["permutation", "signed", "phase"]
+Match = Literal["permutation", "signed", "phase", "scale"]
+SYMMETRIES: Mapping[Match, str] = {"signed": "signs", "phase": "phases", "scale": "scales"}
+"""What a match has besides the order of neurons: one of ACTIVATIONS."""
 
 # Entries of one gain matrix (N, H, H) that are worked on at a time, 4 MB of float32: what stays in a CPU's cache.
 CHUNK_ENTRIES = 2**20
@@ -36,19 +40,21 @@ CHUNK_ENTRIES = 2**20
 class NeuronMatching:
     """The symmetry that brings INRs to their references, each tensor (N, L, H).
 
-    Neuron j of a layer is the one that was at permutations[..., j], times signs[..., j] (1 or -1), with
-    half_turns[..., j] * pi / omega_0 added to its bias afterwards.
+    Neuron j of a layer is the one that was at permutations[..., j], times factors[..., j] (1 or -1, positive for match
+    "scale"), with half_turns[..., j] * pi / omega_0 added to its bias afterwards. Where widths differ, H is the largest,
+    and the entries beyond a layer's width change nothing.
     """
 
     permutations: Tensor
-    signs: Tensor
+    factors: Tensor
     half_turns: Tensor
 
     def apply(self, inrs: INRBatch) -> INRBatch:
         """The INRs (N) with this symmetry applied; their functions stay."""
-        order, sign, turns = (part.transpose(0, 1) for part in (self.permutations, self.signs, self.half_turns))
+        order, factor, turns = (part.transpose(0, 1) for part in (self.permutations, self.factors, self.half_turns))
         outgoing, shift = neuron_ops.half_turns(inrs, turns)
-        return neuron_ops.change_neurons(inrs, order, sign, sign * outgoing, shift)
+        divided = None if inrs.spec.activation == "gauss" else outgoing / factor
+        return neuron_ops.change_neurons(inrs, order, factor, divided, shift)
 
 
 def align(inrs: INRBatch, reference: INRBatch, match: Match = "permutation", max_sweeps: int = 50) -> INRBatch:
@@ -58,7 +64,8 @@ def align(inrs: INRBatch, reference: INRBatch, match: Match = "permutation", max
         inrs: N INRs, which are aligned.
         reference: N INRs of the same spec, or one for all.
         match: "permutation" reorders the neurons of every hidden layer (the published method); "signed" also
-            negates them (sine INRs); "phase" also shifts their phases by half turns (sine INRs).
+            negates them (all but ReLU INRs); "phase" also shifts their phases by half turns (sine INRs); "scale" gives
+            them the norms of the reference's neurons after matching them at norm 1 (ReLU INRs).
         max_sweeps: How many passes over the layers at most.
 
     Returns:
@@ -91,7 +98,7 @@ def match_neurons(
         partner = (
             reference.select(slice(start, start + size)) if len(reference) == count else _repeat(reference, len(part))
         )
-        parts.append(_match(part, partner, match, max_sweeps))
+        parts.append((_match_scales if match == "scale" else _match)(part, partner, match, max_sweeps))
     return NeuronMatching(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
 
@@ -128,16 +135,22 @@ Operations = tuple[Tensor, Tensor, Tensor]
 
 
 def finest_match(spec: SirenSpec) -> Match:
-    """The match over all symmetries that INRs of a spec have, as far as there is one."""
-    return "phase" if spec.activation == "sine" else "permutation"
+    """The match over all symmetries that INRs of a spec have; of ReLU over permutations, as runs of before have it."""
+    return "phase" if spec.activation == "sine" else "signed" if "signed" in matches(spec) else "permutation"
+
+
+def matches(spec: SirenSpec) -> tuple[Match, ...]:
+    """The matches that INRs of a spec have, the coarsest first."""
+    return "permutation", *(match for match, has in SYMMETRIES.items() if spec.activation in ACTIVATIONS[has])
 
 
 def check_match(match: str, inrs: INRBatch) -> None:
     """Raise UsageError for an unknown match, or one that the INRs' activation does not have."""
     if not isinstance(match, str) or match not in get_args(Match):
         raise UsageError(f"match must be one of {', '.join(get_args(Match))}, got {match!r}")
-    if match != "permutation":
-        require_sine(f"match {match}", inrs)
+    for name, symmetry in SYMMETRIES.items():
+        if name == match:
+            require_symmetry(symmetry, f"match {match}", inrs.spec)
 
 
 def _check(moving: INRBatch, fixed: INRBatch, match: str) -> None:
@@ -149,7 +162,7 @@ def _check(moving: INRBatch, fixed: INRBatch, match: str) -> None:
 
 
 def _identity(inrs: INRBatch) -> Operations:
-    """permutations, signs and half_turns that change nothing."""
+    """permutations, factors and half_turns that change nothing."""
     shape = (len(inrs), inrs.spec.num_hidden, inrs.spec.hidden_dim)
     permutations = torch.arange(shape[2], device=inrs.device).repeat(*shape[:2], 1)
     signs = torch.ones(shape, device=inrs.device, dtype=inrs.dtype)
@@ -175,9 +188,10 @@ def _match(moving: INRBatch, fixed: INRBatch, match: Match, max_sweeps: int) -> 
             nearer = _distance(after, target, layer) < _distance(before, target, layer) * (1 - 1e-6)
             rows, permutation, sign, turns = rows[nearer], permutation[nearer], sign[nearer], turns[nearer]
             after = _pick(after, nearer.nonzero()[:, 0])
-        permutations[rows, layer] = permutations[rows, layer].gather(1, permutation)
-        signs[rows, layer] = signs[rows, layer].gather(1, permutation) * sign
-        half_turns[rows, layer] = half_turns[rows, layer].gather(1, permutation) * sign + turns
+        at = (rows, layer, slice(permutation.shape[1]))
+        permutations[at] = permutations[at].gather(1, permutation)
+        signs[at] = signs[at].gather(1, permutation) * sign
+        half_turns[at] = half_turns[at].gather(1, permutation) * sign + turns
         current = replace_rows(current, rows, after)
         return rows
 
@@ -205,6 +219,27 @@ def _match(moving: INRBatch, fixed: INRBatch, match: Match, max_sweeps: int) -> 
     )
 
 
+@torch.no_grad()
+def _match_scales(moving: INRBatch, fixed: INRBatch, match: Match, max_sweeps: int) -> Operations:
+    """As `_match`, for ReLU INRs: matched with all neurons at norm 1, then brought to the norms of the fixed INRs."""
+    (unit_moving, up), (unit_fixed, down) = _unit_neurons(moving), _unit_neurons(fixed)
+    permutations, _, half_turns = _match(unit_moving, unit_fixed, "permutation", max_sweeps)
+    factors = up.gather(2, permutations) / down
+    aligned = NeuronMatching(permutations, factors, half_turns).apply(moving)
+    nearer = (relative_distance(aligned, fixed) < relative_distance(moving, fixed))[:, None, None]
+    stay = _identity(moving)
+    return torch.where(nearer, permutations, stay[0]), torch.where(nearer, factors, stay[1]), half_turns
+
+
+def _unit_neurons(inrs: INRBatch) -> tuple[INRBatch, Tensor]:
+    """ReLU INRs with each neuron's weights and bias scaled to norm 1, and the factors (N, L, H)."""
+    factors = _identity(inrs)[1]
+    for layer, width in enumerate(inrs.spec.hidden_dims):
+        factors[:, layer, :width] = factor = unit_factors(inrs, layer)
+        inrs = neuron_ops.change_layer(inrs, layer, incoming_NH=factor, outgoing_NH=1 / factor)
+    return inrs, factors
+
+
 def _gain(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: bool) -> Tensor:
     """(N, H, H): what it gains to put a neuron of moving where one of fixed is, by its best sign and half turns.
 
@@ -216,6 +251,8 @@ def _gain(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, forward: 
     outgoing = torch.bmm(fixed.weights[layer + 1].mT, moving.weights[layer + 1]) * (not forward)
     fixed_bias, moving_bias = fixed.biases[layer][:, :, None], moving.biases[layer][:, None, :]
     if match != "phase":
+        if match == "signed" and not moving.spec.is_odd:
+            return incoming.addcmul_(fixed_bias, moving_bias).abs_().add_(outgoing)
         product = incoming.add_(outgoing).addcmul_(fixed_bias, moving_bias)
         return product.abs_() if match == "signed" else product
     period = math.pi / moving.spec.omega_0
@@ -241,7 +278,7 @@ def _best_turns(moving: INRBatch, fixed: INRBatch, layer: int, match: Match, for
     if match == "permutation":
         return torch.ones_like(moving_bias), torch.zeros_like(moving_bias)
     incoming = (fixed.weights[layer] * moving.weights[layer]).sum(dim=2)
-    outgoing = (fixed.weights[layer + 1] * moving.weights[layer + 1]).sum(dim=1) * (not forward)
+    outgoing = (fixed.weights[layer + 1] * moving.weights[layer + 1]).sum(dim=1) * (not forward and moving.spec.is_odd)
     if match == "signed":
         return torch.where(incoming + outgoing + fixed_bias * moving_bias < 0, -1, 1).to(
             moving_bias.dtype
@@ -268,7 +305,8 @@ def _turn(inrs: INRBatch, layer: int, sign_NH: Tensor, half_turns_NH: Tensor, ma
     if match == "permutation":
         return inrs
     if match == "signed":
-        return neuron_ops.change_layer(inrs, layer, incoming_NH=sign_NH, outgoing_NH=sign_NH)
+        outgoing_NH = outgoing_signs(inrs.spec, sign_NH)
+        return neuron_ops.change_layer(inrs, layer, incoming_NH=sign_NH, outgoing_NH=outgoing_NH)
     outgoing, shift = neuron_ops.half_turns(inrs, half_turns_NH)
     return neuron_ops.change_layer(inrs, layer, incoming_NH=sign_NH, outgoing_NH=sign_NH * outgoing, shift_NH=shift)
 

@@ -27,7 +27,7 @@ class Classifier(NormalizedEncoder):
         num_classes: C, at least 2.
         encoder: An encoder made for `spec`.
         normalizer: Statistics of the training split, made for `spec`; by default weights stay as they are.
-        canonical: Bring INRs to their canonical form first; sine INRs only.
+        canonical: Bring INRs to their canonical form first.
 
     Raises:
         UsageError: There are fewer than two classes, or a part is made for another spec.
@@ -82,7 +82,7 @@ def build_classifier(
         num_classes: At least 2.
         normalizer: Statistics of the training split; by default weights stay as they are.
         seed: Of the initial parameters.
-        canonical: Bring INRs to their canonical form first; sine INRs only.
+        canonical: Bring INRs to their canonical form first.
         options: Options of the encoder.
 
     Returns:

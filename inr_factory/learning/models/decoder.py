@@ -19,7 +19,7 @@ from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.registry import build_encoder
 
 WIDTH, BASIS = 128, 256
-RELU_FREQUENCY = 10.0
+OTHER_FREQUENCY = 10.0
 STATISTICS_POINTS = 256
 
 
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
     def __init__(self, spec: SirenSpec, features: int) -> None:
         super().__init__()
         self.spec = spec
-        frequency = spec.omega_0 / spec.in_dim if spec.activation == "sine" else RELU_FREQUENCY
+        frequency = spec.omega_0 / spec.in_dim if spec.activation in ("sine", "finer") else OTHER_FREQUENCY
         self.first, self.second = nn.Linear(spec.in_dim, WIDTH), nn.Linear(WIDTH, BASIS)
         nn.init.uniform_(self.first.weight, -frequency, frequency)
         nn.init.uniform_(self.first.bias, -math.pi, math.pi)

@@ -1,14 +1,14 @@
 """DWS: the encoder that is equivariant to permutations of hidden neurons (Navon et al., ICML 2023).
 
 Every weight and bias of the INR is a *space*. The neurons of a hidden layer are an axis of the spaces that touch
-them: the hidden layers are the axes 1 .. L-1, all hidden_dim long. Inputs and outputs are never permuted, so they
+them: the hidden layers are the axes 1 .. L-1. Inputs and outputs are never permuted, so they
 are folded into the features. With that, the linear equivariant maps between two spaces depend on their axes alone:
 
 - no axis in common: pool all of the source, Linear, the same for every entry of the target;
 - one axis in common: pool the source's other axis, a set layer along the common one, broadcast along the other;
 - both (an interior weight to itself): the mean of four Linears, on the entry, its row's, column's and total pool.
 
-Maps of equal widths run as one stack, and each pooled tensor is computed once a layer.
+Maps of equal widths, along layers of equal widths, run as one stack, and each pooled tensor is computed once a layer.
 
 Features come first in all tensors, see set_layers.py. Shape letters: N INRs, d hidden neurons, F features.
 """
@@ -66,14 +66,22 @@ class SpaceMap:
 
 
 class Stacks(nn.Module):
-    """Any number of maps, grouped by their widths; each group is one module `make(num_maps, inputs, outputs)`."""
+    """Any number of maps, grouped by their widths, and `by_axis` where axes differ in length; each group is one module
+    `make(num_maps, inputs, outputs)`."""
 
     def __init__(
-        self, maps: Iterable[SpaceMap], widths: Callable[[SpaceMap], tuple[int, int]], make: Callable[..., nn.Module]
+        self,
+        maps: Iterable[SpaceMap],
+        widths: Callable[[SpaceMap], tuple[int, int]],
+        make: Callable[..., nn.Module],
+        by_axis: bool = False,
     ) -> None:
         super().__init__()
         ordered = sorted(maps, key=lambda m: (widths(m), m.target, m.axis or 0, m.source))
-        self.groups = [list(group) for _, group in groupby(ordered, key=widths)]
+        if by_axis:
+            ordered.sort(key=lambda m: (widths(m), m.axis or 0))
+        groups = groupby(ordered, key=lambda m: (widths(m), m.axis if by_axis else None))
+        self.groups = [list(group) for _, group in groups]
         self.stacks = nn.ModuleList(make(len(group), *widths(group[0])) for group in self.groups)
 
     def forward(self, sources: Mapping[SpaceAxis, Tensor]) -> list[tuple[SpaceAxis, Tensor]]:
@@ -95,7 +103,12 @@ class DWSLayer(nn.Module):
     """
 
     def __init__(
-        self, spaces: tuple[Space, ...], inputs: int, outputs: int, make_set: Callable[..., nn.Module]
+        self,
+        spaces: tuple[Space, ...],
+        inputs: int,
+        outputs: int,
+        make_set: Callable[..., nn.Module],
+        by_axis: bool = False,
     ) -> None:
         super().__init__()
         self.spaces = spaces
@@ -114,9 +127,9 @@ class DWSLayer(nn.Module):
             else:
                 apart.append(SpaceMap(s, t, None))
         quarter = partial(LinearStack, scale=1 / 4)
-        self.set_maps = Stacks(along, widths, make_set)
+        self.set_maps = Stacks(along, widths, make_set, by_axis)
         self.pool_maps = Stacks(apart, widths, LinearStack)
-        self.row_maps = Stacks([m for m in inside if m.axis is not None], widths, quarter)
+        self.row_maps = Stacks([m for m in inside if m.axis is not None], widths, quarter, by_axis)
         self.total_maps = Stacks([m for m in inside if m.axis is None], widths, quarter)
         self.entry_maps = nn.ModuleDict(
             {str(m.target): LinearStack(1, inputs, outputs, scale=self.scale / 4) for m in inside if m.axis is None}
@@ -204,12 +217,13 @@ class DWSEncoder(Encoder):
             raise UsageError(f"set_layer of dws must be {' or '.join(get_args(SetLayer))}, got {set_layer!r}")
         if hidden_dim % num_heads:
             raise UsageError(f"num_heads of dws must divide hidden_dim {hidden_dim}, got {num_heads}")
-        self.spaces = spaces_of(spec.in_dim, spec.out_dim, spec.num_hidden)
+        self.spaces = spaces_of(spec.encoded_dim, spec.out_dim, spec.num_hidden)
         self.features = hidden_dim * sum(space.folded for space in self.spaces)
         make_set = partial(AttentionStack, num_heads=num_heads) if set_layer == "attention" else DeepSetsStack
         widths = [1, *[hidden_dim] * (num_hidden + 1)]
         self.layers = nn.ModuleList(
-            DWSLayer(self.spaces, inputs, outputs, make_set) for inputs, outputs in pairwise(widths)
+            DWSLayer(self.spaces, inputs, outputs, make_set, by_axis=spec.widths is not None)
+            for inputs, outputs in pairwise(widths)
         )
         self.norms = nn.ModuleList(SpaceNorm(self.spaces, hidden_dim) for _ in range(num_hidden if batch_norm else 0))
         self.dropout = nn.Dropout(dropout)
@@ -217,6 +231,8 @@ class DWSEncoder(Encoder):
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width."""
         check_any_width(self.name, self.spec, inrs)
+        if inrs.spec.widths and not self.spec.widths:
+            raise UsageError(f"this dws encoder takes INRs {self.spec}, of one width for all layers; got {inrs.spec}")
         if self.training and len(self.norms):
             check_batch_norm(self.name, inrs)
         last = len(self.layers) - 1
@@ -244,7 +260,7 @@ def _to_spaces(inrs: INRBatch) -> list[Tensor]:
     tensors = []
     for layer, (W, b) in enumerate(zip(inrs.weights, inrs.biases, strict=True)):
         if layer == 0:
-            tensors += [W.permute(2, 0, 1), b[None]]  # (in_dim, N, d), (1, N, d)
+            tensors += [W.permute(2, 0, 1), b[None]]  # (encoded_dim, N, d), (1, N, d)
         elif layer == last:
             tensors += [W.transpose(0, 1), b.mT]  # (out_dim, N, d), (out_dim, N)
         else:

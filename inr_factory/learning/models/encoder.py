@@ -66,10 +66,14 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def check_any_width(name: str, spec: SirenSpec, inrs: INRBatch) -> None:
-    """Raise UsageError unless the INRs have the inputs, outputs and number of layers of the spec, of any width."""
-    expected, got = spec, inrs.spec
-    if (expected.in_dim, expected.out_dim, expected.num_hidden) != (got.in_dim, got.out_dim, got.num_hidden):
-        raise UsageError(f"this {name} encoder takes INRs {expected}, of any width; got {got}")
+    """Raise UsageError unless the INRs have the inputs, outputs, number of layers, activation and positional encoding of
+    the spec, of any width."""
+    fields = ("in_dim", "out_dim", "num_hidden", "activation", "frequencies", "first_frequency", "coordinates")
+    differ = [field for field in fields if getattr(spec, field) != getattr(inrs.spec, field)]
+    if differ:
+        raise UsageError(
+            f"this {name} encoder takes INRs {spec}, of any width; got {inrs.spec}, which differ in {', '.join(differ)}"
+        )
 
 
 def check_batch_norm(name: str, inrs: INRBatch) -> None:

@@ -53,12 +53,12 @@ class Fourier(nn.Module):
 class Positions(nn.Module):
     """One learned vector for each input and each output, and one for the neurons of each hidden layer.
 
-    Called without arguments: one a layer, (in_dim, F), (1, F) for hidden layers, (out_dim, F).
+    Called without arguments: one a layer, (encoded_dim, F), (1, F) for hidden layers, (out_dim, F).
     """
 
     def __init__(self, spec: SirenSpec, features: int) -> None:
         super().__init__()
-        self.sizes = [spec.in_dim, *[1] * spec.num_hidden, spec.out_dim]
+        self.sizes = [spec.encoded_dim, *[1] * spec.num_hidden, spec.out_dim]
         self.vectors = nn.Parameter(torch.randn(sum(self.sizes), features))
 
     def forward(self) -> tuple[Tensor, ...]:
@@ -95,7 +95,7 @@ class NodeEmbedding(nn.Module):
         self.probes = Probes(spec, num_probes, features) if num_probes else None
 
     def forward(self, inrs: INRBatch, original: INRBatch) -> list[Tensor]:
-        biases = [inrs.biases[0].new_zeros(len(inrs), inrs.spec.in_dim), *inrs.biases]
+        biases = [inrs.biases[0].new_zeros(len(inrs), inrs.spec.encoded_dim), *inrs.biases]
         nodes = [self.bias(self.fourier(b)) for b in biases]
         if self.probes is not None:
             nodes = [x + probed for x, probed in zip(nodes, self.probes(original), strict=True)]

@@ -19,8 +19,8 @@ from inr_factory.learning.transforms.canonical import canonicalize
 class NormalizedEncoder(nn.Module):
     """Canonical form, normalizer and encoder, to which a head is added: INRBatch of N INRs -> features (N, F).
 
-    `canonical` brings every INR to its canonical form first, so that the features do not change with the signs and
-    phases of its neurons, whatever the encoder. Without a normalizer the encoder gets the weights as they are.
+    `canonical` brings every INR to its canonical form first, so that the features do not change with the
+    symmetries that it fixes (see canonical.py), whatever the encoder. Without a normalizer the encoder gets the weights as they are.
     Raises UsageError for parts made for different specs, and for INRs of another spec than its own.
     """
 
@@ -36,8 +36,6 @@ class NormalizedEncoder(nn.Module):
                 raise UsageError(f"a {self.kind} of {spec} cannot use a {type(part).__name__} made for {part.spec}")
         if not isinstance(canonical, bool):
             raise UsageError(f"canonical must be True or False, got {shorten(canonical)}")
-        if canonical and spec.activation != "sine":
-            raise UsageError(f"only sine INRs have a canonical form, got {spec}; build the {self.kind} without it")
         self.spec = spec
         self.canonical = canonical
         self.normalizer = normalizer

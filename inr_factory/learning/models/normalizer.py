@@ -4,6 +4,7 @@ Shape letters: L layers of an INR.
 """
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ def check_spec(spec: SirenSpec, inrs: INRBatch, subject: str) -> None:
     """Raise UsageError unless the INRs are of this spec; `subject` begins the sentence."""
     if inrs.spec == spec:
         return
-    made_for, got = spec.to_dict(), inrs.spec.to_dict()
+    made_for, got = asdict(spec), asdict(inrs.spec)
     fields = [name for name in made_for if made_for[name] != got[name]]
     expected, given = (", ".join(f"{name} {values[name]}" for name in fields) for values in (made_for, got))
     raise UsageError(f"{subject} for INRs of {expected}, got {given}; fit or import INRs of that spec, or train again")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.forward_pass import activate, encode
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.convolutions import STAGES, convolution_stages, read_grid, regular_grid
 from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
@@ -35,22 +36,25 @@ class ParityEncoder(Encoder):
 
     Message passing along the computation and features by their parity are the ideas of ScaleGMN (Kalogeropoulos et al.,
     NeurIPS 2024), reduced to one pass with messages that are linear in a weight and in its square: a layer is two
-    matrix products. INRs with ReLU have one kind of features, and their biases are messages without a phase.
+    matrix products. INRs of another odd activation f, tanh or FINER, have f(b) and 1 for sin(phase) and
+    cos(phase), which follows signs. INRs with ReLU or Gaussians have one kind of features, and their biases are messages
+    without a phase: such features are invariant to permutations.
 
     Args:
         spec: The INRs' inputs, outputs, number of layers and activation; any width is accepted.
         hidden_dim: Features of a neuron.
         points: The odd features of the first layer start as its neurons' values at `hidden_dim` learned points of
             [-1, 1]^I. Such an encoder can learn to look at what the INR shows, as probes do (Kofinas et al., ICLR
-            2024). Sines only.
+            2024). Odd activations only.
         amplitudes: The result also depends on the logarithms of the norms of the last three messages, and on the biases
             of the outputs. Without them, contrast and brightness do not change it.
-        sine_path: From the second layer on, sin(omega_0 (M W o + b)) is added to the odd features, as the INR computes
-            it; M, learned, starts as the identity. Such an encoder can learn to probe, too: compare it with encoders of
-            weights alone only without it. Sines only.
+        sine_path: From the second layer on, sin(omega_0 (M W o + b)), or another activation, is added to the odd features, as the INR
+            computes it; M, learned, starts as the identity. Such an encoder can learn to probe, too: compare it with encoders of
+            weights alone only without it. Odd activations only.
         frequencies: K. The first layer takes each weight w as sin(omega_0 w k / K), odd, and cos(omega_0 w k / K), even,
             for k = 1 to K, as neural graphs and ScaleGMN embed weights; layers get linear paths past their wider MLPs,
-            and the readout is deeper. 0: the encoder of version 0.1, which takes w and w^2. Sines only.
+            and the readout is deeper. 0: the encoder of version 0.1, which takes w and w^2. Odd activations only; tanh has
+            no omega_0.
         dropout: Share of hidden values set to zero in training, in [0, 1); with frequencies those of the readout alone.
         grid: R, at least 4. A linear layer also lays the last messages out on a regular grid of R points an axis, which
             is read as `render` reads pixels. The first channels are the encoder's `picture`: trained with `decode`, they
@@ -78,24 +82,25 @@ class ParityEncoder(Encoder):
     ) -> None:
         flags = {"points": points, "amplitudes": amplitudes, "sine_path": sine_path}
         super().__init__(spec, hidden_dim=hidden_dim, dropout=dropout, frequencies=frequencies, grid=grid, **flags)
-        sine = spec.activation == "sine"
         for option, value in flags.items():
             if not isinstance(value, bool):
                 raise UsageError(f"{option} of {self.name} must be true or false, got {value!r}")
-        if points and not sine:
-            raise UsageError(f"points of {self.name} must be false for {spec}; got {points!r}")
+        if points and not spec.is_odd:
+            raise UsageError(
+                f"points of {self.name} must be false for INRs of activations that are not odd, such as {spec}; got {points!r}"
+            )
         first = 2 * torch.rand(hidden_dim, spec.in_dim) - 1 if points else None
         later = torch.eye(hidden_dim) if sine_path else None
         probe_mixes = (first, *[later] * (spec.num_hidden - 1))
-        evaluates = sine and any(mix is not None for mix in probe_mixes)
+        evaluates = spec.is_odd and any(mix is not None for mix in probe_mixes)
         self.reads = "weights and probes" if evaluates else "weights"
-        embedded = self.embedded = sine and frequencies > 0
-        inputs = (spec.in_dim * max(1, frequencies * embedded), *[hidden_dim] * (spec.num_hidden - 1))
+        embedded = self.embedded = spec.is_odd and frequencies > 0
+        inputs = (spec.encoded_dim * max(1, frequencies * embedded), *[hidden_dim] * (spec.num_hidden - 1))
         self.layers = nn.ModuleList(
-            _SineNeurons(width, hidden_dim, 0.0 if embedded else dropout, mix, wide=embedded)
-            if sine
+            _OddNeurons(spec, depth, width, hidden_dim, 0.0 if embedded else dropout, mix, wide=embedded)
+            if spec.is_odd
             else _Neurons(width, hidden_dim, dropout)
-            for width, mix in zip(inputs, probe_mixes, strict=True)
+            for depth, (width, mix) in enumerate(zip(inputs, probe_mixes, strict=True))
         )
         messages = 2 * hidden_dim + (5 if amplitudes else 1)
         widths = (messages, *[4 * hidden_dim] * 3) if embedded else (messages, 2 * hidden_dim)
@@ -118,7 +123,7 @@ class ParityEncoder(Encoder):
         """(N, features) of N INRs, any width; phases and sines are those of `original`."""
         check_any_width(self.name, self.spec, inrs)
         original = inrs if original is None else original
-        weights, biases, omega = original.weights, original.biases, inrs.spec.omega_0
+        weights, biases, omega = original.weights, original.biases, _omega(inrs.spec)
         odd, even, angle = inrs.weights[0], inrs.weights[0].square(), omega * weights[0]
         if self.embedded:
             steps = torch.arange(1, self.options["frequencies"] + 1, device=angle.device) / self.options["frequencies"]
@@ -146,14 +151,25 @@ class ParityEncoder(Encoder):
         return torch.cat([part.flatten(1) for part in features], dim=1)
 
 
-class _SineNeurons(nn.Module):
-    """A layer of sines: messages odd, even and `angle` (N, O, I), phases (N, O, 1) -> odd and even features (N, O, F).
+class _OddNeurons(nn.Module):
+    """A layer of sines or another odd activation: messages odd, even and `angle` (N, O, I), phases (N, O, 1) -> odd and even features (N, O, F).
 
-    `angle` is the odd message before it is scaled, in radians; `probe_mix` (F, I) mixes it into the input of the sine.
+    `angle` is the odd message before it is scaled, in radians; `probe_mix` mixes it into the input of the activation:
+    (F, I), or of the first layer, depth 0, F points in the coordinates of the INR.
     """
 
-    def __init__(self, inputs: int, hidden_dim: int, dropout: float, probe_mix: Tensor | None, wide: bool) -> None:
+    def __init__(
+        self,
+        spec: SirenSpec,
+        depth: int,
+        inputs: int,
+        hidden_dim: int,
+        dropout: float,
+        probe_mix: Tensor | None,
+        wide: bool,
+    ) -> None:
         super().__init__()
+        self.spec, self.depth = spec, depth
         width = 2 * hidden_dim if wide else hidden_dim
         self.odd = nn.Linear(inputs, width, bias=False)
         self.even = nn.Linear(inputs, width)
@@ -176,11 +192,17 @@ class _SineNeurons(nn.Module):
         (kept, kept_even), (turned, turned_even) = (plus + minus).chunk(2, dim=-1), (plus - minus).chunk(2, dim=-1)
         if self.past_odd is not None and self.past_even is not None:
             kept, turned = kept + self.past_even(even), turned + self.past_odd(odd)
-        sine, cosine = phase.sin(), phase.cos()
+        sine = self._values(phase)
+        cosine = phase.cos() if self.spec.activation == "sine" else torch.ones_like(phase)
         odd = sine * kept + cosine * turned
         if self.look is not None:
-            odd = odd + torch.sin(angle @ self.look.mT + phase)
+            mix = self.look if self.depth else encode(self.spec, self.look)
+            odd = odd + self._values(angle @ mix.mT + phase)
         return odd, cosine * (cosine * kept_even + sine * turned_even)
+
+    def _values(self, angle: Tensor) -> Tensor:
+        """What neurons compute of their linear parts times `_omega`."""
+        return angle.sin() if self.spec.activation == "sine" else activate(self.spec, angle / _omega(self.spec))
 
 
 class _Neurons(nn.Module):
@@ -199,6 +221,11 @@ class _Neurons(nn.Module):
     def forward(self, odd: Tensor, even: Tensor, angle: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
         f = self.mlp(torch.cat([odd, even, phase], dim=-1))
         return f, f
+
+
+def _omega(spec: SirenSpec) -> float:
+    """What linear parts are multiplied by before they are features: omega_0, which tanh INRs do not have."""
+    return 1.0 if spec.activation == "tanh" else spec.omega_0
 
 
 def _unit(x: Tensor) -> Tensor:

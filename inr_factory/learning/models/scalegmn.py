@@ -1,6 +1,6 @@
-"""ScaleGMN: a graph encoder that signs of neurons do not change, for sine INRs (Kalogeropoulos et al., NeurIPS 2024).
+"""ScaleGMN: a graph encoder that signs of neurons do not change (Kalogeropoulos et al., NeurIPS 2024).
 
-Negating a hidden neuron of a sine INR with its weights and bias leaves the function. Here a hidden node's features
+For INRs of odd activations, as the sine. Negating a hidden neuron of such an INR with its weights and bias leaves the function. Here a hidden node's features
 are odd: negated with their neuron; those of an edge are negated with either end; those of inputs and outputs stay.
 New features are products of odd and even maps, and the readout is even.
 
@@ -120,7 +120,7 @@ class ScaleGMNEncoder(Encoder):
     Invariant to permutations and signs of the neurons of each hidden layer; phases are left to the canonical form. The
     weights it is given are scaled but not centred, since a mean would break the signs.
 
-    Raises UsageError for options out of range, INRs that are not sines, and INRs of other inputs, outputs or layers.
+    Raises UsageError for options out of range, INRs of an activation that is not odd, and INRs of other inputs, outputs or layers.
     """
 
     name = "scalegmn"
@@ -128,8 +128,10 @@ class ScaleGMNEncoder(Encoder):
 
     def __init__(self, spec: SirenSpec, *, hidden_dim: int = 64, num_layers: int = 4, dropout: float = 0.2) -> None:
         super().__init__(spec, hidden_dim=hidden_dim, num_layers=num_layers, dropout=dropout)
-        if spec.activation != "sine":
-            raise UsageError(f"scalegmn supports sine INRs only, got {spec}; take ng_gnn, ng_t or dws")
+        if not spec.is_odd:
+            raise UsageError(
+                f"scalegmn supports sine, tanh and finer INRs, whose activations are odd, got {spec}; take ng_gnn, ng_t or dws"
+            )
         self.features = 2 * hidden_dim
         self.positions = Positions(spec, hidden_dim)
         self.bias = OddFourier(hidden_dim)
@@ -140,7 +142,7 @@ class ScaleGMNEncoder(Encoder):
         self.node_updates = nn.ModuleList(NodeUpdate(hidden_dim, dropout) for _ in range(num_layers))
         self.edge_updates = nn.ModuleList(EdgeUpdate(hidden_dim) for _ in range(num_layers - 1))
         self.even = Even(hidden_dim, hidden_dim)
-        width = (spec.in_dim + spec.num_hidden + spec.out_dim) * hidden_dim
+        width = (spec.encoded_dim + spec.num_hidden + spec.out_dim) * hidden_dim
         self.readout = nn.Sequential(nn.Linear(width, self.features), nn.ReLU())
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:

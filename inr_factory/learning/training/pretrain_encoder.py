@@ -53,7 +53,7 @@ from inr_factory.learning.training.train_classifier import (
     parse_augmentation,
 )
 from inr_factory.learning.training.trained_run import evaluation_loader, has_split, plain_batches, write_run_file
-from inr_factory.learning.transforms.canonical import Canonicalize
+from inr_factory.learning.transforms.canonical import Canonicalize, is_default
 from inr_factory.learning.transforms.compose import Compose, WeightTransform
 from inr_factory.storage.locations import Location
 
@@ -133,7 +133,7 @@ def pretrain(
         augment: Transforms of the weights, as "rotate2d" or "noise:scale=0.1"; needed but for "views". For "decode" they
             change the INR and so its target.
         views: Train on the first views of each object; by default on all.
-        canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
+        canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count; not those of ReLU.
         epochs: At least 1; an epoch has every object once.
         batch_size: Objects of a batch, at least 2; each has two rows.
         temperature: Of the loss of "contrast", above 0.
@@ -199,7 +199,7 @@ def pretrain(
     log_gaps(log, training, validation)
     folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-pretrain-{name}-{seed}"
     config, options = as_begun(config, name, options, folder)
-    canonical = canonical and training.spec.activation == "sine" and not encoder_class(name).function_only
+    canonical = canonical and is_default(training.spec) and not encoder_class(name).function_only
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     loader = INRLoader(
         training, batch_size * per_object, seed=seed, views_per_object=per_object, grouped=per_object > 1,

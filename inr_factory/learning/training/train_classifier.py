@@ -40,7 +40,7 @@ from inr_factory.learning.training.trained_run import (
     plain_batches,
     write_run_file,
 )
-from inr_factory.learning.transforms.canonical import Canonicalize
+from inr_factory.learning.transforms.canonical import Canonicalize, is_default
 from inr_factory.learning.transforms.compose import Compose, WeightTransform, parse_transform
 from inr_factory.storage.locations import Location
 
@@ -102,7 +102,7 @@ def train(
         init: Start with the encoder and normalizer of this run or checkpoint, as of `pretrain`.
         freeze: Keep the encoder of `init` as it is: a linear probe.
         labels_per_class: Train on this number of objects of each class, drawn by the seed.
-        canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count.
+        canonical: Bring INRs to their canonical form, so that signs and phases of neurons do not count; not those of ReLU.
             "probes" and "render", for which they never count, take INRs as fitted.
         normalize: Scale each layer's weights and biases by statistics of the training split; not for these two.
         epochs: At least 1; for "parity", "probes" and "render" by default 20, but 600 to 20,000 steps, for others 100; with
@@ -190,7 +190,7 @@ def train(
         folder = folder_of(name)
     config, options = as_begun(config, name, options, folder, checkpoint)
     kind = encoder_class(name)
-    canonical = canonical and training.spec.activation == "sine" and not kind.function_only
+    canonical = canonical and is_default(training.spec) and not kind.function_only
     mixing = choose_match(mixing, training.spec, config.rules)
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     # The model brings INRs to their canonical form; those that are changed or mixed are in it before that, too.

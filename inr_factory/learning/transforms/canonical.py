@@ -1,4 +1,4 @@
-"""Canonical form: of all sine INRs that differ by signs and phases of neurons, the one that stands for them."""
+"""Canonical form: of all INRs that differ by symmetries of neurons, the one that stands for them."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.transforms import neuron_ops
 from inr_factory.learning.transforms.call_arguments import require_batch
 from inr_factory.learning.transforms.random_transform import RandomTransform
-from inr_factory.learning.transforms.symmetries import require_sine
+from inr_factory.learning.transforms.symmetries import outgoing_signs
 
 # Share of a half period by which the interval of the biases lies below [-pi/2, pi/2): a neuron exactly at the
 # edge, a pure cosine, then comes out on the same side whatever its rounding.
@@ -19,7 +20,9 @@ EDGE = 1e-4
 
 
 def canonicalize(inrs: INRBatch) -> INRBatch:
-    """Fix the sign and the phase of every hidden neuron, layer by layer from the first; the functions stay.
+    """Fix what the symmetries of every hidden neuron leave open, layer by layer from the first; the functions stay.
+
+    Sine INRs have signs and phases fixed, and their neurons keep their order:
 
     - sign: the entries of a neuron's row of W sum to more than 0 (where they sum to 0: its first entry that is
       not 0 is positive). Independent of the order of the neurons.
@@ -31,18 +34,24 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
     signs and up to a few half turns agree to 1e-6 afterwards, unless a bias lies within rounding of an edge.
     A canonical form is returned bit for bit.
 
+    INRs of other activations have the neurons of each layer sorted by the sum of their rows, those of equal sums by their
+    biases; equal neurons keep their order. Before that, tanh and FINER INRs have the sign fixed as sines have it, Gaussians that of W_l and b_l alone;
+    the bias of a neuron whose row is all 0 is at least 0. ReLU INRs have each neuron's W_l and b_l divided by their joint
+    norm, which multiplies the outgoing weights.
+
     Args:
-        inrs: N sine INRs.
+        inrs: N INRs.
 
     Returns:
-        N new INRs; their neurons keep their order.
+        N new INRs.
 
     Raises:
-        UsageError: For INRs whose activation is not the sine.
+        UsageError: For anything but an INRBatch.
     """
     require_batch(inrs, "canonicalize")
-    require_sine("the canonical form", inrs)
     inrs = _without_zeros(inrs)
+    if inrs.spec.activation != "sine":
+        return _sorted_form(inrs)
     if neuron_ops.supports(inrs):
         return neuron_ops.canonical_form(inrs, EDGE)
     period = math.pi / inrs.spec.omega_0
@@ -66,6 +75,37 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
     return INRBatch(inrs.spec, tuple(weights), tuple(biases))
 
 
+def is_default(spec: SirenSpec) -> bool:
+    """Whether readers bring such INRs to canonical form by default. Those of ReLU never did, and runs of before resume."""
+    return spec.activation != "relu"
+
+
+def unit_factors(inrs: INRBatch, layer: int) -> Tensor:
+    """(N, H): 1 / the joint norm of W and b of each neuron of a layer; 1 where that is 0, or 1 but for rounding."""
+    weight, bias = inrs.weights[layer].double(), inrs.biases[layer].double()
+    norm = torch.hypot(torch.linalg.vector_norm(weight, dim=2), bias)
+    rounding = 4 * torch.finfo(inrs.dtype).eps * weight.shape[2] ** 0.5
+    return torch.where((norm == 0) | ((norm - 1).abs() <= rounding), 1, 1 / norm).to(inrs.dtype)
+
+
+def _sorted_form(inrs: INRBatch) -> INRBatch:
+    """The canonical form of INRs that are not sines."""
+    for layer in range(inrs.spec.num_hidden):
+        outgoing: Tensor | None
+        if inrs.spec.activation == "relu":
+            incoming = unit_factors(inrs, layer)
+            outgoing = 1 / incoming
+        else:
+            sign, bias = _row_signs(inrs.weights[layer]), inrs.biases[layer]
+            incoming = torch.where(sign == 0, torch.where(bias < 0, -1, 1).to(sign.dtype), sign)
+            outgoing = outgoing_signs(inrs.spec, incoming)
+        inrs = neuron_ops.change_layer(inrs, layer, None, incoming, outgoing)
+        order = inrs.biases[layer].argsort(dim=1)
+        sums = inrs.weights[layer].double().sum(dim=2).gather(1, order)
+        inrs = neuron_ops.change_layer(inrs, layer, order.gather(1, sums.argsort(dim=1, stable=True)))
+    return inrs
+
+
 def _without_zeros(inrs: INRBatch) -> INRBatch:
     """The INRs with 0 for the bias and the outgoing weights of neurons that are constantly 0, from the first layer on."""
     weights, biases = list(inrs.weights), list(inrs.biases)
@@ -74,7 +114,11 @@ def _without_zeros(inrs: INRBatch) -> INRBatch:
         n, h = (weights[layer][:, :, 0] == 0).nonzero(as_tuple=True)
         if len(n):
             turns = biases[layer][n, h].double() * (inrs.spec.omega_0 / math.pi)
-            zero = ((turns - turns.round()).abs() <= rounding) & ~weights[layer][n, h].any(dim=1)
+            if inrs.spec.activation == "sine":
+                zero = (turns - turns.round()).abs() <= rounding
+            else:
+                zero = turns <= 0 if inrs.spec.activation == "relu" else (turns == 0) & inrs.spec.is_odd
+            zero &= ~weights[layer][n, h].any(dim=1)
             n, h = n[zero], h[zero]
         if len(n):
             biases[layer], weights[layer + 1] = biases[layer].clone(), weights[layer + 1].clone()
@@ -116,7 +160,7 @@ def _wrap(bias_NH: Tensor, period: float, edge: float) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Canonicalize(RandomTransform):
-    """Bring sine INRs to their canonical form, as `canonicalize` does. It draws nothing."""
+    """Bring INRs to their canonical form, as `canonicalize` does. It draws nothing."""
 
     name: ClassVar[str] = "canonical"
 

@@ -123,9 +123,13 @@ def reflect(inrs: INRBatch, axis: str = "x") -> INRBatch:
 def change_coordinates(inrs: INRBatch, matrix_NII: Tensor, offset_NI: Tensor | None = None) -> INRBatch:
     """New INRs f'(x) = f(A x + t), for A matrix (N, I, I) and t offset (N, I), so that f'(A^-1 (x - t)) = f(x).
 
-    W_0 becomes W_0 A and b_0 becomes b_0 + W_0 t.
+    W_0 becomes W_0 A and b_0 becomes b_0 + W_0 t. With a positional encoding, A may only negate coordinates: the columns
+    of W_0 for coordinates and their sines change signs. Raises UsageError for other changes of such INRs.
     """
     first, bias = inrs.weights[0], inrs.biases[0]
+    if inrs.spec.frequencies:
+        sign_NE = _encoded_signs(inrs, matrix_NII, offset_NI)
+        return replace(inrs, weights=(first * sign_NE[:, None, :], *inrs.weights[1:]))
     if offset_NI is not None:
         bias = bias + torch.bmm(first, offset_NI.to(inrs.dtype)[:, :, None])[:, :, 0]
     weights = (torch.bmm(first, matrix_NII.to(inrs.dtype)), *inrs.weights[1:])
@@ -271,6 +275,19 @@ class Reflect(CoordinateTransform):
         return _reflection(inrs, axis, random_sign(inrs, generator, self.probability)[:, 0]), no_offset(
             inrs, inrs.spec.in_dim
         )
+
+
+def _encoded_signs(inrs: INRBatch, matrix_NII: Tensor, offset_NI: Tensor | None) -> Tensor:
+    """(N, E): -1 for what a change of coordinates negates of the positional encoding; see forward_pass.encode."""
+    spec, sign_NI = inrs.spec, matrix_NII.diagonal(dim1=1, dim2=2).to(inrs.dtype)
+    moved = offset_NI is not None and bool(offset_NI.any())
+    if moved or not bool((matrix_NII == torch.diag_embed(sign_NI.sign())).all() & sign_NI.all()):
+        raise UsageError(
+            f"of INRs with a positional encoding only reflections of coordinates are exact, got another change of {spec}; "
+            "take reflect, or fit INRs with frequencies 0"
+        )
+    encoded = [sign_NI] * spec.coordinates + [sign_NI, torch.ones_like(sign_NI)] * spec.frequencies
+    return torch.cat(encoded, dim=1)
 
 
 def _axis_number(name: str, inrs: INRBatch, axis: str) -> int:

@@ -28,12 +28,15 @@ def change_neurons(
     outgoing_LNH: Tensor | None = None,
     shift_LNH: Tensor | None = None,
 ) -> INRBatch:
-    """Change the neurons of all hidden layers, each as `change_layer` does."""
+    """Change the neurons of all hidden layers, each as `change_layer` does.
+
+    Where widths differ, H is the largest, and a layer takes as many of the first entries as it has neurons.
+    """
     operations = (order_LNH, incoming_LNH, outgoing_LNH, shift_LNH)
     if supports(inrs):
         return _change_neurons_in_c(inrs, *operations)
-    for layer in reversed(range(inrs.spec.num_hidden)):  # so that incoming factors are multiplied first, as in C
-        inrs = change_layer(inrs, layer, *(None if part is None else part[layer] for part in operations))
+    for layer, width in reversed([*enumerate(inrs.spec.hidden_dims)]):  # incoming factors come first, as in C
+        inrs = change_layer(inrs, layer, *(None if part is None else part[layer, :, :width] for part in operations))
     return inrs
 
 
@@ -92,10 +95,11 @@ class _Shape(ctypes.Structure):
 
 
 def supports(inrs: INRBatch) -> bool:
-    """Whether neuron_ops.c can change these INRs."""
+    """Whether neuron_ops.c can change these INRs, whose layers it takes to be of one width."""
     tensors = (*inrs.weights, *inrs.biases)
     plain = all(x.dtype == torch.float32 and x.device.type == "cpu" and not x.requires_grad for x in tensors)
-    return plain and inrs.spec.hidden_dim <= MAX_HIDDEN_DIM and _library() is not None
+    small = inrs.spec.widths is None and inrs.spec.hidden_dim <= MAX_HIDDEN_DIM
+    return plain and small and _library() is not None
 
 
 def _change_neurons_in_c(inrs: INRBatch, order_LNH: Tensor | None, *factors: Tensor | None) -> INRBatch:
@@ -123,7 +127,7 @@ def _prepare(inrs: INRBatch) -> tuple[ctypes.CDLL, Tensor, Tensor, _Shape]:
     rows = flat_view(inrs)
     flat = torch.empty(len(inrs), spec.num_parameters)
     stride = rows.stride(0) if len(inrs) > 1 else spec.num_parameters
-    shape = _Shape(len(inrs), spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, stride)
+    shape = _Shape(len(inrs), spec.encoded_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, stride)
     return library, flat, rows, shape
 
 

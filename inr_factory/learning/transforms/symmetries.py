@@ -4,6 +4,7 @@ Shape letters: N INRs, H hidden neurons of a layer, L hidden layers.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import Activation, SirenSpec
 from inr_factory.learning.option_strings import check_integer, check_number
 from inr_factory.learning.transforms import neuron_ops
 from inr_factory.learning.transforms.random_transform import RandomTransform
@@ -38,10 +40,28 @@ def random_permutations(shape: tuple[int, ...], generator: Generator) -> Tensor:
     return keys.bitwise_and_(position_mask).long()
 
 
-def require_sine(operation: object, inrs: INRBatch) -> None:
-    """Raise UsageError unless the hidden layers are sines."""
-    if inrs.spec.activation != "sine":
-        raise UsageError(f"{operation} is exact for sine INRs only, got {inrs.spec}")
+ACTIVATIONS: Mapping[str, tuple[Activation, ...]] = {
+    "signs": ("sine", "tanh", "finer", "gauss"),
+    "phases": ("sine",),
+    "scales": ("relu",),
+}
+"""The activations of which a symmetry is exact, besides the order of neurons, which is exact for all."""
+
+
+def require_symmetry(symmetry: str, operation: object, spec: SirenSpec) -> None:
+    """Raise UsageError unless the INRs have a symmetry, one of ACTIVATIONS."""
+    exact = ACTIVATIONS[symmetry]
+    if spec.activation not in exact:
+        has = ["permutations", *(name for name, those in ACTIVATIONS.items() if spec.activation in those)]
+        raise UsageError(
+            f"{operation} is exact for {', '.join(exact)} INRs only, got {spec}; their symmetries are {' and '.join(has)}"
+        )
+
+
+def outgoing_signs(spec: SirenSpec, sign: Tensor) -> Tensor | None:
+    """What outgoing weights of negated neurons are multiplied by: the sign, since -f(-z) = f(z); of gauss, f(-z) = f(z),
+    None."""
+    return sign if spec.is_odd else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +71,18 @@ class PermuteNeurons(RandomTransform):
     name: ClassVar[str] = "permute"
 
     def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
-        shape = (inrs.spec.num_hidden, len(inrs), inrs.spec.hidden_dim)
-        return neuron_ops.change_neurons(inrs, order_LNH=random_permutations(shape, generator))
+        order_LNH = random_permutations(_shape(inrs), generator)
+        for order_NH, width in zip(order_LNH, inrs.spec.hidden_dims, strict=True):
+            if width < inrs.spec.hidden_dim:
+                order_NH[:, :width] = random_permutations((len(inrs), width), generator)
+        return neuron_ops.change_neurons(inrs, order_LNH=order_LNH)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlipSigns(RandomTransform):
-    """Negate random hidden neurons of sine INRs. Exact, since sin is odd: -sin(-z) = sin(z).
+    """Negate W_l and b_l of random hidden neurons, and their outgoing weights where the activation f is odd.
+
+    Exact: -f(-z) = f(z) of sine, tanh and FINER, f(-z) = f(z) of Gaussians, whose outgoing weights stay. Refuses ReLU.
 
     Args:
         probability: How likely each neuron is negated, in [0, 1].
@@ -73,11 +98,11 @@ class FlipSigns(RandomTransform):
         check_number(self, "probability", 0, 1)
 
     def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
-        require_sine(self, inrs)
-        shape = (inrs.spec.num_hidden, len(inrs), inrs.spec.hidden_dim)
+        require_symmetry("signs", self, inrs.spec)
+        shape = _shape(inrs)
         unit = torch.rand(shape, generator=generator, device=generator.device)
         sign_LNH = torch.ones(shape, device=inrs.device, dtype=inrs.dtype).copysign_(unit.sub_(self.probability))
-        return neuron_ops.change_neurons(inrs, incoming_LNH=sign_LNH, outgoing_LNH=sign_LNH)
+        return neuron_ops.change_neurons(inrs, incoming_LNH=sign_LNH, outgoing_LNH=outgoing_signs(inrs.spec, sign_LNH))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +126,8 @@ class ShiftPhases(RandomTransform):
         check_integer(self, "max_k", 1, 64)
 
     def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
-        require_sine(self, inrs)
-        shape = (inrs.spec.num_hidden, len(inrs), inrs.spec.hidden_dim)
-        k = torch.randint(-self.max_k, self.max_k + 1, shape, generator=generator, device=generator.device)
+        require_symmetry("phases", self, inrs.spec)
+        k = torch.randint(-self.max_k, self.max_k + 1, _shape(inrs), generator=generator, device=generator.device)
         outgoing, shift = neuron_ops.half_turns(inrs, k.to(inrs.dtype))
         return neuron_ops.change_neurons(inrs, outgoing_LNH=outgoing, shift_LNH=shift)
 
@@ -128,9 +152,12 @@ class ScaleReLU(RandomTransform):
         check_number(self, "max_factor", 1, 1000)
 
     def apply(self, inrs: INRBatch, generator: Generator) -> INRBatch:
-        if inrs.spec.activation != "relu":
-            raise UsageError(f"{self} is exact for ReLU INRs only, got {inrs.spec}; sine INRs have flip and phase")
-        shape = (inrs.spec.num_hidden, len(inrs), inrs.spec.hidden_dim)
-        power = 2 * torch.rand(shape, generator=generator, device=generator.device, dtype=inrs.dtype) - 1
+        require_symmetry("scales", self, inrs.spec)
+        power = 2 * torch.rand(_shape(inrs), generator=generator, device=generator.device, dtype=inrs.dtype) - 1
         factor_LNH = (power * math.log(self.max_factor)).exp()
         return neuron_ops.change_neurons(inrs, incoming_LNH=factor_LNH, outgoing_LNH=1 / factor_LNH)
+
+
+def _shape(inrs: INRBatch) -> tuple[int, int, int]:
+    """(L, N, H), H the largest width."""
+    return inrs.spec.num_hidden, len(inrs), inrs.spec.hidden_dim

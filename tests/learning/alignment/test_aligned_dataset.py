@@ -84,7 +84,7 @@ def test_a_template_that_is_not_there_is_told(root, tmp_path, template, words):
 
 
 def test_a_wrong_match_leaves_no_folder(root, tmp_path):
-    with pytest.raises(UsageError, match="match must be one of permutation, signed, phase, got 'sign'"):
+    with pytest.raises(UsageError, match="match must be one of permutation, signed, phase, scale, got 'sign'"):
         align_dataset(str(root), str(tmp_path / "copy"), match="sign")
 
     assert not (tmp_path / "copy").exists()

@@ -149,7 +149,9 @@ def test_aligned_midpoints_stay_nearer_to_both(inrs, generator):
     assert float(relative_distance(near, many).mean()) < 0.8 * float(relative_distance(far, many).mean())
 
 
-@pytest.mark.parametrize(("activation", "finest"), [("sine", "phase"), ("relu", "permutation")])
+@pytest.mark.parametrize(
+    ("activation", "finest"), [("sine", "phase"), ("relu", "permutation"), ("tanh", "signed"), ("gauss", "signed")]
+)
 def test_mixing_aligns_by_all_symmetries_that_the_inrs_have_unless_told_otherwise(activation, finest):
     inrs = initialize(SirenSpec(2, 1, hidden_dim=8, activation=activation), range(6))
 
@@ -169,7 +171,7 @@ def test_mixing_is_written_as_text():
     )
     assert parse_mixup(str(MixUp(match="phase"))) == MixUp(match="phase")
     with pytest.raises(
-        UsageError, match="match must be one of auto, none, permute, permutation, signed, phase, got 'sign'"
+        UsageError, match="match must be one of auto, none, permute, permutation, signed, phase, scale, got 'sign'"
     ):
         parse_mixup("mixup:match=sign")
     with pytest.raises(UsageError, match="did you mean 'mixup'"):

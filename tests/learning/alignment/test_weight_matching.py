@@ -6,15 +6,22 @@ from itertools import permutations
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from support.specs import KINDS, names, random_inrs
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment import weight_matching as alignment
-from inr_factory.learning.alignment.weight_matching import align, match_neurons, relative_distance, solve_assignments
+from inr_factory.learning.alignment.weight_matching import (
+    align,
+    match_neurons,
+    matches,
+    relative_distance,
+    solve_assignments,
+)
 from inr_factory.learning.transforms.compose import Compose
-from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
+from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ScaleReLU, ShiftPhases
 
 MATCHES = ["permutation", "signed", "phase"]
 HIDDEN_BY = {
@@ -73,9 +80,9 @@ def test_the_operations_are_permutations_signs_and_whole_half_turns_that_give_th
 
     identity = torch.arange(8).expand_as(matching.permutations)
     assert torch.equal(matching.permutations.sort(dim=2).values, identity)
-    assert bool((matching.signs.abs() == 1).all())
+    assert bool((matching.factors.abs() == 1).all())
     assert torch.equal(matching.half_turns, matching.half_turns.round())
-    assert match != "permutation" or bool((matching.signs == 1).all())
+    assert match != "permutation" or bool((matching.factors == 1).all())
     assert match == "phase" or not matching.half_turns.any()
     aligned = align(others(inrs), inrs, match)
     assert torch.equal(matching.apply(others(inrs)).flatten(), aligned.flatten())
@@ -192,12 +199,50 @@ def test_assignments_are_scipys_optimum(size, scale, generator):
         assert total == pytest.approx(optimum, rel=1e-6, abs=1e-6 * scale)
 
 
-def test_relu_inrs_are_aligned_by_permutation_alone(relu_inrs, generator):
-    moved = PermuteNeurons()(relu_inrs, generator)
+HIDDEN_FROM = {**HIDDEN_BY, "scale": Compose((PermuteNeurons(), ScaleReLU(max_factor=3)))}
 
-    assert float(relative_distance(align(moved, relu_inrs), relu_inrs).max()) < 1e-6
-    with pytest.raises(UsageError, match="sine INRs only"):
-        align(moved, relu_inrs, "signed")
+
+@pytest.mark.parametrize("spec", KINDS, ids=names(KINDS))
+def test_inrs_of_every_kind_come_back_by_the_matches_that_they_have_and_refuse_others_in_one_line(spec, generator):
+    inrs, coords = random_inrs(spec, 20), torch.rand(64, 2, generator=generator, dtype=torch.float64)
+    template = inrs.select(slice(1))
+    finest = {"sine": "phase", "relu": "scale"}.get(spec.activation, "signed")
+    assert matches(spec)[-1] == finest
+
+    for match, hide in HIDDEN_FROM.items():
+        if match not in matches(spec):
+            with pytest.raises(UsageError, match=rf"^match {match} is exact for [^\n]* INRs only[^\n]*$"):
+                align(inrs, inrs, match)
+            continue
+        moved = hide(inrs, generator)
+        assert float(relative_distance(moved, inrs).min()) > 0.3
+        assert float(relative_distance(align(moved, inrs, match), inrs).max()) < 1e-9
+        to_template = align(moved, template, match)
+        torch.testing.assert_close(to_template(coords), inrs(coords), atol=1e-10, rtol=0)
+        assert bool((relative_distance(to_template, template) <= relative_distance(moved, template)).all())
+        assert float(relative_distance(to_template, template)[1:].mean()) < float(
+            relative_distance(moved, template)[1:].mean()
+        )
+    moved = HIDDEN_FROM[finest](inrs, generator)
+    assert float(relative_distance(align(moved, inrs), inrs).min()) > 0.1, "permutation knows no signs and scales"
+
+
+def test_one_hidden_layer_of_gaussians_is_matched_over_incoming_signs_alone():
+    spec = SirenSpec(2, 1, hidden_dim=4, num_hidden=1, activation="gauss")
+    moving, fixed = random_inrs(spec, 6), random_inrs(spec, 6, seed=1)
+
+    reached = relative_distance(align(moving, fixed, "signed"), fixed)
+
+    costs = []
+    for order in permutations(range(4)):
+        W, b, c = moving.weights[0][:, order], moving.biases[0][:, order], moving.weights[1][:, 0, order]
+        incoming = [
+            (sign * W - fixed.weights[0]).square().sum(dim=2) + (sign * b - fixed.biases[0]).square()
+            for sign in (1, -1)
+        ]
+        costs.append((torch.minimum(*incoming) + (c - fixed.weights[1][:, 0]).square()).sum(dim=1))
+    best = torch.stack(costs).amin(dim=0) + (moving.biases[1] - fixed.biases[1]).square().sum(dim=1)
+    torch.testing.assert_close(reached, best.sqrt() / fixed.flatten().norm(dim=1))
 
 
 def test_what_does_not_pair_up_is_refused_in_one_line(inrs):

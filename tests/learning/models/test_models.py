@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 import torch
+from support.specs import KINDS, names
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,7 @@ from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.parity import ParityEncoder
 from inr_factory.learning.models.registry import ENCODERS, build_encoder
 from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, add_entries
-from inr_factory.learning.transforms.symmetries import FlipSigns, ShiftPhases
+from inr_factory.learning.transforms.symmetries import FlipSigns, ScaleReLU, ShiftPhases
 
 SPECS = [
     SirenSpec(in_dim, out_dim, hidden_dim=6, num_hidden=num_hidden, omega_0=omega_0)
@@ -63,6 +64,7 @@ SMALL: dict[str, dict[str, int]] = {
     "render": {"resolution": 4, "hidden_dim": 4},
 }
 EVERY = [("mlp", {}), *SYMMETRIC]
+FEW_KINDS = KINDS[::3]  # every activation, widths and encodings
 WITH_BATCH_NORM = ["mlp", "dws"]
 
 
@@ -489,9 +491,95 @@ def test_parity_reads_relu_inrs_without_signs_and_without_points() -> None:
         build_encoder("parity", spec, points=True)
 
 
-def test_relu_inrs_have_no_canonical_classifier():
-    with pytest.raises(UsageError, match="only sine INRs"):
-        build_classifier("mlp", SirenSpec(2, 1, hidden_dim=4, activation="relu", start="linear"), 3, canonical=True)
+def supported(name: str, options: dict, spec: SirenSpec) -> bool:
+    return spec.is_odd or not (name == "scalegmn" or options.get("points"))
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+@pytest.mark.parametrize("kind", FEW_KINDS, ids=names(FEW_KINDS))
+def test_encoders_read_inrs_of_every_kind_or_refuse_in_one_line(name: str, options: dict, kind: SirenSpec) -> None:
+    if not supported(name, options, kind):
+        with pytest.raises(UsageError, match=rf"^[^\n]*{name}[^\n]*{kind.activation}[^\n]*$"):
+            classifier(name, kind, **options)
+        return
+    model, inrs = classifier(name, kind, **options), random_inrs(kind, 6)
+
+    if name != "mlp":
+        torch.testing.assert_close(model(permuted(inrs)), model(inrs))
+        assert differs(features_of(model, inrs), features_of(model, permuted(inrs, columns=False)))
+    model.train()
+    model(inrs).square().sum().backward()
+
+    still = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert still == []
+
+
+@pytest.mark.parametrize("name", ["mlp", "dws", "ng_gnn", "probes"])
+@pytest.mark.parametrize("kind", FEW_KINDS, ids=names(FEW_KINDS))
+def test_a_canonical_classifier_ignores_the_symmetries_of_every_activation(name: str, kind: SirenSpec) -> None:
+    plain, canonical = (
+        build_classifier(name, kind, 3, canonical=canonical, **SMALL[name]).double().eval()
+        for canonical in (False, True)
+    )
+    inrs, generator = random_inrs(kind, 5), torch.Generator().manual_seed(0)
+    transform = {"sine": ShiftPhases(), "relu": ScaleReLU()}.get(kind.activation, FlipSigns())
+    moved = transform(inrs, generator)
+
+    torch.testing.assert_close(canonical(moved), canonical(inrs))
+    assert name == "probes" or differs(plain(moved), plain(inrs))
+
+
+@pytest.mark.parametrize(("name", "options"), [case for case in SYMMETRIC if case[0] in ("parity", "scalegmn")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.is_odd], ids=str)
+def test_parity_and_scalegmn_ignore_signs_of_all_odd_activations(name: str, options: dict, kind: SirenSpec) -> None:
+    model, inrs = classifier(name, kind, **options), random_inrs(kind, 5)
+    flipped = FlipSigns()(inrs, torch.Generator().manual_seed(0))
+
+    torch.testing.assert_close(model(flipped), model(inrs))
+    wrong = replace(flipped, weights=(*flipped.weights[:-1], inrs.weights[-1]))
+    assert differs(model(wrong), model(inrs))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.is_odd], ids=str)
+def test_parity_can_evaluate_inrs_of_every_odd_activation(kind: SirenSpec) -> None:
+    inrs = random_inrs(kind, 2)
+    layer = build_encoder("parity", kind, hidden_dim=4, points=True).double().layers[0]
+    for part in (layer.odd, layer.even, *layer.mlp):
+        for parameter in part.parameters():
+            parameter.data.zero_()
+    scale = 1.0 if kind.activation == "tanh" else kind.omega_0
+    W, b = inrs.weights[0], inrs.biases[0][..., None]
+
+    odd, _ = layer(W, W.square(), scale * W, scale * b)
+
+    _, expected, *_ = inrs.activations(layer.look)
+    torch.testing.assert_close(odd, expected.mT)
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_encoders_refuse_inrs_of_another_activation_or_encoding_in_one_line(name: str) -> None:
+    spec = SirenSpec(2, 1, hidden_dim=6)
+    model = build_encoder(name, spec, **SMALL[name]).double().eval()
+    for change in ({"activation": "tanh"}, {"frequencies": 2}, {"frequencies": 2, "coordinates": False}):
+        with pytest.raises(
+            UsageError, match=rf"^this {name} encoder takes [^\n]*differ in [^\n]*{next(iter(change))}[^\n]*$"
+        ):
+            model(random_inrs(replace(spec, **change), 2))
+    encoded = replace(spec, frequencies=2)
+    with pytest.raises(UsageError, match="differ in first_frequency"):
+        build_encoder(name, encoded, **SMALL[name]).double().eval()(
+            random_inrs(replace(encoded, first_frequency=1.0), 2)
+        )
+    with pytest.raises(
+        UsageError, match=r"^this classifier was made for INRs of frequencies 2[^\n]*, got frequencies 0"
+    ):
+        build_classifier(name, encoded, 3, **SMALL[name])(random_inrs(spec, 2))
+
+
+def test_a_dws_encoder_of_equal_widths_refuses_others_in_one_line() -> None:
+    model = build_encoder("dws", SirenSpec(2, 1, hidden_dim=6), hidden_dim=8)
+    with pytest.raises(UsageError, match=r"^this dws encoder takes[^\n]*one width for all layers; got 2-6-4-1[^\n]*$"):
+        model(initialize(SirenSpec(2, 1, widths=(6, 4)), range(3)))
 
 
 def test_parity_sees_amplitudes_unless_it_is_told_not_to() -> None:

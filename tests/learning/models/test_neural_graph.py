@@ -329,9 +329,10 @@ def test_options_out_of_range_are_refused(name: str, options: dict, message: str
         build_encoder(name, SPECS[0], **options)
 
 
-def test_scalegmn_reads_sine_inrs_alone() -> None:
-    with pytest.raises(UsageError, match="supports sine INRs only, got 2-4-4-1, relu"):
-        build_encoder("scalegmn", SirenSpec(2, 1, hidden_dim=4, activation="relu", start="linear"))
+@pytest.mark.parametrize("activation", ["relu", "gauss"])
+def test_scalegmn_reads_inrs_of_odd_activations_alone(activation) -> None:
+    with pytest.raises(UsageError, match=f"supports sine, tanh and finer INRs.*got 2-4-4-1, {activation}"):
+        build_encoder("scalegmn", SirenSpec(2, 1, hidden_dim=4, activation=activation, start="linear"))
 
 
 def test_a_gnn_of_too_few_layers_would_not_see_the_first_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ from support.small_runs import rewrite
 from support.small_sets import make_set
 
 from inr_factory.errors import UsageError
+from inr_factory.inr.spec import Activation, SirenSpec
+from inr_factory.learning.alignment.aligned_dataset import align_dataset
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.models.checkpoint import load_checkpoint
+from inr_factory.learning.models.checkpoint import load_checkpoint, load_classifier
 from inr_factory.learning.training.pretrain_encoder import pretrain
 from inr_factory.learning.training.run_config import BEST, LAST, TrainConfig, check_config
 from inr_factory.learning.training.train_classifier import train
@@ -342,3 +344,24 @@ def test_odd_numbers_of_training_are_refused_by_the_name_of_their_option(option,
     """Faults, section 2: --epochs 99999999999999999999 began to train."""
     with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: "):
         check_config(TrainConfig, **{option: value})
+
+
+@pytest.mark.parametrize("activation", ["sine", "relu", "tanh", "gauss", "finer"])
+def test_inrs_of_every_activation_with_other_widths_and_an_encoding_are_aligned_and_read(
+    activation: Activation, tmp_path: Path
+) -> None:
+    spec = SirenSpec(2, 1, widths=(5, 4), frequencies=1, activation=activation)
+    make_set(tmp_path / "set", spec, views=1)
+    report = align_dataset(tmp_path / "set", tmp_path / "aligned")
+    options = {"model": "parity:hidden_dim=4", "batch_size": 7, "epochs": 1, "device": "cpu"}
+
+    run = train(
+        tmp_path / "aligned", augment="permute+noise", mixup="mixup", decode=1.0, out=tmp_path / "run", **options
+    )
+    pretrained = pretrain(tmp_path / "set", objective="decode", out=tmp_path / "pretrained", **options)
+
+    assert report.after < report.before
+    assert run.evaluate(tmp_path / "aligned", "val").accuracy <= 1
+    model = load_classifier(run.folder / BEST)
+    assert (model.spec, model.canonical) == (spec, activation != "relu")
+    assert pretrained.psnr is not None

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from support.specs import KINDS, names, random_inrs
 
-from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.initialization import initialize
 from inr_factory.inr.spec import SirenSpec
@@ -15,6 +15,7 @@ from inr_factory.learning.transforms.neuron_ops import change_layer, half_turns
 from inr_factory.learning.transforms.symmetries import (
     FlipSigns,
     PermuteNeurons,
+    ScaleReLU,
     ShiftPhases,
 )
 
@@ -23,6 +24,12 @@ OPERATIONS = [
     ShiftPhases(),
     Compose((ShiftPhases(max_k=4), FlipSigns(), ShiftPhases(max_k=4), FlipSigns())),
 ]
+
+SYMMETRIES = {
+    "sine": (FlipSigns(), ShiftPhases()),
+    "relu": (PermuteNeurons(), ScaleReLU()),
+    **dict.fromkeys(("tanh", "gauss", "finer"), (PermuteNeurons(), FlipSigns())),
+}
 
 
 def equal(first, second):
@@ -139,9 +146,55 @@ def test_as_a_transform_it_draws_nothing(inrs, generator):
     assert torch.equal(generator.get_state(), state)
 
 
-def test_relu_inrs_are_refused(relu_inrs):
-    with pytest.raises(UsageError, match="sine INRs only"):
-        canonicalize(relu_inrs)
+@pytest.mark.parametrize("spec", KINDS, ids=names(KINDS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_activation_has_one_form_for_all_copies_by_its_symmetries(spec, dtype, generator):
+    inrs, coords = random_inrs(spec), torch.rand(64, 2, generator=generator, dtype=torch.float64)
+    inrs = inrs.to(dtype)
+    form = canonicalize(inrs)
+
+    torch.testing.assert_close(form.to(torch.float64)(coords), inrs.to(torch.float64)(coords), atol=1e-4, rtol=0)
+    assert equal(canonicalize(form), form)
+    assert not equal(form, inrs)
+    moved = inrs
+    for transform in SYMMETRIES[spec.activation]:
+        moved = transform(moved, generator)
+        torch.testing.assert_close(canonicalize(moved).flatten(), form.flatten(), atol=1e-5, rtol=1e-5)
+    other = change_layer(inrs, 0, None, torch.full((5, spec.hidden_dims[0]), 1.5, dtype=dtype))
+    assert float((canonicalize(other).flatten() - form.flatten()).abs().max()) > 1e-3, "of another function"
+
+
+@pytest.mark.parametrize("activation", ["tanh", "finer", "gauss", "relu"])
+def test_neurons_without_weights_have_one_form_of_every_activation(activation, generator):
+    spec = SirenSpec(2, 1, hidden_dim=6, omega_0=3.0, activation=activation)
+    inrs = random_inrs(spec)
+    weights, biases = [W.clone() for W in inrs.weights], [b.clone() for b in inrs.biases]
+    weights[0][:, :4] = 0
+    biases[0][:, :4] = torch.tensor([0, -0.5, -0.3, 0.7], dtype=torch.float64)
+    inrs = INRBatch(spec, tuple(weights), tuple(biases))
+    form, coords = canonicalize(inrs), torch.rand(64, 2, generator=generator, dtype=torch.float64)
+
+    torch.testing.assert_close(form(coords), inrs(coords), atol=1e-12, rtol=0)
+    assert equal(canonicalize(form), form)
+    for transform in SYMMETRIES[activation]:
+        moved = transform(inrs, generator)
+        torch.testing.assert_close(canonicalize(moved).flatten(), form.flatten(), atol=1e-12, rtol=0)
+    assert activation == "gauss" or int((form.weights[1] == 0).all(dim=1).sum()) == 5 * (
+        3 if activation == "relu" else 1
+    )
+
+
+def test_neurons_that_are_no_sines_are_sorted_and_those_of_relu_have_norm_one():
+    for activation in ("tanh", "relu"):
+        form = canonicalize(random_inrs(SirenSpec(2, 1, hidden_dim=6, activation=activation)))
+        for W, b in zip(form.weights[:-1], form.biases[:-1], strict=True):
+            sums = W.sum(dim=2)
+            assert bool((sums.diff(dim=1) >= 0).all())
+            if activation == "tanh":
+                assert bool((sums > 0).all())
+            else:
+                norms = torch.hypot(W.norm(dim=2), b)
+                torch.testing.assert_close(norms, torch.ones_like(norms))
 
 
 def test_float64_inrs_have_a_fixed_point_as_well():

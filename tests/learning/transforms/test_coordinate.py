@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.specs import SPECS
+from support.specs import KINDS, SPECS, names, random_inrs
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.initialization import initialize
@@ -276,3 +276,38 @@ def test_wrong_arguments_are_refused_in_one_line(wrong, words):
     with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
         wrong()
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=names(KINDS))
+def test_coordinates_change_exactly_whatever_the_activation_and_with_an_encoding_by_reflections_alone(spec, generator):
+    inrs, coords = random_inrs(spec), torch.rand(64, 2, generator=generator, dtype=torch.float64)
+    mirror = torch.tensor([1.0, -1.0])
+
+    torch.testing.assert_close(reflect(inrs, "y")(coords), inrs(coords * mirror), atol=1e-12, rtol=0)
+    assert float((reflect(inrs, "y")(coords) - inrs(coords)).abs().max()) > 1e-3
+    both = Reflect(probability=0.5)(inrs.select(torch.zeros(50, dtype=torch.long)), generator)
+    sides = {round(float(value), 9) for value in both(coords[:1])[:, 0, 0]}
+    assert len(sides) == 2
+    assert sides == {round(float(inrs(coords[:1] * torch.tensor([s, 1.0]))[0, 0, 0]), 9) for s in (1, -1)}
+    for transform in (Rotate2D(), Translate(), Scale(), Scale(per_axis=True)):
+        if spec.frequencies:
+            with pytest.raises(
+                UsageError, match=r"^[^\n]*only reflections[^\n]*frequencies[^\n]*; take reflect[^\n]*$"
+            ):
+                transform(inrs, generator)
+        else:
+            matrix, offset = transform.draw(inrs, generator)
+            changed = torch.einsum("nij,pj->npi", matrix, coords) + offset[:, None]
+            torch.testing.assert_close(
+                transform.change(inrs, matrix, offset)(coords), inrs(changed), atol=1e-10, rtol=0
+            )
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=names(KINDS))
+def test_values_change_exactly_whatever_the_activation_widths_and_encoding(spec, generator):
+    inrs, coords = random_inrs(spec), torch.rand(64, 2, generator=generator, dtype=torch.float64)
+
+    for transform in (Contrast(), Brightness(), Invert(), MixChannels()):
+        matrix, offset = transform.draw(inrs, generator)
+        expected = torch.einsum("noi,npi->npo", matrix, inrs(coords)) + offset[:, None]
+        torch.testing.assert_close(transform.change(inrs, matrix, offset)(coords), expected, atol=1e-12, rtol=0)

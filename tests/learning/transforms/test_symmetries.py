@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.specs import KINDS, names, random_inrs
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.initialization import initialize
@@ -103,15 +104,53 @@ def test_one_neuron_in_one_hidden_layer_is_enough(transform, generator):
     torch.testing.assert_close(transform(inrs, generator)(coords), inrs(coords), atol=ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("transform", [FlipSigns(), ShiftPhases()], ids=str)
-def test_sine_symmetries_refuse_relu_inrs(transform, relu_inrs, generator):
-    with pytest.raises(UsageError, match="sine INRs only"):
-        transform(relu_inrs, generator)
+def exact_for(transform, spec):
+    has = {"flip": ("sine", "tanh", "finer", "gauss"), "phase": ("sine",), "scale_relu": ("relu",)}
+    return spec.activation in has.get(transform.name, (spec.activation,))
 
 
-def test_relu_scaling_refuses_sine_inrs(inrs, generator):
-    with pytest.raises(UsageError, match="ReLU INRs only"):
-        ScaleReLU()(inrs, generator)
+@pytest.mark.parametrize("transform", [PermuteNeurons(), FlipSigns(), ShiftPhases(), ScaleReLU()], ids=str)
+@pytest.mark.parametrize("spec", KINDS, ids=names(KINDS))
+def test_a_symmetry_is_exact_for_its_activations_and_refused_for_others_in_one_line(transform, spec, generator):
+    inrs, coords = random_inrs(spec), torch.rand(64, 2, generator=generator, dtype=torch.float64)
+    if not exact_for(transform, spec):
+        with pytest.raises(
+            UsageError, match=r"^[^\n]* INRs only, got [^\n]*; their symmetries are permutations[^\n]*$"
+        ):
+            transform(inrs, generator)
+        return
+
+    moved = transform(inrs, generator)
+
+    for before, after in zip(inrs.biases[:-1], moved.biases[:-1], strict=True):
+        assert bool((before != after).any())
+    torch.testing.assert_close(moved(coords), inrs(coords), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ["sine", "relu", "tanh", "gauss", "finer"])
+def test_signs_and_scales_of_the_wrong_activation_change_the_function(activation, generator):
+    inrs = random_inrs(SirenSpec(2, 3, hidden_dim=6, omega_0=3.0, activation=activation))
+    coords = torch.rand(64, 2, generator=generator, dtype=torch.float64)
+
+    def change(incoming, outgoing):
+        factors = (torch.full((5, 6), factor, dtype=torch.float64) for factor in (incoming, outgoing))
+        return float((change_layer(inrs, 0, None, *factors)(coords) - inrs(coords)).abs().max())
+
+    assert (change(-1, -1) < 1e-12) == (activation in ("sine", "tanh", "finer"))
+    assert (change(-1, 1) < 1e-12) == (activation == "gauss")
+    assert (change(2, 0.5) < 1e-12) == (activation == "relu")
+
+
+@pytest.mark.parametrize("spec", [KINDS[1], KINDS[5]], ids=str)
+def test_every_layer_has_permutations_of_its_own_width(spec, generator):
+    inrs = random_inrs(spec, 200)
+
+    moved = PermuteNeurons()(inrs, generator)
+
+    for before, after in zip(inrs.biases[:-1], moved.biases[:-1], strict=True):
+        assert torch.equal(after.sort(dim=1).values, before.sort(dim=1).values)
+        share = (after == before).double().mean()
+        assert abs(float(share) - 1 / before.shape[1]) < 0.06
 
 
 @pytest.mark.parametrize(
