@@ -63,7 +63,7 @@ class FitConfig(Section):
     0.6 and 0.97, warm-up and square-root decay; its last layer starts at the ridge least-squares solution, see
     fitting/optimizers.py). The learning_rate of sprint is its peak. By default it is 8e-3 · min(2, 32 / hidden_dim) ·
     min(1, 2 / num_hidden), and the steps follow target_psnr: 80 for 32 neurons to 40 dB of grey images, more for higher
-    targets, several values a point and shapes (sprint_defaults.py; docs/results/optimisers.md measures it). In recipes of
+    targets, several values a point and shapes, and both are larger for ReLU INRs with frequencies (sprint_defaults.py; docs/results/optimisers.md measures it). In recipes of
     version 1 the defaults are 8e-3 and 80. `ridge` is the strength of the ridge penalty.
 
     The default of target_psnr is 26 dB for unsigned distances, whose peak is `clamp`: a root mean square error of

@@ -24,7 +24,7 @@ from inr_factory.generation.source_settings import SOURCES
 from inr_factory.generation.source_settings import ImageSource as ImageSource
 from inr_factory.generation.source_settings import OwnSource as OwnSource
 from inr_factory.generation.source_settings import ShapeSource as ShapeSource
-from inr_factory.generation.sprint_defaults import sprint_rate, sprint_steps
+from inr_factory.generation.sprint_defaults import RELU_RIDGE, is_encoded_relu, sprint_rate, sprint_steps
 from inr_factory.generation.start_file import StartINRs, encode_starts, resolve_starts
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
@@ -118,9 +118,11 @@ class Recipe(Section):
                 fit.fill(target_psnr=UDF_TARGET)
             if fit.optimizer == "sprint":
                 in_dim, out_dim = (info.context or {}).get("dims") or self.source.dims
-                spec = self.spec
-                fit.fill(steps=sprint_steps(fit.target_psnr, spec.hidden_dim, spec.omega_0, in_dim, out_dim))
-                fit.fill(learning_rate=sprint_rate(spec.hidden_dim, spec.num_hidden, fit.steps))
+                spec = self.spec.spec(in_dim, out_dim)
+                fit.fill(steps=sprint_steps(fit.target_psnr, spec))
+                fit.fill(learning_rate=sprint_rate(spec, fit.steps))
+                if is_encoded_relu(spec):
+                    fit.fill(ridge=RELU_RIDGE)
             self.__dict__["fit"] = fit
         return self
 

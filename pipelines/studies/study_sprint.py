@@ -151,8 +151,8 @@ def compare_rule(root: Path, work: Path, count: int) -> None:
         if shape:
             signals = signals[: count // 4]
         spec = SirenSpec(in_dim, out_dim, width, layers, omega_0=float(omega), output_bias=0.0 if shape else 0.5)
-        steps = sprint_steps(target, width, omega, in_dim, out_dim)
-        rate = sprint_rate(width, layers, steps)
+        steps = sprint_steps(target, spec)
+        rate = sprint_rate(spec, steps)
         paces = [("sprint", rate, steps), ("sprint", 8e-3, 80), ("adam", 1e-3, 1000)]
         row = []
         for optimizer, peak, most in paces:

@@ -125,7 +125,7 @@ def test_arrays_start_from_inrs_in_memory() -> None:
     [
         (["fit.starts=share"], "got 'share'; did you mean 'shared'"),
         (["fit.starts=file"], "starts is the path of a file of INRs, or independent or shared"),
-        (["fit.starts={starts}", "spec.hidden_dim=8"], "holds INRs 2-6-6-1, and the recipe fits 2 hidden layers of 8"),
+        (["fit.starts={starts}", "spec.hidden_dim=8"], "holds INRs 2-6-6-1, and the recipe fits hidden layers of 8, 8"),
         (["fit.starts={starts}", "spec.omega_0=9"], "whose omega_0 is 7.*set spec.omega_0=7"),
         (["fit.starts={damaged}"], "is no complete file of INRBatch.save"),
         (["fit.starts={text}"], "is no state dict of an MLP"),

@@ -208,8 +208,8 @@ def plan_fit(
 
 def _rate_notes(recipe: Recipe) -> tuple[str, ...]:
     """A line for a rate that was chosen for Adam, and kept where only the optimizer was changed."""
-    fit, spec = recipe.fit, recipe.spec
-    own = sprint_rate(spec.hidden_dim, spec.num_hidden, fit.steps)
+    fit, spec = recipe.fit, recipe.spec.spec(1, 1)
+    own = sprint_rate(spec, fit.steps)
     if recipe.version < 2 or fit.optimizer != "sprint" or fit.learning_rate > own / 3:
         return ()
     return (

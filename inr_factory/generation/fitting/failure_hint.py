@@ -39,7 +39,7 @@ def without_hint(reason: str) -> str:
 def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: FitConfig) -> str:
     """The first that applies: values out of reach, omega_0, rate, steps, size."""
     sprint, sine, rate = config.optimizer == "sprint", spec.activation == "sine", config.learning_rate
-    safe = sprint_rate(spec.hidden_dim, spec.num_hidden, config.steps) if sprint else ADAM_RATE
+    safe = sprint_rate(spec, config.steps) if sprint else ADAM_RATE
     finite = math.isfinite(psnr)
     stuck = not finite or psnr < mean + LEARNED
     ended = f"it learned no more than the signal's mean, {mean:.1f} dB; " if finite and stuck else ""
@@ -72,5 +72,5 @@ def _steps(signal: Signal, spec: SirenSpec, config: FitConfig) -> int:
     """Steps that should do; Adam at a constant rate can always use more."""
     target = target_of(config, signal.peak)
     wanted = max(config.floor_psnr, target) if target is not None else config.floor_psnr
-    enough = sprint_steps(wanted, spec.hidden_dim, spec.omega_0, spec.in_dim, spec.out_dim)
+    enough = sprint_steps(wanted, spec)
     return enough if config.optimizer == "sprint" else max(1000, 4 * config.steps if config.steps < 10_000 else 0)

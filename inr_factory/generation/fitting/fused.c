@@ -1,4 +1,4 @@
-/* Fused engine: every step of the fit of one SIREN (forward, backward by hand, Adam, stopping test) inside the cache.
+/* Fused engine: every step of the fit of one INR of sines or ReLUs (forward, backward by hand, Adam, stopping test) inside the cache.
 
    hatch_build.py compiles this file once for each vector width, with VARIANT as the suffix of its functions, into one
    library; the one with DISPATCH defined also gets the functions that say which of them the machine can run.
@@ -8,7 +8,8 @@
 
    Letters: P points, T points of a tile, I inputs, H hidden neurons, O outputs; K is the depth of a matrix product.
    Rows of H numbers are padded with zeros to whole vectors ("width" floats); a neuron that is padding has the weights
-   0, so its sine and its gradients are 0, and it stays 0.
+   0, so its sine and its gradients are 0, and it stays 0. Where the INR is one of ReLUs, "sine" is max(0, z), "cosine"
+   its slope, and omega_0 and half turns are 1.
 
    No result hangs on the width of a vector: each sum is taken point by point, or input by input, in tiles that are the
    same for all widths, and the one sum over hidden neurons (the outputs) always in 16 partial sums. Widths that have
@@ -55,6 +56,7 @@ INLINE vec all(float value) { return value - (vec){0}; } /* x - 0 is x, also for
 typedef struct {
     int32_t in_dim, out_dim, hidden_dim, num_hidden, num_points, num_steps;
     int32_t batch_points; /* of each step, all once around; all of them: num_points */
+    int32_t relu;         /* 1: max(0, z) in place of sin(omega_0 z) */
     int32_t occupancy;    /* 1: outputs are logits of being inside, and what is minimised is the cross-entropy */
     int32_t rows, cols;   /* of the grid that the points are, x fastest; 0 where they are none */
     double omega_0, output_bias, beta_1, beta_2, epsilon, stop_loss;
@@ -241,7 +243,8 @@ static size_t parameters_of(const work *w) { /* of the flat layout, D */
 /* The factors of this step: weights and biases times omega_0 / pi forward, since sincospi takes half turns, and times
    omega_0 on the way back, so that what arrives at a layer is the gradient of W x + b. */
 static void prepare(work *w, const problem *p, const float *coords) {
-    const float omega = (float)p->omega_0, half_turns = (float)(p->omega_0 / 3.14159265358979323846);
+    const float omega = p->relu ? 1 : (float)p->omega_0;
+    const float half_turns = p->relu ? 1 : (float)(p->omega_0 / 3.14159265358979323846);
     const int pair = 2 * LANES, width = w->width, hidden = w->hidden;
     float *forward = w->forward, *back = w->back;
     for (int in = 0; in < w->inputs; in++)
@@ -303,6 +306,17 @@ static void sines(const float *z, float *sine, float *cosine, int floats) {
         vec s, c;
         sincospi(load(z + at), &s, &c);
         store(sine + at, s), store(cosine + at, c);
+    }
+}
+
+static void activations(const problem *p, float *sine, float *cosine, int floats) { /* of what is in `cosine` */
+    if (!p->relu) {
+        sines(cosine, sine, cosine, floats);
+        return;
+    }
+    for (int at = 0; at < floats; at++) {
+        sine[at] = cosine[at] > 0 ? cosine[at] : 0;
+        cosine[at] = cosine[at] > 0 ? 1 : 0;
     }
 }
 
@@ -478,14 +492,14 @@ static double tile_pass(work *w, const problem *p, const float *coords, const fl
         grid_layer(w, p, first, points);
     } else {
         times(coords, w->inputs, packed(forward, w->inputs), w->forward_bias, w->cosine, width, points, w->inputs, width);
-        sines(w->cosine, w->sine, w->cosine, points * width);
+        activations(p, w->sine, w->cosine, points * width);
     }
     forward += panels_of(w, w->inputs);
     for (int layer = 1; layer < layers; layer++, forward += panels_of(w, hidden)) {
         float *sine = w->sine + layer * tile, *cosine = w->cosine + layer * tile;
         times(sine - tile, width, packed(forward, hidden), w->forward_bias + layer * width, cosine, width, points, hidden,
               width);
-        sines(cosine, sine, cosine, points * width);
+        activations(p, sine, cosine, points * width);
     }
     const double sum = residuals(w, p, targets, points);
     if (!backward) return sum;
@@ -564,7 +578,7 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
                           float *loss) {
     work w;
     problem own = *p;
-    if (own.in_dim != 2 || ((int64_t)own.rows + own.cols) * own.hidden_dim * 2 > MOST_TABLE) own.rows = own.cols = 0;
+    if (own.in_dim != 2 || own.relu || ((int64_t)own.rows + own.cols) * own.hidden_dim * 2 > MOST_TABLE) own.rows = own.cols = 0;
     const size_t floats = lay_out(&w, &own, NULL);
     float *memory = aligned_alloc(64, floats * sizeof(float));
     if (memory == NULL) return -1;

@@ -23,6 +23,7 @@ from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
 from inr_factory.generation.fitting.stopping import stop_loss
 from inr_factory.generation.signals import Signal
 from inr_factory.inr.compiled_library import load_library
+from inr_factory.inr.forward_pass import encode
 from inr_factory.inr.spec import SirenSpec
 
 LIBRARY = Path(__file__).parent / "_fused.so"
@@ -41,7 +42,7 @@ class _Problem(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("in_dim", "out_dim", "hidden_dim", "num_hidden")),
         *((name, ctypes.c_int32) for name in ("num_points", "num_steps")),
-        *((name, ctypes.c_int32) for name in ("batch_points", "occupancy", "rows", "cols")),
+        *((name, ctypes.c_int32) for name in ("batch_points", "relu", "occupancy", "rows", "cols")),
         *((name, ctypes.c_double) for name in ("omega_0", "output_bias")),
         *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss", "first_factor")),
         ("num_learned", ctypes.c_int64),
@@ -80,16 +81,16 @@ def fit_fused(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch
     """What `fit_reference` does, one INR after the other; a step is an attempt."""
     assert device.type == "cpu"
     adam, scope, learned = adam_settings(config), scope_of(spec, config), learned_rates(spec, config)
-    coords, grid = None, (0, 0)
+    coords, encoded, grid = None, None, (0, 0)
     for row, signal in zip(batch.rows, batch.signals, strict=True):
         if signal.coords is not coords:  # they may be shared
-            coords, grid = signal.coords, grid_shape(signal.coords)
+            coords, encoded, grid = signal.coords, encode(spec, signal.coords), grid_shape(signal.coords)
         stop = stop_loss(config, signal.peak)
         again = row[None]
         while len(again):
             flat = initial_weights(spec, int(fits.seeds[row]), signal, config)
             flat, loss, steps = run_steps(
-                spec, signal, flat, adam, stop, grid, config.batch_points, scope=scope, learned=learned
+                spec, signal, flat, adam, stop, grid, config.batch_points, scope=scope, learned=learned, encoded=encoded
             )
             again = fits.stop(again, flat[None], [loss], [steps])
             fits.step(steps)
@@ -106,12 +107,14 @@ def run_steps(
     variant: str | None = None,
     scope: Scope | None = None,
     learned: Tensor | None = None,
+    encoded: Tensor | None = None,
 ) -> tuple[Tensor, float, int]:
     """Fit one INR from initial values flat (D,) until its loss is at most `stop`: weights (D,), their loss, updates.
 
     `grid` is the `grid_shape` of the coords, or (0, 0) to treat them as points; `batch_points` is the number of points
     of each step, None for all; `learned` (S, D) are the rates of the first steps, which are those of gradient descent;
-    `scope` penalises the distance of the weights' standard deviations from its targets.
+    `scope` penalises the distance of the weights' standard deviations from its targets; `encoded` are the coords with
+    the spec's encoding, where they have been computed already.
     """
     library = _library()
     assert not isinstance(library, str), library
@@ -120,13 +123,15 @@ def run_steps(
     learned = None if learned is None else widen(learned, spec).contiguous()
     stds = np.array(scope.stds if scope else (1.0,) * (spec.num_hidden + 1), dtype=np.float64)
     problem = _Problem(
-        spec.in_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(adam.rates), batch, occupancy, *grid,
+        spec.encoded_dim, spec.out_dim, spec.hidden_dim, spec.num_hidden, count, len(adam.rates), batch,
+        int(spec.activation == "relu"), occupancy, *grid,
         spec.omega_0, spec.output_bias, *adam.betas, EPSILON, stop, spec.first_factor,
         0 if learned is None else len(learned), None if learned is None else learned.data_ptr(),
         scope.strength if scope else 0.0, stds.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
     weights = np.array(widen(flat, spec).numpy(), dtype=np.float32)  # a copy, which is written into
-    coords, targets = (_floats(part) for part in (signal.coords, signal.targets))
+    encoded = encode(spec, signal.coords) if encoded is None else encoded
+    coords, targets = _floats(encoded), _floats(signal.targets)
     rates = np.ascontiguousarray(adam.rates.numpy(), dtype=np.float64)
     loss = ctypes.c_float()
     fit = getattr(library.functions, f"fused_fit_{variant or library.variants[0]}")
@@ -165,10 +170,10 @@ def sincospi(z: Floats, variant: str, out: tuple[Floats, Floats] | None = None) 
 
 
 def _beyond(spec: SirenSpec) -> str:
-    if spec.activation != "sine" or spec.frequencies:
-        return f"it fits sine INRs of coordinates themselves, not {spec}"
-    if max(spec.in_dim, spec.out_dim) > MAX_DIM:
-        return f"it fits INRs of up to {MAX_DIM} coordinates and values, not {spec}"
+    if spec.activation not in ("sine", "relu"):
+        return f"it fits sine and ReLU INRs, not {spec}"
+    if max(spec.encoded_dim, spec.out_dim) > MAX_DIM:
+        return f"it fits INRs of up to {MAX_DIM} coordinates, with their encoding, and values, not {spec}"
     if spec.hidden_dim > MAX_HIDDEN_DIM or spec.num_hidden > MAX_NUM_HIDDEN:
         return f"it fits up to {MAX_NUM_HIDDEN} hidden layers of up to {MAX_HIDDEN_DIM} neurons, not {spec}"
     return ""

@@ -57,8 +57,6 @@ def keys(count, view=0):
     ids=str,
 )
 def test_every_engine_makes_the_steps_of_a_plain_pytorch_loop(spec, engine):
-    if engine == "fused" and spec.activation != "sine":
-        pytest.skip("the fused engine fits sine INRs")
     signals = waves(3, channels=spec.out_dim)
     config = FitConfig(engine=engine, learning_rate=2e-3, steps=20, target_psnr=None, floor_psnr=-99)
 

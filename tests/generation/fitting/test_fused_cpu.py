@@ -43,6 +43,9 @@ CASES = [
     (SirenSpec(2, 1, hidden_dim=1, num_hidden=2), smooth(cloud(3, 2))),
     (SirenSpec(2, 3, widths=(24, 8, 13), output_bias=0.5), smooth(pixel_grid(9, 7), 3)),
     (SirenSpec(1, 1, widths=(5, 40)), smooth(cloud(29, 1))),
+    (SirenSpec(2, 1, hidden_dim=24, output_bias=0.5, activation="relu", start="linear"), smooth(pixel_grid(9, 7))),
+    (SirenSpec(2, 3, widths=(20, 9), activation="relu", frequencies=10, start="linear"), smooth(pixel_grid(9, 7), 3)),
+    (SirenSpec(3, 1, hidden_dim=16, frequencies=2, coordinates=False, first_frequency=1.0), smooth(cloud(50, 3))),
 ]
 NAMES = [f"{spec}, {len(signal.coords)} points" for spec, signal in CASES]
 
@@ -326,8 +329,8 @@ def test_auto_takes_the_fused_engine_where_it_can():
 
 
 UNSUPPORTED = [
-    (SirenSpec(2, 1, hidden_dim=8, activation="relu", start="linear"), "cpu", "not 2-8-8-1, relu"),
-    (SirenSpec(2, 1, frequencies=3), "cpu", "3 frequencies"),
+    (SirenSpec(2, 1, hidden_dim=8, activation="tanh", start="linear"), "cpu", "not 2-8-8-1, tanh"),
+    (SirenSpec(2, 1, frequencies=17), "cpu", "17 frequencies"),
     (SirenSpec(2, 1, hidden_dim=513), "cpu", "up to 512 neurons"),
     (SirenSpec(2, 1, num_hidden=17), "cpu", "up to 16 hidden layers"),
     (SirenSpec(65, 1), "cpu", "64 coordinates"),
