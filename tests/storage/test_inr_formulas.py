@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.paths import ROOT
 from support.small_sets import SPEC, make_set
-from support.specs import KINDS
+from support.specs import VARIANTS
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
@@ -18,7 +18,7 @@ from inr_factory.storage.inr_formulas import hidden_formula
 from inr_factory.storage.manifest_file import load_manifest
 
 
-@pytest.mark.parametrize("spec", [SPEC, *KINDS])
+@pytest.mark.parametrize("spec", [SPEC, *VARIANTS])
 def test_the_numpy_code_of_a_card_computes_what_the_inrs_compute(tmp_path, monkeypatch, spec):
     make_set(tmp_path, spec=spec)
     update_card(tmp_path, load_manifest(tmp_path))
@@ -44,7 +44,7 @@ def forward(root):
 
 def test_a_shard_says_how_its_inrs_are_computed(tmp_path):
     said = {}
-    for number, spec in enumerate([SPEC, *(kind.values[0] for kind in KINDS)]):
+    for number, spec in enumerate([SPEC, *(kind.values[0] for kind in VARIANTS)]):
         make_set(tmp_path / str(number), spec=spec, objects={"train": 2}, views=1)
         said[spec] = forward(tmp_path / str(number))
     for spec, words in said.items():
@@ -66,7 +66,7 @@ def test_sets_of_sines_and_relus_have_the_words_that_they_had(tmp_path):
         )
 
 
-@pytest.mark.parametrize("spec", [kind.values[0] for kind in KINDS if kind.values[0].in_dim == 2], ids=str)
+@pytest.mark.parametrize("spec", [kind.values[0] for kind in VARIANTS if kind.values[0].in_dim == 2], ids=str)
 def test_the_code_of_format_md_names_what_each_kind_needs(spec):
     page = (ROOT / "docs/format.md").read_text()
     assert f"`{spec.activation}`" in page

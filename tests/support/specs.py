@@ -10,7 +10,7 @@ SPECS = [
 ]
 
 # Other activations, widths by layer and positional encodings: what hidden layers and the first layer's inputs may be.
-KINDS = [
+VARIANTS = [
     pytest.param(SirenSpec(in_dim, 1, output_bias=0.5, **kind), id="-".join(map(str, kind.values())))
     for in_dim, kind in (
         (2, {"activation": "relu", "start": "linear", "widths": (9, 5), "frequencies": 3}),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.shapes import inrs_with_surfaces
-from support.specs import KINDS
+from support.specs import VARIANTS
 
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.geometry import level_set
@@ -100,7 +100,7 @@ def test_the_grid_near_a_level_has_the_values_of_the_whole_grid(resolution, hidd
         torch.testing.assert_close(grid, whole, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("spec", [kind for kind in KINDS if kind.values[0].in_dim == 3])
+@pytest.mark.parametrize("spec", [kind for kind in VARIANTS if kind.values[0].in_dim == 3])
 def test_the_surface_of_any_activation_and_encoding_lies_where_the_inr_has_its_level(spec):
     assert_surface_lies_at_level(replace(spec, omega_0=3.0, start="linear"))
 
