@@ -179,11 +179,15 @@ def fit(
     device: str = "auto",
     hidden_dim: int = 32,
     num_hidden: int = 2,
-    omega_0: float = 30.0,
+    widths: Sequence[int] | None = None,
+    omega_0: float | None = None,
     first_omega_0: float | None = None,
     output_bias: float | None = None,
     activation: str = "sine",
-    start: str = "siren",
+    start: str | None = None,
+    frequencies: int = 0,
+    first_frequency: float | None = None,
+    coordinates: bool = True,
     starts: "str | INRBatch" = "independent",
     optimizer: str = "adam",
     learning_rate: float | None = None,
@@ -211,11 +215,18 @@ def fit(
         device: auto, cpu, cuda or cuda:N.
         hidden_dim: Neurons of a hidden layer.
         num_hidden: Hidden layers.
-        omega_0: Frequency factor of the sines (Sitzmann et al., NeurIPS 2020).
+        widths: Neurons of each hidden layer, where they differ, in place of hidden_dim and num_hidden.
+        omega_0: Frequency factor of the sines (Sitzmann et al., NeurIPS 2020), by default 30; of gauss 10, one over
+            the standard deviation of the bells.
         first_omega_0: That of the first layer, for audio: 3,000 where omega_0 is 30; by default omega_0.
         output_bias: Constant added to the output; by default the middle of the range of the values.
-        activation: sine or relu.
-        start: Initialization: siren, dwsnets or linear, see `SirenSpec`.
+        activation: sine, relu, tanh, gauss or finer, see `SirenSpec`.
+        start: Initialization: siren, dwsnets, linear or finer, see `SirenSpec`; by default finer for finer, linear for tanh,
+            gauss and INRs with frequencies, else siren.
+        frequencies: Number of frequencies of a positional encoding (Mildenhall et al., ECCV 2020); 0 is none. ReLUs and
+            tanhs need one to show details.
+        first_frequency: The lowest of them, by default pi; each further one is twice as high.
+        coordinates: Whether the coordinates come before their sines and cosines.
         starts: independent; shared: all objects of a view start from the same draw; or INRs, or a file of them, of which
             all objects of view v start from number v modulo their number.
         optimizer: adam, or sprint: Adam with betas 0.6 and 0.97, warm-up and square-root decay, and the last layer
@@ -244,16 +255,18 @@ def fit(
     """
     fields: dict[str, Any] = {
         "name": "arrays", "source": {"collection": "own"}, "views": views, "seed": seed,
-        "spec": {"hidden_dim": hidden_dim, "num_hidden": num_hidden, "omega_0": omega_0, "activation": activation,
-                 "first_omega_0": first_omega_0, "start": start},
+        "spec": {"hidden_dim": hidden_dim, "num_hidden": num_hidden, "widths": widths, "activation": activation,
+                 "first_omega_0": first_omega_0, "frequencies": frequencies, "coordinates": coordinates},
         "fit": {"optimizer": optimizer, "target_psnr": target_psnr, "floor_psnr": floor_psnr,
                 "floor_explained": floor_explained, "attempts": attempts,
                 "batch_points": batch_points, "engine": engine, "starts": starts},
     }  # fmt: skip
     fields, given = resolve_starts(fields)
-    fields["fit"] |= {
-        key: value for key, value in (("learning_rate", learning_rate), ("steps", steps)) if value is not None
-    }
+    for section, key, value in (
+        ("spec", "omega_0", omega_0), ("spec", "start", start), ("spec", "first_frequency", first_frequency),
+        ("fit", "learning_rate", learning_rate), ("fit", "steps", steps),
+    ):  # fmt: skip
+        fields[section] |= {} if value is None else {key: value}
     with_starts(check_recipe(fields, "of fit"), given)  # what is wrong with settings is said before arrays are read
     if images is not None and (coords is not None or values is not None):
         raise UsageError("fit takes images, or coords and values; got both")

@@ -45,8 +45,10 @@ class SpecConfig(Section):
         if self.activation == "gauss":
             self.fill(omega_0=GAUSS_OMEGA_0)
         spec = self.spec(1, 1)  # raises for settings that contradict each other
-        for name in ("hidden_dim", "num_hidden", "widths"):
+        for name in ("hidden_dim", "num_hidden", "widths", "first_frequency"):
             self.__dict__[name] = getattr(spec, name)
+        if "widths" in self.model_fields_set:  # widths that are all the same live on in the other two
+            self.model_fields_set.update(("hidden_dim", "num_hidden"))
         return self
 
     def spec(self, in_dim: int, out_dim: int) -> SirenSpec:

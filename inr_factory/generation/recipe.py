@@ -253,6 +253,17 @@ def load_recipe(
     return with_starts(check_recipe(fields, recipe.name if isinstance(recipe, Recipe) else str(recipe), dims), starts)
 
 
+def all_settings(recipe: Recipe) -> dict[str, Any]:
+    """Every setting of a recipe, also those that manifests leave out at their defaults, but for what a file of starts
+    holds."""
+    fields = recipe.model_dump(mode="json")
+    for name, default in OMITTED_KEYS.items():
+        section, key = name.split(".")
+        if not key.startswith("start_"):
+            fields[section].setdefault(key, default)
+    return fields
+
+
 def with_starts(recipe: Recipe, starts: StartINRs | None) -> Recipe:
     """The recipe with these INRs to start from, which compute the same under its output_bias.
 

@@ -59,4 +59,5 @@ def explain_fault(error: ValidationError, recipe: type[BaseModel], sources: Sequ
         if "did you mean" not in hint and section != "source":
             hint = did_you_mean(key, known_keys)
         return f"no key {key!r}: {hint}"
-    return describe_fault(key, first)
+    message = first["msg"].replace("Tuple", "list").replace("tuple", "list").replace(" after validation", "")
+    return describe_fault(key, {**first, "msg": message})

@@ -146,6 +146,11 @@ class SirenSpec:
         return self.in_dim * (int(self.coordinates) + 2 * self.frequencies)
 
     @property
+    def widest(self) -> int:
+        """The most inputs or neurons of a layer but the last: numbers that a forward pass holds of a point."""
+        return max(self.hidden_dim, self.encoded_dim)
+
+    @property
     def is_odd(self) -> bool:
         """Whether the activation is odd, so that a neuron's weights and bias can change signs with its outgoing weights."""
         return self.activation in ("sine", "tanh", "finer")

@@ -18,8 +18,9 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.metrics import psnr_of_mse
 from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import mix
-from inr_factory.learning.alignment.weight_matching import align, relative_distance
+from inr_factory.learning.alignment.weight_matching import align, finest_match, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.transforms.compose import TRANSFORMS
 from inr_factory.learning.transforms.coordinate import CoordinateTransform
@@ -183,7 +184,7 @@ def augment_report(
     rows = np.flatnonzero(data.views == data.views[0])
     rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
     inrs = _inrs(data, rows)
-    kinds = [*HIDDEN_BY] if data.spec.activation == "sine" else ["permutation"]
+    kinds = [kind for kind in HIDDEN_BY if kind in _matches(data.spec)]
     report = AugmentReport(
         heading=f"{data.manifest.name}: {len(inrs)} INRs, {data.spec}",
         folder=root / "augment-report" if out is None else Path(out),
@@ -285,8 +286,13 @@ def _mixings(data: INRDataset, rows: NDArray[np.int64], inrs: INRBatch, coords: 
     if both:
         first, second = (np.array(side) for side in zip(*both, strict=True))
         partners["two views of one object"] = (_inrs(data, first), _inrs(data, second))
-    kinds = MATCHES if data.spec.activation == "sine" else MATCHES[:3]
+    kinds = _matches(data.spec)
     return (measure_mixing(kind, pairs, *sides, coords) for pairs, sides in partners.items() for kind in kinds)
+
+
+def _matches(spec: SirenSpec) -> tuple[str, ...]:
+    """MATCHES up to the one over all symmetries of INRs of a spec."""
+    return MATCHES[: MATCHES.index(finest_match(spec)) + 1]
 
 
 def _image_size(data: INRDataset) -> tuple[int, int]:

@@ -76,10 +76,14 @@ def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, 
         "version": f"{manifest.format_version}.0.0",
         "license": manifest.source.licence or "unknown",
         "additionalProperty": [
-            {"@type": "PropertyValue", "name": name, "value": value}
+            {"@type": "PropertyValue", "name": name, "value": str(value) if isinstance(value, list) else value}
             for name, value in manifest.siren_spec.to_dict().items()
         ],
-        "keywords": ["implicit neural representations", "weight-space learning", "SIREN"],
+        "keywords": [
+            "implicit neural representations",
+            "weight-space learning",
+            "SIREN" if manifest.siren_spec.activation == "sine" else manifest.siren_spec.activation,
+        ],
         "distribution": [*_shards(manifest), *[_file_set(split) for split in splits]],
         "recordSet": [*_classes(manifest.classes), *[_records(split, manifest, columns) for split in splits]],
     }

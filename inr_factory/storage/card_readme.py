@@ -7,6 +7,7 @@ from typing import Any
 
 from inr_factory.errors import printable
 from inr_factory.storage.card_croissant import describe, filled_splits
+from inr_factory.storage.inr_formulas import encoding_formula, hidden_formula, numpy_code
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.remarks import summarize_remarks
 
@@ -61,7 +62,9 @@ def _head(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
         yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', manifest.source.licence.lower()).strip('-') or 'other')}"
     yield f"pretty_name: {_yaml(f'{manifest.name}: implicit neural representations')}"
     yield f"task_categories: {json.dumps(['image-classification' if manifest.siren_spec.in_dim == 2 else 'other'])}"
-    yield f"tags: {json.dumps(['implicit-neural-representations', 'weight-space-learning', 'siren', _object_kind(manifest)])}"
+    activation: str = manifest.siren_spec.activation
+    tags = ["siren" if activation == "sine" else activation, _object_kind(manifest)]
+    yield f"tags: {json.dumps(['implicit-neural-representations', 'weight-space-learning', *tags])}"
     size = next((name for bound, name in SIZES if manifest.rows < bound), "n>10M")
     yield f"size_categories: {json.dumps([size])}"
     yield f"siren_spec: {_yaml(manifest.siren_spec.to_dict())}"
@@ -133,12 +136,12 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     yield "## Spec\n\n| setting | value |\n|---|---|"
     yield from (f"| {name} | {value} |" for name, value in spec.to_dict().items())
     yield ""
-    hidden = "sin(omega_0 * (W @ x + b))" if spec.activation == "sine" else "max(0, W @ x + b)"
+    encoding = f" The first layer gets, of coordinates c, {encoding_formula(spec)}." if spec.frequencies else ""
     yield "## What a row is\n"
     yield (
-        f"`weights` holds, layer by layer, W (out, in) row by row and then b (out). A hidden layer computes `{hidden}`"
-        + (f" with omega_0 = {spec.omega_0:g}" if spec.activation == "sine" else "")
-        + f", the last one `W @ x + b + {spec.output_bias:g}`. Attributes of each file say the same, and how coordinates and values are meant.\n"
+        f"`weights` holds, layer by layer, W (out, in) row by row and then b (out).{encoding} A hidden layer computes "
+        f"`{hidden_formula(spec)}` of `z = W @ x + b`, the last one `W @ x + b + {spec.output_bias:g}`. Attributes of each "
+        "file say the same, and how coordinates and values are meant.\n"
     )
     yield "| column | what it is |\n|---|---|"
     for name in columns:
@@ -169,7 +172,6 @@ def _snippets(manifest: Manifest) -> str:
     split = splits[0]
     entry = next(entry for entry in manifest.shards if entry.split == split and entry.rows)
     spec = manifest.siren_spec
-    act = "np.sin(spec['omega_0'] * x)" if spec.activation == "sine" else "np.maximum(x, 0)"
     name = 'rows.features["label"].int2str(rows[0]["label"])' if len(set(manifest.classes)) > 1 else 'rows[0]["label"]'
     return f"""```python
 import inr_factory as inr
@@ -200,11 +202,7 @@ with h5py.File("{entry.path}") as shard:
 
 tensors = [flat[p["offset"] : p["offset"] + int(np.prod(p["shape"]))].reshape(p["shape"]) for p in parameters]
 x = np.random.default_rng(0).uniform(-1, 1, (5, spec["in_dim"]))  # any points of [-1, 1]
-for W, b in zip(tensors[0:-2:2], tensors[1:-2:2]):
-    x = x @ W.T + b
-    x = {act}
-values = x @ tensors[-2].T + tensors[-1] + spec["output_bias"]
-```
+{numpy_code(spec)}```
 """
 
 

@@ -24,6 +24,7 @@ from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.hdf5_layout import put_attribute, read_layout
+from inr_factory.storage.inr_formulas import forward_words
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import (
     FORMAT_VERSION,
@@ -55,8 +56,6 @@ FACT_TYPES = ("<i4", "<f8")
 STATUS = {"reached target_psnr": 0, "ran all steps": 1}
 
 CONVENTIONS = {
-    "forward": "hidden = sin(omega_0 * (W @ hidden + b)) in every layer but the last (max(0, .) for activation relu); "
-    "value = W @ hidden + b + output_bias in the last",
     "weights": "float32; per layer W (out, in) row by row, then b (out); see parameters",
     "coords": "images: (x, y) = (column, row), corner pixels at -1 and 1, row by row from the top left; shapes: (x, y, z), "
     "which times the column scale plus center_x, center_y, center_z is where the shape's file has it",
@@ -146,7 +145,9 @@ def write_shard(
         "spec": json.dumps(spec.to_dict(), sort_keys=True),
         "parameters": json.dumps(parameters),
         "conventions": json.dumps(
-            CONVENTIONS | {name: text for name, text in FACT_CONVENTIONS.items() if name in columns}
+            {"forward": forward_words(spec)}
+            | CONVENTIONS
+            | {name: text for name, text in FACT_CONVENTIONS.items() if name in columns}
         ),
         "quarantine": json.dumps([row.model_dump(mode="json") for row in quarantine]),
         **attributes,

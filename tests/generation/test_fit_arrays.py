@@ -157,3 +157,48 @@ def test_a_second_of_sound_is_fitted_by_a_first_layer_of_its_own_frequency(tmp_p
     np.testing.assert_allclose(fitted(time)[0], chirp[0], atol=0.3)
     fitted.inrs.save(tmp_path / "sound.npz")
     assert inr.INRBatch.load(tmp_path / "sound.npz").spec.first_omega_0 == 3000
+
+
+def test_start_and_omega_0_follow_the_activation():
+    quick = {"hidden_dim": 4, "steps": 1, "floor_psnr": -99, "target_psnr": None}
+    specs = {
+        name: inr.fit(BYTES, activation=name, **quick).inrs.spec for name in ("sine", "relu", "tanh", "gauss", "finer")
+    }
+
+    assert {name: spec.start for name, spec in specs.items()} == {
+        "sine": "siren", "relu": "siren", "tanh": "linear", "gauss": "linear", "finer": "finer",
+    }  # fmt: skip
+    assert {name: spec.omega_0 for name, spec in specs.items() if spec.omega_0 != 30} == {"gauss": 10.0}
+    own = inr.fit(BYTES, activation="gauss", omega_0=5, start="siren", **quick).inrs.spec
+    assert (own.omega_0, own.start) == (5.0, "siren")
+
+
+def test_widths_and_a_positional_encoding_are_fitted_and_saved(tmp_path):
+    fitted = inr.fit(
+        BYTES, widths=[24, 12], activation="relu", frequencies=3, first_frequency=2.0, coordinates=False,
+        steps=300, learning_rate=5e-3, floor_psnr=-99,
+    )  # fmt: skip
+
+    spec = fitted.inrs.spec
+    assert (spec.hidden_dims, spec.encoded_dim, spec.first_frequency, spec.start) == ((24, 12), 12, 2.0, "linear")
+    plain = inr.fit(BYTES, widths=[24, 12], activation="relu", steps=300, learning_rate=5e-3, floor_psnr=-99)
+    assert fitted.psnr.min() > plain.psnr.max() + 3
+    fitted.save(tmp_path / "set", val=0, test=0)
+    assert inr.open(tmp_path / "set", split="train").spec == spec
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"widths": []}, "spec.widths: list should have at least 1 item"),
+        ({"widths": 8}, "spec.widths: input should be a valid list, got 8"),
+        ({"activation": "selu"}, "spec.activation: unknown value 'selu'; did you mean 'relu'"),
+        ({"coordinates": False}, "coordinates must be true, or false for INRs with frequencies"),
+        ({"frequencies": 99}, "spec.frequencies: input should be less than or equal to 32"),
+        ({"activation": "tanh", "first_omega_0": 9}, "first_omega_0 must be positive, and None for"),
+    ],
+)
+def test_wrong_specs_are_refused_in_one_line(options, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        inr.fit(BYTES, **options)
+    assert "\n" not in str(caught.value)

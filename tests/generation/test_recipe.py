@@ -10,7 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from inr_factory.errors import UsageError
 from inr_factory.generation import recipe as module
-from inr_factory.generation.recipe import Recipe, builtin_recipes, check_recipe, load_recipe, summarize_recipes
+from inr_factory.generation.recipe import (
+    Recipe,
+    all_settings,
+    builtin_recipes,
+    check_recipe,
+    load_recipe,
+    summarize_recipes,
+)
 from inr_factory.storage.yaml_files import load_yaml
 
 MINIMAL = {"name": "tiny", "source": {"collection": "digits"}}
@@ -157,6 +164,18 @@ def test_the_last_override_wins_and_its_neighbours_stay(folder):
         ("name.inner=5", "name holds a value, not keys"),
         ("fit=5", "fit: input should be"),
         ("views=", "views: input should be a valid integer, got None"),
+        ("spec.widths=[0]", "spec.widths.0: input should be greater than or equal to 1, got 0"),
+        ("spec.widths=[]", "spec.widths: list should have at least 1 item, not 0"),
+        ("spec.widths=8", "spec.widths: input should be a valid list, got 8"),
+        ("spec.widths=[8, x]", "spec.widths.1: input should be a valid integer"),
+        ("spec.activation=selu", "spec.activation: unknown value 'selu'; did you mean 'relu'"),
+        ("spec.coordinates=false", "spec: coordinates must be true, or false for INRs with frequencies"),
+        (
+            "spec={activation: tanh, first_omega_0: 300}",
+            "spec: first_omega_0 must be positive, and None for INRs of other",
+        ),
+        ("spec.frequencies=33", "spec.frequencies: input should be less than or equal to 32, got 33"),
+        ("spec.first_frequency=0", "spec.first_frequency: input should be greater than"),
     ],
 )
 def test_a_wrong_override_is_refused_in_one_line(folder, override, message):
@@ -399,3 +418,50 @@ def test_how_fits_start_is_part_of_what_a_set_is_and_sets_of_before_do_not_name_
     assert set_.model_dump(mode="json")["fit"][key] == "shared"
     assert load_recipe(set_).fingerprint == set_.fingerprint
     assert f"fit.{key} is None here, shared there" in plain.difference(set_)
+
+
+@pytest.mark.parametrize(
+    ("settings", "defaults"),
+    [
+        (["spec.activation=gauss"], ("linear", 10.0)),
+        (["spec.activation=tanh"], ("linear", 30.0)),
+        (["spec.activation=finer"], ("finer", 30.0)),
+        (["spec.activation=relu"], ("siren", 30.0)),
+        (["spec.frequencies=4"], ("linear", 30.0)),
+        (["spec.frequencies=4", "spec.start=siren", "spec.omega_0=5"], ("siren", 5.0)),
+    ],
+)
+def test_start_and_omega_0_follow_the_activation_unless_they_are_given(settings, defaults):
+    spec = load_recipe(check_recipe(MINIMAL, "here"), settings).spec
+
+    assert (spec.start, spec.omega_0) == defaults
+
+
+@pytest.mark.parametrize("widths", [[16, 4, 8], [16, 16, 16]])
+def test_widths_stay_when_settings_lie_over_a_recipe(widths):
+    recipe = load_recipe(check_recipe(MINIMAL, "here"), [f"spec.widths={widths}"])
+
+    assert recipe.spec.spec(2, 1).hidden_dims == tuple(widths)
+    assert load_recipe(recipe, ["fit.steps=5"]).spec == recipe.spec
+    equal = load_recipe(check_recipe(MINIMAL, "here"), ["spec.hidden_dim=16", "spec.num_hidden=3"])
+    assert (recipe.fingerprint == equal.fingerprint) == (len(set(widths)) == 1)
+
+
+def test_a_lowest_frequency_without_an_encoding_changes_nothing():
+    plain = check_recipe(MINIMAL, "here")
+
+    assert load_recipe(plain, ["spec.first_frequency=1"]).fingerprint == plain.fingerprint
+
+
+def test_all_settings_has_the_keys_that_manifests_leave_out():
+    recipe = check_recipe(MINIMAL, "here")
+    fields = all_settings(recipe)
+
+    assert (fields["spec"]["widths"], fields["spec"]["coordinates"], fields["fit"]["starts"]) == (
+        None,
+        True,
+        "independent",
+    )
+    assert "widths" not in recipe.model_dump(mode="json")["spec"]
+    assert check_recipe(fields, "again") == recipe
+    assert "start_inrs" not in fields["fit"], "the content of a file, which no user writes"

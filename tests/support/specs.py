@@ -1,5 +1,6 @@
-"""Specs of small INRs: grey and colour images and shapes, two and three hidden layers, two values of omega_0."""
+"""Specs of small INRs: images and shapes, two values of omega_0, other activations, widths and positional encodings."""
 
+import pytest
 import torch
 
 from inr_factory.inr.batch import INRBatch
@@ -35,3 +36,17 @@ def random_inrs(spec, count=5, seed=0):
     return INRBatch.from_flat(
         spec, 0.5 * torch.randn(count, spec.num_parameters, generator=generator, dtype=torch.float64)
     )
+
+
+# Other activations, widths by layer and positional encodings: what hidden layers and the first layer's inputs may be.
+VARIANTS = [
+    pytest.param(SirenSpec(in_dim, 1, output_bias=0.5, **kind), id="-".join(map(str, kind.values())))
+    for in_dim, kind in (
+        (2, {"activation": "relu", "start": "linear", "widths": (9, 5), "frequencies": 3}),
+        (3, {"activation": "relu", "start": "linear", "widths": (9, 5), "frequencies": 2, "first_frequency": 1.0}),
+        (2, {"activation": "sine", "widths": (9, 5, 7), "frequencies": 2, "coordinates": False}),
+        (2, {"activation": "tanh", "start": "linear", "hidden_dim": 6}),
+        (2, {"activation": "gauss", "start": "linear", "hidden_dim": 6, "omega_0": 2.0}),
+        (3, {"activation": "finer", "start": "finer", "widths": (5, 9)}),
+    )
+]

@@ -16,6 +16,7 @@ from PIL import Image
 from support.browser import asked, needs_browser, show
 from support.paths import ROOT
 from support.small_sets import make_set
+from support.specs import VARIANTS
 
 from inr_factory.cli.main import run
 from inr_factory.generation.execution.fit_dataset import fit_dataset
@@ -301,6 +302,54 @@ def test_a_slice_of_a_shape_is_that_of_python_with_a_line_on_its_surface(browser
     red, _, blue, _ = pixels_of(browser, canvas).T
     far = np.abs(shown.values) > np.quantile(np.abs(shown.values), 0.5)
     assert ((blue > red) == (shown.values < 0))[far].all(), "a signed distance is negative inside: blue"
+
+
+def encoded_page(folder, specs):
+    """A page of one random INR of each spec."""
+    inrs = []
+    for seed, spec in enumerate(specs):
+        flat = initialize(spec, [seed]).flatten().numpy().astype("<f4")
+        more = {"height": 6, "width": 9, "source": None} if spec.in_dim == 2 else {"level": 0, "inside": 1, "reach": 1}
+        inrs.append(more | {"spec": spec.to_dict(), "weights": b64encode(flat.tobytes()).decode(), "name": str(seed)})
+    text = f"<div class=playground></div><script>window.PLAYGROUND={json.dumps({'inrs': inrs, 'pairs': []})}</script>"
+    script, style = ((ROOT / "inr_factory/reporting/html" / f"playground.{kind}").read_text() for kind in ("js", "css"))
+    (folder / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><style>{style}</style>{text}<script>{script}</script>"
+    )
+    return folder / "page.html"
+
+
+def test_every_activation_with_widths_and_encodings_is_computed_as_python_does(browser, tmp_path):
+    specs = [kind.values[0] for kind in VARIANTS]
+    show(browser, encoded_page(tmp_path, specs), motion="reduce")
+    for title, in_dim, canvas_of in (("zoom", 2, ".pg-row canvas:last-of-type"), ("slice", 3, ".pg-columns canvas")):
+        part = card(browser, title)
+        shown = [one for one in data(browser)["inrs"] if one["spec"]["in_dim"] == in_dim]
+        buttons = part.find_elements("css selector", ".pg-thumbnails button")
+        assert len(buttons) == len(shown) > 1
+        for one, button in zip(shown, buttons, strict=True):
+            button.click()
+            inr = inr_of(one)
+            canvas = part.find_elements("css selector", canvas_of)[-1]
+            assert np.ptp(assert_shows(browser, canvas, inr).values) > 0.01, one["spec"]
+            if in_dim == 2:
+                slide(browser, part, "Contrast", 1.5)
+                assert_shows(browser, canvas, contrast(inr, 1.5))
+                slide(browser, part, "Contrast", 1)
+
+
+def test_positional_encodings_leave_only_changes_of_values(browser, tmp_path):
+    labels = {}
+    for name, spec in (
+        ("plain", SirenSpec(2, 1, hidden_dim=4)),
+        ("encoded", SirenSpec(2, 1, hidden_dim=4, frequencies=2)),
+    ):
+        (tmp_path / name).mkdir()
+        show(browser, encoded_page(tmp_path / name, [spec]))
+        sliders = card(browser, "zoom").find_elements("css selector", "input")
+        labels[name] = [slider.get_attribute("aria-label") for slider in sliders]
+    assert labels["encoded"] == ["Brightness", "Contrast"]
+    assert {"Rotate", *labels["encoded"]} < set(labels["plain"])
 
 
 VIEW = "return {...arguments[0].picture.view}"

@@ -15,11 +15,11 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the built-in recipes, or print one with all its defaults, ready to edit."""
-    from inr_factory.generation.recipe import load_recipe, summarize_recipes
+    from inr_factory.generation.recipe import all_settings, load_recipe, summarize_recipes
     from inr_factory.storage.yaml_files import dump_yaml
 
     if name is not None:
-        fields = load_recipe(name).model_dump(mode="json")
+        fields = all_settings(load_recipe(name))
         terminal.print_json(fields) if as_json else terminal.print_result(dump_yaml(fields).rstrip())
         return
     rows = [(recipe.name, str(recipe.views), recipe.about) for recipe in summarize_recipes()]

@@ -2,7 +2,7 @@
 
 import math
 
-from inr_factory.generation.fit_config import FitConfig
+from inr_factory.generation.fit_config import GAUSS_OMEGA_0, FitConfig
 from inr_factory.generation.fitting.stopping import psnr_of, target_of
 from inr_factory.generation.signals import Signal
 from inr_factory.generation.sprint_defaults import sprint_rate, sprint_steps
@@ -13,6 +13,7 @@ LEARNED = 1.0  # dB above the PSNR of the signal's mean, below which a fit has l
 ADAM_RATE = 1e-3  # which suits all nets of docs/results/optimisers.md
 SLOW = 20  # times below the rate that suits, at which a fit is slow
 LOWEST_OMEGA, HIGHEST_OMEGA = 4, 150  # beyond which images and shapes are not fitted
+FREQUENCIES = 6  # of a positional encoding, up to 32 pi: the details of some 64 pixels
 REACH = 10  # from output_bias, which no fit crosses in its steps
 
 
@@ -37,19 +38,23 @@ def without_hint(reason: str) -> str:
 
 
 def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: FitConfig) -> str:
-    """The first that applies: values out of reach, omega_0, rate, steps, size."""
-    sprint, sine, rate = config.optimizer == "sprint", spec.activation == "sine", config.learning_rate
+    """The first that applies: values out of reach, omega_0, rate, steps, size and detail."""
+    sprint, rate = config.optimizer == "sprint", config.learning_rate
+    waves = spec.activation not in ("relu", "tanh")  # which have an omega_0
     safe = sprint_rate(spec, config.steps) if sprint else ADAM_RATE
     finite = math.isfinite(psnr)
     stuck = not finite or psnr < mean + LEARNED
     ended = f"it learned no more than the signal's mean, {mean:.1f} dB; " if finite and stuck else ""
     larger = f"hidden_dim={2 * spec.hidden_dim}" if spec.num_hidden > 1 else "num_hidden=2"
+    if spec.widths is not None:
+        larger = f"widths=[{','.join(str(2 * width) for width in spec.widths)}]"
     net = f"a {'wider' if spec.num_hidden > 1 else 'deeper'} net, as --set spec.{larger}"
     far = float((signal.targets - spec.output_bias).abs().max())
     if far > REACH:
         return f"{ended}its values lie up to {far:.3g} from spec.output_bias: scale them to [0, 1], and set the bias to 0.5"
-    if finite and sine and not LOWEST_OMEGA <= spec.omega_0 <= HIGHEST_OMEGA:
-        return f"{ended}try a usual frequency, as --set spec.omega_0=30"
+    if finite and waves and not LOWEST_OMEGA <= spec.omega_0 <= HIGHEST_OMEGA:
+        usual = GAUSS_OMEGA_0 if spec.activation == "gauss" else 30
+        return f"{ended}try a usual frequency, as --set spec.omega_0={usual:g}"
     if finite and rate < safe / SLOW:
         return f"{ended}try a larger rate, as --set fit.learning_rate={safe:.3g}"
     smaller = "try a smaller rate, as --set fit.learning_rate="
@@ -65,7 +70,10 @@ def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: F
         return f"{ended}{smaller}{rate / 4:.3g}" + (f", or --set fit.optimizer={other}" if usable else "")
     if fast and sprint:
         return f"{smaller}{safe:.3g}, or {net}"
-    return f"try {net},{' a higher spec.omega_0,' if sine else ''} or a lower fit.floor_psnr"
+    finer = " a higher spec.omega_0," if waves else ""
+    if not waves and spec.frequencies < FREQUENCIES:
+        finer = f" a positional encoding, as --set spec.frequencies={FREQUENCIES},"
+    return f"try {net},{finer} or a lower fit.floor_psnr"
 
 
 def _steps(signal: Signal, spec: SirenSpec, config: FitConfig) -> int:

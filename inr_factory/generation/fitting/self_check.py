@@ -225,7 +225,7 @@ def compare_losses(
     """
     reported = np.array(losses, dtype=np.float64)
     rows = np.flatnonzero(reported <= peaks**2)
-    size = max(1, PASS_VALUES // (signals.values.shape[1] * spec.hidden_dim))
+    size = max(1, PASS_VALUES // (signals.values.shape[1] * spec.widest))
     loss = vmap(objective_and_error(spec, signals.field), in_dims=(0, None if signals.shared_coords else 0, 0))
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]

@@ -16,6 +16,7 @@ from inr_factory.errors import needs_extra
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.signals import Field
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.forward_pass import encode
 
 # The value of an INR on the surface, by field; INRs of occupancies give logits. An unsigned distance does not cross
 # zero: a shell around the surface replaces it, so far off that the kink, which an INR smooths, tears no holes.
@@ -50,7 +51,7 @@ def field_grid(inrs: INRBatch, resolution: int) -> Tensor:
     assert (inrs.spec.in_dim, inrs.spec.out_dim) == (3, 1)
     axis = _axis(inrs, resolution)
     if batches_inrs(inrs.device):
-        values = _values(inrs, _grid_points(axis, ACTIVATIONS // (len(inrs) * inrs.spec.hidden_dim)))
+        values = _values(inrs, _grid_points(axis, ACTIVATIONS // (len(inrs) * inrs.spec.widest)))
     else:
         values = torch.cat([_values(inr, _grid_points(axis, POINTS)) for inr in inrs])
     return values.reshape(-1, resolution, resolution, resolution)
@@ -201,7 +202,7 @@ def _estimates(inr: INRBatch, axis: Tensor) -> Tensor | None:
     layers = [(W * half_turns, b * half_turns) for W, b in layers]
     parts, cosines = [], np.empty(0, np.float32)
     for points in _grid_points(axis, POINTS):
-        hidden = F.pad(points, (0, 0, 0, -len(points) % 16))
+        hidden = encode(spec, F.pad(points, (0, 0, 0, -len(points) % 16)))
         for W, b in layers:
             hidden = F.linear(hidden, W, b)
             turns = hidden.numpy()

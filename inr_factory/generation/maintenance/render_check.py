@@ -103,7 +103,7 @@ def mean_squared_errors(inrs: INRBatch, signals: list[Signal]) -> Tensor:
             ]
         )
     coords, targets = signals[0].coords, torch.stack([signal.targets for signal in signals])
-    size = max(1, CHUNK_VALUES // (len(coords) * inrs.spec.hidden_dim))
+    size = max(1, CHUNK_VALUES // (len(coords) * inrs.spec.widest))
     parts = [
         (inrs.select(slice(start, start + size))(coords) - targets[start : start + size]).square().mean(dim=(1, 2))
         for start in range(0, len(inrs), size)

@@ -14,6 +14,7 @@ from inr_factory.errors import UsageError, needs_extra, printable
 from inr_factory.generation.maintenance.dataset_source import open_dataset_source
 from inr_factory.generation.signals import Source
 from inr_factory.inr.threads import one_thread
+from inr_factory.learning.alignment.weight_matching import finest_match
 from inr_factory.reporting.dataset_status import summarize_splits
 from inr_factory.reporting.html import renderings as pictures
 from inr_factory.reporting.html import run_summary as summary
@@ -22,7 +23,6 @@ from inr_factory.reporting.html.playground import make_playground
 from inr_factory.reporting.html.sampling import RowLocations, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
 from inr_factory.reporting.html.weight_analysis import (
     WeightMap,
-    best_match,
     chance_between,
     layer_statistics,
     view_distances,
@@ -32,6 +32,7 @@ from inr_factory.reporting.number_format import format_duration, format_rate
 from inr_factory.reporting.palette import COLORS
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.fetch_dataset import fetch_dataset
+from inr_factory.storage.inr_formulas import encoding_formula, hidden_formula
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
@@ -146,6 +147,8 @@ def _about(root: Path, manifest: Manifest, present: list[ShardEntry], missing: l
     return {
         "manifest": manifest,
         "spec": spec,
+        "hidden_formula": hidden_formula(spec),
+        "encoding": encoding_formula(spec) if spec.frequencies else "",
         "is_shapes": spec.in_dim == 3,
         "inrs": sum(entry.rows for entry in present),
         "megabytes": sum(entry.bytes for entry in present) / 1e6,
@@ -265,7 +268,7 @@ def _weights(manifest: Manifest, sample: Sample | None) -> dict[str, Any]:
         "layers": layers,
         "spread_chart": charts.spreads(rows, "spread of weights and biases, layer by layer"),
         "published": list(layers[0].published),
-        "match": best_match(sample.inrs),
+        "match": finest_match(sample.inrs.spec),
         "distances": [(each, _distance_chart(each.name, each.same, each.different, 1.04 * top)) for each in distances],
         "maps": [(each, _map(each, sample, colors)) for each in maps],
         "colors": [(label, name, kind) for label, name, kind in colors],

@@ -11,23 +11,45 @@
   const decode = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 
   function layersOf(spec, flat) {
-    const dims = [spec.in_dim, ...Array(spec.num_hidden).fill(spec.hidden_dim), spec.out_dim];
+    const hidden = spec.widths || Array(spec.num_hidden).fill(spec.hidden_dim);
+    const dims = [spec.in_dim * ((spec.coordinates === false ? 0 : 1) + 2 * (spec.frequencies || 0)), ...hidden, spec.out_dim];
     let at = 0;
     const take = (count) => flat.subarray(at, (at += count));
     return dims.slice(1).map((outputs, layer) => ({ inputs: dims[layer], outputs, W: take(outputs * dims[layer]), b: take(outputs) }));
   }
 
+  /** What a hidden layer computes of z = W x + b, by activation; w is omega_0. */
+  const HIDDEN = {
+    sine: (z, w) => Math.sin(w * z), relu: (z) => Math.max(0, z), tanh: (z) => Math.tanh(z),
+    gauss: (z, w) => Math.exp(-((w * z) ** 2) / 2), finer: (z, w) => Math.sin(w * (Math.abs(z) + 1) * z),
+  };
+
+  /** The positional encoding of points: the coordinates, if the spec has them, and sines and cosines of each frequency. */
+  function encode(spec, points) {
+    if (!spec.frequencies) return points;
+    const size = spec.in_dim, encoded = [];
+    for (let p = 0; p < points.length; p += size) {
+      const point = points.subarray(p, p + size);
+      if (spec.coordinates !== false) encoded.push(...point);
+      for (let k = 0; k < spec.frequencies; k++) {
+        const angles = point.map((value) => value * (spec.first_frequency ?? Math.PI) * 2 ** k);
+        encoded.push(...angles.map(Math.sin), ...angles.map(Math.cos));
+      }
+    }
+    return encoded;
+  }
+
   /** Values (P * out_dim) of an INR at points (P * in_dim). */
   function evaluate(spec, layers, points) {
-    const count = points.length / spec.in_dim, sine = spec.activation === "sine";
-    let hidden = points;
+    const count = points.length / spec.in_dim, activate = HIDDEN[spec.activation];
+    let hidden = encode(spec, points);
     layers.forEach(({ inputs, outputs, W, b }, layer) => {
       const next = new Float64Array(count * outputs), last = layer === layers.length - 1;
       for (let p = 0; p < count; p++) {
         for (let o = 0; o < outputs; o++) {
           let sum = b[o];
           for (let i = 0, w = o * inputs, h = p * inputs; i < inputs; i++) sum += W[w + i] * hidden[h + i];
-          next[p * outputs + o] = last ? sum + spec.output_bias : sine ? Math.sin(spec.omega_0 * sum) : Math.max(0, sum);
+          next[p * outputs + o] = last ? sum + spec.output_bias : activate(sum, spec.omega_0);
         }
       }
       hidden = next;
@@ -37,12 +59,13 @@
 
   const FITTED = { rotate: 0, scale: 1, x: 0, y: 0, contrast: 1, brightness: 0 };
 
-  /** New weights: the first layer rotates, scales and moves what an INR of an image shows, the last one changes its values. */
+  /** New weights: the first layer rotates, scales and moves what an INR of an image shows, the last one changes its values.
+   * Of one with a positional encoding only the values change. */
   function transform(spec, flat, { rotate, scale, x, y, contrast, brightness }) {
     const changed = flat.slice(), layers = layersOf(spec, changed);
     const { W, b } = layers[0], last = layers[layers.length - 1];
     const cos = Math.cos((rotate * Math.PI) / 180) / scale, sin = Math.sin((rotate * Math.PI) / 180) / scale;
-    for (let o = 0; o < b.length; o++) {
+    for (let o = 0; o < b.length && !spec.frequencies; o++) {
       const [wx, wy] = [W[2 * o], W[2 * o + 1]];
       W[2 * o] = wx * cos + wy * sin;
       W[2 * o + 1] = wy * cos - wx * sin;
@@ -319,7 +342,7 @@
   }
 
   function imageCard(inrs) {
-    const view = still(), number = (value) => value.toLocaleString("en");
+    const view = still(), number = (value) => value.toLocaleString("en"), encoded = inrs.some((one) => one.spec.frequencies);
     const pixels = new Pixels(view, picture("Source")), inr = new Picture(view, picture("INR"), inrs[0]);
     const first = make("canvas", { role: "img", "aria-label": "Weights of the first layer" });
     const last = make("canvas", { role: "img", "aria-label": "Weights of the last layer" });
@@ -346,7 +369,7 @@
     const sliders = [
       ["rotate", "Rotate", [-180, 180], (value) => `${value}°`], ["scale", "Scale", [0.5, 2], times], ["x", "Move right", [-1, 1], plus],
       ["y", "Move down", [-1, 1], plus], ["brightness", "Brightness", [-0.5, 0.5], plus], ["contrast", "Contrast", [0, 2], times],
-    ].map(([name, label, range, write]) => [name, slider(label, [...range, FITTED[name]], write, (value) => { settings[name] = value; draw(); })]);
+    ].slice(encoded ? 4 : 0).map(([name, label, range, write]) => [name, slider(label, [...range, FITTED[name]], write, (value) => { settings[name] = value; draw(); })]);
     const reset = () => {
       settings = { ...FITTED };
       for (const [name, { put }] of sliders) put(settings[name]);
@@ -354,11 +377,12 @@
     };
     show(0);
     return card("Zoom in, and change the weights",
-      "An INR is a function of x and y. It has no pixels: zoom in to see. The sliders change weights of its first and last layer, never the picture.",
+      "An INR is a function of x and y. It has no pixels: zoom in to see. " +
+      `The sliders change weights of its ${encoded ? "" : "first and "}last layer, never the picture.`,
       thumbnails("INR", inrs, show),
       columns([make("div", { class: "pg-row" }, source, figure(inr.element, "INR", "at any resolution")), stage(view, [pixels, inr])],
         [...sliders.map(([, { element }]) => element), button(["Weights as fitted"], {}, reset),
-          make("div", { class: "pg-weights" }, figure(first, "First layer", "weights of x, of y, and biases"), figure(last, "Last layer", "weights and bias"), counts)]));
+          make("div", { class: "pg-weights" }, figure(first, "First layer", encoded ? "weights of encoded x and y, and biases" : "weights of x, of y, and biases"), figure(last, "Last layer", "weights and bias"), counts)]));
   }
 
   const WAYS = {

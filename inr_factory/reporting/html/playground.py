@@ -16,7 +16,8 @@ from inr_factory.errors import UsageError, printable
 from inr_factory.generation.geometry.level_set import LEVELS, field_grid, is_inside
 from inr_factory.generation.signals import Field, Source
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
+from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.alignment.weight_matching import Match, align, finest_match, relative_distance
 from inr_factory.reporting.html.png_data_uri import image_uri
 from inr_factory.reporting.html.renderings import can_draw, smaller
 from inr_factory.reporting.html.sampling import RowLocations
@@ -28,7 +29,6 @@ from inr_factory.storage.shards import ShardReader
 MOST_IMAGES, MOST_SHAPES = 8, 3
 MOST_NUMBERS = 2**16  # of all INRs in a page, 0.35 MB as text
 GRID = 12  # points along each side of the cube that measure the range of a shape's values
-MATCHES: dict[str, tuple[Match, ...]] = {"sine": ("signed", "phase"), "relu": ("permutation",)}
 
 Fields = dict[str, Any]
 
@@ -72,10 +72,16 @@ def make_playground(root: Path, manifest: Manifest, locations: RowLocations, sou
         return {"inrs": [], "pairs": [], "obstacle": str(error)}
     if spec.in_dim == 3:
         return {"inrs": [_shape(each) for each in stored[: min(most, MOST_SHAPES)]], "pairs": [], "obstacle": None}
-    copies = 2 + len(MATCHES[spec.activation])  # in a pair
+    copies = 2 + len(shown_matches(spec))  # in a pair
     chosen = stored[: min(MOST_IMAGES, max(1, most - 2 * copies))]
     pairs = list(_pairs(root, manifest, chosen))[: (most - len(chosen)) // copies]
     return {"inrs": _images(root, manifest, chosen, source), "pairs": pairs, "obstacle": None}
+
+
+def shown_matches(spec: SirenSpec) -> tuple[Match, ...]:
+    """The ways of alignment that a pair shows: that over all symmetries, of sines also that without phases."""
+    finest = finest_match(spec)
+    return ("signed", "phase") if finest == "phase" else (finest,)
 
 
 def _read(root: Path, manifest: Manifest, entry: ShardEntry, row: int) -> StoredINR:
@@ -153,7 +159,7 @@ def _pairs(root: Path, manifest: Manifest, chosen: Sequence[StoredINR]) -> Itera
 
 
 def _pair(title: str, a: StoredINR, b: StoredINR) -> Fields:
-    copies = {"as fitted": b.inr} | {match: align(b.inr, a.inr, match) for match in MATCHES[a.inr.spec.activation]}
+    copies = {"as fitted": b.inr} | {match: align(b.inr, a.inr, match) for match in shown_matches(a.inr.spec)}
     ways = [
         {"match": name, "weights": _encoded(copy), "distance": float(relative_distance(copy, a.inr))}
         for name, copy in copies.items()

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
+from inr_factory.learning.alignment.weight_matching import align, finest_match, relative_distance
 from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.reporting.html.sampling import Sample
 from inr_factory.reporting.weight_statistics import PUBLISHED, PUBLISHED_SPEC, measure_spreads
@@ -58,13 +59,16 @@ class Distances:
     different: Floats
 
 
-def best_match(inrs: INRBatch) -> Match:
-    """The matching with the most symmetries of INRs of this kind."""
-    return "phase" if inrs.spec.activation == "sine" else "permutation"
+def canonical_form(inrs: INRBatch) -> INRBatch | None:
+    """The canonical form of INRs, None where their activation has none."""
+    try:
+        return canonicalize(inrs)
+    except UsageError:
+        return None
 
 
 def view_distances(sample: Sample) -> list[Distances]:
-    """Distances as fitted, in canonical form (sine INRs) and after the alignment of each pair; none without pairs."""
+    """Distances as fitted, in canonical form (if there is one) and after the alignment of each pair; none without pairs."""
     if sample.other is None or len(sample.other) < 2:
         return []
     other = sample.other
@@ -76,9 +80,9 @@ def view_distances(sample: Sample) -> list[Distances]:
         return same, different
 
     forms: dict[str, Any] = {"as fitted": lambda a, b: (b, a)}
-    if first.spec.activation == "sine":
-        forms["canonical"] = lambda a, b: (canonicalize(b), canonicalize(a))
-    forms["aligned"] = lambda a, b: (align(b, a, best_match(a)), a)
+    if (canonical := canonical_form(first)) is not None:
+        forms["canonical"] = lambda a, b: (canonicalize(b), canonical)
+    forms["aligned"] = lambda a, b: (align(b, a, finest_match(a.spec)), a)
     return [Distances(name, *between(form)) for name, form in forms.items()]
 
 
@@ -96,14 +100,14 @@ class WeightMap:
 
 
 def weight_maps(sample: Sample) -> list[WeightMap]:
-    """Maps of the weights as fitted, in canonical form (sine INRs), and aligned to the first INR; none for one INR."""
+    """Maps of the weights as fitted, in canonical form (if there is one), and aligned to the first INR; none for one INR."""
     inrs = sample.inrs
     if len(inrs) < 3:
         return []
     forms = {"as fitted": inrs}
-    if inrs.spec.activation == "sine":
-        forms["canonical"] = canonicalize(inrs)
-    forms["aligned"] = align(inrs, inrs.select(slice(0, 1)), best_match(inrs))
+    if (canonical := canonical_form(inrs)) is not None:
+        forms["canonical"] = canonical
+    forms["aligned"] = align(inrs, inrs.select(slice(0, 1)), finest_match(inrs.spec))
     return [principal_axes(name, form.flatten().double().numpy(), sample.label) for name, form in forms.items()]
 
 

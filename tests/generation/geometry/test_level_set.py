@@ -1,8 +1,11 @@
 """Level sets: the surface that an INR draws, on shapes whose answers are known, and all ways to compute it agree."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.shapes import inrs_with_surfaces
+from support.specs import VARIANTS
 
 from inr_factory.generation.fitting import fused_cpu
 from inr_factory.generation.geometry import level_set
@@ -95,6 +98,30 @@ def test_the_grid_near_a_level_has_the_values_of_the_whole_grid(resolution, hidd
         torch.testing.assert_close(grid[read], whole[read], rtol=0, atol=1e-7 if resolution == 13 else 0)
         assert torch.equal(grid > level, whole > level)
         torch.testing.assert_close(grid, whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [kind for kind in VARIANTS if kind.values[0].in_dim == 3])
+def test_the_surface_of_any_activation_and_encoding_lies_where_the_inr_has_its_level(spec):
+    assert_surface_lies_at_level(replace(spec, omega_0=3.0, start="linear"))
+
+
+@compiled
+@pytest.mark.parametrize("coordinates", [True, False])
+def test_the_fast_grid_encodes_coordinates(coordinates, monkeypatch):
+    encoded = SirenSpec(3, 1, widths=(16, 8), omega_0=5.0, frequencies=2, first_frequency=1.0, coordinates=coordinates)
+    monkeypatch.setattr(level_set, "field_grid", None)
+    assert_surface_lies_at_level(encoded)
+
+
+def assert_surface_lies_at_level(spec):
+    inr = initialize(spec, [3])
+    points = 2 * torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 1
+    level = float(inr(points).median())
+    vertices, _ = extract_surface(inr, 48, level=level)
+
+    assert len(vertices) > 50
+    spread = float((inr(points) - level).abs().median())
+    assert float((inr(vertices) - level).abs().quantile(0.9)) < 0.1 * spread
 
 
 @compiled
