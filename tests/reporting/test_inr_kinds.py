@@ -38,7 +38,7 @@ def test_images_of_any_kind_are_verified_shown_and_reported(tmp_path, capsys, sp
     assert "No playground" not in text
 
 
-def test_a_damaged_weight_of_an_encoded_inr_is_noticed_by_a_rendering(tmp_path, capsys, monkeypatch):
+def test_verify_render_notices_another_encoding(tmp_path, capsys, monkeypatch):
     make(tmp_path / "set", IMAGES["relu with an encoding"][0])
     monkeypatch.setattr("inr_factory.inr.batch.encode", lambda spec, coords: coords.new_zeros(*coords.shape[:-1], 14))
 
