@@ -222,7 +222,7 @@ def fit(
         output_bias: Constant added to the output; by default the middle of the range of the values.
         activation: sine, relu, tanh, gauss or finer, see `SirenSpec`.
         start: Initialization: siren, dwsnets, linear or finer, see `SirenSpec`; by default finer for finer, linear for tanh,
-            gauss and INRs with frequencies, else siren.
+            gauss and ReLUs with frequencies, else siren.
         frequencies: Number of frequencies of a positional encoding (Mildenhall et al., ECCV 2020); 0 is none. ReLUs and
             tanhs need one to show details.
         first_frequency: The lowest of them, by default pi; each further one is twice as high.

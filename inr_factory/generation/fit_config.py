@@ -19,7 +19,7 @@ class SpecConfig(Section):
     """The INR to fit, as `SirenSpec` describes it; its input and output dimensions come from the source.
 
     `widths`, one number for each hidden layer, replaces hidden_dim and num_hidden. By default `start` is finer for the
-    activation finer, linear for tanh, gauss and INRs with `frequencies`, else siren; omega_0 of gauss is 10, a = 0.1.
+    activation finer, linear for tanh, gauss and ReLU with `frequencies`, else siren; omega_0 of gauss is 10, a = 0.1.
     """
 
     hidden_dim: Integer = Field(default=32, ge=1, le=4096)
@@ -40,7 +40,7 @@ class SpecConfig(Section):
     def _fill_defaults(self) -> "SpecConfig":
         if self.activation == "finer":
             self.fill(start="finer")
-        elif self.activation in ("tanh", "gauss") or self.frequencies:
+        elif self.activation in ("tanh", "gauss") or (self.activation == "relu" and self.frequencies):
             self.fill(start="linear")
         if self.activation == "gauss":
             self.fill(omega_0=GAUSS_OMEGA_0)

@@ -427,8 +427,9 @@ def test_how_fits_start_is_part_of_what_a_set_is_and_sets_of_before_do_not_name_
         (["spec.activation=tanh"], ("linear", 30.0)),
         (["spec.activation=finer"], ("finer", 30.0)),
         (["spec.activation=relu"], ("siren", 30.0)),
-        (["spec.frequencies=4"], ("linear", 30.0)),
-        (["spec.frequencies=4", "spec.start=siren", "spec.omega_0=5"], ("siren", 5.0)),
+        (["spec.frequencies=4"], ("siren", 30.0)),
+        (["spec.activation=relu", "spec.frequencies=4"], ("linear", 30.0)),
+        (["spec.activation=tanh", "spec.start=siren", "spec.omega_0=5"], ("siren", 5.0)),
     ],
 )
 def test_start_and_omega_0_follow_the_activation_unless_they_are_given(settings, defaults):
