@@ -5,7 +5,6 @@ Shape letters: H hidden neurons of a layer.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import get_args
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -17,7 +16,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.threads import one_thread
 from inr_factory.learning.alignment.mixup import MixUp
-from inr_factory.learning.alignment.weight_matching import Match, align, relative_distance
+from inr_factory.learning.alignment.weight_matching import Match, align, matches, relative_distance
 
 StateDict = Mapping[str, Tensor]
 AFTER = "distance after"
@@ -56,7 +55,7 @@ def benchmark_align(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
         aligned = stack([permuted(b, match_pair(a, b)) for a, b in zip(states, partner_states, strict=True)], inrs.spec)
         after = {AFTER: float(relative_distance(aligned, inrs).mean())}
         pairs = Candidate("published way, pair by pair", each_pair, few, facts=after)
-        measured = measure([pairs, *map(batched, get_args(Match))], settings)
+        measured = measure([pairs, *map(batched, matches(SPEC))], settings)
     setting = f"{size} INRs {SPEC}, fitted to digits; relative distance before {float(relative_distance(partners, inrs).mean()):.2f}"
     return (BenchmarkTable("align", pairs.name, setting, measured),)
 

@@ -1,7 +1,5 @@
 """Mixup: the cost of each kind of MixUp, compared with the gather of its batch."""
 
-from typing import get_args, get_type_hints
-
 import torch
 from torch import Generator
 
@@ -9,7 +7,8 @@ from inr_factory.benchmarks.fixtures import SPEC, fit_digits, scratch_folder, se
 from inr_factory.benchmarks.harness import BenchmarkSettings, BenchmarkTable, Candidate, measure, repeat
 from inr_factory.benchmarks.load import Batches
 from inr_factory.inr.threads import one_thread
-from inr_factory.learning.alignment.mixup import MixUp
+from inr_factory.learning.alignment.mixup import MixUp, parse_mixup
+from inr_factory.learning.alignment.weight_matching import matches
 from inr_factory.learning.data.dataset import INRDataset
 
 
@@ -27,7 +26,7 @@ def benchmark_mixup(settings: BenchmarkSettings) -> tuple[BenchmarkTable]:
         def mixing(mixup: MixUp) -> Candidate:
             return Candidate(f"match={mixup.match}", repeat(lambda: mixup(inrs, targets, generator)), size)
 
-        kinds = [MixUp(match=match) for match in get_args(get_type_hints(MixUp)["match"])]
+        kinds = [parse_mixup(f"mixup:match={match}") for match in ("auto", "none", "permute", *matches(SPEC))]
         gather = Candidate(
             "gather", Batches(settings.rows, settings.batch_size).each(dataset.gather), settings.batch_size
         )
