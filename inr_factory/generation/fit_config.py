@@ -65,8 +65,9 @@ class FitConfig(Section):
     0.6 and 0.97, warm-up and square-root decay; its last layer starts at the ridge least-squares solution, see
     fitting/optimizers.py). The learning_rate of sprint is its peak. By default it is 8e-3 · min(2, 32 / hidden_dim) ·
     min(1, 2 / num_hidden), and the steps follow target_psnr: 80 for 32 neurons to 40 dB of grey images, more for higher
-    targets, several values a point and shapes, and both are larger for ReLU INRs with frequencies (sprint_defaults.py; docs/results/optimisers.md measures it). In recipes of
-    version 1 the defaults are 8e-3 and 80. `ridge` is the strength of the ridge penalty.
+    targets, several values a point and shapes, and both are larger for ReLU INRs with frequencies (sprint_defaults.py;
+    docs/results/optimisers.md measures it). In recipes of version 1 the defaults are 8e-3 and 80. `ridge` is the
+    strength of the ridge penalty.
 
     The default of target_psnr is 26 dB for unsigned distances, whose peak is `clamp`: a root mean square error of
     clamp / 20, as docs/results/shapes.md measures it (40 dB in version 1).
@@ -78,12 +79,13 @@ class FitConfig(Section):
     `batch_points` uses so many of a signal's points in each step, in an order of the INR's own, each once per epoch;
     the loss over all points is measured, and the target tested, once per epoch.
 
-    `starts` "independent" draws the initial weights of every INR by themselves; "shared" starts all objects of a view, and
-    of an attempt, from the same draw; "file" starts view v from INR v modulo K of `start_inrs`, and a later attempt from it
-    and a hundredth of a draw of its own. A recipe names a file of INRs there, whose weights become `start_inrs`. Of a
-    learned start (learned_start.py), `start_rates` are the rates of each parameter in the first steps, which are those
-    of gradient descent, and `start_objects` hashes of the objects that it was learned on. `order` "own" takes the batches of `batch_points` in an order of each INR's own,
-    "shared" in one order of all objects of a view; objects with as many points then have the same.
+    `starts` "independent" draws the initial weights of every INR by themselves; "shared" starts all objects of a view,
+    and of an attempt, from the same draw; "file" starts view v from INR v modulo K of `start_inrs`, and a later attempt
+    from it and a hundredth of a draw of its own. A recipe names a file of INRs there, whose weights become
+    `start_inrs`. Of a learned start (learned_start.py), `start_rates` are the rates of each parameter in the first
+    steps, which are those of gradient descent, and `start_objects` hashes of the objects that it was learned on.
+    `order` "own" takes the batches of `batch_points` in an order of each INR's own, "shared" in one order of all
+    objects of a view; objects with as many points then have the same.
 
     `scope` is the strength of a penalty that draws the standard deviation of each layer's weights to `scope_std`, one
     number per layer, by default that of the initial weights (weight scope alignment, see

@@ -38,8 +38,8 @@ def layers_of(state: Any) -> Layers:
 
     Layers are taken in the order of the numbers in their names, so that `layers.10.0.weight` follows
     `layers.9.0.weight`. A name without a number is that of the first or last layer (FIRST_NAMES, LAST_NAMES), as
-    `last_layer.weight` of siren-pytorch or `last_layer.linear.weight` of COIN. Values that are no tensors (a label) are ignored. The state dict may be the only
-    one within another dict, as in {"state_dict": ..., "epoch": 3}.
+    `last_layer.weight` of siren-pytorch or `last_layer.linear.weight` of COIN. Values that are no tensors (a label) are
+    ignored. The state dict may be the only one within another dict, as in {"state_dict": ..., "epoch": 3}.
     """
     if not isinstance(state, Mapping):
         raise ValueError(f"it holds a {type(state).__name__}, expected a state dict")

@@ -18,6 +18,7 @@ Activation = Literal["sine", "relu", "tanh", "gauss", "finer"]
 # Larger claims of damaged or foreign files are refused before memory is allocated.
 MAX_DIM = 65_536
 MAX_FREQUENCIES = 32
+WITHOUT_OMEGA_0: tuple[Activation, ...] = ("relu", "tanh")
 
 NEWER_FIELDS = ("first_omega_0", "widths", "frequencies", "first_frequency", "coordinates")
 
@@ -151,6 +152,11 @@ class SirenSpec:
         return max(self.hidden_dim, self.encoded_dim)
 
     @property
+    def has_omega_0(self) -> bool:
+        """Whether hidden layers multiply W x + b by omega_0."""
+        return self.activation not in WITHOUT_OMEGA_0
+
+    @property
     def is_odd(self) -> bool:
         """Whether the activation is odd, so that a neuron's weights and bias can change signs with its outgoing weights."""
         return self.activation in ("sine", "tanh", "finer")
@@ -208,7 +214,7 @@ class SirenSpec:
         hidden = self.hidden_dims if self.num_hidden <= 16 else [f"{self.num_hidden}x{self.hidden_dim}"]
         dims = [self.in_dim, *hidden, self.out_dim]
         kind: str = "" if self.activation == "sine" else self.activation
-        if self.activation not in ("relu", "tanh"):
+        if self.has_omega_0:
             kind = f"{kind} omega_0 {self.omega_0:g}".lstrip()
         kind += "" if self.first_omega_0 is None else f", first {self.first_omega_0:g}"
         kind += f", {self.frequencies} frequencies" * (self.frequencies > 0)

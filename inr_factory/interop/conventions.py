@@ -15,7 +15,7 @@ from torch import Tensor
 from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.mlp_layers import spec_of
-from inr_factory.inr.spec import Activation, SirenSpec, Start
+from inr_factory.inr.spec import WITHOUT_OMEGA_0, Activation, SirenSpec, Start
 
 Order = Literal["xy", "rowcol"]
 
@@ -89,7 +89,7 @@ class Convention:
 
     @property
     def has_omega_0(self) -> bool:
-        return self.activation not in ("relu", "tanh")
+        return self.activation not in WITHOUT_OMEGA_0
 
     def spec(self, dims: Sequence[int]) -> SirenSpec:
         """The spec of foreign INRs of these dims, in their convention. ValueError as `spec_of` raises it, or where the

@@ -1,6 +1,8 @@
 """fit-a-nef: HDF5 files of many INRs, `params` (N, D), and a nef.json that holds omega_0. Neural Field Arena reads them.
 
-Of its networks SIREN and MLP, whose hidden layers are ReLU; others have no spec here. Shape letters: N INRs, D parameters of one INR, I inputs and O outputs of a layer.
+Of its networks SIREN and MLP, whose hidden layers are ReLU; others have no spec here.
+
+Shape letters: N INRs, D parameters of one INR, I inputs and O outputs of a layer.
 """
 
 import json

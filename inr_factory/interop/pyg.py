@@ -15,7 +15,8 @@ from inr_factory.inr.batch import INRBatch
 
 
 def to_pyg(inrs: INRBatch, labels: Sequence[int] | None = None) -> list[Any]:
-    """One torch_geometric `Data` an INR: nodes are neurons, the inputs first (those of the first layer, after any encoding); edges go from a neuron to the next layer.
+    """One torch_geometric `Data` an INR: nodes are neurons, the inputs first (those of the first layer, after any
+    encoding); edges go from a neuron to the next layer.
 
     x (V, 1) biases, 0 for inputs; edge_index (2, E); edge_attr (E, 1) weights; layer (V,) each node's layer, 0 for
     inputs; y (1,) the label, where labels are given. A batch of them is a Batch as any other. Raises MissingExtraError

@@ -9,14 +9,13 @@ reused, so the study resumes after an interruption.
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
 from time import process_time
-from typing import Any
 
 import torch
+from study_pretrain import made
 
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.fitting.fit_views import fit_views
@@ -29,7 +28,6 @@ from inr_factory.learning.alignment.aligned_dataset import align_dataset
 from inr_factory.learning.alignment.mixup import mix
 from inr_factory.learning.alignment.weight_matching import align, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.training.sweep import RESULT, make_run
 from inr_factory.reporting.plots import draw_bars
 from inr_factory.storage.manifest import Manifest, ViewKey
 from inr_factory.storage.manifest_file import load_manifest
@@ -42,7 +40,7 @@ STARTS = {
     "shared, own order": ("fit.starts=shared", "fit.batch_points=392", "fit.order=own", "fit.steps=200"),
     "meta-learned": (f"fit.starts={LEARNED}",),
 }
-# A reader, whether of the aligned copy, and options. `parity` and `probes` see nothing of an alignment.
+# A reader, whether of the aligned copy, and options.
 READERS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "mlp, as fitted": (False, ("--model", "mlp", "--no-canonical")),
     "mlp, canonical form": (False, ("--model", "mlp")),
@@ -50,7 +48,9 @@ READERS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "dws, as fitted": (False, ("--model", "dws:set_layer=deepsets", "--no-canonical")),
     "dws, aligned": (True, ("--model", "dws:set_layer=deepsets", "--no-canonical")),
     "parity": (False, ("--model", "parity")),
+    "parity, aligned": (True, ("--model", "parity")),
     "probes": (False, ("--model", "probes")),
+    "probes, aligned": (True, ("--model", "probes")),
 }
 PAIRS, PROBE = 200, 64  # of INRs that are compared, and images whose fits are timed
 
@@ -93,16 +93,6 @@ def aligned(folder: Path) -> Path:
 def recipe_of(settings: Sequence[str], work: Path) -> Recipe:
     placed = [setting.replace(LEARNED, str(work / LEARNED)) for setting in settings]
     return load_recipe("fashion_mnist", [*SIZES, *placed])
-
-
-def made(folder: Path, arguments: list[str]) -> dict[str, Any]:
-    """The result of a run of `inr-factory`, which is made unless it exists."""
-    if not (folder / RESULT).exists():
-        fault = make_run([*arguments, "--device", "cpu", "--out", str(folder), "--json"], folder)
-        if fault:
-            raise SystemExit(f"{folder}: {fault}")
-    result: dict[str, Any] = json.loads((folder / RESULT).read_text())
-    return result
 
 
 def measure(recipes: dict[str, Recipe], data_root: str | None) -> dict[str, float]:

@@ -9,7 +9,7 @@ from inr_factory.inr.spec import SirenSpec
 LEAST_EXPONENT = -40.0  # of a Gaussian, 4e-18: numbers near the smallest float take a CPU ten times as long
 
 
-def activate(spec: SirenSpec, products: Tensor, values: Tensor, derivatives: bool) -> None:
+def apply_activation(spec: SirenSpec, products: Tensor, values: Tensor, derivatives: bool) -> None:
     """Values of the activation of a hidden layer, and, if wanted, its derivatives in place of the products.
 
     Args:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
-from inr_factory.generation.fitting.activations import activate
+from inr_factory.generation.fitting.activations import apply_activation
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
 from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings, rate_factors
@@ -310,7 +310,7 @@ class Slots:
     def _sweep(self, tiles: Sequence[Tile], points: int, loss: bool, gradient: bool) -> None:
         """Take tiles of so many points in turn: their mean squared error, and the gradient of the objective."""
         spec, relu, occupancy = self.spec, self.spec.activation == "relu", self.field == "occupancy"
-        scale = 1.0 if spec.activation in ("relu", "tanh") else spec.omega_0
+        scale = spec.omega_0 if spec.has_omega_0 else 1.0
         share = 1 / (points * spec.out_dim)
         if loss:
             self.loss_N.zero_()
@@ -318,7 +318,7 @@ class Slots:
             last = tile.layers[-1]
             for layer in tile.layers[:-1]:
                 torch.baddbmm(layer.products, layer.weights, layer.entering, beta=0, alpha=scale, out=layer.products)
-                activate(spec, layer.products, layer.values, derivatives=gradient)
+                apply_activation(spec, layer.products, layer.values, derivatives=gradient)
             if occupancy:
                 torch.bmm(last.weights, last.entering, out=last.products)
                 last.products.add_(spec.output_bias).sigmoid_().sub_(tile.targets)

@@ -40,7 +40,6 @@ def without_hint(reason: str) -> str:
 def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: FitConfig) -> str:
     """The first that applies: values out of reach, omega_0, rate, steps, size and detail."""
     sprint, rate = config.optimizer == "sprint", config.learning_rate
-    waves = spec.activation not in ("relu", "tanh")  # which have an omega_0
     safe = sprint_rate(spec, config.steps) if sprint else ADAM_RATE
     finite = math.isfinite(psnr)
     stuck = not finite or psnr < mean + LEARNED
@@ -52,7 +51,7 @@ def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: F
     far = float((signal.targets - spec.output_bias).abs().max())
     if far > REACH:
         return f"{ended}its values lie up to {far:.3g} from spec.output_bias: scale them to [0, 1], and set the bias to 0.5"
-    if finite and waves and not LOWEST_OMEGA <= spec.omega_0 <= HIGHEST_OMEGA:
+    if finite and spec.has_omega_0 and not LOWEST_OMEGA <= spec.omega_0 <= HIGHEST_OMEGA:
         usual = GAUSS_OMEGA_0 if spec.activation == "gauss" else 30
         return f"{ended}try a usual frequency, as --set spec.omega_0={usual:g}"
     if finite and rate < safe / SLOW:
@@ -70,10 +69,10 @@ def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: F
         return f"{ended}{smaller}{rate / 4:.3g}" + (f", or --set fit.optimizer={other}" if usable else "")
     if fast and sprint:
         return f"{smaller}{safe:.3g}, or {net}"
-    finer = " a higher spec.omega_0," if waves else ""
-    if not waves and spec.frequencies < FREQUENCIES:
-        finer = f" a positional encoding, as --set spec.frequencies={FREQUENCIES},"
-    return f"try {net},{finer} or a lower fit.floor_psnr"
+    detail = " a higher spec.omega_0," if spec.has_omega_0 else ""
+    if not spec.has_omega_0 and spec.frequencies < FREQUENCIES:
+        detail = f" a positional encoding, as --set spec.frequencies={FREQUENCIES},"
+    return f"try {net},{detail} or a lower fit.floor_psnr"
 
 
 def _steps(signal: Signal, spec: SirenSpec, config: FitConfig) -> int:

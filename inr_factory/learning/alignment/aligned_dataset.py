@@ -54,7 +54,8 @@ def align_dataset(
     Args:
         dataset: Folder or URL of the set.
         out: Folder of the copy.
-        match: "permutation", "signed", "phase" or "scale", see `align`; by default "scale" for ReLU INRs, "signed" for others.
+        match: "permutation", "signed", "phase" or "scale", see `align`; by default "scale" for ReLU INRs, "signed" for
+            others.
         template: An object's name, of its first view, or NAME@VIEW; else the first INR of the set.
         on_shard: Called with each shard that was written.
 

@@ -1,7 +1,8 @@
 """Alignment: brings the hidden neurons of one INR to those of another.
 
 Weight matching of git re-basin (Ainsworth et al., ICLR 2023), for many pairs of INRs at once and, as far as their
-activation has these symmetries, over signs, phases or scales too. Only exact symmetries are applied, so no function ever changes.
+activation has these symmetries, over signs, phases or scales too. Only exact symmetries are applied, so no function
+ever changes.
 
 Shape letters: N pairs of INRs, H hidden neurons of a layer, L hidden layers, I inputs and O outputs of a layer.
 In matrices (N, H, H) rows are the neurons of the fixed INR and columns those of the moving one.

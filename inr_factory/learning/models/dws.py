@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_kind
 from inr_factory.learning.models.norm_pools import norm_pools, normed
 from inr_factory.learning.models.set_layers import AttentionStack, DeepSetsStack, LinearStack, add_entries, max_pool
 
@@ -230,7 +230,7 @@ class DWSEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width."""
-        check_any_width(self.name, self.spec, inrs)
+        check_kind(self.name, self.spec, inrs)
         if inrs.spec.widths and not self.spec.widths:
             raise UsageError(f"this dws encoder takes INRs {self.spec}, of one width for all layers; got {inrs.spec}")
         if self.training and len(self.norms):

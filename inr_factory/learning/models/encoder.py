@@ -65,14 +65,16 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
             )
 
 
-def check_any_width(name: str, spec: SirenSpec, inrs: INRBatch) -> None:
+def check_kind(name: str, spec: SirenSpec, inrs: INRBatch, any_width: bool = True) -> None:
     """Raise UsageError unless the INRs have the inputs, outputs, number of layers, activation and positional encoding of
-    the spec, of any width."""
-    fields = ("in_dim", "out_dim", "num_hidden", "activation", "frequencies", "first_frequency", "coordinates")
+    the spec and, but for `any_width`, its widths."""
+    fields = ["in_dim", "out_dim", "num_hidden", "activation", "frequencies", "first_frequency", "coordinates"]
+    fields += [] if any_width else ["hidden_dims"]
     differ = [field for field in fields if getattr(spec, field) != getattr(inrs.spec, field)]
     if differ:
         raise UsageError(
-            f"this {name} encoder takes INRs {spec}, of any width; got {inrs.spec}, which differ in {', '.join(differ)}"
+            f"this {name} encoder takes INRs {spec}{', of any width' * any_width}; got {inrs.spec}, which differ in "
+            f"{', '.join(differ)}"
         )
 
 

@@ -2,10 +2,9 @@
 
 from torch import Tensor, nn
 
-from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_kind
 
 
 class MLPEncoder(Encoder):
@@ -38,9 +37,7 @@ class MLPEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, hidden_dim) features of N INRs."""
-        check_any_width(self.name, self.spec, inrs)
-        if inrs.spec.layer_shapes != self.spec.layer_shapes:
-            raise UsageError(f"this mlp encoder takes INRs {self.spec}; got {inrs.spec}")
+        check_kind(self.name, self.spec, inrs, any_width=False)
         if self.training and self.options["batch_norm"]:
             check_batch_norm(self.name, inrs)
         features: Tensor = self.layers(inrs.flatten())

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width
+from inr_factory.learning.models.encoder import Encoder, check_kind
 from inr_factory.learning.models.neural_graph import (
     EdgeEmbedding,
     NodeEmbedding,
@@ -191,7 +191,7 @@ class NGTransformerEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""
-        check_any_width(self.name, self.spec, inrs)
+        check_kind(self.name, self.spec, inrs)
         nodes = self.nodes(inrs, inrs if original is None else original)
         forward = [self.edges(W.mT) for W in inrs.weights]
         backward: list[Tensor] | None = None

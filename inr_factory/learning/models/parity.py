@@ -16,7 +16,7 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.forward_pass import activate, encode
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.convolutions import STAGES, convolution_stages, read_grid, regular_grid
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_kind
 
 MAPS = 8
 """Channels of `grid` besides those that show the INR."""
@@ -48,9 +48,9 @@ class ParityEncoder(Encoder):
             2024). Odd activations only.
         amplitudes: The result also depends on the logarithms of the norms of the last three messages, and on the biases
             of the outputs. Without them, contrast and brightness do not change it.
-        sine_path: From the second layer on, sin(omega_0 (M W o + b)), or another activation, is added to the odd features, as the INR
-            computes it; M, learned, starts as the identity. Such an encoder can learn to probe, too: compare it with encoders of
-            weights alone only without it. Odd activations only.
+        sine_path: From the second layer on, sin(omega_0 (M W o + b)), or another activation, is added to the odd
+            features, as the INR computes it; M, learned, starts as the identity. Such an encoder can learn to probe, too:
+            compare it with encoders of weights alone only without it. Odd activations only.
         frequencies: K. The first layer takes each weight w as sin(omega_0 w k / K), odd, and cos(omega_0 w k / K), even,
             for k = 1 to K, as neural graphs and ScaleGMN embed weights; layers get linear paths past their wider MLPs,
             and the readout is deeper. 0: the encoder of version 0.1, which takes w and w^2. Odd activations only; tanh has
@@ -121,7 +121,7 @@ class ParityEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; phases and sines are those of `original`."""
-        check_any_width(self.name, self.spec, inrs)
+        check_kind(self.name, self.spec, inrs)
         original = inrs if original is None else original
         weights, biases, omega = original.weights, original.biases, _omega(inrs.spec)
         odd, even, angle = inrs.weights[0], inrs.weights[0].square(), omega * weights[0]
@@ -152,7 +152,8 @@ class ParityEncoder(Encoder):
 
 
 class _OddNeurons(nn.Module):
-    """A layer of sines or another odd activation: messages odd, even and `angle` (N, O, I), phases (N, O, 1) -> odd and even features (N, O, F).
+    """A layer of sines or another odd activation: messages odd, even and `angle` (N, O, I), phases (N, O, 1) -> odd and
+    even features (N, O, F).
 
     `angle` is the odd message before it is scaled, in radians; `probe_mix` mixes it into the input of the activation:
     (F, I), or of the first layer, depth 0, F points in the coordinates of the INR.
@@ -224,8 +225,8 @@ class _Neurons(nn.Module):
 
 
 def _omega(spec: SirenSpec) -> float:
-    """What linear parts are multiplied by before they are features: omega_0, which tanh INRs do not have."""
-    return 1.0 if spec.activation == "tanh" else spec.omega_0
+    """What linear parts are multiplied by before they are features: omega_0, where the activation has one."""
+    return spec.omega_0 if spec.has_omega_0 else 1.0
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.quasirandom import SobolEngine
 from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_kind
 
 CODE_DIM = 32
 
@@ -71,7 +71,7 @@ class ProbesEncoder(Encoder):
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, hidden_dim) features of N INRs, any width, as `original` has them."""
         original = inrs if original is None else original
-        check_any_width(self.name, self.spec, original)
+        check_kind(self.name, self.spec, original)
         if self.training:
             check_batch_norm(self.name, original)
         features: Tensor = self.mlp(original(self.points()).flatten(1))

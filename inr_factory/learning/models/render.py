@@ -10,7 +10,7 @@ from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.models.convolutions import STAGES, convolution_stages, read_grid, regular_grid
-from inr_factory.learning.models.encoder import Encoder, check_any_width, check_batch_norm
+from inr_factory.learning.models.encoder import Encoder, check_batch_norm, check_kind
 
 RESOLUTIONS = {1: 256, 2: 28, 3: 16}
 """Default points of an axis by the inputs of an INR."""
@@ -58,7 +58,7 @@ class RenderEncoder(Encoder):
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, 8 * hidden_dim) features of N INRs, any width, as `original` has them."""
         original = inrs if original is None else original
-        check_any_width(self.name, self.spec, original)
+        check_kind(self.name, self.spec, original)
         if self.training:
             check_batch_norm(self.name, original)
         size = max(1, POINTS_AT_ONCE // len(self.grid))

@@ -1,7 +1,8 @@
 """ScaleGMN: a graph encoder that signs of neurons do not change (Kalogeropoulos et al., NeurIPS 2024).
 
-For INRs of odd activations, as the sine. Negating a hidden neuron of such an INR with its weights and bias leaves the function. Here a hidden node's features
-are odd: negated with their neuron; those of an edge are negated with either end; those of inputs and outputs stay.
+For INRs of odd activations, as the sine. Negating a hidden neuron of such an INR with its weights and bias leaves the
+function. Here a hidden node's features are odd: negated with their neuron; those of an edge are negated with either end;
+those of inputs and outputs stay.
 New features are products of odd and even maps, and the readout is even.
 
 Shape letters: N INRs, V neurons of a layer, O and I neurons after and before a block of edges, F features.
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.encoder import Encoder, check_any_width
+from inr_factory.learning.models.encoder import Encoder, check_kind
 from inr_factory.learning.models.neural_graph import NUM_FREQUENCIES, Fourier, Positions
 
 
@@ -120,7 +121,8 @@ class ScaleGMNEncoder(Encoder):
     Invariant to permutations and signs of the neurons of each hidden layer; phases are left to the canonical form. The
     weights it is given are scaled but not centred, since a mean would break the signs.
 
-    Raises UsageError for options out of range, INRs of an activation that is not odd, and INRs of other inputs, outputs or layers.
+    Raises UsageError for options out of range, INRs of an activation that is not odd, and INRs of other inputs, outputs
+    or layers.
     """
 
     name = "scalegmn"
@@ -147,7 +149,7 @@ class ScaleGMNEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width."""
-        check_any_width(self.name, self.spec, inrs)
+        check_kind(self.name, self.spec, inrs)
         inputs, *hidden, outputs = self.positions()
         nodes = [
             inputs.expand(len(inrs), *inputs.shape),

@@ -43,6 +43,7 @@ from inr_factory.learning.training.trained_run import (
 from inr_factory.learning.transforms.canonical import Canonicalize, is_default
 from inr_factory.learning.transforms.compose import Compose, WeightTransform, parse_transform
 from inr_factory.storage.locations import Location
+from inr_factory.storage.manifest import Manifest
 
 DEFAULTS = TrainConfig()
 
@@ -191,6 +192,11 @@ def train(
     config, options = as_begun(config, name, options, folder, checkpoint)
     kind = encoder_class(name)
     canonical = canonical and is_default(training.spec) and not kind.function_only
+    if canonical and log is not None and shares_weights(training.manifest):
+        log(
+            "the INRs have one start, or one template, in common, which their canonical form gives up; --no-canonical reads "
+            "them as they are"
+        )
     mixing = choose_match(mixing, training.spec, config.rules)
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
     # The model brings INRs to their canonical form; those that are changed or mixed are in it before that, too.
@@ -288,6 +294,12 @@ def log_gaps(log: Callable[[str], None] | None, training: INRDataset, validation
             f"the training INRs lack {len(names)} classes of val, as {names[0]!r}, so that {lacking.mean():.0%} of the "
             "validation INRs cannot be right"
         )
+
+
+def shares_weights(manifest: Manifest) -> bool:
+    """Whether the INRs of a set started alike, or were aligned to one of them."""
+    aligned = manifest.derived is not None and manifest.derived.how.startswith("align:")
+    return aligned or manifest.recipe.get("fit", {}).get("starts", "independent") != "independent"
 
 
 def log_warmup(log: Callable[[str], None], config: RunConfig, steps_per_epoch: int) -> None:

@@ -22,7 +22,7 @@ EDGE = 1e-4
 def canonicalize(inrs: INRBatch) -> INRBatch:
     """Fix what the symmetries of every hidden neuron leave open, layer by layer from the first; the functions stay.
 
-    Sine INRs have signs and phases fixed, and their neurons keep their order:
+    Neurons of sine INRs keep their order. Fixed are
 
     - sign: the entries of a neuron's row of W sum to more than 0 (where they sum to 0: its first entry that is
       not 0 is positive). Independent of the order of the neurons.
@@ -35,9 +35,9 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
     A canonical form is returned bit for bit.
 
     INRs of other activations have the neurons of each layer sorted by the sum of their rows, those of equal sums by their
-    biases; equal neurons keep their order. Before that, tanh and FINER INRs have the sign fixed as sines have it, Gaussians that of W_l and b_l alone;
-    the bias of a neuron whose row is all 0 is at least 0. ReLU INRs have each neuron's W_l and b_l divided by their joint
-    norm, which multiplies the outgoing weights.
+    biases; equal neurons keep their order. Before that, tanh and FINER INRs have the sign fixed as sines have it,
+    Gaussians that of W_l and b_l alone; the bias of a neuron whose row is all 0 is at least 0. ReLU INRs have each
+    neuron's W_l and b_l divided by their joint norm, which multiplies the outgoing weights.
 
     Args:
         inrs: N INRs.

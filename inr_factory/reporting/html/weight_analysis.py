@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.alignment.weight_matching import align, finest_match, relative_distance
 from inr_factory.learning.transforms.canonical import canonicalize
@@ -59,16 +58,8 @@ class Distances:
     different: Floats
 
 
-def canonical_form(inrs: INRBatch) -> INRBatch | None:
-    """The canonical form of INRs, None where their activation has none."""
-    try:
-        return canonicalize(inrs)
-    except UsageError:
-        return None
-
-
 def view_distances(sample: Sample) -> list[Distances]:
-    """Distances as fitted, in canonical form (if there is one) and after the alignment of each pair; none without pairs."""
+    """Distances as fitted, in canonical form and after the alignment of each pair; none without pairs."""
     if sample.other is None or len(sample.other) < 2:
         return []
     other = sample.other
@@ -80,8 +71,8 @@ def view_distances(sample: Sample) -> list[Distances]:
         return same, different
 
     forms: dict[str, Any] = {"as fitted": lambda a, b: (b, a)}
-    if (canonical := canonical_form(first)) is not None:
-        forms["canonical"] = lambda a, b: (canonicalize(b), canonical)
+    canonical = canonicalize(first)
+    forms["canonical"] = lambda a, b: (canonicalize(b), canonical)
     forms["aligned"] = lambda a, b: (align(b, a, finest_match(a.spec)), a)
     return [Distances(name, *between(form)) for name, form in forms.items()]
 
@@ -100,13 +91,12 @@ class WeightMap:
 
 
 def weight_maps(sample: Sample) -> list[WeightMap]:
-    """Maps of the weights as fitted, in canonical form (if there is one), and aligned to the first INR; none for one INR."""
+    """Maps of the weights as fitted, in canonical form, and aligned to the first INR; none for one INR."""
     inrs = sample.inrs
     if len(inrs) < 3:
         return []
     forms = {"as fitted": inrs}
-    if (canonical := canonical_form(inrs)) is not None:
-        forms["canonical"] = canonical
+    forms["canonical"] = canonicalize(inrs)
     forms["aligned"] = align(inrs, inrs.select(slice(0, 1)), finest_match(inrs.spec))
     return [principal_axes(name, form.flatten().double().numpy(), sample.label) for name, form in forms.items()]
 
