@@ -11,7 +11,6 @@ import torch
 from support.small_sets import SPEC, make_set, psnr_of
 
 from inr_factory.cli.main import run
-from inr_factory.errors import UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.maintenance import dataset_source
 from inr_factory.generation.recipe import check_recipe
@@ -28,7 +27,6 @@ from inr_factory.reporting.html.page import write_report
 from inr_factory.reporting.html.renderings import can_draw
 from inr_factory.reporting.html.sampling import Sample, draw_sample, read_rows, worst_and_ordinary
 from inr_factory.reporting.html.weight_analysis import (
-    canonical_form,
     chance_between,
     layer_statistics,
     principal_axes,
@@ -230,18 +228,8 @@ def test_hidden_copies_are_far_as_fitted_and_found_by_alignment():
 def test_other_inrs_have_the_forms_of_their_activation(activation):
     inrs = initialize(SirenSpec(2, 1, hidden_dim=4, activation=activation, start="linear"), range(8))
     sample = Sample(inrs, np.zeros(8, np.int64), inrs, (0, 1))
-    names = ["as fitted", *["canonical"] * (canonical_form(inrs) is not None), "aligned"]
+    names = ["as fitted", "canonical", "aligned"]
     assert [d.name for d in view_distances(sample)] == [m.name for m in weight_maps(sample)] == names
-
-
-def test_activations_without_a_canonical_form_are_shown_without(monkeypatch):
-    def refuse(inrs):
-        raise UsageError("no canonical form")
-
-    monkeypatch.setattr("inr_factory.reporting.html.weight_analysis.canonicalize", refuse)
-    inrs = initialize(SPEC, range(8))
-    sample = Sample(inrs, np.zeros(8, np.int64), inrs, (0, 1))
-    assert [d.name for d in view_distances(sample)] == [m.name for m in weight_maps(sample)] == ["as fitted", "aligned"]
 
 
 def test_a_map_lays_classes_apart_that_are_apart():
