@@ -21,6 +21,7 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.inr.stable_hash import stable_seed
 from inr_factory.storage.locations import Location, RemoteLocation
 from inr_factory.storage.passed_over import PassedOver
+from inr_factory.storage.targets_record import TargetsRecord
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -159,6 +160,7 @@ class Manifest(Record):
         software: versions that made the set.
         derived: set and operation from which this one was made.
         passed_over: what lies in the folders of the source and became no object; left out where there is nothing.
+        targets: the file of the objects' targets; left out where there is none.
     """
 
     format_version: int = FORMAT_VERSION
@@ -173,12 +175,14 @@ class Manifest(Record):
     software: dict[str, str] = {}
     derived: Derived | None = None
     passed_over: PassedOver | None = None
+    targets: TargetsRecord | None = None
 
     @model_serializer(mode="wrap")
     def _as_older_versions_read_it(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        if fields.get("passed_over", ...) is None:
-            del fields["passed_over"]
+        for name in ("passed_over", "targets"):
+            if fields.get(name, ...) is None:
+                del fields[name]
         return fields
 
     @property
@@ -211,6 +215,11 @@ class Manifest(Record):
         """The manifest without its shards."""
         return self.model_copy(update={"shards": ()})
 
+    @property
+    def origin(self) -> "Manifest":
+        """The manifest without what may change while a set keeps its objects and views: its shards and targets."""
+        return self.model_copy(update={"shards": (), "targets": None})
+
     def with_views(self, views: int) -> "Manifest":
         """The manifest with another number of requested views."""
         return self.model_copy(update={"recipe": {**self.recipe, "views": views}})
@@ -236,8 +245,8 @@ class Manifest(Record):
         return grown if grown == self else grown.model_copy(update={"software": other.software})
 
     def difference(self, other: "Manifest") -> str | None:
-        """The first field besides the shards in which another manifest differs; None if none does."""
-        fields, other_fields = self.head.model_dump(mode="json"), other.head.model_dump(mode="json")
+        """The first field besides the shards and targets in which another manifest differs; None if none does."""
+        fields, other_fields = self.origin.model_dump(mode="json"), other.origin.model_dump(mode="json")
         return next((key for key in {**fields, **other_fields} if fields.get(key) != other_fields.get(key)), None)
 
     def check_size(self) -> None:

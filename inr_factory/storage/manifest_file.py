@@ -26,6 +26,7 @@ from inr_factory.storage.manifest import (
     check_inside,
     file_size,
 )
+from inr_factory.storage.targets_record import TargetsRecord
 
 SETTLING_SECONDS = (0.1, 0.3, 1.0)
 
@@ -142,6 +143,13 @@ def _checked_content(root: Location, manifest: Manifest) -> bytes:
     return content
 
 
+def record_targets(root: Location, manifest: Manifest, record: TargetsRecord | None) -> Manifest:
+    """Write the manifest with another file of targets. The caller holds the lock, and has written that file."""
+    manifest = manifest.model_copy(update={"targets": record})
+    write_atomically(root / MANIFEST, _checked_content(root, manifest))
+    return manifest
+
+
 def record_until_visible(root: Location, manifest: Manifest, entries: Iterable[ShardEntry]) -> Manifest:
     """Update the manifest at the end of a run, and again until it keeps the entries.
 
@@ -189,8 +197,8 @@ def _update_origin(root: Location, manifest: Manifest) -> None:
 
 
 def origin_content(manifest: Manifest) -> bytes:
-    """The bytes of origin.json: the manifest without its shards, and a checksum."""
-    fields = manifest.model_dump(mode="json", exclude={"shards"})
+    """The bytes of origin.json: the manifest without its shards and targets, and a checksum."""
+    fields = manifest.origin.model_dump(mode="json", exclude={"shards"})
     return (json.dumps({**fields, "checksum": _fields_checksum(fields)}, indent=2) + "\n").encode()
 
 

@@ -23,7 +23,7 @@ from inr_factory.inr.plain_json import parse_json, parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.atomic_files import write_atomically
-from inr_factory.storage.hdf5_layout import put_attribute, read_layout
+from inr_factory.storage.hdf5_layout import hdf5_image, read_layout, utf8_column
 from inr_factory.storage.inr_formulas import forward_words
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder
 from inr_factory.storage.manifest import (
@@ -153,7 +153,7 @@ def write_shard(
         **attributes,
     }
     facts["attributes_checksum"] = _attributes_checksum(facts)
-    image = _image(typed, facts)
+    image = hdf5_image(typed, facts)
     path = root / shard_path(split, view, block)
     check_inside(root, path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,18 +165,6 @@ def typed_columns(columns: Columns) -> dict[str, NDArray[Any]]:
     """Return columns of the types that they have on disk, and their checksums."""
     typed = {name: _on_disk(name, column) for name, column in columns.items()}
     return typed | {"checksum": row_checksums(typed)}
-
-
-def _image(columns: Columns, attributes: Mapping[str, str | int]) -> bytes:
-    """The bytes of a shard, which depend on its content alone."""
-    with h5py.File.in_memory(libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=4096) as file:
-        for name in sorted(columns):
-            file.create_dataset(name, data=columns[name])
-        for name in sorted(attributes):
-            put_attribute(file, name, attributes[name])
-        file.flush()
-        image: bytes = file.id.get_file_image()
-    return image
 
 
 def _entry(
@@ -212,8 +200,7 @@ def _parameters(spec: SirenSpec) -> list[dict[str, Any]]:
 
 def _on_disk(name: str, column: NDArray[Any]) -> NDArray[Any]:
     if name == "object_id":
-        encoded = [str(text).encode() for text in column]
-        return np.array(encoded, dtype=h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
+        return utf8_column(map(str, column))
     kind = COLUMN_TYPES.get(name) or FACT_TYPES[int(column.dtype.kind == "f")]
     typed = np.ascontiguousarray(column, dtype=kind)
     if typed.dtype.kind in "iu" and not np.array_equal(typed, column):
@@ -271,7 +258,7 @@ class ShardReader:
         reader = cls.unchecked(path)
         reader.check_rows()
         columns = {name: reader._typed(name) for name in reader.column_names}
-        if _image(columns, reader.attributes) != read_regular(path):
+        if hdf5_image(columns, reader.attributes) != read_regular(path):
             raise IntegrityError(f"{path.name} has other bytes than a shard of this content; remove it and fit again")
         return reader
 
