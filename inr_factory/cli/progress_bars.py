@@ -14,6 +14,7 @@ from rich.text import Text
 from inr_factory.cli import terminal
 from inr_factory.cli.pace import Pace
 from inr_factory.errors import printable
+from inr_factory.learning.training.run_config import best_record
 from inr_factory.reporting.number_format import format_duration, format_rate
 
 if TYPE_CHECKING:
@@ -132,14 +133,14 @@ class RunProgress:
     """Progress of a training run: a table of its last epochs on a terminal, a line an epoch in a log file.
 
     A context manager. The table marks the best epoch and ends in a line for the current one. `columns` maps the entries
-    of a record to titles and formats; the best epoch has the largest `best_by`.
+    of a record to titles and formats; those that no record has are left out.
     """
 
     SHOWN = 12
 
-    def __init__(self, epochs: int | None, columns: Mapping[str, tuple[str, str]], best_by: str) -> None:
+    def __init__(self, epochs: int | None, columns: Mapping[str, tuple[str, str]]) -> None:
         """`epochs` may be known only when the run starts, see `start`."""
-        self.epochs, self.columns, self.best_by = epochs or 1, columns, best_by
+        self.epochs, self.columns = epochs or 1, columns
         self.records: deque[Mapping[str, float]] = deque(maxlen=self.SHOWN)
         self.best: Mapping[str, float] | None = None
         self.pace = Pace()
@@ -177,8 +178,8 @@ class RunProgress:
     def epoch(self, record: Mapping[str, float]) -> None:
         """Call after each epoch with its record."""
         self.records.append(record)
-        if self.best_by in record and (self.best is None or record[self.best_by] > self.best[self.best_by]):
-            self.best = record
+        known = [] if self.best is None else [self.best]
+        self.best = best_record([*known, record])  # type: ignore[list-item]
         if self.live is None:
             figures = [
                 f"{title} {record[key]:{style}}" for key, (title, style) in self.columns.items() if key in record
@@ -187,10 +188,11 @@ class RunProgress:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for title in ("epoch", *(title for title, _ in self.columns.values()), ""):
+        columns = {key: column for key, column in self.columns.items() if any(key in record for record in self.records)}
+        for title in ("epoch", *(title for title, _ in columns.values()), ""):
             table.add_column(title, justify="right")
         for record in self.records:
-            cells = [f"{record[key]:{style}}" if key in record else "-" for key, (_, style) in self.columns.items()]
+            cells = [f"{record[key]:{style}}" if key in record else "-" for key, (_, style) in columns.items()]
             best = record is self.best
             table.add_row(f"{int(record['epoch']) + 1}", *cells, "best" if best else "", style="bold" if best else None)
         return Group(table, self.current) if self.records else Group(self.current)

@@ -1,4 +1,4 @@
-"""Targets: labels as probabilities of classes, one-hot and smoothed.
+"""Targets: what a network learns, as floats: labels as probabilities of classes, one-hot and smoothed.
 
 Shape letters: N INRs, C classes.
 """
@@ -20,6 +20,11 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
         Targets (N, C) float32 on the labels' device.
     """
     return (labels[:, None] == torch.arange(num_classes, device=labels.device)).float()
+
+
+def as_targets(said: Tensor, num_classes: int) -> Tensor:
+    """Targets of what a data set says of its INRs: labels (N,) one-hot (N, C); values (N, K) as they are."""
+    return one_hot(said, num_classes) if said.dim() == 1 else said
 
 
 def smooth_labels(targets: Tensor, smoothing: float = 0.1) -> Tensor:

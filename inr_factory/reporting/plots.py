@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_factory.learning.training.run_config import best_record
+from inr_factory.learning.training.run_config import best_record, metric_of
 from inr_factory.reporting.figures import FOOT, Page, drawing, text_width
 from inr_factory.reporting.palette import COLORS, DASHES, MARKERS, color_of, line_style, mark_of
 
@@ -20,6 +20,12 @@ MAX_CLASSES = 50  # of a confusion matrix
 MAX_NUMBERS = 20  # classes up to which its cells have numbers
 BLUE, ORANGE = COLORS[:2]
 INK, SOFT = "#222222", "#777777"
+METRICS = {
+    "val_accuracy": ("validation accuracy, %", 100),
+    "val_r2": ("validation R²", 1),
+    "val_map": ("validation mean average precision, %", 100),
+}
+"""Title of each metric of a run, and its factor."""
 TITLE: dict[str, Any] = {"loc": "left", "fontsize": 8}
 BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19), "borderaxespad": 0, "ncols": 2}
 
@@ -28,7 +34,7 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: st
     """Write a PNG with a titled chart for each entry: a bar for each positive value, in their order from the top; on
     a logarithmic scale where they differ much."""
     heights = [0.28 * len(values) + 0.75 for values in charts.values()]
-    with _charts(path, heading, 8, sum(heights) + 0.4) as page:
+    with chart_page(path, heading, 8, sum(heights) + 0.4) as page:
         axes = page.figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axis, (title, values) in zip(axes, charts.items(), strict=True):
             logarithmic = max(values.values()) > 30 * min(values.values())
@@ -47,7 +53,7 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], path: Path, heading: st
 def draw_table(rows: Sequence[tuple[str, float, float, float | None]], path: Path, heading: str) -> None:
     """Write a PNG with a bar for each row (name, mean, spread, published figure or None), a diamond where published."""
     names, means, spreads, published = zip(*rows, strict=True)
-    with _charts(path, heading, 9, 1) as page:
+    with chart_page(path, heading, 9, 1) as page:
         labels = [page.label(name.replace(", ", ",").replace(",", ", "), 3.6, lines=3) for name in names]
         lines = sum(label.count("\n") + 1 for label in labels)
         page.figure.set_size_inches(9, 0.15 * lines + 0.12 * len(rows) + 1.0)
@@ -78,7 +84,7 @@ class Series:
 
 def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str, note: str = "") -> None:
     """Write a PNG of test accuracies in percent over what they cost, on a logarithmic scale, a line for each series."""
-    with _charts(path, heading, 9, 5.5) as page:
+    with chart_page(path, heading, 9, 5.5) as page:
         axis = page.figure.subplots()
         axis.set_xscale("log")
         axis.grid()
@@ -101,17 +107,19 @@ def draw_trade(series: Iterable[Series], path: Path, heading: str, cost: str, no
 def draw_training(
     history: Sequence[Mapping[str, float]], path: Path, heading: str, chance: float | None = None
 ) -> None:
-    """Write a PNG of a run's losses, validation accuracy and learning rate by epoch; the best epoch is marked."""
-    with _charts(path, heading, 9, 3) as page:
+    """Write a PNG of a run's losses, validation metric and learning rate by epoch; the best epoch is marked."""
+    with chart_page(path, heading, 9, 3) as page:
         loss, accuracy, rate = page.figure.subplots(1, 3)
         epochs = [record["epoch"] + 1 for record in history]
         for number, (name, label) in enumerate((("train_loss", "training"), ("val_loss", "validation"))):
             style = {"color": COLORS[number], "linestyle": DASHES[number]} | _points(history, number)
             loss.plot(epochs, [record[name] for record in history], label=label, **style)
-        accuracy.plot(epochs, [100 * record["val_accuracy"] for record in history], color=ORANGE, **_points(history, 1))
+        metric = metric_of(history[0]) or "val_accuracy"
+        title, factor = METRICS[metric]
+        accuracy.plot(epochs, [factor * record[metric] for record in history], color=ORANGE, **_points(history, 1))
         rate.plot(epochs, [record["lr"] for record in history], color=SOFT, **_points(history, 2))
         _mark_best(history, loss, "val_loss", accuracy, chance)
-        _name_epochs({"loss": loss, "validation accuracy, %": accuracy, "learning rate": rate})
+        _name_epochs({"loss": loss, title: accuracy, "learning rate": rate})
 
 
 def draw_pretraining(
@@ -124,7 +132,7 @@ def draw_pretraining(
     chance: float | None = None,
 ) -> None:
     """Write a PNG of a run's loss and accuracy by neighbours, and a map (N, 2) of features in the colours of classes."""
-    with _charts(path, heading, 10, 3.6) as page:
+    with chart_page(path, heading, 10, 3.6) as page:
         loss, accuracy, plane = page.figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
         probed = [record for record in history if "val_accuracy" in record]
         loss.plot(
@@ -216,7 +224,7 @@ def draw_evaluation(
 
 def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path, heading: str) -> None:
     """Write a PNG of bars, a group a layer: the spreads of weights and of biases of each set, on a logarithmic axis."""
-    with _charts(path, heading, 8, 3.4) as page:
+    with chart_page(path, heading, 8, 3.4) as page:
         axes = page.figure.subplots(1, 2, sharey=True)
         for kind, axis in enumerate(axes):
             width = 0.8 / len(spreads)
@@ -236,7 +244,7 @@ def draw_spreads(spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]],
 
 
 @contextmanager
-def _charts(path: Path, heading: str, width: float, height: float) -> Iterator[Page]:
+def chart_page(path: Path, heading: str, width: float, height: float) -> Iterator[Page]:
     """A page for charts, which matplotlib places below the heading."""
     with drawing(path, width, height, layout="constrained") as page:
         yield page
@@ -255,10 +263,19 @@ def _mark_best(
     """A line at the best epoch, a star at its accuracy, a line at the accuracy of chance; legends above the axes."""
     best = best_record([dict(record) for record in history])
     if best is not None:
-        epoch, share = best["epoch"] + 1, 100 * best["val_accuracy"]
+        metric = metric_of(best) or "val_accuracy"
+        epoch, share = best["epoch"] + 1, METRICS[metric][1] * best[metric]
         for axis, value in ((loss, best[loss_name]), (accuracy, share)):
             axis.axvline(epoch, color=SOFT, linewidth=0.8, linestyle=":", zorder=0)
-            star: dict[str, Any] = {"label": f"best: epoch {epoch}, {share:.1f} %"} if axis is accuracy else {}
+            star: dict[str, Any] = (
+                {
+                    "label": f"best: epoch {epoch}, {share:.1f} %"
+                    if METRICS[metric][1] > 1
+                    else f"best: epoch {epoch}, {share:.3f}"
+                }
+                if axis is accuracy
+                else {}
+            )
             axis.plot([epoch], [value], marker="*", markersize=9, color=INK, linestyle="", zorder=3, **star)
     if chance is not None:
         accuracy.axhline(100 * chance, color=SOFT, linestyle="--", linewidth=1, label=f"chance: {100 * chance:.1f} %")

@@ -82,7 +82,7 @@ def pretrain(
 
     decode = objective == "decode"
     table = COLUMNS | (PSNR_COLUMN if decode else {})
-    with RunProgress(epochs, table, best_by="val_accuracy") as progress:
+    with RunProgress(epochs, table) as progress:
         report = pretrain_encoder(
             dataset, model, positives, augment or (), views, canonical, epochs, batch_size, temperature, projection_dim,
             learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup_steps=warmup_steps,

@@ -1,4 +1,4 @@
-"""`train`, `evaluate` and `predict`: fit a classifier to the weights of a set, measure it, and apply it."""
+"""`train`, `evaluate` and `predict`: fit a classifier or another reader to the weights of a set, measure it, and apply it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,15 +15,16 @@ from inr_factory.learning.training import defaults
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
-    from inr_factory.learning.training.prediction_report import PredictionReport
+    from inr_factory.learning.training.prediction_report import PredictionReport, ValuePredictionReport
     from inr_factory.learning.training.trained_run import TrainedRun
+    from inr_factory.learning.training.value_metrics import ValueReport
 
 COSINE = ", ".join(defaults.COSINE_RATES)
 CURVES, PICTURE, DRAWN = "curves.png", "test.png", "drawn.png"
 # Columns of the progress table.
 COLUMNS = {
     "train_loss": ("train loss", ".4f"), "val_loss": ("val loss", ".4f"), "val_accuracy": ("val accuracy", ".2%"),
-    "lr": ("lr", ".1e"), "seconds": ("seconds", ".1f"),
+    "val_r2": ("val R²", ".4f"), "val_map": ("val mAP", ".2%"), "lr": ("lr", ".1e"), "seconds": ("seconds", ".1f"),
 }  # fmt: skip
 
 
@@ -42,6 +43,17 @@ def train(
         float,
         typer.Option(help="share of the training objects that get a wrong label", min=0, max=1),
     ] = 0.0,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="what to predict: one of the set's targets, psnr, or facts.NAME",
+            show_default="the classes",
+            metavar="NAME",
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="of targets that are numbers: mse or huber", show_default="mse")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -138,7 +150,7 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a classifier on the weights; the epoch that is best on val is measured on test. Run it again to resume."""
+    """Train a classifier on the weights, or with --target a reader of other values; the epoch that is best on val is measured on test. Run it again to resume."""
     from inr_factory.learning.training.run_config import TrainConfig, check_config
 
     check_training(dataset, model, augment or (), mixup, perturb, reweigh, init)
@@ -149,6 +161,7 @@ def train(
         "ema": ema,
         "track": track,
         "decode": decode,
+        "loss": loss,
         "rules": rules,
     }
     check_config(TrainConfig, **{name: value for name, value in settings.items() if value is not None})
@@ -161,7 +174,7 @@ def train(
     from inr_factory.storage.manifest_file import load_manifest
 
     columns = COLUMNS if decode is None else COLUMNS | {"val_psnr": ("dB on val", ".2f")}
-    with RunProgress(epochs, columns, best_by="val_accuracy") as progress:
+    with RunProgress(epochs, columns) as progress:
         run = train_classifier(
             dataset, model, augment or (), mixup or None, views, views_per_object, init, freeze, labels_per_class, canonical,
             normalize, epochs=epochs, optimizer=optimizer, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
@@ -169,7 +182,7 @@ def train(
             reweigh=reweigh, label_noise=label_noise, ema=ema, bf16=bf16, compile=compiled,
             early_stopping=early_stopping, seed=seed, device=device, out=out, on_epoch=progress.epoch,
             on_step=progress.step, on_start=progress.start, log=terminal.log_info, track=track,
-            decode=decode, rules=rules,
+            decode=decode, target=target, loss=loss, rules=rules,  # type: ignore[arg-type]
         )  # fmt: skip
     if not is_first_rank():
         return
@@ -183,12 +196,13 @@ def train(
             "test": None if test is None else test.metrics(), **run_cost(run),
         })  # fmt: skip
     else:
-        _print_accuracy(run, test)
+        _print_result(run, test)
     with optional_pictures():  # after the results, which no picture may cost
         heading = f"{manifest.name}: training of {run.model(device).encoder.name}, seed {seed}"
-        draw_training(run.history, folder / CURVES, heading, 1 / len(manifest.classes))
+        chance = 1 / len(run.classes) if run.classes else None
+        draw_training(run.history, folder / CURVES, heading, chance)
         if test is not None:
-            _draw(test, folder / PICTURE)
+            _draw(test, folder / PICTURE, run, dataset, device)
         if decode is not None:
             _draw_pictures(run, folder / DRAWN, device)
     if manifest.views == 1:
@@ -198,14 +212,18 @@ def train(
         terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")
 
 
-def _print_accuracy(run: "TrainedRun", test: "EvaluationReport | None") -> None:
+def _print_result(run: "TrainedRun", test: "EvaluationReport | ValueReport | None") -> None:
+    from inr_factory.learning.training.run_config import metric_of
+
     best = run.best
+    metric = metric_of(best) or "val_accuracy"
+    what = {"val_accuracy": "accuracy", "val_r2": "R²", "val_map": "mean average precision"}[metric]
     terminal.print_result(
-        f"best epoch {int(best['epoch']) + 1} of {len(run.history)}: validation accuracy {best['val_accuracy']:.2%}"
+        f"best epoch {int(best['epoch']) + 1} of {len(run.history)}: validation {what} {best[metric]:{COLUMNS[metric][1]}}"
     )
     if test is not None:
-        chance = 1 / len(test.classes)
-        terminal.print_result(f"test accuracy {test.percent} of {test.count:,} INRs (chance {chance:.2%})")
+        chance = f" (chance {1 / len(run.classes):.2%})" if run.classes else ""
+        terminal.print_result(f"test {test.headline} of {test.count:,} INRs{chance}")
 
 
 def evaluate(
@@ -230,26 +248,31 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix.
+    """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix; of other targets their figures.
 
     Several runs of the same classes are measured as one, by the mean of their probabilities.
     """
+    from inr_factory.learning.training.metrics import EvaluationReport
     from inr_factory.learning.training.trained_run import evaluate as evaluate_runs
+    from inr_factory.learning.training.trained_run import open_run
 
     report = evaluate_runs(run, dataset, split, views, device)
     _note_missing(report)
     if as_json:
         runs = {"run": str(run[0])} if len(run) == 1 else {"runs": list(map(str, run))}
-        terminal.print_json({**runs, "split": split, "classes": list(report.classes), **report.metrics()})
-    else:
+        classes = {"classes": list(report.classes)} if isinstance(report, EvaluationReport) else {}
+        terminal.print_json({**runs, "split": split, **classes, **report.metrics()})
+    elif isinstance(report, EvaluationReport):
         _print_evaluation(report)
+    else:
+        _print_values(report)
     if picture is not None:
         with optional_pictures():
-            _draw(report, picture)
+            _draw(report, picture, open_run(run[0]), dataset, device)
             terminal.log_info(f"picture in {picture}")
 
 
-def _note_missing(report: "EvaluationReport | PredictionReport") -> None:
+def _note_missing(report: "EvaluationReport | ValueReport | PredictionReport | ValuePredictionReport") -> None:
     if report.incomplete:
         terminal.log_info(f"{report.incomplete} shards of these INRs are missing; the result is of the others")
 
@@ -272,6 +295,22 @@ def _print_evaluation(report: "EvaluationReport") -> None:
     terminal.print_table(["class", "INRs", "accuracy", "most often mistaken for"], rows)
 
 
+def _print_values(report: "ValueReport") -> None:
+    terminal.print_result(f"{report.split} {report.headline}, loss {report.loss:.4f}, of {report.count:,} INRs")
+    figure = "R²" if report.mean_average_precision is None else "average precision"
+    if report.object_score is not None:
+        terminal.print_result(
+            f"{figure} {report.object_score:.4f} of {report.objects:,} objects, each by the mean prediction of its views"
+        )
+    if len(report.outputs) > 1:
+        rows = [
+            (name, "-" if score is None else f"{score:.4f}")
+            for name, score in zip(report.outputs, report.per_output, strict=True)
+        ]
+        terminal.print_result("")
+        terminal.print_table([report.target, figure], rows)
+
+
 def predict(
     run: options.Run,
     dataset: DatasetFolder,
@@ -288,7 +327,8 @@ def predict(
 ) -> None:
     """Predict the class of each INR of all views: a CSV of object, view, class, predicted class and its probability.
 
-    Where the set has classes, the accuracy follows, on stderr or with --out on stdout.
+    A run of another target gives its values. Where the set has the truth, the accuracy or R² follows, on stderr or with --out
+    on stdout.
     """
     from inr_factory.learning.training.trained_run import open_run
 
@@ -296,11 +336,11 @@ def predict(
     report = report.per_object() if per_object else report
     _note_missing(report)
     table = report.to_csv(out)
-    accuracy = "" if report.accuracy is None else f"accuracy {report.accuracy:.2%}"
+    accuracy = report.score
     if as_json:
         predictions = list(report.rows())
         terminal.print_json({
-            "run": str(run), "split": split, "out": out and str(out), "accuracy": report.accuracy,
+            "run": str(run), "split": split, "out": out and str(out), **report.figures(),
             "predictions": predictions,
         })  # fmt: skip
     elif out is None:
@@ -329,8 +369,19 @@ def _draw_pictures(run: "TrainedRun", path: Path, device: str) -> None:
         draw_reconstructions(shown.rendered.numpy(), shown.decoded.numpy(), captions, path, heading)
 
 
-def _draw(report: "EvaluationReport", path: Path) -> None:
+def _draw(
+    report: "EvaluationReport | ValueReport", path: Path, run: "TrainedRun", dataset: Path | None, device: str
+) -> None:
+    from inr_factory.learning.training.prediction_report import ValuePredictionReport
+    from inr_factory.learning.training.value_metrics import ValueReport
     from inr_factory.reporting.plots import draw_evaluation
+    from inr_factory.reporting.value_plots import draw_values
 
-    heading = f"{report.dataset}, split {report.split}: accuracy {report.accuracy:.1%} of {report.count:,} INRs"
-    draw_evaluation(report.confusion, report.classes, report.calibration, path, heading)
+    heading = f"{report.dataset}, split {report.split}: {report.headline} of {report.count:,} INRs"
+    if isinstance(report, ValueReport):
+        predicted = run.predict(dataset or run.dataset, report.split, 1, device)
+        assert isinstance(predicted, ValuePredictionReport), "the run predicts values"
+        assert predicted.true is not None, "they were evaluated"
+        draw_values(predicted.true, predicted.predicted, report, path, heading)
+    else:
+        draw_evaluation(report.confusion, report.classes, report.calibration, path, heading)

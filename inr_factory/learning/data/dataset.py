@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from inr_factory.inr.arguments import check_flags
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.data.label_noise import noisy_labels
 from inr_factory.learning.data.row_selection import RowSelection, choose_shards, choose_views, spans
+from inr_factory.learning.data.target import Target, read_target
 from inr_factory.learning.data.weight_reader import WeightReader, WeightsLocation
-from inr_factory.learning.targets import one_hot
+from inr_factory.learning.targets import as_targets
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import ShardEntry
@@ -34,7 +36,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     """The fitted INRs of one split of a set, by views, classes and PSNR, as a torch Dataset.
 
     An item is (weights (D,), target (C,)), both float32, the target one-hot. C is always the number of the set's
-    classes, and a label means the same in every subset. Rows come view by view, in each block by block, in each as the
+    classes, and a label means the same in every subset. With a `target` that is no class an item is (weights (D,), values
+    (K,)): labels as 0 and 1, numbers in their unit. Rows come view by view, in each block by block, in each as the
     shard has them, however the subset was requested: one view is the beginning of three. Only shards of the split and
     the views are opened.
 
@@ -50,6 +53,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             chosen by the right one.
         labels_per_class: Keep this number of objects of each class, with all of their views. Fewer are a subset of more.
         label_seed: What draws them, along with the objects' names.
+        target: What a network learns: a column of the set's targets, see `add_targets`, "psnr" in dB, or a number of each
+            row as "facts.NAME"; None for the set's classes. A column of classes stands in for those.
         check: Compare the sha256 of the shards once, in the constructor, and not only their sizes.
         in_memory: Copy the active rows into memory when the first is read.
 
@@ -57,6 +62,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         labels: (N,) int64 class numbers.
         views: (N,) int64.
         psnr: (N,) float32, in dB.
+        target: The Target that was requested, with kind, names and unit; None without one.
+        values: (N, K) float64 of that target, None where it is a class.
         changes: What `source.augment` drew for each row, (N,) by its name, such as `flip_x`; empty for other sets.
         incomplete: How many shards of the split and views are not fitted yet; the others can be read.
 
@@ -77,6 +84,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         label_noise: tuple[float, int] | None = None,
         labels_per_class: int | None = None,
         label_seed: int = 0,
+        target: str | None = None,
         check: bool = True,
         in_memory: bool = False,
     ) -> None:
@@ -100,6 +108,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         shards = [self._open(entry, check) for entry in entries]
 
         label = _column(shards, "label", np.int64)
+        values: NDArray[Any] | None = None
+        self.target: Target | None = None
         psnr = _column(shards, "psnr", np.float32)
         object_ids = _column(shards, "object_id")
         subset = f"{split}, views {spans(self.chosen_views)} of {self.manifest.name}"
@@ -107,11 +117,16 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             reason = f"{self.incomplete} shards are missing; inr-factory fit makes them"
             none_fitted = "all of its INRs are in quarantine; inr-factory status gives the reasons"
             raise UsageError(f"{subset} has no rows: {reason if self.incomplete else none_fitted}")
+        if target is not None:
+            self.target, values = read_target(target, location, self.manifest, shards, _names(object_ids, self.root))
+            if self.target.kind == "class":
+                self.classes, label, values = self.target.names, values, None
         if self.classes and not ((label >= 0) & (label < self.num_classes)).all():
             raise IntegrityError(f"{subset} has labels outside 0..{self.num_classes - 1}; remove its shards, fit again")
         rows = selection.rows(label, psnr, object_ids, self.classes, subset)
 
         self.labels, self.psnr = label[rows], psnr[rows]
+        self.values: NDArray[np.float64] | None = None if values is None else values[rows]
         self._object_ids = object_ids[rows]
         self._checksums = _column(shards, "checksum")[rows]
         sizes = [len(shard) for shard in shards]
@@ -135,10 +150,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     @cached_property
     def object_ids(self) -> NDArray[np.str_]:
         """(N,): the name of each row's object."""
-        try:
-            return np.char.decode(self._object_ids, "utf-8")
-        except UnicodeDecodeError as error:
-            raise IntegrityError(f"{self.root} has an object_id that is not UTF-8: {error}; verify names it") from None
+        return _names(self._object_ids, self.root)
 
     def check_sizes(self) -> None:
         """Raise IntegrityError where a shard was cut short since it was opened; the loader asks before each epoch."""
@@ -167,7 +179,17 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             "fingerprint": self.fingerprint,
             **noise,
             **labelled,
+            **(
+                {}
+                if self.target is None
+                else {"target": self.target.name, "targets_fingerprint": self._targets_fingerprint}
+            ),
         }
+
+    @property
+    def _targets_fingerprint(self) -> str:
+        """16 hex digits over the target's values, which the rows' checksums do not cover."""
+        return fingerprint(np.ascontiguousarray(self.labels if self.values is None else self.values))
 
     def gather(self, rows: ArrayLike) -> tuple[Tensor, Tensor]:
         """Read a batch of rows at once.
@@ -176,7 +198,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
             rows: (n,) row numbers, in any order.
 
         Returns:
-            Weights (n, D) float32 and labels (n,) int64, copies.
+            Weights (n, D) float32 and labels (n,) int64, or values (n, K) float32 of a target that is no class; copies.
 
         Raises:
             UsageError: For rows that are no whole numbers.
@@ -188,7 +210,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
                 f"rows are given by their numbers, got {index.dtype} {index.shape}; use np.flatnonzero of a mask"
             )
         index = index.astype(np.int64, copy=False)
-        return self._weights.gather(index), torch.from_numpy(self.labels[index])
+        said = self.labels[index] if self.values is None else self.values[index].astype(np.float32)
+        return self._weights.gather(index), torch.from_numpy(said)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -200,8 +223,8 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """The items of a batch, read together; torch's DataLoader calls this."""
-        weights, labels = self.gather(indices)
-        return list(zip(weights, one_hot(labels, self.num_classes), strict=True))
+        weights, said = self.gather(indices)
+        return list(zip(weights, as_targets(said, self.num_classes), strict=True))
 
     def __repr__(self) -> str:
         views = f"views {spans(self.chosen_views)} of {self.manifest.views}"
@@ -209,7 +232,16 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         classes = f"{self.num_classes} classes" + (f" ({active} active)" if active < self.num_classes else "")
         missing = f", {self.incomplete} shards missing" if self.incomplete else ""
         name = f"{self.manifest.name}, {self.split}"
+        if self.target is not None:
+            classes = f"target {self.target.name}" + (f", {classes}" if self.values is None else "")
         return f"INRDataset({name}: {len(self):,} INRs, {views}, {classes}{missing}; {self.spec})"
+
+
+def _names(object_ids: NDArray[Any], root: Path) -> NDArray[np.str_]:
+    try:
+        return np.char.decode(object_ids, "utf-8")
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{root} has an object_id that is not UTF-8: {error}; verify names it") from None
 
 
 def _column(shards: Iterable[ShardReader], name: str, dtype: type | None = None) -> NDArray[Any]:

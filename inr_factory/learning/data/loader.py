@@ -20,11 +20,11 @@ from inr_factory.inr.device import choose_device
 from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.data.batch_sampler import BatchSampler
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.targets import one_hot, smooth_labels
+from inr_factory.learning.targets import as_targets, smooth_labels
 from inr_factory.learning.transforms.compose import WeightTransform, parse_transform
 
 GatheredRows = tuple[Tensor, Tensor]
-"""Weights (n, D) and labels (n,) of one batch, on the CPU."""
+"""Weights (n, D) and labels (n,), or values (n, K), of one batch, on the CPU."""
 
 
 class Mixing(Protocol):
@@ -34,7 +34,8 @@ class Mixing(Protocol):
 
 
 class INRLoader:
-    """Batches (INRBatch, targets (n, C) float32) of a data set, augmented and mixed on a device.
+    """Batches (INRBatch, targets (n, C) float32) of a data set, augmented and mixed on a device; of a data set with a
+    `target` that is no class (INRBatch, values (n, K) float32), which are mixed alike.
 
     A batch is transformed, then mixed within itself, then its targets are smoothed. All its randomness comes from
     (seed, epoch, position, rank), whatever num_workers is and wherever a run was resumed.
@@ -104,6 +105,10 @@ class INRLoader:
         for name, step in (("transform", self.transform), ("mixup", self.mixup)):
             if step is not None and not callable(step):
                 raise UsageError(f"{name} must be text or an object that can be called, got {step!r}")
+        target, same_class = getattr(dataset, "target", None), getattr(self.mixup, "same_class", False)
+        if (label_smoothing or same_class) and target is not None and target.kind != "class":
+            what = "label_smoothing" if label_smoothing else "same_class of mixup"
+            raise UsageError(f"{what} is for classes, the target {target.name} is a {target.kind}; leave it out")
         self.label_smoothing = label_smoothing
         self.device = choose_device(device)
         self.num_workers = num_workers
@@ -142,7 +147,7 @@ class INRLoader:
         for position, (weights, labels) in enumerate(self._gathered(epoch, start), start):
             generator.manual_seed(self.sampler.batch_seed(epoch, position))
             inrs = INRBatch.from_flat(self.dataset.spec, weights.to(self.device, non_blocking=True))
-            targets = one_hot(labels.to(self.device, non_blocking=True), self.dataset.num_classes)
+            targets = as_targets(labels.to(self.device, non_blocking=True), self.dataset.num_classes)
             if self.transform is not None:
                 inrs = self.transform(inrs, generator)
             if self.mixup is not None:

@@ -18,14 +18,15 @@ from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.contrastive import Contrastive
 from inr_factory.learning.models.decoder import Decoding
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
+from inr_factory.learning.models.predictor import Predictor
 from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES, build_encoder, encoder_class
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.torch_files import DAMAGE, load_plain
 
 CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1
-KINDS: Mapping[str, type[Classifier] | type[Contrastive] | type[Decoding]] = {
-    kind.kind: kind for kind in (Classifier, Contrastive, Decoding)
+KINDS: Mapping[str, type[Classifier] | type[Predictor] | type[Contrastive] | type[Decoding]] = {
+    kind.kind: kind for kind in (Classifier, Predictor, Contrastive, Decoding)
 }
 
 
@@ -83,7 +84,7 @@ def _check_sections(saved: dict[str, Any]) -> None:
     saved[kinds[0]] = {**description, "encoder": name}
     if not isinstance(description.get("canonical"), bool):
         raise ValueError(f"its setting canonical is {shorten(description.get('canonical'))}, expected true or false")
-    for setting in ("num_classes", "projection_dim"):
+    for setting in ("num_classes", "projection_dim", "num_outputs"):
         if type(description.get(setting, 2)) is not int:
             raise ValueError(f"its {setting} is {shorten(description[setting])}, expected a whole number")
     state = saved.get("model")
@@ -175,15 +176,22 @@ def load_classifier(path: str | Path) -> Classifier:
         The classifier.
 
     Raises:
-        UsageError: There is no such file, or it is a checkpoint of pre-training.
+        UsageError: There is no such file, or it is a checkpoint of pre-training or of a predictor of other targets.
         IntegrityError: The file is damaged, or its description and its weights do not fit each other.
     """
-    path = as_path(path, "a checkpoint")
+    model = load_reader(as_path(path, "a checkpoint"))
+    if isinstance(model, Predictor):
+        raise UsageError(f"{path} predicts {model.target['name']}, not classes; open_run(...).model() loads it")
+    return model
+
+
+def load_reader(path: Path) -> Classifier | Predictor:
+    """The classifier or predictor of a checkpoint, as `load_classifier`. Raises UsageError for one of pre-training."""
     saved = load_checkpoint(path)
-    if Classifier.kind not in saved:
+    if not {Classifier.kind, Predictor.kind} & set(saved):
         raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")
     model = _build_model(path, saved)
-    assert isinstance(model, Classifier)
+    assert isinstance(model, Classifier | Predictor)
     return model
 
 

@@ -3,25 +3,23 @@
 Shape letters: N INRs, C classes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
-from inr_factory.inr.device import choose_device
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.decoder import Decoder, PictureDecoder
 from inr_factory.learning.models.ensemble import Ensemble
 from inr_factory.learning.models.normalizer import check_finite
 from inr_factory.learning.targets import smooth_labels
-from inr_factory.learning.training.decoding import decoding_loss, reconstruction_psnr, with_parameters
 from inr_factory.learning.training.distributed import Ranks
 from inr_factory.learning.training.example_reweighting import ExampleWeights, losses_of, parse_reweighting
 from inr_factory.learning.training.metrics import (
@@ -33,33 +31,19 @@ from inr_factory.learning.training.metrics import (
 )
 from inr_factory.learning.training.run_config import Loader, TrainConfig
 from inr_factory.learning.training.saved_state import check_like
-from inr_factory.learning.training.trainer import Trainer
-from inr_factory.learning.training.weight_perturbation import parse_perturbation
-
-Batches = Iterable[tuple[INRBatch, Tensor]]
-"""INRs and their targets (N, C), shares that sum to 1."""
+from inr_factory.learning.training.supervised import Batches, SupervisedTrainer
 
 
-class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
+class ClassifierTrainer(SupervisedTrainer[Classifier]):
     """Trains a classifier in place; `fit` leaves it with the weights of the last epoch, best.pt has those of the best.
 
-    See Trainer for the files of a run and how it resumes.
+    See SupervisedTrainer for the other arguments.
 
     Args:
-        model: Moved to the device of `config`.
-        loader: Training batches.
-        validation: Validation batches, the same in every epoch.
-        config: Settings of the run.
-        out: Folder of the run.
-        meta: Any JSON that identifies the run; a run resumes only under the same meta.
         examples: All training examples unchanged, in the order of their rows; `config.reweigh` needs their losses.
-        ranks: Processes that train the model together, each with batches of its own; the first writes.
-        decoder: Learns, where `config.decode` is set, to render the INRs from the features; only last.pt keeps it.
 
     Raises:
-        UsageError: `config.reweigh` is set and `examples` are missing, or the device has an unknown name. `fit` raises
-            it for batches that it cannot learn from and for another run's folder.
-        ResourceError: The device is missing.
+        UsageError: `config.reweigh` is set and `examples` are missing, or as of SupervisedTrainer.
     """
 
     def __init__(
@@ -74,17 +58,10 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
         ranks: Ranks | None = None,
         decoder: Decoder | PictureDecoder | None = None,
     ) -> None:
-        assert (decoder is None) == (config.decode is None), "a decoder and its weight go together"
         if config.reweigh is not None and examples is None:
             raise UsageError("reweigh needs the loss of each training example; pass them to the trainer as examples")
-        self.perturb = None if config.perturb is None else parse_perturbation(config.perturb)
-        model = model.to(choose_device(config.device))
-        own = [] if self.perturb is None else self.perturb.parameters_for(model, config.rules, config.seed)
-        self.num_perturb = len(own)
-        self.decoder = None if decoder is None else decoder.to(model.device)
-        own += [] if self.decoder is None else self.decoder.parameters()
-        super().__init__(model, loader, config, out, meta, own, ranks)
-        self.validation, self.examples = validation, examples
+        super().__init__(model, loader, validation, config, out, meta, ranks, decoder)
+        self.examples = examples
         self.weights: ExampleWeights | None = None
 
     def check(self, inrs: INRBatch, targets: Tensor) -> None:
@@ -121,44 +98,18 @@ class ClassifierTrainer(Trainer[Classifier, TrainConfig]):
             check_like(losses, torch.zeros(count, dtype=torch.float64), "its losses of the examples")
             self._weights_of(len(losses)).load(losses)
 
-    @property
-    def eval_model(self) -> Classifier:
-        model: nn.Module = super().eval_model
-        if self.perturb is not None:
-            generator = Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
-            model = self.perturb.eval_model(
-                model, self.eval_extra_parameters[: self.num_perturb], generator, self.config.rules
-            )
-        assert isinstance(model, Classifier)
-        return model
-
     def backward(self, inrs: INRBatch, targets: Tensor) -> Tensor:
         targets = smooth_labels(targets, self.config.label_smoothing)
         if self.weights is not None and self.rows is not None:
             targets = self.weights.weigh(targets, self.rows)
-        if self.perturb is None:
-            return super().backward(inrs, targets)
-        own = self.extra_parameters[: self.num_perturb]
-        return self.perturb.backward(self.model, self.loss, inrs, targets, own, self.config.rules)
+        return super().backward(inrs, targets)
 
-    def loss(self, inrs: INRBatch, targets: Tensor) -> Tensor:
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
-            features = self.model.features(inrs)
-            logits = self.model.head(features)
-        loss = F.cross_entropy(logits.float(), targets)
-        if self.decoder is None or self.config.decode is None:
-            return loss
-        decoding = decoding_loss(self.decoder, features, inrs, self.config.seed, self.progress.step)
-        return loss + self.config.decode * decoding
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets)
 
-    def validate(self) -> dict[str, float]:
-        model = self.eval_model
+    def metrics(self, model: Classifier) -> dict[str, float]:
         report = evaluate_model(model, self.validation)
-        metrics = {"val_accuracy": report.accuracy, "val_loss": report.loss}
-        if self.decoder is None:
-            return metrics
-        decoder = with_parameters(self.decoder, self.eval_extra_parameters[self.num_perturb :])
-        return {**metrics, "val_psnr": reconstruction_psnr(model, decoder, self.validation)}
+        return {"val_accuracy": report.accuracy, "val_loss": report.loss}
 
 
 @torch.no_grad()

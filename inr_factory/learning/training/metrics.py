@@ -63,6 +63,16 @@ class EvaluationReport:
         return self._percent_of(self.accuracy)
 
     @property
+    def headline(self) -> str:
+        """The accuracy in words."""
+        return f"accuracy {self.percent}"
+
+    @property
+    def score(self) -> float:
+        """The figure by which runs are compared: the accuracy."""
+        return self.accuracy
+
+    @property
     def object_percent(self) -> str:
         """The accuracy of objects as text, as `percent`; empty where each object has one view."""
         return "" if self.object_accuracy is None else self._percent_of(self.object_accuracy)

@@ -36,6 +36,10 @@ OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 Positives = Literal["augment", "views", "both"]
 POSITIVES: tuple[Positives, ...] = get_args(Positives)
 
+Loss = Literal["mse", "huber"]
+BEST_BY = ("val_accuracy", "val_r2", "val_map")
+"""Metrics of which each kind of run has one; the highest decides on the best epoch."""
+
 OnEpoch = Callable[[Mapping[str, float]], None]
 """Called after each epoch with its record, a line of metrics.jsonl."""
 OnStep = Callable[[int, int, int, float], None]
@@ -62,7 +66,7 @@ class RunConfig(BaseModel):
     """Settings of every kind of run: the optimizer, see optimizers.py, a warm-up of at most a tenth of the steps, then a
     constant rate or a cosine to zero, gradients clipped.
 
-    `early_stopping` ends the run after this number of epochs without a better validation accuracy; `save_steps` also
+    `early_stopping` ends the run after this number of epochs without a better validation metric; `save_steps` also
     saves in mid-epoch. `ema` is the decay per step of a running average of the weights, which is then validated and
     saved in best.pt. `bf16` runs forward passes of training in bfloat16 where that is safe (torch.autocast). `compile`
     passes the encoder to torch.compile. `track` names trackers, separated by commas.
@@ -116,10 +120,11 @@ class TrainConfig(RunConfig):
     or clipping. `perturb` ("damp:sigma=0.2", "asam", "wat") takes gradients at perturbed weights, see
     weight_perturbation.py; `reweigh` ("mr") gives examples whose loss stays high less weight, see
     example_reweighting.py. Both are stored with all their values. `decode` is the weight of a second loss, by which the
-    features have to render the INRs, see models/decoder.py.
+    features have to render the INRs, see models/decoder.py. `loss` is that of targets that are numbers.
     """
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    loss: Loss | None = None
     decode: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
     perturb: str | None = None
     reweigh: str | None = None
@@ -217,7 +222,7 @@ class TrainProgress(BaseModel):
 
     @property
     def best(self) -> dict[str, int | float] | None:
-        """The record with the highest validation accuracy; among equals the lowest loss, then the earliest."""
+        """The best record so far, see `best_record`."""
         return best_record(self.history)
 
     def finished(self, config: RunConfig) -> bool:
@@ -242,10 +247,16 @@ def checkpoint_of(run: Path) -> Path:
     return checkpoint
 
 
+def metric_of(record: Mapping[str, float]) -> str | None:
+    """The name of a record's metric of BEST_BY; None where the epoch went without."""
+    return next((name for name in BEST_BY if name in record), None)
+
+
 def best_record(history: list[dict[str, int | float]]) -> dict[str, int | float] | None:
-    """The record with the highest validation accuracy; among equals the lowest loss, then the earliest."""
-    validated = [record for record in history if "val_accuracy" in record]
-    return max(validated, key=lambda record: (record["val_accuracy"], -record.get("val_loss", 0.0)), default=None)
+    """The record with the highest metric of BEST_BY; among equals the lowest loss, then the earliest."""
+    validated = [(record, name) for record in history if (name := metric_of(record)) is not None]
+    best = max(validated, key=lambda pair: (pair[0][pair[1]], -pair[0].get("val_loss", 0.0)), default=None)
+    return None if best is None else best[0]
 
 
 def few_objects(split: str, count: int) -> str:

@@ -41,6 +41,13 @@ COST = ("reads", "MFLOPs an INR", "ms an INR")
 COST_FIGURES = ("reads", "flops_per_inr", "ms_per_inr")
 """What `train --json` says of a run's cost."""
 
+SCORES = {
+    "accuracy": ("accuracy", "val_accuracy"),
+    "r2": ("R²", "val_r2"),
+    "mean_average_precision": ("mAP", "val_map"),
+}
+"""Figures of `train --json` by which runs are compared: what tables call them, and the same of the validation split."""
+
 Job = tuple[list[str], Path]
 """Arguments of `inr-factory` and the folder of a run."""
 Executor = Callable[[Sequence[Job]], Generator[tuple[int, str], None, None]]
@@ -49,7 +56,7 @@ Executor = Callable[[Sequence[Job]], Generator[tuple[int, str], None, None]]
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seeds alone: test accuracies in [0, 1], by seed, and medians of their cost.
+    """Runs that differ in their seeds alone: test accuracies, or scores of other targets, by seed, and medians of their cost.
 
     `reads`, `flops` of a forward pass and `milliseconds` of training, per INR, are None for runs of earlier versions.
     """
@@ -143,7 +150,11 @@ def sweep(
         for number, (index, error) in enumerate(outcomes, 1):
             run = missing[index]
             result = None if error else read_result(config, run)
-            text = f"failed: {error}" if result is None else f"test accuracy {result['test']['accuracy']:.2%}"
+            text = (
+                f"failed: {error}"
+                if result is None
+                else "test {} {:.2%}".format(SCORES[score_of(result)][0], result["test"][score_of(result)])
+            )
             log(f"{number} of {len(missing)}  {run.folder.name}  {text}")
             failed += [run] if error else []
             write_tables(config, runs, folder)
@@ -244,7 +255,7 @@ def read_result(config: SweepConfig, run: SweepRun) -> dict[str, Any] | None:
     """The figures of a completed run. Raises UsageError for one that was made with other settings."""
     try:
         result = parse_json(read_regular(run.folder / RESULT, MAX_RESULT_BYTES))
-        figures = (float(result["test"]["accuracy"]), result["best"]["epoch"])
+        figures = (float(result["test"][score_of(result)]), result["best"]["epoch"])
     except IntegrityError:
         raise
     except (KeyError, TypeError):
@@ -268,6 +279,17 @@ def read_result(config: SweepConfig, run: SweepRun) -> dict[str, Any] | None:
     return result
 
 
+def score_of(result: dict[str, Any]) -> str:
+    """The name of the figure of SCORES that a result has. Raises KeyError where it has none."""
+    return next((name for name in SCORES if name in result["test"]), "accuracy")
+
+
+def _scores_of(config: SweepConfig, runs: Sequence[SweepRun]) -> str:
+    """What a table calls the scores of its runs: accuracy, R² or mAP."""
+    results = [result for run in runs if (result := read_result(config, run)) is not None]
+    return " or ".join(dict.fromkeys(SCORES[score_of(result)][0] for result in results)) or "accuracy"
+
+
 def rows_of(config: SweepConfig, runs: Sequence[SweepRun]) -> list[Row]:
     """Rows of the completed runs, in the order of the grid."""
     results: dict[tuple[str, ...], list[dict[str, Any]]] = {run.row(config.options): [] for run in runs}
@@ -277,7 +299,7 @@ def rows_of(config: SweepConfig, runs: Sequence[SweepRun]) -> list[Row]:
     return [
         Row(
             names,
-            tuple(float(result["test"]["accuracy"]) for result in of_row),
+            tuple(float(result["test"][score_of(result)]) for result in of_row),
             config.published.get(" | ".join(names)),
             *_cost_of(of_row),
         )
@@ -301,22 +323,25 @@ def write_tables(config: SweepConfig, runs: Sequence[SweepRun], out: Path) -> li
     columns = list(dict.fromkeys(name for grid in config.grid for name in grid.axes))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow((*columns, "test_accuracy", "val_accuracy", "best_epoch", "run", *COST_FIGURES))
+    what = _scores_of(config, runs)
+    of_splits = ("test_accuracy", "val_accuracy") if what == "accuracy" else (f"test {what}", f"val {what}")
+    writer.writerow((*columns, *of_splits, "best_epoch", "run", *COST_FIGURES))
     for run in runs:
         if (result := read_result(config, run)) is not None:
             best = result["best"]
-            figures = (result["test"]["accuracy"], best["val_accuracy"], int(best["epoch"]) + 1, run.folder.name)
+            score = score_of(result)
+            figures = (result["test"][score], best[SCORES[score][1]], int(best["epoch"]) + 1, run.folder.name)
             cost = (csv_cell(str(result.get(name) or "")) for name in COST_FIGURES)
             writer.writerow((*(csv_cell(str(run.values.get(name, ""))) for name in columns), *figures, *cost))
     write_atomically(out / "results.csv", table.getvalue().encode())
     rows = rows_of(config, runs)
-    write_atomically(out / "table.md", "".join(f"{line}\n" for line in _markdown(config.options, rows)).encode())
+    write_atomically(out / "table.md", "".join(f"{line}\n" for line in _markdown(config.options, rows, what)).encode())
     return rows
 
 
-def _markdown(options: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+def _markdown(options: Sequence[str], rows: Sequence[Row], what: str) -> Iterator[str]:
     any_published = any(row.published is not None for row in rows)
-    head = [*options, "test accuracy", "seeds", *(["published"] if any_published else []), *COST]
+    head = [*options, f"test {what}", "seeds", *(["published"] if any_published else []), *COST]
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:

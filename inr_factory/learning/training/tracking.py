@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 from inr_factory.errors import IntegrityError, needs_extra, one_line, require_extra, skip_without_extra
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
+from inr_factory.learning.training.run_config import BEST_BY
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.manifest import check_inside
 from inr_factory.storage.nested_mappings import flatten
@@ -52,7 +53,7 @@ def tensorboard_log(folder: Path) -> Iterator[Callable[[Record], None]]:
         writer = SummaryWriter(str(folder / "tensorboard"))
 
     def add(record: Record) -> None:
-        for name in ("train_loss", "val_loss", "val_accuracy", "lr"):
+        for name in ("train_loss", "val_loss", *BEST_BY, "lr"):
             if name in record:
                 writer.add_scalar(name, record[name], int(record["epoch"]))
         writer.flush()

@@ -1,12 +1,13 @@
-"""Training a classifier on a data set from end to end: what the command `train` does."""
+"""Training a classifier, or a predictor of other targets, on a data set from end to end: what the command `train` does."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.arguments import check_flags, check_hooks, check_whole
 from inr_factory.inr.device import choose_device
 from inr_factory.inr.regular_files import as_path
@@ -14,9 +15,10 @@ from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader, Mixing
 from inr_factory.learning.models.checkpoint import initialize_from
-from inr_factory.learning.models.classifier import build_classifier
+from inr_factory.learning.models.classifier import Classifier, build_classifier
 from inr_factory.learning.models.decoder import Decoder, PictureDecoder, build_decoder
 from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.models.predictor import Predictor, build_predictor
 from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.begun_run import as_begun, choose_encoder, choose_match, choose_schedule
@@ -24,6 +26,7 @@ from inr_factory.learning.training.classification import ClassifierTrainer
 from inr_factory.learning.training.distributed import join_process_group
 from inr_factory.learning.training.run_config import (
     BEST,
+    Loss,
     OnEpoch,
     OnStep,
     RunConfig,
@@ -31,6 +34,7 @@ from inr_factory.learning.training.run_config import (
     check_config,
     checkpoint_of,
     few_objects,
+    metric_of,
 )
 from inr_factory.learning.training.tracking import Tracking, require_trackers
 from inr_factory.learning.training.trained_run import (
@@ -40,6 +44,8 @@ from inr_factory.learning.training.trained_run import (
     plain_batches,
     write_run_file,
 )
+from inr_factory.learning.training.value_metrics import ValueReport
+from inr_factory.learning.training.value_prediction import PredictorTrainer
 from inr_factory.learning.transforms.canonical import Canonicalize, is_default
 from inr_factory.learning.transforms.compose import Compose, WeightTransform, parse_transform
 from inr_factory.storage.locations import Location
@@ -84,11 +90,14 @@ def train(
     log: Callable[[str], None] | None = None,
     track: str | None = None,
     decode: float | None = DEFAULTS.decode,
+    target: str | None = None,
+    loss: Loss | None = DEFAULTS.loss,
     rules: int | None = None,
 ) -> TrainedRun:
-    """Train a classifier on the weights of a data set, or resume the run in `out`.
+    """Train a classifier on the weights of a data set, or a predictor of its targets, or resume the run in `out`.
 
-    The epoch with the highest accuracy on the validation split counts. The same call resumes an interrupted run: model,
+    The epoch with the highest accuracy on the validation split counts; of numbers the highest R², of labels the highest mean
+    average precision. The same call resumes an interrupted run: model,
     epochs, batch_size, learning_rate and schedule that are not given are those of the run. New runs take the model of
     `init`, else "parity", and the schedule of `run_config.default_schedule`, which depends on model and number of INRs.
 
@@ -132,6 +141,9 @@ def train(
         log: Called with notes in one line: missing shards, and the run's size and folder.
         track: Also send the records of the run to "wandb" or "mlflow", or to both: "wandb,mlflow".
         decode: Weight of a second loss: a decoder has to render each INR, as augmented and mixed, from its features.
+        target: What is learned: a column of the set's targets, see `add_targets`, "psnr", or a fact of the rows as
+            "facts.NAME"; by default the set's classes. Numbers are standardised by the training split.
+        loss: Of numbers: "mse", the squared error, by default; or "huber", which outliers move less (Huber 1964).
         rules: Take defaults of an earlier version, for sweeps that began with it; see `run_config.RULES`.
 
     Returns:
@@ -153,7 +165,7 @@ def train(
         **{setting: value for setting, value in {**scheduled, "rules": rules}.items() if value is not None},
         weight_decay=weight_decay, seed=seed, warmup_steps=warmup_steps, label_smoothing=label_smoothing,
         early_stopping=early_stopping, device=device, optimizer=optimizer, perturb=perturb, reweigh=reweigh, ema=ema,
-        bf16=bf16, compile=compile, track=track, decode=decode,
+        bf16=bf16, compile=compile, track=track, decode=decode, loss=loss,
     )  # fmt: skip
     require_trackers(config.track)
     if batch_size is not None:
@@ -166,12 +178,14 @@ def train(
         raise UsageError("--freeze keeps an encoder as it is, --decode trains it; use one of the two")
     noise = (label_noise, seed) if label_noise else None
     if isinstance(dataset, INRDataset):
-        training = _check_training_split(dataset, views, labels_per_class, noise)
+        training = _check_training_split(dataset, views, labels_per_class, noise, target)
     else:
         training = INRDataset(
-            dataset, "train", views=views, labels_per_class=labels_per_class, label_seed=seed, label_noise=noise
-        )
-    validation = INRDataset(training.location, "val", views=1)
+            dataset, "train", views=views, labels_per_class=labels_per_class, label_seed=seed, label_noise=noise, target=target,
+        )  # fmt: skip
+    learned = None if training.target is None else training.target.name
+    validation = INRDataset(training.location, "val", views=1, target=learned)
+    check_target(training, validation, config, label_noise)
     log_gaps(log, training, validation)
     checkpoint = (
         None
@@ -221,14 +235,20 @@ def train(
             if normalize and not kind.function_only
             else Normalizer(training.spec)
         )
-        classifier = build_classifier(
-            name, training.spec, training.num_classes, normalizer, seed=seed, canonical=canonical, **options
-        )
+        classifier: Classifier | Predictor
+        built = {"normalizer": normalizer, "seed": seed, "canonical": canonical, **options}
+        if training.values is None or training.target is None:
+            classifier = build_classifier(name, training.spec, training.num_classes, **built)
+        else:
+            known = training.target.describe()
+            classifier = build_predictor(name, training.spec, known, training.values.shape[1], **built)
+            classifier.standardize(torch.from_numpy(training.values))
         meta: dict[str, Any] = {
             "classes": list(training.classes), "train": training.describe(), "val": validation.describe(),
             "augment": str(transform), "mixup": str(mixing), "batch_size": batch_size,
             "views_per_object": views_per_object, **({"ranks": ranks.size} if ranks.size > 1 else {}),
             **({} if normalize else {"normalize": False}),
+            **({} if training.target is None else {"target": training.target.describe()}),
         }  # fmt: skip
         if checkpoint is not None:
             meta |= {"init": initialize_from(classifier, checkpoint), "freeze": freeze}
@@ -250,10 +270,12 @@ def train(
         elif config.decode is not None:
             first = next(plain_batches(training, canonical))
             decoder = build_decoder(training.spec, classifier.encoder.features, first, seed)
-        trainer = ClassifierTrainer(
-            classifier, loader, evaluation_loader(validation, str(rank_device)), config, folder, meta, examples, ranks,
-            decoder,
-        )  # fmt: skip
+        measured, rest = evaluation_loader(validation, str(rank_device)), (ranks, decoder)
+        trainer = (
+            ClassifierTrainer(classifier, loader, measured, config, folder, meta, examples, *rest)
+            if isinstance(classifier, Classifier)
+            else PredictorTrainer(classifier, loader, measured, config, folder, meta, *rest)
+        )
         if on_start is not None and ranks.first:
             on_start(config)
         run = TrainedRun(folder, folder / BEST)
@@ -269,14 +291,62 @@ def train(
 
 def _final_figures(run: TrainedRun, training: INRDataset, device: str) -> dict[str, float]:
     """The best epoch, and the metrics of the test split where there is one."""
-    best = {f"best_{name}": run.best[name] for name in ("epoch", "val_accuracy")}
+    metric = metric_of(run.best) or "val_accuracy"
+    best = {f"best_{name}": run.best[name] for name in ("epoch", metric)}
     if not has_split(training.manifest, "test"):
         return best
-    test = run.evaluate(INRDataset(training.location, "test", views=1), device=device)
+    target = None if training.target is None else training.target.name
+    test = run.evaluate(INRDataset(training.location, "test", views=1, target=target), device=device)
+    if isinstance(test, ValueReport):
+        figures = {
+            "test_loss": test.loss,
+            "test_r2": test.r2,
+            "test_mae": test.mae,
+            "test_map": test.mean_average_precision,
+        }
+        return {**best, **{name: value for name, value in figures.items() if value is not None}}
     return {
         **best, "test_accuracy": test.accuracy, "test_loss": test.loss,
         "test_calibration_error": test.calibration_error,
     }  # fmt: skip
+
+
+def check_target(training: INRDataset, validation: INRDataset, config: TrainConfig, label_noise: float) -> None:
+    """Raise UsageError for a target that leaves nothing to learn, and for options that do not go with it."""
+    target, name = training.target, training.manifest.name
+    if training.values is None or target is None:
+        if training.num_classes < 2 and target is None:
+            known = [column.name for column in training.manifest.targets.columns] if training.manifest.targets else []
+            listed = (
+                f"its targets are {', '.join(known)}" if known else "inr-factory targets gives it some from a table"
+            )
+            raise UsageError(
+                f"{name} has {training.num_classes} class, training needs two, or another --target; {listed}"
+            )
+        if config.loss is not None:
+            raise UsageError("--loss is for targets that are numbers; classes take cross-entropy, leave it out")
+        return
+    given = {"--label-smoothing": config.label_smoothing, "--reweigh": config.reweigh, "--label-noise": label_noise}
+    if target.kind == "labels":
+        given["--loss"] = config.loss
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option} does not go with the target {target.name}, {target.kind}; leave it out")
+    for data in (training, validation):
+        values = data.values
+        assert values is not None, "both splits have the target"
+        constant = (values == values[0]).all(0)
+        names = target.names or [target.name] * values.shape[1]
+        if target.is_numeric and constant.any():
+            at = int(np.flatnonzero(constant)[0])
+            raise UsageError(
+                f"{target.name} of {name} is constant: {names[at]} is {values[0, at]:g} in all {len(values)} rows of "
+                f"{data.split}; there is nothing to predict"
+            )
+        if target.kind == "labels" and not values.any():
+            raise UsageError(
+                f"{target.name} of {name}: no row of {data.split} has any label; there is nothing to predict"
+            )
 
 
 def log_gaps(log: Callable[[str], None] | None, training: INRDataset, validation: INRDataset) -> None:
@@ -285,6 +355,8 @@ def log_gaps(log: Callable[[str], None] | None, training: INRDataset, validation
     for part in (training, validation):
         if part.incomplete:
             log(f"{part.incomplete} shards of {part.split} are missing; the run trains on the others")
+    if training.values is not None:
+        return
     if few := few_objects("val", len(np.unique(validation.objects))):
         log(few)
     lacking = np.isin(validation.labels, training.labels, invert=True)
@@ -319,7 +391,12 @@ def parse_augmentation(augment: str | WeightTransform | Sequence[str | WeightTra
     return tuple(parse_transform(part) if isinstance(part, str) else part for part in parts)
 
 
-def _check_training_split(dataset: INRDataset, views: Any, labels_per_class: Any, label_noise: Any) -> INRDataset:
+def _check_training_split(
+    dataset: INRDataset, views: Any, labels_per_class: Any, label_noise: Any, target: Any
+) -> INRDataset:
+    own = None if dataset.target is None else dataset.target.name
+    if target not in (None, own):
+        raise UsageError(f"the open data set has the target {own}, got {shorten(target)}; open it with that target")
     if dataset.split != "train" or any(option is not None for option in (views, labels_per_class, label_noise)):
         raise UsageError(
             f"an open data set must be the split train, and is not narrowed further; got split {dataset.split}, views "

@@ -21,17 +21,23 @@ from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
-from inr_factory.learning.models.checkpoint import load_checkpoint, load_classifier
+from inr_factory.learning.data.target import PSNR
+from inr_factory.learning.models.checkpoint import load_checkpoint, load_reader
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.ensemble import Ensemble
+from inr_factory.learning.models.predictor import Predictor
 from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
-from inr_factory.learning.training.prediction_report import PredictionReport
+from inr_factory.learning.training.prediction_report import PredictionReport, ValuePredictionReport
 from inr_factory.learning.training.run_config import METRICS, RUN, best_record, checkpoint_of
+from inr_factory.learning.training.value_metrics import ValueReport
+from inr_factory.learning.training.value_prediction import evaluate_predictor, output_names, predict_values
 from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Manifest
+from inr_factory.storage.manifest_file import load_manifest
 
 EVALUATION_BATCH = 512
 MAX_RUN_BYTES = 2**28
@@ -74,6 +80,14 @@ class TrainedRun:
         return self._facts.get("meta", {})  # type: ignore[no-any-return]
 
     @cached_property
+    def target(self) -> str | None:
+        """Name of the target that the run learned, as its checkpoint has it; None for the classes of its set."""
+        meta = load_checkpoint(self.checkpoint).get("meta")
+        target = meta.get("target") if isinstance(meta, Mapping) else None
+        name = target.get("name") if isinstance(target, Mapping) else None
+        return name if isinstance(name, str) else None
+
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that the classifier predicts, as its checkpoint has them; empty where it has none."""
         saved = load_checkpoint(self.checkpoint)
@@ -114,9 +128,9 @@ class TrainedRun:
             raise UsageError(f"{self.folder} has no {METRICS}; train again to restore it from last.pt")
         return best
 
-    def model(self, device: str = "auto") -> Classifier:
-        """The classifier in evaluation mode, on the device."""
-        return load_classifier(self.checkpoint).to(choose_device(device))
+    def model(self, device: str = "auto") -> Classifier | Predictor:
+        """The classifier, or predictor of another target, in evaluation mode, on the device."""
+        return load_reader(self.checkpoint).to(choose_device(device))
 
     def evaluate(
         self,
@@ -124,8 +138,8 @@ class TrainedRun:
         split: str = "test",
         views: int = 1,
         device: str = "auto",
-    ) -> EvaluationReport:
-        """Evaluate the classifier on labelled INRs, see the function `evaluate`."""
+    ) -> EvaluationReport | ValueReport:
+        """Evaluate the classifier or predictor on labelled INRs, see the function `evaluate`."""
         return evaluate(self, dataset, split, views, device)
 
     def predict(
@@ -134,8 +148,8 @@ class TrainedRun:
         split: str = "test",
         views: int | None = None,
         device: str = "auto",
-    ) -> PredictionReport:
-        """Predict the class of each INR of a data set.
+    ) -> PredictionReport | ValuePredictionReport:
+        """Predict the class of each INR of a data set, or its values of the run's target.
 
         Args:
             dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count.
@@ -144,12 +158,19 @@ class TrainedRun:
             device: "auto", "cpu", "cuda" or "cuda:N".
 
         Returns:
-            Predicted labels and probabilities, with the objects' names.
+            Predicted labels and probabilities, or values, with the objects' names.
 
         Raises:
             UsageError: The INRs have another spec, or the split is empty.
         """
-        model, data = self.model(device), open_split(dataset, split, views)
+        model, data = self.model(device), self._open_to_predict(dataset, split, views)
+        if isinstance(model, Predictor):
+            predicted = predict_values(model, (inrs for inrs, _ in evaluation_loader(data, device)))
+            return ValuePredictionReport(
+                object_ids=tuple(data.object_ids.tolist()), views=data.views, target=model.target["name"],
+                outputs=output_names(model), predicted=predicted, true=data.values, labels=not model.is_numeric,
+                incomplete=data.incomplete,
+            )  # fmt: skip
         recorded = self.meta.get("classes", data.classes)  # a damaged run.json is refused, though it is not needed
         classes = self.classes or tuple(recorded)
         _check_count(self.checkpoint, model, classes, data)
@@ -165,6 +186,16 @@ class TrainedRun:
             classes=classes,
             incomplete=data.incomplete,
         )
+
+    def _open_to_predict(self, dataset: str | Location | INRDataset, split: str, views: int | None) -> INRDataset:
+        """The data set with the run's target, where it has that."""
+        if isinstance(dataset, INRDataset):
+            return dataset
+        targets = load_manifest(dataset_location(dataset)).targets
+        named = self.target in (None, PSNR) or (
+            targets is not None and self.target in {c.name for c in targets.columns}
+        )
+        return INRDataset(dataset, split, views=views, target=self.target if named else None)
 
     def numbers_like(self, other: "TrainedRun", num_classes: int) -> list[int]:
         """The number that each class of another run has in this one; UsageError where they know other classes."""
@@ -228,7 +259,7 @@ def evaluate(
     split: str = "test",
     views: int = 1,
     device: str = "auto",
-) -> EvaluationReport:
+) -> EvaluationReport | ValueReport:
     """Evaluate a trained classifier, or several as one, on labelled INRs: what the command `evaluate` does.
 
     Args:
@@ -241,7 +272,8 @@ def evaluate(
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        Accuracy, loss, confusion and calibration.
+        Accuracy, loss, confusion and calibration; of a target that is no class R², errors and Kendall's tau, or average
+        precision.
 
     Raises:
         UsageError: There is no checkpoint, the INRs have another spec or are of classes that the run does not know,
@@ -256,14 +288,21 @@ def evaluate(
         dataset = first.dataset
         if others := {run.dataset for run in runs[1:]} - {dataset}:
             raise UsageError(f"these runs were trained on {dataset} and {min(others)}; name one by --dataset")
-    data = open_split(dataset, split, views)
+    if others := {run.target or "classes" for run in runs} - {first.target or "classes"}:
+        raise UsageError(
+            f"these runs predict {first.target or 'classes'} and {min(others)}; only runs of one target are averaged"
+        )
+    data = open_split(dataset, split, views, first.target)
     models = [one.model(device) for one in runs]
-    for one, member in zip(runs, models, strict=True):
+    classifiers = [model for model in models if isinstance(model, Classifier)]
+    if len(classifiers) < len(models):
+        return _evaluate_predictor(runs, models, data, device)
+    for one, member in zip(runs, classifiers, strict=True):
         _check_count(one.checkpoint, member, one.classes or data.classes, data)
     model = (
-        models[0]
+        classifiers[0]
         if len(runs) == 1
-        else Ensemble(models, [one.numbers_like(first, models[0].num_classes) for one in runs])
+        else Ensemble(classifiers, [one.numbers_like(first, classifiers[0].num_classes) for one in runs])
     )
     batches = evaluation_loader(data, device)
     numbers = first._numbers_of(data)
@@ -277,14 +316,29 @@ def evaluate(
     )  # fmt: skip
 
 
+def _evaluate_predictor(
+    runs: Sequence[TrainedRun], models: Sequence[Classifier | Predictor], data: INRDataset, device: str
+) -> ValueReport:
+    model = models[0]
+    if len(models) > 1 or not isinstance(model, Predictor):
+        raise UsageError(f"several runs are averaged where all predict classes; evaluate {runs[0].folder} alone")
+    if data.target is None or data.target.name != model.target["name"]:
+        name = model.target["name"]
+        raise UsageError(f"{runs[0].checkpoint} predicts {name}; open the data set with target={name!r}")
+    return evaluate_predictor(
+        model, evaluation_loader(data, device), data.objects, split=data.split, dataset=data.manifest.name,
+        incomplete=data.incomplete,
+    )  # fmt: skip
+
+
 def predict(
     run: str | Path | TrainedRun,
     dataset: str | Location | INRDataset,
     split: str = "test",
     views: int | None = None,
     device: str = "auto",
-) -> PredictionReport:
-    """Predict the class of each INR of a data set: what the command `predict` does.
+) -> PredictionReport | ValuePredictionReport:
+    """Predict the class of each INR of a data set, or its values of the run's target: what the command `predict` does.
 
     Args:
         run: Folder of a run, a checkpoint, or what `train` returned.
@@ -294,7 +348,7 @@ def predict(
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        Predicted labels and probabilities, with the objects' names.
+        Predicted labels and probabilities, or values, with the objects' names.
 
     Raises:
         UsageError: There is no checkpoint, or the data set does not suit it.
@@ -330,6 +384,8 @@ def write_run_file(folder: Path, dataset: INRDataset, meta: Mapping[str, Any]) -
     write_atomically(folder / RUN, json.dumps({"dataset": str(location), "meta": meta}, indent=2).encode())
 
 
-def open_split(dataset: str | Location | INRDataset, split: str, views: int | None) -> INRDataset:
-    """The data set, opened where it is not: only then do split and views count."""
-    return dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views)
+def open_split(
+    dataset: str | Location | INRDataset, split: str, views: int | None, target: str | None = None
+) -> INRDataset:
+    """The data set, opened where it is not: only then do split, views and target count."""
+    return dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views, target=target)

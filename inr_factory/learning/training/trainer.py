@@ -114,7 +114,7 @@ class Trainer(Generic[ModelT, ConfigT]):
         raise NotImplementedError
 
     def validate(self) -> dict[str, float]:
-        """Metrics of `eval_model` after an epoch, for its record. The highest `val_accuracy` decides on best.pt; an epoch
+        """Metrics of `eval_model` after an epoch, for its record. The highest of BEST_BY decides on best.pt; an epoch
         may go without, the last may not."""
         raise NotImplementedError
 
