@@ -14,7 +14,6 @@ from rich.text import Text
 from inr_factory.cli import terminal
 from inr_factory.cli.pace import Pace
 from inr_factory.errors import printable
-from inr_factory.learning.training.run_config import best_record
 from inr_factory.reporting.number_format import format_duration, format_rate
 
 if TYPE_CHECKING:
@@ -177,6 +176,8 @@ class RunProgress:
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """Call after each epoch with its record."""
+        from inr_factory.learning.training.run_config import best_record  # loads pydantic
+
         self.records.append(record)
         known = [] if self.best is None else [self.best]
         self.best = best_record([*known, record])  # type: ignore[list-item]

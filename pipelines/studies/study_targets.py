@@ -3,8 +3,8 @@
     python pipelines/studies/study_targets.py --work /tmp/study_targets --out docs/tables/targets.md
 
 Makes three sets, trains every reader on each target, and writes Markdown to --out. The sines are a sin(b x) on [-pi, pi] with
-a and b uniform in [0, 10] (Navon et al., ICML 2023). The set of mixed quality has images of digits, fitted with an omega_0
-between 10 and 60 for 20 to 320 steps; its INRs are then written with omega_0 30, which is exact. The shapes are `primitives`.
+a and b uniform in [0, 10] (Navon et al., ICML 2023). The set of mixed quality has images of Fashion-MNIST, fitted with an
+omega_0 between 10 and 60 for 20 to 320 steps; its INRs are then written with omega_0 30, which is exact. The shapes are `primitives`.
 What exists in --work is reused, so the study resumes after an interruption.
 """
 
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from study_pretrain import made
 
 import inr_factory as inr
+from inr_factory.generation.sources.registry import open_source
 from inr_factory.inr.batch import INRBatch
 from inr_factory.storage.manifest import Manifest, SourceRecord, SplitRecord, ViewKey
 from inr_factory.storage.manifest_file import update_manifest
@@ -33,6 +33,7 @@ TARGETS = {  # set, target, and what it is called in the table
     "quality": [("omega_0", "omega_0 of a fit"), ("psnr", "PSNR of an INR")],
     "primitives": [("facts.volume", "volume of a shape"), ("facts.area", "area of a shape")],
 }
+Array = np.ndarray[Any, Any]
 OMEGAS, STEPS = (10, 15, 20, 25, 30, 40, 50, 60), (20, 80, 320)
 
 
@@ -74,10 +75,12 @@ def make_sines(folder: Path, count: int) -> None:
 
 
 def make_quality(folder: Path, count: int) -> None:
-    """Images of digits, each with an omega_0 and a number of steps that are drawn for it."""
+    """Images of Fashion-MNIST, each with an omega_0 and a number of steps that are drawn for it."""
     if (folder / "manifest.json").exists():
         return
-    images = load_digits().images[:count] / 16
+    source = open_source(inr.load_recipe("fashion_mnist").source)
+    images = np.stack([source.signal(index).targets.numpy().reshape(28, 28) for index in range(count)])
+    labels = np.array([item.label for item in source.items[:count]])
     draw = np.random.default_rng(0)
     chosen = draw.integers(0, [len(OMEGAS), len(STEPS)], (len(images), 2))
     weights: list[torch.Tensor | None] = [None] * len(images)
@@ -86,14 +89,14 @@ def make_quality(folder: Path, count: int) -> None:
         rows = np.flatnonzero((chosen == (omega, steps)).all(1))
         # seed: no two groups begin alike
         fitted = inr.fit(
-            images[rows].astype(np.float32), omega_0=OMEGAS[omega], steps=STEPS[steps], target_psnr=None, floor_psnr=-100,
+            images[rows], omega_0=OMEGAS[omega], steps=STEPS[steps], target_psnr=None, floor_psnr=-100,
             optimizer="sprint", seed=omega * len(STEPS) + steps,
         )  # fmt: skip
         for row, flat, level in zip(rows, at_omega(fitted.inrs, 30.0).flatten(), fitted.psnr, strict=True):
             weights[row], psnr[row] = flat, level
     spec = at_omega(fitted.inrs, 30.0).spec
     flat = np.stack([one.numpy() for one in weights if one is not None])
-    save_inrs(folder, spec, flat, psnr, load_digits().target[:count])
+    save_inrs(folder, spec, flat, psnr, labels, source.classes)
     names = [f"{row:06d}" for row in range(len(images))]
     inr.add_targets(folder, {"object_id": names, "omega_0": np.array(OMEGAS, float)[chosen[:, 0]]})
 
@@ -109,11 +112,7 @@ def at_omega(inrs: INRBatch, omega_0: float) -> INRBatch:
 
 
 def save_inrs(
-    folder: Path,
-    spec: inr.SirenSpec,
-    flat: np.ndarray[Any, Any],
-    psnr: np.ndarray[Any, Any],
-    labels: np.ndarray[Any, Any],
+    folder: Path, spec: inr.SirenSpec, flat: Array, psnr: Array, labels: Array, classes: tuple[str, ...]
 ) -> None:
     """A set of INRs that are in memory: the first 70 % of the objects for training, 10 % for validation."""
     count = len(flat)
@@ -125,14 +124,14 @@ def save_inrs(
             "weights": flat[start:end], "label": labels[start:end], "object_id": np.array(names, dtype=np.str_),
             "view": np.zeros(len(names)), "seed": np.array([ViewKey(name, 0).seed(0) for name in names]),
             "psnr": psnr[start:end], "loss": 10 ** (-psnr[start:end] / 10), "steps": np.full(len(names), -1),
-            "status": np.ones(len(names)), "height": np.full(len(names), 8), "width": np.full(len(names), 8),
+            "status": np.ones(len(names)), "height": np.full(len(names), 28), "width": np.full(len(names), 28),
         }  # fmt: skip
         entries.append(
             write_shard(folder, (split, 0, 0), spec, columns, (), {"fingerprint": "0" * 16, "field": "values"})
         )
     manifest = Manifest(
-        name="quality", spec=spec.to_dict(), recipe={"views": 1}, fingerprint="0" * 16, classes=tuple("0123456789"),
-        source=SourceRecord(name="digits", version="1", licence="CC-BY-4.0", fingerprint="0"),
+        name="quality", spec=spec.to_dict(), recipe={"views": 1}, fingerprint="0" * 16, classes=classes,
+        source=SourceRecord(name="fashion_mnist", version="1", licence="MIT", fingerprint="0"),
         splits={split: SplitRecord(objects=end - start, blocks=1) for split, (start, end) in ends.items()},
     )  # fmt: skip
     update_manifest(folder, manifest, entries)

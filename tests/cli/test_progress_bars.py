@@ -71,7 +71,7 @@ def test_shards_tell_their_time_left_after_ten_seconds(monkeypatch):
 def test_a_training_run_tells_its_time_left_after_ten_seconds_counted_from_where_it_resumed(monkeypatch):
     now = 0.0
     monkeypatch.setattr(progress_bars, "monotonic", lambda: now)
-    progress = progress_bars.RunProgress(100, COLUMNS, best_by="val_accuracy")
+    progress = progress_bars.RunProgress(100, COLUMNS)
     said = []
     for step in range(1, 30):
         now = step * 1.0
@@ -88,7 +88,7 @@ RECORDS = [{"epoch": e, "val_loss": 1.0, "val_accuracy": a} for e, a in enumerat
 
 
 def test_a_log_gets_a_line_for_each_epoch(capfd):
-    with progress_bars.RunProgress(3, COLUMNS, best_by="val_accuracy") as progress:
+    with progress_bars.RunProgress(3, COLUMNS) as progress:
         progress.step(0, 1, 2, 0.5)
         for record in RECORDS:
             progress.epoch(record)
@@ -101,7 +101,7 @@ def test_a_terminal_gets_a_table_with_the_best_epoch_marked_and_the_step_at_work
     console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
     monkeypatch.setattr(terminal, "console", console)
     monkeypatch.setattr(terminal, "can_show_bars", lambda: True)
-    with progress_bars.RunProgress(4, COLUMNS, best_by="val_accuracy") as progress:
+    with progress_bars.RunProgress(4, COLUMNS) as progress:
         for record in RECORDS:
             progress.epoch(record)
         progress.step(3, 5, 20, 0.25)

@@ -27,6 +27,7 @@ from inr_factory.learning.models.normalizer import Normalizer
 from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training.begun_run import as_begun
+from inr_factory.learning.training.checks_before_training import log_gaps, log_warmup
 from inr_factory.learning.training.contrastive import ContrastiveTrainer
 from inr_factory.learning.training.decoding import (
     DecodingTrainer,
@@ -47,11 +48,7 @@ from inr_factory.learning.training.run_config import (
     check_config,
 )
 from inr_factory.learning.training.tracking import Tracking, require_trackers
-from inr_factory.learning.training.train_classifier import (
-    log_gaps,
-    log_warmup,
-    parse_augmentation,
-)
+from inr_factory.learning.training.train_classifier import parse_augmentation
 from inr_factory.learning.training.trained_run import evaluation_loader, has_split, plain_batches, write_run_file
 from inr_factory.learning.transforms.canonical import Canonicalize, is_default
 from inr_factory.learning.transforms.compose import Compose, WeightTransform

@@ -201,7 +201,7 @@ def test_targets_that_cannot_be_learned_are_refused_in_one_line(
 
 def test_a_set_of_one_class_names_its_targets(tmp_path: Path) -> None:
     make_set(tmp_path / "set", classes=["object"], objects=OBJECTS)
-    with pytest.raises(UsageError, match="has 1 class, training needs two, or another --target"):
+    with pytest.raises(UsageError, match="at least two classes, got 1 in small; give another --target: psnr"):
         train(tmp_path / "set", out=tmp_path / "run", **OPTIONS)
 
 
