@@ -43,7 +43,7 @@ class TargetsReport:
         """What a user should know, a line each."""
         if not self.foreign:
             return ()
-        return (f"{len(self.foreign):,} names of the table are of no object of the set: {name_some(self.foreign)}",)
+        return (f"{len(self.foreign):,} in the table of no object of the set: {name_some(self.foreign)}",)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ COLUMNS = {
     "center_x": "centre of the shape in its file",
     "center_y": "centre of the shape in its file",
     "center_z": "centre of the shape in its file",
+    "area": "of the mesh that the INR was fitted to, in the square of the unit of the coordinates",
+    "volume": "that this mesh encloses, in the cube of that unit; NaN where it is not closed",
     "iou": "overlap of the insides of INR and shape, 1 for the same",
     "distance_error": "mean absolute error of the distance, in the INR's coordinates",
     "chamfer": "mean distance between the surfaces of INR and shape, in the INR's coordinates",
