@@ -247,6 +247,10 @@ def load_saved_manifest(out: Location) -> Manifest | None:
         raise UsageError(f"{out} is a file; --out takes a folder")
     # Without its manifest, origin.json still says which set it is.
     manifest = load_manifest(out) if (out / MANIFEST).exists() else load_origin(out)
+    if manifest is not None and not (out / MANIFEST).exists() and isinstance(out, Path):
+        from inr_factory.storage.targets import newest_targets
+
+        manifest = manifest.model_copy(update={"targets": newest_targets(out)})
     if manifest is not None:
         check_not_derived(manifest, out)
     return manifest

@@ -7,7 +7,7 @@ import numpy as np
 
 from inr_factory.errors import UsageError, did_you_mean, shorten
 from inr_factory.generation.signals import Source
-from inr_factory.storage.add_targets import spread, with_source_targets
+from inr_factory.storage.add_targets import spread, with_further_targets
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.manifest_file import load_manifest
@@ -48,7 +48,7 @@ def source_targets(source: Source, indices: Sequence[int] | None = None) -> Targ
 def check_source_targets(out: Location, saved: Manifest, table: TargetTable | None) -> None:
     """Raise UsageError where a set has another value of a target than its source."""
     if table is not None:
-        with_source_targets(read_targets(out, saved), table, out)
+        with_further_targets(read_targets(out, saved), table, out, "its source")
 
 
 def write_source_targets(out: Location, table: TargetTable | None) -> Manifest:
@@ -56,4 +56,4 @@ def write_source_targets(out: Location, table: TargetTable | None) -> Manifest:
     manifest that is on disk now."""
     if table is None:
         return load_manifest(out)
-    return update_targets(out, lambda before: with_source_targets(before, table, out))
+    return update_targets(out, lambda before: with_further_targets(before, table, out, "its source"))

@@ -42,7 +42,7 @@ LAYOUTS = {
 def test_layouts(layout, tmp_path):
     names, expected = LAYOUTS[layout]
 
-    classes, items, paths, _ = find(tmp_path, *names)
+    classes, items, paths, *_ = find(tmp_path, *names)
 
     assert [(item.object_id, item.label, item.split) for item in items] == expected
     assert list(classes) == sorted(set(classes))
