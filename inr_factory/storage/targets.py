@@ -180,8 +180,8 @@ def _fault(column: TargetColumn) -> str | None:
     name = column.name if isinstance(column.name, str) else ""
     if not name.strip() or name != name.strip() or "/" in name or len(name) > 100 or not name.isprintable():
         return "needs a name of 1 to 100 printable characters without /"
-    if name in ("object_id", "."):
-        return "needs another name, which no column of the format has"
+    if name in ("object_id", ".", "psnr") or name.startswith("facts."):
+        return "needs another name, which no column of shards has"
     dtype = np.dtype(bool) if kind == "labels" else np.dtype(_CONTENT[kind][0])
     if not isinstance(values, np.ndarray) or values.dtype != dtype or values.ndim != _CONTENT[kind][1]:
         form = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
