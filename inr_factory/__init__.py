@@ -95,6 +95,8 @@ if TYPE_CHECKING:
     from inr_factory.reporting.dataset_status import dataset_status as dataset_status
     from inr_factory.reporting.html.page import report_dataset as report_dataset
     from inr_factory.reporting.show_dataset import show_dataset as show_dataset
+    from inr_factory.storage.add_targets import add_targets as add_targets
+    from inr_factory.storage.add_targets import dataset_targets as dataset_targets
     from inr_factory.storage.dataset_card import write_card as write_card
 
 # The public names of each module; those in the block above are for type checkers. A test holds both to be the same.
@@ -142,6 +144,7 @@ _PUBLIC = {
     "reporting.dataset_status": "dataset_status",
     "reporting.html.page": "report_dataset",
     "reporting.show_dataset": "show_dataset",
+    "storage.add_targets": "add_targets dataset_targets",
     "storage.dataset_card": "write_card",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}

@@ -36,7 +36,7 @@ HOMES = {
         "benchmarks",
     },  # a baseline
     "safetensors": {"interop.table_files"},
-    "pyarrow": {"interop.table_files"},
+    "pyarrow": {"interop.table_files", "storage.target_tables"},
     "torch_geometric": {"interop.pyg"},
     "ray": {"generation.execution.ray_pool"},
     "fsspec": {"storage.locations"},

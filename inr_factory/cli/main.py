@@ -36,7 +36,7 @@ LEAST_MEMORY, SMALL_MEMORY = 256 * 2**20, 4 * 2**30  # bytes; numpy alone takes 
 # Headings of the first help screen, each with its verbs and the modules of cli/commands that hold them. These modules
 # import torch, h5py and the like inside their functions: help and completion load all of them in a tenth of a second.
 PANELS = {
-    "Make": {"fit": "fit", "learn_start": "learn_start", "repair": "repair", "merge": "repair", "align": "align"},
+    "Make": {"fit": "fit", "learn_start": "learn_start", "repair": "repair", "merge": "repair", "align": "align", "targets": "targets"},
     "Look": {
         "status": "inspect_dataset", "verify": "inspect_dataset", "show": "inspect_dataset", "report": "report",
         "compare": "compare", "augment_report": "align",

@@ -5,7 +5,7 @@ Shape letters: N objects, V views, P points, I coordinates and O values of a poi
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.fit_plan import plan_fit
+from inr_factory.generation.execution.fit_targets import source_targets, write_source_targets
 from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.execution.source_check import check_classes
 from inr_factory.generation.execution.worker import Worker
@@ -26,7 +27,7 @@ from inr_factory.generation.fitting.tally import OnProgress
 from inr_factory.generation.recipe import Recipe, check_recipe, check_views, with_starts
 from inr_factory.generation.signal_stack import as_index
 from inr_factory.generation.signals import Signal
-from inr_factory.generation.sources.memory import MemorySource, check_labels, image_source, point_source
+from inr_factory.generation.sources.memory import MemorySource, check_labels, image_source, point_source, target_columns
 from inr_factory.generation.start_file import resolve_starts
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.cpu import num_cores
@@ -115,6 +116,8 @@ class FittedINRs:
         classes: Sequence[str] | None = None,
         *,
         name: str | None = None,
+        targets: Mapping[str, Any] | None = None,
+        target_units: Mapping[str, str] | None = None,
         licence: str = "unknown",
         val: int | float = 0.1,
         test: int | float = 0.2,
@@ -127,6 +130,9 @@ class FittedINRs:
             labels: (N,) integers, the class of each object, or names of classes; by default all have one class.
             classes: Names of the classes; by default those in labels, sorted, or the numbers from 0 to the largest.
             name: Name of the data set: letters, digits and _.- inside; by default that of the folder.
+            targets: What else the objects stand for, by name: N numbers, words (class), lists of words (labels), or
+                lists of numbers (vector), such as an array (N, K).
+            target_units: Units of numbers and vectors, by name of the target.
             licence: Licence of the objects, for the dataset card.
             val: Number of objects for validation, or their share if below 1.
             test: Number of objects for testing, or their share if below 1.
@@ -136,23 +142,26 @@ class FittedINRs:
             The manifest of the data set.
 
         Raises:
-            UsageError: Labels or classes do not match the objects, or `out` holds another data set.
+            UsageError: Labels, classes or targets do not match the objects, or `out` holds another data set, or one with
+                other values of a target.
         """
         location = parse_location(out)
         if name is None:
             name = re.sub(r"[^A-Za-z0-9_.-]+", "-", location.name).lstrip("_.-") or "arrays"
         numbers, names = check_labels(labels, classes, len(self._source.values))
         check_classes(names, "classes")
-        source = replace(self._source, labels=numbers, classes=names, name=name, licence=licence)
+        columns = target_columns(targets, target_units, len(self._source.values))
+        source = replace(self._source, labels=numbers, classes=names, name=name, licence=licence, targets=columns)
         fields = self._recipe.model_dump(mode="json")
         fields |= {"name": name, "splits": {"val": val, "test": test}, "shard_objects": shard_objects}
         plan = plan_fit(check_recipe(fields, "of save"), location, FitSettings(backend="local"), source)
         if plan.complete:
-            return plan.manifest
+            return write_source_targets(plan.out, source_targets(source))
         worker = _FittedWorker(plan.recipe, None, plan.out, self._device, source.fingerprint, source, self._fitted)
         with one_thread():
             entries = [worker.make(task) for task in plan.tasks]
-        manifest = update_manifest(plan.out, plan.manifest, entries)
+        update_manifest(plan.out, plan.manifest, entries)
+        manifest = write_source_targets(plan.out, plan.targets)
         update_card_if_complete(plan.out, manifest, manifest.missing(plan.out))
         return manifest
 

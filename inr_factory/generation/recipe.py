@@ -45,6 +45,8 @@ OMITTED_KEYS: dict[str, Any] = {
     "fit.start_rates": None,
     "fit.start_objects": None,
     "fit.order": "own",
+    "source.table": None,
+    "source.measure": False,
 }
 # Newer keys, with the default at which a set has the fingerprint and the bytes that it had without them.
 ADDED_KEYS: dict[str, Any] = {
@@ -259,7 +261,7 @@ def all_settings(recipe: Recipe) -> dict[str, Any]:
     fields = recipe.model_dump(mode="json")
     for name, default in OMITTED_KEYS.items():
         section, key = name.split(".")
-        if not key.startswith("start_"):
+        if not key.startswith("start_") and key in type(getattr(recipe, section)).model_fields:
             fields[section].setdefault(key, default)
     return fields
 

@@ -103,11 +103,14 @@ class Item:
         object_id: Stable name, unique in the collection; seeds and splits depend on it.
         label: Index of its class in `Source.classes`.
         split: "train", "val" or "test" where the collection defines splits, else None.
+        targets: What else the object stands for, by name: a number, a word (class), a list of words (labels) or of
+            numbers (vector). All objects of a collection have the same names.
     """
 
     object_id: str
     label: int
     split: str | None
+    targets: Mapping[str, Any] = dataclass_field(default_factory=dict, hash=False)
 
 
 class Source(Protocol):
@@ -115,6 +118,7 @@ class Source(Protocol):
 
     A Source may also have `content(index) -> bytes | str | int`: what `items[index]` is read from, or a digest of it.
     A set keeps it for each object, and refuses an object whose content has changed. Raises SignalError if it is gone.
+    `target_units`, a mapping of names to texts, gives the units of `Item.targets`.
 
     Attributes:
         name: Name of the collection, kept in the manifest with `version` and `licence`.

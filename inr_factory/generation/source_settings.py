@@ -31,6 +31,7 @@ class ImageSource(Section):
     to 1 in floating-point files.
 
     `augment` changes the images of training views from 1 on: flip, crop, resized_crop, rotate (see docs/images.md).
+    `table` is the path, below the data root, of a table of labels for an image_folder.
     """
 
     collection: Literal["digits", "fashion_mnist", "mnist", "cifar10", "image_folder"]
@@ -39,6 +40,7 @@ class ImageSource(Section):
     background: str | float | tuple[float, float, float] = "white"
     value_range: tuple[float, float] | None = None
     augment: tuple[str, ...] = ()
+    table: str | None = Field(default=None, min_length=1)
     max_pixels: Integer = Field(default=64_000_000, ge=1, le=LARGEST)
     max_points: Integer = Field(default=65_536, ge=1, le=LARGEST)
 
@@ -86,6 +88,8 @@ class ImageSource(Section):
         for key, unset in (("background", "white"), ("value_range", None)):
             if self.collection != "image_folder" and getattr(self, key) != unset:
                 raise ValueError(f"{key} is for image_folder; the images of {self.collection} are opaque bytes")
+        if self.table is not None and self.collection != "image_folder":
+            raise ValueError(f"table is for image_folder; {self.collection} has labels of its own")
         return self
 
 
@@ -102,6 +106,9 @@ class ShapeSource(Section):
     `field` None means signed distances for meshes, unsigned ones for point clouds and for ModelNet: in half of its
     files each face has a twin of opposite orientation, so that there is no inside. Except for udf, a mesh is refused if
     for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
+
+    `table` is the path, below the data root, of a table of labels for a mesh_folder or point_folder. With `measure` each
+    row says the area of its mesh, and the volume, NaN where the mesh is not closed, in the unit of the coords.
     """
 
     collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
@@ -113,6 +120,8 @@ class ShapeSource(Section):
     near: tuple[tuple[Share, Spread], ...] = ((0.5, 0.01), (0.3, 0.05))
     views_resample: bool = False
     augment: tuple[str, ...] = ()
+    table: str | None = Field(default=None, min_length=1)
+    measure: bool = False
     num_truth: Integer = Field(default=10_000, ge=2, le=10_000_000)
     num_surface: Integer = Field(default=2_500, ge=1, le=10_000_000)
     max_ambiguous: Number = Field(default=0.25, ge=0, le=1)
@@ -148,6 +157,10 @@ class ShapeSource(Section):
                 )
         if sum(share for share, _ in self.near) > 1 + 1e-9:
             raise ValueError(f"the shares of near add up to {sum(share for share, _ in self.near):g}, at most 1")
+        if self.table is not None and self.collection not in ("mesh_folder", "point_folder"):
+            raise ValueError(f"table is for mesh_folder and point_folder; {self.collection} has labels of its own")
+        if self.measure and self.collection == "point_folder":
+            raise ValueError("measure is for meshes; clouds of points have neither area nor volume")
         if self.collection == "point_folder" and self.field not in (None, "udf"):
             raise ValueError(f"clouds of points have no inside, so their field can only be udf, not {self.field}")
         return self

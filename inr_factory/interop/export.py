@@ -27,6 +27,7 @@ from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader
+from inr_factory.storage.targets import checked_image
 
 ALL_FORMATS: tuple[Format, ...] = (*INR_FORMATS, *CODE_FORMATS, FitANef(), *SELF_DESCRIBING_FORMATS)
 FORMATS: Mapping[str, Format] = {each.name: each for each in ALL_FORMATS}
@@ -123,6 +124,8 @@ def export_dataset(
             identity=identity,
             shards=tuple(shards),
         )
+        if manifest.targets is not None:
+            (folder / manifest.targets.path).write_bytes(checked_image(root, manifest.targets))
         (folder / SIDECAR).write_bytes(sidecar.to_bytes())
         files = sum(path.is_file() for path in folder.rglob("*"))
     return ExportReport(len(written), files, str(chosen), (*remarks, f"beside {SIDECAR}, {to} lacks {format_.lacks}"))

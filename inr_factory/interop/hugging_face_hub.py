@@ -12,6 +12,7 @@ from typing import Any
 
 from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError, needs_extra
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
+from inr_factory.generation.maintenance.targets_check import check_targets
 from inr_factory.storage.dataset_card import CROISSANT, README, update_card
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
@@ -94,7 +95,9 @@ def push_dataset(
         part = todo[start : start + SHARDS_PER_COMMIT]
         commit([entry.path for entry in part], f"{len(part)} shards of {manifest.name}")
         on_step(f"{start + len(part):,} of {len(todo):,} shards sent")
-    commit([name for name in COMPANIONS if (root / name).is_file()], f"record and card of {manifest.name}")
+    targets = () if manifest.targets is None else (manifest.targets.path,)
+    names = [name for name in (*targets, *COMPANIONS) if (root / name).is_file()]
+    commit(names, f"record and card of {manifest.name}")
     return PushReport(str(url), len(todo), len(manifest.shards) - len(todo))
 
 
@@ -106,6 +109,7 @@ def check_complete(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntr
             f"{root} lacks {len(missing):,} shards ({missing[0]} first); only a complete set is pushed: fit them first"
         )
     faults = check_manifest(root, manifest) + check_shards(root, manifest, on_shard)
+    faults += check_targets(root, manifest, bool(faults))
     if faults:
         raise IntegrityError(
             f"{len(faults)} of the set's files are damaged: {faults[0].reason}; only a complete set is pushed"

@@ -34,6 +34,7 @@ from inr_factory.storage.locations import Location, parse_location
 from inr_factory.storage.manifest import ShardEntry, shard_path
 from inr_factory.storage.manifest_file import update_manifest
 from inr_factory.storage.shards import typed_columns, write_shard
+from inr_factory.storage.targets import copy_targets
 
 OnShard = Callable[[ShardEntry], None]
 
@@ -138,7 +139,8 @@ def _restore(
     convention = convention.of_kind(convention.foreign_spec(spec))
     dims = (spec.encoded_dim, *(outputs for outputs, _ in spec.layer_shapes))
     hints = replace(options.hints, dims=dims)
-    manifest = open_or_create_set(out, sidecar.manifest)
+    open_or_create_set(out, sidecar.manifest.model_copy(update={"targets": None}))
+    manifest = copy_targets(root, sidecar.manifest, out)
     missing, made = set(manifest.missing(out)), 0
     for shard in sidecar.shards:
         if shard_path(shard.split, shard.view, shard.block) not in missing:

@@ -43,7 +43,7 @@ class TargetsReport:
         """What a user should know, a line each."""
         if not self.foreign:
             return ()
-        return (f"{len(self.foreign):,} names of the table are of no object of the set: {name_some(self.foreign)}",)
+        return (f"{len(self.foreign):,} in the table of no object of the set: {name_some(self.foreign)}",)
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,10 @@ def join_columns(
     return TargetTable(object_ids, (*kept, *(spread(column, new) for column in named.columns)))
 
 
-def with_source_targets(before: TargetTable | None, table: TargetTable, out: object) -> TargetTable:
-    """The targets of a set after those of its source: further objects and columns are added, others stay.
+def with_further_targets(before: TargetTable | None, table: TargetTable, out: object, origin: str) -> TargetTable:
+    """The targets of the set `out` with those of `origin`: objects and columns are added, others stay.
 
-    Raises UsageError where a value that the set has is another one in the source.
+    Raises UsageError where a value that the set has is another one there.
     """
     if before is None:
         return table
@@ -197,29 +197,29 @@ def with_source_targets(before: TargetTable | None, table: TargetTable, out: obj
     for column in table.columns:
         further = spread(column, new)
         if (earlier := columns.get(column.name)) is not None:
-            _check_equal(earlier, further, object_ids, out)
+            _check_equal(earlier, further, object_ids, out, origin)
         if earlier is None or further.known is None:
             columns[column.name] = further
     return TargetTable(object_ids, tuple(columns.values()))
 
 
-def _check_equal(earlier: TargetColumn, further: TargetColumn, object_ids: Sequence[str], out: object) -> None:
+def _check_equal(
+    earlier: TargetColumn, further: TargetColumn, object_ids: Sequence[str], out: object, origin: str
+) -> None:
     """Raise UsageError where the two differ in what they are, or in the value of an object that both know."""
     remedy = "put the same targets back, or choose another --out"
     if earlier.record != further.record:
         what = next(key for key in ("kind", "unit", "names") if getattr(earlier, key) != getattr(further, key))
         here, there = (shorten(getattr(column, what)) for column in (further, earlier))
-        raise UsageError(
-            f"{out} has the target {earlier.name} with the {what} {there}, its source {here} now; {remedy}"
-        )
+        raise UsageError(f"{out} has the target {earlier.name} with the {what} {there}, {origin} {here}; {remedy}")
     every = np.ones(len(object_ids), dtype=bool)
     both = (every if earlier.known is None else earlier.known) & (every if further.known is None else further.known)
     differing = (earlier.values != further.values).reshape(len(object_ids), -1).any(axis=1) & both
     if differing.any():
         row = int(np.flatnonzero(differing)[0])
         raise UsageError(
-            f"{out} has the target {earlier.name} = {shorten(earlier.value(row))} of {object_ids[row]}, its source says "
-            f"{shorten(further.value(row))} now; {remedy}"
+            f"{out} has the target {earlier.name} = {shorten(earlier.value(row))} of {object_ids[row]}, {origin} "
+            f"{shorten(further.value(row))}; {remedy}"
         )
 
 

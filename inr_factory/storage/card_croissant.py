@@ -46,6 +46,8 @@ COLUMNS = {
     "center_x": "centre of the shape in its file",
     "center_y": "centre of the shape in its file",
     "center_z": "centre of the shape in its file",
+    "area": "of the mesh that the INR was fitted to, in the square of the unit of the coordinates",
+    "volume": "that this mesh encloses, in the cube of that unit; NaN where it is not closed",
     "iou": "overlap of the insides of INR and shape, 1 for the same",
     "distance_error": "mean absolute error of the distance, in the INR's coordinates",
     "chamfer": "mean distance between the surfaces of INR and shape, in the INR's coordinates",
@@ -84,7 +86,7 @@ def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, 
             "weight-space learning",
             "SIREN" if manifest.siren_spec.activation == "sine" else manifest.siren_spec.activation,
         ],
-        "distribution": [*_shards(manifest), *[_file_set(split) for split in splits]],
+        "distribution": [*_shards(manifest), *_targets(manifest), *[_file_set(split) for split in splits]],
         "recordSet": [*_classes(manifest.classes), *[_records(split, manifest, columns) for split in splits]],
     }
     return json.dumps(fields, indent=1, ensure_ascii=True) + "\n"
@@ -98,6 +100,19 @@ def _shards(manifest: Manifest) -> list[dict[str, Any]]:
             "description": f"split {entry.split}, view {entry.view}, block {entry.block}: {entry.rows} INRs",
         }
         for entry in manifest.shards
+    ]  # fmt: skip
+
+
+def _targets(manifest: Manifest) -> list[dict[str, Any]]:
+    """The file of targets of a set that has some."""
+    if (record := manifest.targets) is None:
+        return []
+    return [
+        {
+            "@type": "cr:FileObject", "@id": record.path, "name": record.path, "contentUrl": record.path,
+            "contentSize": f"{record.bytes} B", "encodingFormat": MEDIA_TYPE, "sha256": record.sha256,
+            "description": f"targets of {record.objects} objects: {', '.join(map(str, record.columns))}",
+        }
     ]  # fmt: skip
 
 

@@ -132,6 +132,12 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     yield "".join(f"\n- **Note:** {_line(str(remark))}." for remark in remarks)
     names = ", ".join(_line(name) for name in manifest.classes[:100])
     yield f"\n{len(manifest.classes)} class{'' if len(manifest.classes) == 1 else 'es'}: {names}{', …' if len(manifest.classes) > 100 else ''}.\n"
+    if manifest.targets is not None:
+        yield f"## Targets\n\nOf {manifest.targets.objects:,} objects, in `{manifest.targets.path}`.\n\n| target | kind | unit | names |\n|---|---|---|---|"
+        for column in manifest.targets.columns:
+            few = ", ".join(_line(name) for name in column.names[:20]) + (", …" if len(column.names) > 20 else "")
+            yield f"| {_line(column.name)} | {column.kind} | {_line(column.unit)} | {few} |"
+        yield ""
     yield f"## How to load\n\n{_snippets(manifest)}"
     yield "## Spec\n\n| setting | value |\n|---|---|"
     yield from (f"| {name} | {value} |" for name, value in spec.to_dict().items())

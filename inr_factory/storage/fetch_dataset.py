@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from inr_factory.errors import UsageError
+from inr_factory.errors import IntegrityError, UsageError
 from inr_factory.inr.regular_files import as_path
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, fetch_file, parse_location
@@ -45,7 +45,7 @@ def fetch_dataset(dataset: str | os.PathLike[str] | RemoteLocation) -> Path:
         dataset: As `dataset_location` takes it.
 
     Returns:
-        The folder itself, or for a remote set a copy of its manifest and all of its shards.
+        The folder itself, or for a remote set a copy of its manifest, targets and all of its shards.
 
     Raises:
         UsageError: For a location without a set.
@@ -57,6 +57,13 @@ def fetch_dataset(dataset: str | os.PathLike[str] | RemoteLocation) -> Path:
         return location
     manifest = load_manifest(location)
     folder = fetch_shards(location, manifest.shards)
+    if (record := manifest.targets) is not None:
+        from inr_factory.storage.targets import checked_image  # loads h5py, which few sets need here
+
+        try:
+            checked_image(folder, record)
+        except IntegrityError:
+            write_atomically(folder / record.path, checked_image(location, record))
     write_atomically(folder / MANIFEST, manifest.to_json().encode())  # a run may have recorded more meanwhile
     if (location / ORIGIN).is_file():
         fetch_file(location / ORIGIN, folder / ORIGIN)

@@ -115,6 +115,8 @@ def update_manifest(root: Location, manifest: Manifest, entries: Iterable[ShardE
                 merged = saved.grown_like(manifest.model_copy(update={"software": saved.software}))
             except ValueError as error:
                 raise UsageError(f"another run has made {root} grow otherwise ({error}); run again") from None
+        if merged.targets is None:  # another run, of before they were recorded, may have overwritten them in a store
+            merged = merged.model_copy(update={"targets": manifest.targets})
         merged = merged.with_entries(entries)
         if merged != saved:
             content = _checked_content(root, merged)

@@ -4,6 +4,7 @@ They lie in one file a set, DATASET/targets-XXXXXXXX.h5, named by the first 8 he
 table is another file: manifest and file never disagree. Shape letters: M objects, L labels, K components.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -27,8 +28,10 @@ from inr_factory.storage.targets_record import KINDS, TargetColumnRecord, Target
 
 MAX_NAMES = 100_000
 MAX_COLUMNS = 1_000
+MAX_BYTES = 2**33
 _CONTENT = {"class": ("<i8", 1), "labels": ("|u1", 2), "number": ("<f8", 1), "vector": ("<f8", 2)}
 _UNKNOWN = {"class": -1, "labels": 255, "number": math.nan, "vector": math.nan}  # on disk
+_REMEDY = "inr-factory repair sets it aside; join the targets again"
 _CONVENTIONS = {
     "rows": "a row an object; object_id is UTF-8, as in the shards",
     "class": "index into the names of the column; -1: unknown",
@@ -177,8 +180,8 @@ def _fault(column: TargetColumn) -> str | None:
     name = column.name if isinstance(column.name, str) else ""
     if not name.strip() or name != name.strip() or "/" in name or len(name) > 100 or not name.isprintable():
         return "needs a name of 1 to 100 printable characters without /"
-    if name in ("object_id", "."):
-        return "needs another name, which no column of the format has"
+    if name in ("object_id", ".", "psnr") or name.startswith("facts."):
+        return "needs another name, which no column of shards has"
     dtype = np.dtype(bool) if kind == "labels" else np.dtype(_CONTENT[kind][0])
     if not isinstance(values, np.ndarray) or values.dtype != dtype or values.ndim != _CONTENT[kind][1]:
         form = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
@@ -270,6 +273,39 @@ def update_targets(root: Location, change: Callable[[TargetTable | None], Target
     return manifest
 
 
+def copy_targets(root: Location, manifest: Manifest, out: Location) -> Manifest:
+    """Give a copy of a set, whose manifest is on disk, the targets of that set, unless it has some. Returns its manifest."""
+    table = read_targets(root, manifest)
+    return update_targets(out, lambda before: table if before is None else before)
+
+
+def targets_files(root: Path) -> list[Path]:
+    """The files of targets in the folder of a set, recorded or not."""
+    return sorted(root.glob("targets-????????.h5"))
+
+
+def describe_targets(path: Path) -> TargetsRecord:
+    """The record that a manifest should hold of a file of targets. Raises IntegrityError where it is none, or damaged."""
+    check_inside(path.parent, path)
+    image = read_file(path, MAX_BYTES)
+    digest = hashlib.sha256(image).hexdigest()
+    if targets_path(digest) != path.name:
+        raise IntegrityError(f"{path.name} does not have the content that its name stands for")
+    table = table_of_image(image, path.name)
+    columns = tuple(column.record for column in table.columns)
+    return TargetsRecord(
+        path=path.name, bytes=len(image), sha256=digest, objects=len(table.object_ids), columns=columns
+    )
+
+
+def newest_targets(root: Path) -> TargetsRecord | None:
+    """The newest valid file of targets in a folder whose manifest is lost; None where there is none."""
+    for path in sorted(targets_files(root), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
+        with contextlib.suppress(IntegrityError):
+            return describe_targets(path)
+    return None
+
+
 def targets_path(sha256: str) -> str:
     """The path of a file of targets, relative to its set."""
     return f"targets-{sha256[:8]}.h5"
@@ -284,18 +320,22 @@ def read_targets(root: Location, manifest: Manifest) -> TargetTable | None:
     record = manifest.targets
     if record is None:
         return None
+    table = table_of_image(checked_image(root, record), record.path)
+    if tuple(column.record for column in table.columns) != record.columns or len(table.object_ids) != record.objects:
+        raise IntegrityError(f"{record.path} has other columns or objects than the manifest says; {_REMEDY}")
+    return table
+
+
+def checked_image(root: Location, record: TargetsRecord) -> bytes:
+    """The bytes of a file of targets. Raises IntegrityError where they are not those recorded."""
     check_inside(root, root / record.path)
-    remedy = "inr-factory repair sets it aside; join the targets again"
     try:
         image = read_file(root / record.path, record.bytes)
     except (FileNotFoundError, NotADirectoryError):
-        raise IntegrityError(f"{record.path} is recorded but missing; {remedy}") from None
+        raise IntegrityError(f"{record.path} is recorded but missing; {_REMEDY}") from None
     if len(image) != record.bytes or hashlib.sha256(image).hexdigest() != record.sha256:
-        raise IntegrityError(f"{record.path} is not what was recorded (size or sha256 differs); {remedy}")
-    table = table_of_image(image, record.path)
-    if tuple(column.record for column in table.columns) != record.columns or len(table.object_ids) != record.objects:
-        raise IntegrityError(f"{record.path} has other columns or objects than the manifest says; {remedy}")
-    return table
+        raise IntegrityError(f"{record.path} is not what was recorded (size or sha256 differs); {_REMEDY}")
+    return image
 
 
 def table_of_image(image: bytes, name: str) -> TargetTable:

@@ -90,6 +90,10 @@ def reader_folder(tmp_path_factory, tiny_recipes):
         mesh = icosphere(1, number + 1.0) if number % 2 else box((1, 1, number + 1))
         mesh.export(folder / f"meshes/{name}/{number}.off")
         np.savetxt(folder / f"clouds/{name}/{number}.xyz", random.normal(size=(300, 3)))
+    (folder / "labelled").mkdir()
+    for number in range(4):
+        Image.new("L", (16, 16), 60 * number).save(folder / f"labelled/{number}.png")
+    (folder / "labelled/labels.csv").write_text("name,class,age [years]\n0,cat,1\n1,dog,2\n2,cat,3\n3,dog,4\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("inr_factory.generation.recipe.recipe_folder", lambda: tiny_recipes)
         digits = folder / "inrs/digits"

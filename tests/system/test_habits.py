@@ -55,6 +55,7 @@ CALLS = {
     "compare": ["digits", "digits", "--out", "compared.png"],
     "report": ["digits", "--out", "page.html"],
     "card": ["digits"],
+    "targets": ["digits"],
     "recipes": [],
     "doctor": [],
     "version": [],

@@ -71,6 +71,7 @@ def status(
         terminal.print_json({
             "name": manifest.name, "spec": str(manifest.siren_spec), "source": source.model_dump(),
             "classes": list(manifest.classes), "views": manifest.views, "inrs": manifest.rows, "bytes": report.bytes,
+            "targets": [column.model_dump() for column in manifest.targets.columns] if manifest.targets else [],
             "missing_shards": list(report.missing), "command": report.command,
             "quarantine": [row.model_dump() for row in manifest.quarantine],
             "passed_over": manifest.passed_over and manifest.passed_over.model_dump(),
@@ -82,8 +83,11 @@ def status(
             f"{manifest.name}: {manifest.rows:,} INRs, {manifest.siren_spec}, {report.bytes / 1e6:,.1f} MB in {dataset}"
         )
         terminal.print_result(
-            f"of {source.name} ({source.version}; licence: {source.licence}), {format_count(len(manifest.classes), 'class')}\n"
+            f"of {source.name} ({source.version}; licence: {source.licence}), {format_count(len(manifest.classes), 'class')}"
         )
+        if manifest.targets is not None:
+            terminal.print_result(f"targets: {', '.join(map(str, manifest.targets.columns))}")
+        terminal.print_result("")
         terminal.print_table(columns, [["-" if cell is None else cell for cell in row] for row in rows])
         print_remarks(manifest.remarks)
     for line in () if manifest.passed_over is None else manifest.passed_over.lines():

@@ -39,6 +39,7 @@ from inr_factory.storage.source_place import remembered_source
 if TYPE_CHECKING:
     from inr_factory.generation.execution.shard_plan import ShardPlan, ShardTask
     from inr_factory.generation.signals import Source
+    from inr_factory.storage.targets import TargetTable
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class FitPlan:
         unrecorded: those of `tasks` whose files exist already; they are valid or broken.
         notes: what a user should know about the set to be made, a line each.
         files: the state of the source's files, to be kept with the set; None where it stays as it is.
+        targets: of the set's objects, as the source has them; None where it has none.
     """
 
     recipe: Recipe
@@ -70,6 +72,7 @@ class FitPlan:
     unrecorded: "tuple[ShardTask, ...]" = ()
     notes: tuple[str, ...] = ()
     files: SourceFiles | None = None
+    targets: "TargetTable | None" = None
 
     @property
     def complete(self) -> bool:
@@ -163,6 +166,7 @@ def plan_fit(
                 "that --limit, or choose another --out"
             )
 
+    from inr_factory.generation.execution.fit_targets import check_source_targets, source_targets
     from inr_factory.generation.execution.shard_plan import make_shard_plan, small_split_notes
     from inr_factory.generation.execution.source_check import check_objects, check_source
     from inr_factory.generation.sources.registry import open_source
@@ -194,15 +198,29 @@ def plan_fit(
     check_source(source, manifest.source.fingerprint, out)
     check_counts(manifest, out, source, shards)
     indices = [index for blocks in shards.blocks.values() for block in blocks for index in block]
+    targets = source_targets(source, indices)
     if saved is not None:
         check_contents(saved, out, source, indices)
+        check_source_targets(out, saved, targets)
     passed_over = getattr(source, "passed_over", None) or manifest.passed_over
     notes += () if passed_over is None else passed_over.lines()
     tasks = _tasks_of_part(shards.tasks(recipe.views), settings.part, missing)
     unrecorded = tuple(task for task in tasks if size_of(task.path) is not None)
     files = state_of_source(source, indices) if recipe.version >= 2 else None
     return FitPlan(
-        recipe, out, settings, saved, manifest, missing, source, shards, tuple(tasks), unrecorded, notes, files
+        recipe,
+        out,
+        settings,
+        saved,
+        manifest,
+        missing,
+        source,
+        shards,
+        tuple(tasks),
+        unrecorded,
+        notes,
+        files,
+        targets,
     )
 
 
@@ -229,6 +247,10 @@ def load_saved_manifest(out: Location) -> Manifest | None:
         raise UsageError(f"{out} is a file; --out takes a folder")
     # Without its manifest, origin.json still says which set it is.
     manifest = load_manifest(out) if (out / MANIFEST).exists() else load_origin(out)
+    if manifest is not None and not (out / MANIFEST).exists() and isinstance(out, Path):
+        from inr_factory.storage.targets import newest_targets
+
+        manifest = manifest.model_copy(update={"targets": newest_targets(out)})
     if manifest is not None:
         check_not_derived(manifest, out)
     return manifest

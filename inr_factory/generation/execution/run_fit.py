@@ -13,6 +13,7 @@ from inr_factory.generation.execution.backend_choice import WITHOUT_RAY, choose_
 from inr_factory.generation.execution.content_check import check_recovered, save_source_files
 from inr_factory.generation.execution.disk_space import check_disk, estimate_bytes
 from inr_factory.generation.execution.fit_plan import FitPlan, kernel_software
+from inr_factory.generation.execution.fit_targets import write_source_targets
 from inr_factory.generation.execution.local_pool import run_local
 from inr_factory.generation.execution.prefetch import prefetch_cores, prefetching
 from inr_factory.generation.execution.progress_recorder import FitProgress, ProgressRecorder, recover_unrecorded_shards
@@ -46,7 +47,8 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     broken = {task.path for task in plan.unrecorded} - valid
     tasks = [task for task in plan.tasks if task.path not in valid]
     check_disk(out, estimate_bytes(plan.manifest, shards, tasks))
-    manifest = update_manifest(out, plan.manifest, recovered)
+    update_manifest(out, plan.manifest, recovered)
+    manifest = write_source_targets(out, plan.targets)
     save_source_files(out, plan.files)
     if (place := source_place(recipe.source, settings.data_root)) is not None:
         remember_source(out, place)

@@ -219,7 +219,7 @@ def _check_facts(where: str, facts: Mapping[str, Any], expected: Mapping[str, st
         if isinstance(fact, Integral | np.bool_):
             if not -MAX_WHOLE - 1 <= int(fact) <= MAX_WHOLE:
                 raise UsageError(f"{where} has the fact {name} = {fact}, which does not fit into 32 bits; give a float")
-        elif not isinstance(fact, Real) or not math.isfinite(fact):
+        elif not isinstance(fact, Real) or not (math.isfinite(fact) or (name == "volume" and math.isnan(fact))):
             raise UsageError(f"{where} has the fact {name} = {shorten(fact)}; facts are finite numbers")
     if expected is None:
         return

@@ -3,6 +3,7 @@
 V vertices, F triangles, S points.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,11 @@ class Mesh:
         first, second, third = self.corners.transpose(1, 0, 2)
         areas: Floats = 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1)
         return areas
+
+    @property
+    def volume(self) -> float:
+        """What the mesh encloses, by the divergence theorem; NaN where it is not closed."""
+        return abs(float(np.linalg.det(self.corners).sum())) / 6 if self.is_watertight else math.nan
 
     def part(self, faces: Indices) -> "Mesh":
         """Some faces, by their numbers, and the vertices that they use."""

@@ -17,12 +17,14 @@ from inr_factory.generation.maintenance.integrity_check import Fault
 from inr_factory.generation.maintenance.repair import require_folder
 from inr_factory.generation.recipe import recorded_recipe
 from inr_factory.inr.regular_files import open_regular, read_regular
+from inr_factory.storage.add_targets import with_further_targets
 from inr_factory.storage.atomic_files import remove_stale_temporaries, temporary_name, write_atomically
 from inr_factory.storage.dataset_card import update_card_if_complete
 from inr_factory.storage.manifest import MANIFEST, Manifest, ShardEntry, file_size
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shard_contents import content_conflicts
 from inr_factory.storage.shards import ShardReader
+from inr_factory.storage.targets import TargetTable, read_targets, update_targets
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def merge_datasets(
         Counts, differences, faults, and the manifest.
 
     Raises:
-        UsageError: if a part, or what is in `out`, is another set's.
+        UsageError: if a part, or what is in `out`, is another set's, or has another value of a target.
         IntegrityError: if a manifest is damaged.
     """
     out = require_folder(out)
@@ -88,9 +90,14 @@ def merge_datasets(
             f"{conflict.earlier}; fit one of the parts again from the files of the other"
         )
     widest = max(sets.values(), key=lambda manifest: (len(manifest.limits), manifest.views))
-    widest = widest.with_views(max(manifest.views for manifest in sets.values()))
+    widest = widest.with_views(max(manifest.views for manifest in sets.values())).origin
+    targets: TargetTable | None = None
+    for part, manifest in sets.items():
+        if (table := read_targets(part, manifest)) is not None:
+            targets = with_further_targets(targets, table, first_part, str(part))
     remove_stale_temporaries(out)
-    before = update_manifest(out, widest.head)
+    before = update_manifest(out, widest)
+    update_targets(out, lambda _: targets)
     done = {entry.path for entry in before.shards if file_size(out / entry.path) == entry.bytes}
     offers = _offers({part: manifest for part, manifest in sets.items() if not _same_folder(part, out)})
     present, taken, faults, unrecorded = len(done), 0, list[Fault](), list[ShardEntry]()
@@ -106,11 +113,11 @@ def merge_datasets(
             if on_shard is not None:
                 on_shard(offered[0][1])
             if unrecorded and monotonic() >= due:
-                update_manifest(out, widest.head, unrecorded)
+                update_manifest(out, widest, unrecorded)
                 unrecorded, due = [], monotonic() + 1
     finally:
         if unrecorded:
-            update_manifest(out, widest.head, unrecorded)
+            update_manifest(out, widest, unrecorded)
     merged = load_manifest(out)
     missing = merged.missing(out)
     update_card_if_complete(out, merged, missing)

@@ -18,6 +18,7 @@ from inr_factory.generation.execution.run_settings import FitSettings
 from inr_factory.generation.execution.shard_plan import make_shard_plan
 from inr_factory.generation.maintenance.integrity_check import Fault, belongs, check_manifest, check_shard
 from inr_factory.generation.maintenance.retry_quarantine import retry_quarantine as retry
+from inr_factory.generation.maintenance.targets_check import sort_targets
 from inr_factory.generation.recipe import Recipe, load_recipe, recorded_recipe
 from inr_factory.generation.signals import Source
 from inr_factory.generation.sources.registry import open_source
@@ -74,7 +75,8 @@ def repair_dataset(
 ) -> RepairReport:
     """Repair a damaged set: rebuild its record, set bad shards aside, fit them again. Not while a fit is running.
 
-    A manifest that is lost or altered is rebuilt from origin.json and the shards or, without an origin.json, from
+    Targets are those that the manifest names, or else the newest valid ones that lie there. A manifest that is lost or
+    altered is rebuilt from origin.json and the shards or, without an origin.json, from
     `recipe` and its source. A valid shard of the set is kept, and recorded if it was not; any other is set aside.
     Nothing is deleted.
 
@@ -109,10 +111,12 @@ def repair_dataset(
     saved, faults = _load(root)
     head = _head(root, saved, resolved, checked.data_root)
     entries, recorded, bad = _sort_shards(root, head, saved)
+    targets, wrong = sort_targets(root, saved)
+    bad += wrong
     faults += bad
     aside = [_set_aside(root, fault.path) for fault in bad if os.path.lexists(root / fault.path)]
     views = max([head.views, *(entry.view + 1 for entry in entries)])
-    manifest = head.with_views(views).with_entries(entries)
+    manifest = head.with_views(views).with_entries(entries).model_copy(update={"targets": targets})
     if (saved is not None and saved != manifest and any(fault.path == MANIFEST for fault in faults)) or (
         saved is None and (root / MANIFEST).exists()
     ):

@@ -8,6 +8,7 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.maintenance.dataset_source import open_recorded_source
 from inr_factory.generation.maintenance.integrity_check import Fault, check_manifest, check_remote, check_shards
 from inr_factory.generation.maintenance.render_check import RenderReport, render_shards
+from inr_factory.generation.maintenance.targets_check import check_targets
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
@@ -44,7 +45,7 @@ def verify_dataset(
     data_root: str | Path | Location | None = None,
     on_shard: Callable[[ShardEntry], None] | None = None,
 ) -> VerifyReport:
-    """Check the record and every shard of a set against their checksums and, with `render`, the INRs against the source.
+    """Check the record, every shard and the targets of a set against their checksums and, with `render`, the INRs against the source.
 
     Args:
         dataset: folder or URL of the set.
@@ -66,6 +67,7 @@ def verify_dataset(
         shard_faults = check_remote(root, manifest, on_shard)
     else:
         shard_faults = check_shards(root, manifest, on_shard)
+    shard_faults += check_targets(root, manifest, bool(shard_faults))
     invalid = {fault.path for fault in shard_faults} & {entry.path for entry in manifest.shards}
     faults, rendered = record_faults + shard_faults, None
     if render and not faults:

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -13,52 +13,57 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signals import Item
 from inr_factory.generation.sources.folder_listing import LEFTOVERS, FolderListing, Parts, list_folder, readable
+from inr_factory.generation.sources.folder_tables import SPLITS, LabelledFiles, find_table, label_files
 from inr_factory.storage.passed_over import PassedOver, name_some
+from inr_factory.storage.target_tables import SUFFIXES
 
-# What a folder may be called, in any case -> the split it is.
-SPLITS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 # Suffixes of files that may be tables of labels, and of those that no class consists of.
 TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".txt", ".xml", ".xlsx", ".parquet", ".mat"})
 DOCUMENTS = TABLES | {".md", ".rst", ".pdf", ".html", ".yaml", ".yml", ".toml", ".log", ".py", ".ipynb", ".sh"}
 
 
 class ClassFiles(NamedTuple):
-    """Classes, items in the order of their names, the path of each item, and what was passed over."""
+    """Classes, items in the order of their names, the path of each item, what was passed over, the units of targets,
+    and whether classes or splits are those of a table."""
 
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     paths: tuple[str, ...]
     passed_over: PassedOver | None = None
+    target_units: Mapping[str, str] = {}
+    relabelled: bool = False
 
 
-def find_class_files(root: Path, suffixes: Set[str], what: str, version: int = RECIPE_VERSION) -> ClassFiles:
-    """Find the files of a collection in CLASS/…, SPLIT/CLASS/… or CLASS/SPLIT/….
+def find_class_files(
+    root: Path, suffixes: Set[str], what: str, version: int = RECIPE_VERSION, table: str | None = None
+) -> ClassFiles:
+    """Find the files of a collection in CLASS/…, SPLIT/CLASS/… or CLASS/SPLIT/…, or all of them directly in root.
 
-    Hidden files, files of other kinds and files directly in root are passed over, and counted. A class folder without
-    files keeps its class, unless it holds nothing but documents.
+    Hidden files, files of other kinds and files above the class folders are passed over, and counted. A class folder
+    without files keeps its class, unless it holds nothing but documents. Files directly in root, where there are no
+    class folders, are of one class, `object`; the only table next to them is read.
 
     Args:
         root: Folder that holds the class folders.
         suffixes: File name endings in lower case; files may have them in any case.
         what: Plural noun for the files in messages.
         version: Of the recipe. 1 drops classes without files, and reads what systems leave behind.
+        table: Path below root of a table of labels, see `label_files`.
 
     Raises:
         UsageError: The folder does not exist, has another layout, or its val or test has a class that train lacks.
     """
     if not root.is_dir():
         raise UsageError(f"no folder {readable(root)}; give --data-root the folder that holds the {what}")
-    listing = list_folder(
-        root,
-        lambda parts: len(parts) > 1 and os.path.splitext(parts[-1])[1].lower() in suffixes,
-        LEFTOVERS if version > 1 else frozenset(),
-    )
+    chosen = None if table is None else Path(table).parts
+
+    def is_read(parts: Parts) -> bool:
+        return len(parts) > 1 and parts != chosen and os.path.splitext(parts[-1])[1].lower() in suffixes
+
+    listing = list_folder(root, is_read, LEFTOVERS if version > 1 else frozenset())
     paths = listing.files
     if not paths:
-        raise UsageError(_nothing(root, suffixes, what, listing))
+        return _flat_files(root, suffixes, what, listing, table)
     depth_of_class, depth_of_split = (1, 0) if _splits_on_top(root, paths) else (0, 1 if _splits_below(paths) else None)
     named = sorted((readable(os.path.join(*parts)), parts, path) for parts, path in paths.items())
     filled = {readable(parts[depth_of_class]) for parts in paths}
@@ -77,11 +82,56 @@ def find_class_files(root: Path, suffixes: Set[str], what: str, version: int = R
         if earlier.object_id == later.object_id:
             raise UsageError(f"two files have the same name once written as UTF-8, {later.object_id}; rename one")
     remarks: Sequence[str] = ()
+    if table is not None:
+        labelled = label_files(find_table(root, table, ())[0] or root, classes, items, what)
+        listing.others.pop(chosen or (), None)
+        passed_over = listing.passed_over(depth_of_class, empty, labelled.remarks)
+        files = tuple(path for _, _, path in named)
+        return ClassFiles(
+            labelled.classes, labelled.items, files, passed_over, labelled.units, relabelled=labelled.relabelled
+        )
     if version > 1:
         check_classes_of_train(root, classes, items, what, listing)
         remarks = [*_remarks(root, listing, classes, what, depth_of_split == 0), *_spelled_alike(classes)]
     passed_over = listing.passed_over(depth_of_class, empty, remarks)
     return ClassFiles(classes, items, tuple(path for _, _, path in named), passed_over)
+
+
+def _flat_files(root: Path, suffixes: Set[str], what: str, listing: FolderListing, table: str | None) -> ClassFiles:
+    """The files directly in root, all of one class unless a table says otherwise. Raises UsageError where none is there."""
+    named = sorted(
+        (readable(parts[0]), parts)
+        for parts in listing.others
+        if len(parts) == 1
+        and os.path.splitext(parts[0])[1].lower() in suffixes
+        and (root / parts[0]).is_file()
+        and parts[0] != table
+        and not _is_document(parts)
+    )
+    if not named:
+        raise UsageError(_nothing(root, suffixes, what, listing))
+    for _, parts in named:
+        del listing.others[parts]
+    items = tuple(Item(object_id, 0, None) for object_id, _ in named)
+    path, remarks = find_table(root, table, [parts[0] for parts in listing.others if len(parts) == 1])
+    if path is None and not remarks and (tables := _tables(listing)):
+        remarks = (f"all objects are of the class object; {_how_to_read(tables)}",)
+    labelled = LabelledFiles(("object",), items, remarks=remarks)
+    if path is not None:
+        labelled = label_files(path, ("object",), items, what)
+        listing.others.pop(path.relative_to(root).parts if path.is_relative_to(root) else (), None)
+    return ClassFiles(
+        labelled.classes,
+        labelled.items,
+        tuple(str(root / parts[0]) for _, parts in named),
+        listing.passed_over(0, remarks=labelled.remarks),
+        labelled.units,
+        relabelled=labelled.relabelled,
+    )
+
+
+def _is_document(parts: Parts) -> bool:
+    return parts[-1].casefold().startswith(("readme", "licen"))
 
 
 def _class_folders(listing: FolderListing, depth: int) -> set[str]:
@@ -115,20 +165,26 @@ def check_classes_of_train(
     raise UsageError(
         f"{readable(root)}: {where} {'have' if ' ' in where else 'has'} {what} of the "
         f"{'class' if len(lacking) == 1 else 'classes'} {names}, of which train has none; sort them into the class "
-        f"folders of train{f' (tables such as {tables} are not read)' if tables else ''}, or move them away{alike}"
+        f"folders of train{f' ({_how_to_read(tables)})' if tables else ''}, or move them away{alike}"
     )
 
 
 def _nothing(root: Path, suffixes: Set[str], what: str, listing: FolderListing) -> str:
     """The message for a folder without files in class folders: what was expected, and what it has instead."""
-    passed_over, tables = listing.passed_over(0), _tables(listing)
+    passed_over = listing.passed_over(0)
     there = f" ({passed_over.lines()[0]})" if passed_over is not None else ""
     return (
         f"no {what} in class folders below {readable(root)}{there}; give --data-root the folder that holds them: expected CLASS/FILE, SPLIT/CLASS/FILE or "
-        f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, and files that end in "
+        f"CLASS/SPLIT/FILE with SPLIT one of {', '.join(SPLITS)}, or FILE, and files that end in "
         f"{' '.join(sorted(suffixes))}"
-        + (f"; a table such as {tables} is not read: sort the {what} into class folders by it" if tables else "")
     )
+
+
+def _how_to_read(tables: str) -> str:
+    """How to read one of the tables that were found."""
+    if not any(suffix in tables for suffix in SUFFIXES):
+        return f"tables such as {tables} are not read; make one a {' or '.join(SUFFIXES)} file, and name it by source.table"
+    return f"tables such as {tables} are read where they are named: --set source.table=FILE"
 
 
 def _tables(listing: FolderListing, depth: int = 2) -> str:
@@ -136,7 +192,7 @@ def _tables(listing: FolderListing, depth: int = 2) -> str:
     tables = [
         parts
         for parts, kind in listing.others.items()
-        if kind in TABLES and len(parts) <= depth and not parts[-1].casefold().startswith(("readme", "licen"))
+        if kind in TABLES and len(parts) <= depth and not _is_document(parts)
     ]
     return name_some(
         [readable(os.path.join(*parts)) for parts in sorted(tables, key=lambda parts: (len(parts), parts))]
@@ -148,10 +204,7 @@ def _remarks(root: Path, listing: FolderListing, classes: Sequence[str], what: s
     files, tops = listing.files, sorted({parts[0] for parts in listing.files})
     unsorted = []
     if len(classes) == 1 and (tables := _tables(listing, depth=3)):
-        unsorted = [
-            f"all objects are of the class {classes[0]}; tables such as {tables} are not read: sort the {what} into "
-            "class folders by them"
-        ]
+        unsorted = [f"all objects are of the class {classes[0]}; {_how_to_read(tables)}"]
     if splits_on_top:
         used = {SPLITS[top.casefold()] for top in tops}
         return unsorted + [

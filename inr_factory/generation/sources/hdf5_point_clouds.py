@@ -17,8 +17,9 @@ from inr_factory.errors import IntegrityError, UsageError, blame_machine, one_li
 from inr_factory.generation.geometry.text_clouds import check_names
 from inr_factory.generation.recipe import RECIPE_VERSION
 from inr_factory.generation.signals import Item, SignalError
-from inr_factory.generation.sources.class_folders import SPLITS, ClassFiles, check_classes_of_train
+from inr_factory.generation.sources.class_folders import ClassFiles, check_classes_of_train
 from inr_factory.generation.sources.folder_listing import list_folder, readable
+from inr_factory.generation.sources.folder_tables import SPLITS
 from inr_factory.inr.regular_files import check_regular, read_regular
 
 if TYPE_CHECKING:

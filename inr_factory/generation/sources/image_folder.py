@@ -1,6 +1,7 @@
 """Image folders: a source whose classes are folders of image files, with or without folders for splits."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ class ImageFolder:
     items: tuple[Item, ...]
     paths: tuple[str, ...]
     passed_over: PassedOver | None = None
+    target_units: Mapping[str, str] = field(default_factory=dict)
+    relabelled: bool = False
     recipe_version: int = RECIPE_VERSION
     name: str = "image_folder"
     version: str = "folder"
@@ -41,7 +44,10 @@ class ImageFolder:
     def fingerprint(self) -> str:
         """16 hex digits over names and sizes of the files, and from version 2 on over labels; content is not read."""
         files = zip(self.items, file_sizes(self.paths), strict=True)
-        lines = (f"{item.object_id}\0{size}\0" for item, size in files)
+        lines = (
+            f"{item.object_id}\0{size}\0" + (f"{item.label}\0{item.split}\0" if self.relabelled else "")
+            for item, size in files
+        )
         return fingerprint(*(() if self.recipe_version == 1 else (repr(self.classes),)), *lines)
 
     def signal(self, index: int, view: int = 0) -> Signal:
@@ -53,13 +59,12 @@ class ImageFolder:
 
 
 def open_image_folder(config: ImageSource, root: Path, version: int = RECIPE_VERSION) -> ImageFolder:
-    """Open the collection in root/CLASS/…, root/SPLIT/CLASS/… or root/CLASS/SPLIT/….
+    """Open the collection in root/CLASS/…, root/SPLIT/CLASS/… or root/CLASS/SPLIT/…, or in root itself.
 
-    Hidden files, files of other kinds and images directly in root are passed over, and counted. Raises UsageError for
-    other layouts, and for files that this machine's Pillow cannot decode.
+    Hidden files and files of other kinds are passed over, and counted. Raises UsageError for other layouts, bad tables, and for files that this machine's Pillow cannot decode.
     """
     require_extra("images", "PIL")
     background_color(config)  # a name that is no colour is refused before anything is read
-    files = find_class_files(root, image_suffixes(version), "images", version)
+    files = find_class_files(root, image_suffixes(version), "images", version, config.table)
     check_decoders({os.path.splitext(path)[1].lower() for path in files.paths})
     return ImageFolder(root, config, *files, recipe_version=version)

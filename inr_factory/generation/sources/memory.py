@@ -15,11 +15,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from inr_factory.errors import UsageError, shorten
+from inr_factory.errors import UsageError, did_you_mean, shorten
 from inr_factory.generation.signal_stack import SignalStack, as_index
 from inr_factory.generation.signals import Item, Signal
 from inr_factory.inr.arguments import as_tensor
 from inr_factory.inr.pixel_grid import pixel_grid
+from inr_factory.storage.target_values import column_of
+from inr_factory.storage.targets import TargetColumn
 
 MAX_CHANNELS = 16  # of an image; more are a volume, or spectra
 MAX_CLASSES = 100_000  # that labels alone may ask for
@@ -42,6 +44,7 @@ class MemorySource:
     name: str = "arrays"
     version: str = "1"
     licence: str = "unknown"
+    targets: tuple[TargetColumn, ...] = ()
 
     @property
     def in_dim(self) -> int:
@@ -54,7 +57,14 @@ class MemorySource:
     @cached_property
     def items(self) -> tuple[Item, ...]:
         labels = self.labels or (0,) * len(self.values)
-        return tuple(Item(f"{index:06d}", label, None) for index, label in enumerate(labels))
+        return tuple(
+            Item(f"{index:06d}", label, None, {column.name: column.value(index) for column in self.targets})
+            for index, label in enumerate(labels)
+        )
+
+    @property
+    def target_units(self) -> dict[str, str]:
+        return {column.name: column.unit for column in self.targets}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -208,3 +218,24 @@ def check_labels(
     if low < 0 or high >= len(names):
         raise UsageError(f"labels must be from 0 to {len(names) - 1}, for {len(names)} classes; got {low} to {high}")
     return tuple(int(number) for number in numbers.tolist()), names
+
+
+def target_columns(
+    targets: Mapping[str, Any] | None, units: Mapping[str, str] | None, count: int
+) -> tuple[TargetColumn, ...]:
+    """The targets of `count` objects; UsageError where they are no columns of one value for each."""
+    targets, units = targets or {}, units or {}
+    for given, what in ((targets, "targets"), (units, "target_units")):
+        if not isinstance(given, Mapping):
+            raise UsageError(f"{what} must be a mapping by name, got {shorten(given)}")
+    if unknown := [name for name in units if name not in targets]:
+        raise UsageError(
+            f"target_units names {shorten(unknown[0])}, which is no target; {did_you_mean(str(unknown[0])[:100], targets)}"
+        )
+    columns = tuple(column_of(name, values, unit=units.get(name, "")) for name, values in targets.items())
+    for column in columns:
+        if len(column.values) != count:
+            raise UsageError(
+                f"the target {column.name} has {len(column.values):,} values for {count:,} objects; give one for each"
+            )
+    return columns

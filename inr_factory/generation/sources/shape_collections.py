@@ -56,15 +56,17 @@ def open_shapes(config: ShapeSource, data_root: Path | None = None, version: int
     if config.collection == "primitives":
         return PrimitiveShapes(config, root, recipe_version=version)
     if config.collection == "mesh_folder":
-        files = find_class_files(root, frozenset(MESH_READERS), "meshes", version)
+        files = find_class_files(root, frozenset(MESH_READERS), "meshes", version, config.table)
         return ShapeFiles(config, root, *files, recipe_version=version)
     if config.collection == "point_folder":
         blocks = find_blocks(root) if root.is_dir() else []
+        if blocks and config.table is not None:
+            raise UsageError(f"source.table: the HDF5 files in {readable(root)} have labels of their own; leave it out")
         if blocks:
             files, rows = list_blocks(root, blocks, version)
             return ShapeFiles(config, root, *files, blocks=rows, recipe_version=version)
         suffixes = frozenset(POINT_READERS) if version > 1 else FIRST_SUFFIXES
-        files = find_class_files(root, suffixes, "point clouds", version)
+        files = find_class_files(root, suffixes, "point clouds", version, config.table)
         return ShapeFiles(config, root, *files, recipe_version=version)
     return _modelnet(config, root, version)
 
@@ -82,6 +84,8 @@ class ShapeFiles:
     items: tuple[Item, ...]
     paths: tuple[str, ...]
     passed_over: PassedOver | None = None
+    target_units: Mapping[str, str] = field(default_factory=dict)
+    relabelled: bool = False
     blocks: tuple[BlockRow, ...] = ()
     name: str = field(init=False)
     version: str = "folder"
@@ -163,7 +167,7 @@ def _signal(
     drawn = view if config.views_resample else None
     settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
         "kind": kind, "signed": config.natural_field != "udf", "object_id": object_id, "view": drawn,
-    } | ({"version": version, "reading": 2} if version > 1 else {}) | ({} if matrix is None else {"matrix": matrix.tolist()})  # fmt: skip
+    } | ({"version": version, "reading": 2} if version > 1 else {}) | ({"measure": True} if config.measure else {}) | ({} if matrix is None else {"matrix": matrix.tolist()})  # fmt: skip
     key, cache = cache_key(content, settings), SampleCache.near(root)
     if (cached := cache.load(key)) is not None:
         return shape_signal(ShapeSamples(*cached), config, version)

@@ -99,6 +99,8 @@ def mesh_samples(
     if version > 1:
         no_sides = {"sheet": 0.0, "buried": 0.0}
         about |= share_of_sides(normalised, seeded("sides", object_id)) if signed else no_sides
+    if config.measure:
+        about |= {"area": float(normalised.areas.sum()), "volume": normalised.volume}
     facts = {
         **normalisation,
         "vertices": len(mesh.vertices),

@@ -19,6 +19,7 @@ from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest, update_manifest
 from inr_factory.storage.shards import ShardReader, write_shard
+from inr_factory.storage.targets import copy_targets
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,14 @@ def align_dataset(
     how = f"match={match},template={name}"
     digest = fingerprint(f"{manifest.fingerprint} align {how}", fixed.flatten().numpy())
     derived = Derived(of=manifest.fingerprint, how=f"align:{how}")
-    copy = manifest.model_copy(update={"fingerprint": digest, "derived": derived, "shards": ()})
+    copy = manifest.model_copy(update={"fingerprint": digest, "derived": derived, "shards": (), "targets": None})
     if root.resolve() == out.resolve():
         raise UsageError(f"{out} is the set itself; an aligned copy needs a folder of its own")
     if (out / MANIFEST).exists() and load_manifest(out).fingerprint != copy.fingerprint:
         raise UsageError(f"{out} holds another set, or a copy aligned in another way; choose another --out")
     remove_stale_temporaries(out)
-    copy = update_manifest(out, copy)
+    update_manifest(out, copy)
+    copy = copy_targets(root, manifest, out)
     missing, distances = set(copy.missing(out)), []
     for entry in (entry for entry in manifest.shards if entry.path in missing):
         written, distance_2N = _align_shard(ShardReader(root, entry), entry, fixed, match, copy, out)

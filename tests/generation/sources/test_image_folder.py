@@ -80,7 +80,7 @@ def test_a_class_may_be_called_train_among_other_classes(tmp_path):
     ("names", "reason"),
     [
         ([], "no images in class folders .* give --data-root .* expected CLASS/FILE, SPLIT/CLASS/FILE"),
-        (["1.png"], "no images in class folders"),
+        (["1.txt"], "no images in class folders"),
         (["train/cat/1.png", "extra/cat/1.png"], "the split train and the folder extra, which is no split"),
         (["train/cat/1.png", "test/1.png"], "test holds files that are in no class folder"),
         (["train/1.png"], "train holds files that are in no class folder"),

@@ -174,15 +174,6 @@ def test_a_cache_of_this_program_and_a_set_of_inrs_are_no_classes(tmp_path):
     assert source.passed_over.leftover_names == {"data set of INRs": 1}
 
 
-def test_a_flat_folder_is_refused_with_the_table_that_lies_beside_it(tmp_path):
-    tree(tmp_path, "0.png", "1.png")
-    put(tmp_path / "labels.csv", b"0.png,cat\n")
-    with pytest.raises(
-        UsageError, match=r"passed over 3 files: 2 .png, 1 .csv; .* a table such as labels.csv is not read"
-    ):
-        folder(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("names", "wrapper"),
     [
