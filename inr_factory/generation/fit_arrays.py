@@ -156,12 +156,11 @@ class FittedINRs:
         fields |= {"name": name, "splits": {"val": val, "test": test}, "shard_objects": shard_objects}
         plan = plan_fit(check_recipe(fields, "of save"), location, FitSettings(backend="local"), source)
         if plan.complete:
-            return write_source_targets(plan.out, source_targets(source))
+            return write_source_targets(plan.out, plan.manifest, source_targets(source))
         worker = _FittedWorker(plan.recipe, None, plan.out, self._device, source.fingerprint, source, self._fitted)
         with one_thread():
             entries = [worker.make(task) for task in plan.tasks]
-        update_manifest(plan.out, plan.manifest, entries)
-        manifest = write_source_targets(plan.out, plan.targets)
+        manifest = write_source_targets(plan.out, update_manifest(plan.out, plan.manifest, entries), plan.targets)
         update_card_if_complete(plan.out, manifest, manifest.missing(plan.out))
         return manifest
 

@@ -18,12 +18,12 @@ import numpy as np
 from inr_factory.errors import UsageError, blame_machine, did_you_mean, needs_extra, one_line, require_extra, shorten
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.target_values import LARGEST_EXACT, checked_kind, column_of
-from inr_factory.storage.targets import MAX_COLUMNS, TargetColumn, text_fault
+from inr_factory.storage.targets import TargetColumn, first_double, text_fault
 from inr_factory.storage.targets_record import KINDS
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 NAME_COLUMNS = ("file_name", "file", "name", "object_id", "object")
-MAX_BYTES = 2**30
+MAX_BYTES, MAX_COLUMNS = 2**30, 10_000  # of a file; a vector may take many of its columns
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -77,9 +77,8 @@ def _named_columns(
 ) -> NamedColumns:
     parsed = [_title(position, title) for position, title in enumerate(header, 1)]
     titles = [name for name, _, _ in parsed]
-    for title in titles:
-        if titles.count(title) > 1:
-            raise UsageError(f"two columns are called {title!r}; rename or remove one")
+    if (double := first_double(titles)) is not None:
+        raise UsageError(f"two columns are called {double!r}; rename or remove one")
     key = next((name for name in NAME_COLUMNS if name in titles), titles[0] if titles else "")
     if len(titles) < 2:
         raise UsageError(
@@ -88,22 +87,25 @@ def _named_columns(
         )
     names = _names(key, columns[titles.index(key)])
     targets = [name for name in titles if name != key]
+    kind_of = {name: checked_kind(name, kinds.get(name, kind)) for name, _, kind in parsed}
+    vectors = _vectors([name for name in targets if kind_of[name] in (None, "number")])
     for name, given in kinds.items():
-        checked_kind(name, given)
-        if name not in targets and name not in _vectors(targets):
+        if name in vectors and checked_kind(name, given) != "vector":
+            raise UsageError(f"the columns {name}.0, {name}.1, ... are a vector, got the kind {given}; rename them")
+        if name not in targets and name not in vectors:
             raise UsageError(f"no column {shorten(name)} to give a kind; {did_you_mean(str(name)[:100], targets)}")
     made: dict[str, TargetColumn] = {}
-    grouped = {part: name for name, parts in _vectors(targets).items() for part in parts}
-    for (name, unit, kind), values in zip(parsed, columns, strict=True):
+    grouped = {part for parts in vectors.values() for part in parts}
+    for (name, unit, _), values in zip(parsed, columns, strict=True):
         if name == key:
             continue
         if hasattr(values, "__len__") and len(values) != len(names):
             raise UsageError(
                 f"the target {name} has {len(values):,} values for {len(names):,} objects; give one for each"
             )
-        chosen = "number" if name in grouped else kinds.get(name, kind)
+        chosen = "number" if name in grouped else kind_of[name]
         made[name] = column_of(name, _values(name, values, chosen) if is_text else values, chosen, unit)
-    for name, parts in _vectors(targets).items():
+    for name, parts in vectors.items():
         made[parts[0]] = _one_vector(name, [made[part] for part in parts])
         for part in parts[1:]:
             del made[part]
@@ -178,7 +180,7 @@ def _values(name: str, cells: Sequence[str], kind: str | None) -> list[Any]:
     if kind == "class":
         return list(cells)
     for row, cell in enumerate(cells, 1):
-        if re.fullmatch(r"[+-]?\d+,\d+", cell):
+        if "," in cell and re.fullmatch(r"[+-]?\d+,\d+", cell):
             raise UsageError(f"row {row} of {name} is {cell!r}; write decimals with a point, or --kind {name}=class")
     return [_number(name, row, cell) if _NUMBER.fullmatch(cell) else cell for row, cell in enumerate(cells, 1)]
 
@@ -186,10 +188,9 @@ def _values(name: str, cells: Sequence[str], kind: str | None) -> list[Any]:
 def _number(name: str, row: int, cell: str) -> float:
     """The number that a cell says. Raises UsageError where float64 has no such number."""
     number = float(cell)
-    digits = re.split("[eE]", cell)[0]
-    lost = number == 0 and re.search("[1-9]", digits)
-    whole = re.fullmatch(r"[+-]?\d+", cell) is not None
-    if lost or not math.isfinite(number) or (whole and len(digits) > 15 and abs(int(cell)) > LARGEST_EXACT):
+    lost = number == 0 and re.search("[1-9]", re.split("[eE]", cell)[0])
+    whole = len(cell) > 15 and re.fullmatch(r"[+-]?\d+", cell) is not None
+    if lost or not math.isfinite(number) or (whole and abs(int(cell[:400])) > LARGEST_EXACT):
         raise UsageError(
             f"row {row} of {name} is {shorten(cell)}; float64 would change it, so make it a name (kind class)"
         )

@@ -8,7 +8,9 @@ from support.small_sets import make_set
 from support.stand_in_hub import TOKEN, StandInHub
 
 from inr_factory.cli.main import run
+from inr_factory.storage.add_targets import add_targets
 from inr_factory.storage.manifest_file import load_manifest
+from inr_factory.storage.shards import ShardReader
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub (the extra hub) is not installed")
 constants = pytest.importorskip("huggingface_hub.constants")
@@ -59,6 +61,17 @@ def test_what_arrives_is_the_set_byte_for_byte_and_no_other_file(hub, root, caps
     assert hub.files(REPO) == mine
     assert {"README.md", "croissant.json", "manifest.json", "origin.json", "report.html"} < set(mine)
     assert "manifest.json" in hub.commits[-1], "the record comes when its shards are there"
+
+
+def test_targets_arrive_with_the_set_and_damaged_ones_are_not_pushed(hub, root, capsys):
+    names = {name for entry in load_manifest(root).shards for name in ShardReader(root, entry).object_ids}
+    path = root / add_targets(root, {"name": sorted(names), "x": range(len(names))}).manifest.targets.path
+    assert run(["push", str(root), REPO]) == 0
+    assert hub.files(REPO)[path.name] == path.read_bytes()
+
+    path.write_bytes(b"other")
+    assert run(["push", str(root), REPO]) == 4
+    assert f"{path.name} is not what was recorded" in capsys.readouterr().err
 
 
 def test_an_interrupted_upload_resumes(hub, root, monkeypatch, capsys):

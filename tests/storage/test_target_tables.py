@@ -49,8 +49,11 @@ def test_a_csv_file_gives_every_kind_of_target(table, delimiter, encoding):
 
 
 def test_a_kind_can_be_said(table):
+    parts = table("name,x.0,x.1\na,1,2\nb,1,3\n")
+    assert [c.name for c in read_table(parts, {"x.0": "class"}).columns] == ["x.0", "x.1"]
+    assert [c.name for c in read_table(parts, {"x": "vector"}).columns] == ["x"]
+    assert "are a vector, got the kind class" in refusal(parts, {"x": "class"})
     path = table("name,x,y,z,u\na,1,2,p,1|2\nb,3,2,q,1\n")
-
     assert [c.kind for c in read_table(path, {"x": "class", "z": "labels", "u": "labels"}).columns] == [
         "class", "number", "labels", "labels",
     ]  # fmt: skip

@@ -10,7 +10,6 @@ from inr_factory.generation.signals import Source
 from inr_factory.storage.add_targets import spread, with_further_targets
 from inr_factory.storage.locations import Location
 from inr_factory.storage.manifest import Manifest
-from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.target_values import column_of
 from inr_factory.storage.targets import TargetTable, read_targets, update_targets
 
@@ -51,9 +50,9 @@ def check_source_targets(out: Location, saved: Manifest, table: TargetTable | No
         with_further_targets(read_targets(out, saved), table, out, "its source")
 
 
-def write_source_targets(out: Location, table: TargetTable | None) -> Manifest:
+def write_source_targets(out: Location, manifest: Manifest, table: TargetTable | None) -> Manifest:
     """Give a set, whose manifest is on disk, the targets of its source; any number of runs may do so. Returns the
     manifest that is on disk now."""
     if table is None:
-        return load_manifest(out)
+        return manifest
     return update_targets(out, lambda before: with_further_targets(before, table, out, "its source"))

@@ -47,8 +47,7 @@ def run_fit(plan: FitPlan, on_progress: Callable[[FitProgress], None] | None, st
     broken = {task.path for task in plan.unrecorded} - valid
     tasks = [task for task in plan.tasks if task.path not in valid]
     check_disk(out, estimate_bytes(plan.manifest, shards, tasks))
-    update_manifest(out, plan.manifest, recovered)
-    manifest = write_source_targets(out, plan.targets)
+    manifest = write_source_targets(out, update_manifest(out, plan.manifest, recovered), plan.targets)
     save_source_files(out, plan.files)
     if (place := source_place(recipe.source, settings.data_root)) is not None:
         remember_source(out, place)
