@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from inr_factory.reporting.comparison import compare_datasets as compare_datasets
     from inr_factory.reporting.dataset_status import dataset_status as dataset_status
     from inr_factory.reporting.html.page import report_dataset as report_dataset
+    from inr_factory.reporting.search_dataset import search as search
     from inr_factory.reporting.show_dataset import show_dataset as show_dataset
     from inr_factory.storage.dataset_card import write_card as write_card
 
@@ -141,6 +142,7 @@ _PUBLIC = {
     "reporting.comparison": "compare_datasets",
     "reporting.dataset_status": "dataset_status",
     "reporting.html.page": "report_dataset",
+    "reporting.search_dataset": "search",
     "reporting.show_dataset": "show_dataset",
     "storage.dataset_card": "write_card",
 }
