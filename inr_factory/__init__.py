@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.training.sweep import sweep as sweep
     from inr_factory.learning.training.train_classifier import train as train
     from inr_factory.learning.training.trained_run import TrainedRun as TrainedRun
+    from inr_factory.learning.training.trained_run import certify as certify
     from inr_factory.learning.training.trained_run import evaluate as evaluate
     from inr_factory.learning.training.trained_run import open_run as open_run
     from inr_factory.learning.training.trained_run import predict as predict
@@ -131,7 +132,7 @@ _PUBLIC = {
     "learning.training.pretrain_encoder": "pretrain",
     "learning.training.sweep": "sweep",
     "learning.training.train_classifier": "train",
-    "learning.training.trained_run": "evaluate open_run predict TrainedRun",
+    "learning.training.trained_run": "certify evaluate open_run predict TrainedRun",
     "learning.transforms.canonical": "canonicalize Canonicalize",
     "learning.transforms.compose": "Compose OneOf parse_transform RandomApply",
     "learning.transforms.coordinate": "reflect Reflect rotate2d Rotate2D rotate3d Rotate3D scale Scale translate Translate",
