@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.training.sweep import sweep as sweep
     from inr_factory.learning.training.train_classifier import train as train
     from inr_factory.learning.training.trained_run import TrainedRun as TrainedRun
+    from inr_factory.learning.training.trained_run import certify as certify
     from inr_factory.learning.training.trained_run import evaluate as evaluate
     from inr_factory.learning.training.trained_run import open_run as open_run
     from inr_factory.learning.training.trained_run import predict as predict
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from inr_factory.reporting.comparison import compare_datasets as compare_datasets
     from inr_factory.reporting.dataset_status import dataset_status as dataset_status
     from inr_factory.reporting.html.page import report_dataset as report_dataset
+    from inr_factory.reporting.search_dataset import search as search
     from inr_factory.reporting.show_dataset import show_dataset as show_dataset
     from inr_factory.storage.add_targets import add_targets as add_targets
     from inr_factory.storage.add_targets import dataset_targets as dataset_targets
@@ -132,7 +134,7 @@ _PUBLIC = {
     "learning.training.pretrain_encoder": "pretrain",
     "learning.training.sweep": "sweep",
     "learning.training.train_classifier": "train",
-    "learning.training.trained_run": "evaluate open_run predict TrainedRun",
+    "learning.training.trained_run": "certify evaluate open_run predict TrainedRun",
     "learning.transforms.canonical": "canonicalize Canonicalize",
     "learning.transforms.compose": "Compose OneOf parse_transform RandomApply",
     "learning.transforms.coordinate": "reflect Reflect rotate2d Rotate2D rotate3d Rotate3D scale Scale translate Translate",
@@ -143,6 +145,7 @@ _PUBLIC = {
     "reporting.comparison": "compare_datasets",
     "reporting.dataset_status": "dataset_status",
     "reporting.html.page": "report_dataset",
+    "reporting.search_dataset": "search",
     "reporting.show_dataset": "show_dataset",
     "storage.add_targets": "add_targets dataset_targets",
     "storage.dataset_card": "write_card",

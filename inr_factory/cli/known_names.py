@@ -61,6 +61,7 @@ PERTURBATIONS: Choices = {
     "wat:transform=noise|scale|drop|shift,sigma=0.2,evaluate=plain|shadow,start=one|uniform": "transformed shadow weights (Zhuang et al. 2024)",
 }  # fmt: skip
 REWEIGHINGS: Choices = {"mr:eta=0.01,cap=0.0": "less weight for a high loss (Bar et al. 2021)"}
+UNTRAINED = ("weights", "aligned", "renders")
 SPLITS = ("train", "val", "test")
 BENCHMARKS = ("align", "augment", "fit", "load", "mixup", "pipeline", "read")
 FORMATS = (

@@ -58,3 +58,11 @@ Runs = Annotated[
     typer.Argument(help="folder of a run, or a checkpoint; several are averaged", show_default=False, metavar="RUN..."),
 ]
 Run = Annotated[Path, typer.Argument(help="folder of a run, or a checkpoint", show_default=False, metavar="RUN")]
+Features = Annotated[
+    str,
+    typer.Argument(
+        help=f"folder of a run, or a checkpoint; or {', '.join(known_names.UNTRAINED)}, which need no training",
+        show_default=False,
+        metavar="RUN",
+    ),
+]

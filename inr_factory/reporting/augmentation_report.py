@@ -22,7 +22,8 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import mix
 from inr_factory.learning.alignment.weight_matching import align, finest_match, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.transforms.compose import TRANSFORMS
+from inr_factory.learning.training.feature_kinds import image_size
+from inr_factory.learning.transforms.compose import applicable_transforms
 from inr_factory.learning.transforms.coordinate import CoordinateTransform
 from inr_factory.learning.transforms.intensity import IntensityTransform
 from inr_factory.learning.transforms.random_transform import RandomTransform
@@ -30,7 +31,6 @@ from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons
 from inr_factory.reporting.image_grid import Column, draw_columns
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.fetch_dataset import fetch_dataset
-from inr_factory.storage.shards import ShardReader
 
 MATCHES = ("none", "permute", "permutation", "signed", "phase")
 EXACT_DB = 120.0
@@ -179,7 +179,8 @@ def augment_report(
     data = INRDataset(root, split)
     if data.spec.in_dim != 2 or data.spec.out_dim not in (1, 3):
         raise UsageError(f"augment-report draws images, got INRs {data.spec}")
-    size = _image_size(data)
+    if (size := image_size(data)) is None:
+        raise UsageError(f"augment-report draws images, and {root} does not say their height and width")
     coords = pixel_grid(*size)
     rows = np.flatnonzero(data.views == data.views[0])
     rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
@@ -197,17 +198,6 @@ def augment_report(
     write_atomically(report.folder / "report.md", report.to_markdown().encode())
     write_atomically(report.folder / "report.json", json.dumps(report.to_fields(), indent=2).encode())
     return report
-
-
-def applicable_transforms(inrs: INRBatch) -> Iterator[RandomTransform]:
-    """Every transform at its defaults that such INRs support."""
-    for kind in TRANSFORMS.values():
-        transform = kind()
-        try:
-            transform(inrs, Generator().manual_seed(0))
-        except UsageError:
-            continue
-        yield transform
 
 
 @torch.no_grad()
@@ -293,13 +283,6 @@ def _mixings(data: INRDataset, rows: NDArray[np.int64], inrs: INRBatch, coords: 
 def _matches(spec: SirenSpec) -> tuple[str, ...]:
     """MATCHES up to the one over all symmetries of INRs of a spec."""
     return MATCHES[: MATCHES.index(finest_match(spec)) + 1]
-
-
-def _image_size(data: INRDataset) -> tuple[int, int]:
-    """Height and width of the first image, in which all are drawn."""
-    first = next(entry for entry in data.manifest.shards if entry.split == data.split and entry.rows)
-    shard = ShardReader(data.root, first, check=False)
-    return int(shard.column("height")[0]), int(shard.column("width")[0])
 
 
 def _draw(report: AugmentReport, name: str, as_fitted: Tensor, size: tuple[int, int]) -> None:

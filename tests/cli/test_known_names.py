@@ -15,6 +15,7 @@ from inr_factory.learning.alignment.mixup import MixUp, parse_mixup
 from inr_factory.learning.alignment.weight_matching import Match
 from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES
 from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
+from inr_factory.learning.training.feature_kinds import UNTRAINED
 from inr_factory.learning.training.pretrain_encoder import pretrain
 from inr_factory.learning.training.run_config import POSITIVES
 from inr_factory.learning.training.train_classifier import train
@@ -38,6 +39,7 @@ def described(option):
 def test_the_choices_are_those_of_the_modules_that_implement_them():
     assert set(known_names.MATCHES) == set(Match.__args__)
     assert known_names.SPLITS == SPLITS
+    assert known_names.UNTRAINED == UNTRAINED
     assert set(known_names.BENCHMARKS) == set(BENCHMARKS)
     assert tuple(FORMATS) == known_names.FORMATS
     assert tuple(CONVENTIONS) == known_names.CONVENTIONS

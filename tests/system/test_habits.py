@@ -46,6 +46,7 @@ CALLS = {
     "evaluate": ["run", "--dataset", "digits"],
     "embed": ["run", "digits"],
     "predict": ["run", "digits"],
+    "search": ["run", "digits", "--page", "neighbours.html"],
     "pretrain": ["digits", *READER, "--epochs", "1", "--out", "pretrained"],
     "sweep": ["grid.yaml", "--backend", "local", "--workers", "1", "--out", "swept"],
     "align": ["digits", "--out", "aligned"],

@@ -12,7 +12,7 @@ from inr_factory.cli.shared_options import DatasetFolder, Json
 
 
 def embed(
-    run: options.Run,
+    run: options.Features,
     dataset: DatasetFolder,
     split: options.Split = "test",
     views: options.FirstViews = None,
@@ -22,7 +22,10 @@ def embed(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the features of each INR, by the encoder of a run of train or pretrain: object, view, class, features."""
+    """Write the features of each INR, by the encoder of a run of train or pretrain: object, view, class, features.
+
+    In place of RUN, weights takes the flat weights, aligned those aligned to one INR, renders the values on a grid.
+    """
     from inr_factory.learning.training.embed import embed as embed_inrs
     from inr_factory.learning.training.embed import table_path
 
@@ -36,7 +39,7 @@ def embed(
         report.save(out)
     count, width = report.features.shape
     if as_json:
-        facts = {"run": str(run), "split": split, "out": out and str(out), "inrs": count, "features": width}
+        facts = {"run": run, "split": split, "out": out and str(out), "inrs": count, "features": width}
         rows = zip(report.object_ids, report.views.tolist(), report.true_classes, report.features.tolist(), strict=True)
         names = ("object_id", "view", "class", "features")
         table = {} if out else {"rows": [dict(zip(names, row, strict=True)) for row in rows]}

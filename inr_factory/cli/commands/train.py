@@ -7,6 +7,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli import training_options as options
+from inr_factory.cli.certificate_table import print_certificate
 from inr_factory.cli.option_checks import check_training
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_messages import optional_pictures
@@ -243,6 +244,9 @@ def evaluate(
         int, typer.Option(help="measure the first N views of each object, and their averaged prediction", min=1)
     ] = 1,
     device: options.Device = "auto",
+    certify: Annotated[
+        bool, typer.Option("--certify", help="instead measure what the run is invariant to, on the first view")
+    ] = False,
     picture: Annotated[
         Path | None, typer.Option(help="draw confusion and calibration into this PNG", show_default=False)
     ] = None,
@@ -252,6 +256,9 @@ def evaluate(
 
     Several runs of the same classes are measured as one, by the mean of their probabilities.
     """
+    if certify:
+        print_certificate(run, dataset, split, device, as_json)
+        return
     from inr_factory.learning.training.metrics import EvaluationReport
     from inr_factory.learning.training.trained_run import evaluate as evaluate_runs
     from inr_factory.learning.training.trained_run import open_run

@@ -116,11 +116,17 @@ def _align_shard(
 
 def find_template(root: Path, manifest: Manifest, template: str | None) -> tuple[INRBatch, str]:
     """The INR (N = 1) that a copy is aligned to, and its name NAME@VIEW."""
-    name, _, number = (template or "").partition("@")
-    if number and not number.isdigit():
-        raise UsageError(f"--template takes NAME or NAME@VIEW, got {template!r}")
-    view = int(number or 0)
-    known: list[str] = []
+    shard, row = find_inr(root, manifest, template or "")
+    weights = torch.from_numpy(np.array(shard.column("weights")[row : row + 1]))
+    return INRBatch.from_flat(shard.spec, weights), f"{shard.object_ids[row]}@{shard.column('view')[row]}"
+
+
+def find_inr(root: Path, manifest: Manifest, text: str) -> tuple[ShardReader, int]:
+    """Shard and row of the INR that NAME (view 0) or NAME@VIEW names; without a name of the first one."""
+    name, at, number = text.rpartition("@")
+    if not (at and number.isdecimal()):
+        name, number = text, "0"
+    view, known = int(number), list[str]()
     for entry in manifest.shards:
         if entry.view != view or not entry.rows:
             continue
@@ -128,9 +134,8 @@ def find_template(root: Path, manifest: Manifest, template: str | None) -> tuple
         ids = shard.object_ids
         known += ids[:20]
         if not name or name in ids:
-            row = ids.index(name) if name else 0
-            weights = torch.from_numpy(np.array(shard.column("weights")[row : row + 1]))
-            return INRBatch.from_flat(shard.spec, weights), f"{ids[row]}@{view}"
+            return shard, ids.index(name) if name else 0
     if not name or not known:
-        raise UsageError(f"{root} has no INR of view {view} to align to; run inr-factory status {root}")
-    raise UsageError(f"{root} has no INR of object {name!r}, view {view}; {did_you_mean(name, known)}")
+        raise UsageError(f"{root} has no INR of view {view}; run inr-factory status {root}")
+    hint = did_you_mean(name, known[:50])
+    raise UsageError(f"{root} has no INR of object {name!r}, view {view}; name it as NAME or NAME@VIEW; {hint}")

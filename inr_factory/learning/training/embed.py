@@ -1,27 +1,23 @@
-"""Embedding: the features that a trained or pre-trained encoder gives the INRs of a data set, as a table.
+"""Embedding: the features of the INRs of a data set, of an encoder or of what needs no training, as a table.
 
 Shape letters: N INRs, F features.
 """
 
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError, csv_cell, shorten
 from inr_factory.inr.arguments import check_hooks
-from inr_factory.inr.device import choose_device
 from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.models.checkpoint import load_encoder
-from inr_factory.learning.training.run_config import checkpoint_of
-from inr_factory.learning.training.trained_run import TrainedRun, class_names, evaluation_loader, open_split
+from inr_factory.learning.training.feature_kinds import OnBatch, Run, feature_kind
+from inr_factory.learning.training.trained_run import class_names, open_split
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location
 
@@ -87,17 +83,20 @@ class EmbeddingReport:
 
 
 def embed(
-    run: str | Path | TrainedRun,
+    run: Run,
     dataset: str | Location | INRDataset,
     split: str = "test",
     views: int | None = None,
     device: str = "auto",
-    on_batch: Callable[[int, int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> EmbeddingReport:
     """Take the features of INRs by a trained encoder, without its head: what the command `embed` does.
 
     Args:
-        run: Folder of a run of `train` or `pretrain`, a checkpoint, or what `train` returned.
+        run: Folder of a run of `train` or `pretrain`, a checkpoint, or what `train` returned. Or "weights": the flat
+            weights as fitted; "aligned": these in canonical form and aligned to the first INR of the training split by
+            the finest match of the activation; "renders": values on the pixels of the set's images, at most 28 x 28, or
+            at 16 x 16 x 16 points of shapes. A folder of such a name is given as a Path.
         dataset: Path or URL of a data set of the same INRs, or an open one, whose split and views then count.
         split: "train", "val" or "test".
         views: The first views of each object; by default all.
@@ -112,21 +111,13 @@ def embed(
         IntegrityError: The checkpoint is damaged.
     """
     check_hooks(on_batch=on_batch)
-    checkpoint = run.checkpoint if isinstance(run, TrainedRun) else checkpoint_of(as_path(run, "a run"))
-    model = load_encoder(checkpoint).to(choose_device(device))
     data = open_split(dataset, split, views)
-    features, done = np.empty((len(data), model.encoder.features), dtype=np.float32), 0
-    with torch.no_grad():
-        for inrs, _ in evaluation_loader(data, device):
-            features[done : done + len(inrs)] = model.features(inrs).float().cpu().numpy()
-            done += len(inrs)
-            if on_batch is not None:
-                on_batch(done, len(data))
+    features = feature_kind(run, data, device).features(data, device, on_batch)
     return EmbeddingReport(
         object_ids=tuple(data.object_ids.tolist()),
         views=data.views,
         true_classes=class_names(data),
-        features=features,
+        features=features.numpy(),
         incomplete=data.incomplete,
     )
 

@@ -26,6 +26,7 @@ from inr_factory.learning.models.checkpoint import load_checkpoint, load_reader
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.ensemble import Ensemble
 from inr_factory.learning.models.predictor import Predictor
+from inr_factory.learning.training.certificate import CERTIFICATE, CertificateReport, certify_model, spread_rows
 from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
 from inr_factory.learning.training.prediction_report import PredictionReport, ValuePredictionReport
@@ -187,6 +188,12 @@ class TrainedRun:
             incomplete=data.incomplete,
         )
 
+    def certify(
+        self, dataset: str | Location | INRDataset | None = None, split: str = "test", device: str = "auto"
+    ) -> CertificateReport:
+        """Certify what the classifier is invariant to, see the function `certify`."""
+        return certify(self, dataset, split, device)
+
     def _open_to_predict(self, dataset: str | Location | INRDataset, split: str, views: int | None) -> INRDataset:
         """The data set with the run's target, where it has that."""
         if isinstance(dataset, INRDataset):
@@ -314,6 +321,39 @@ def evaluate(
         model, batches, data.objects, classes=tuple(data.classes) if known else first.classes, split=data.split,
         dataset=data.manifest.name, incomplete=data.incomplete,
     )  # fmt: skip
+
+
+def certify(
+    run: str | Path | TrainedRun,
+    dataset: str | Location | INRDataset | None = None,
+    split: str = "test",
+    device: str = "auto",
+) -> CertificateReport:
+    """Measure which symmetries of the INRs a classifier is invariant to, and how far augmentations move its predictions.
+
+    The command `evaluate --certify` does this. The certificate stays in the run's folder, as certificate.json.
+
+    Args:
+        run: Folder of a run, a checkpoint, or what `train` returned.
+        dataset: As for `evaluate`; the first view of at most 1,000 INRs is measured.
+        split: "train", "val" or "test".
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        Residuals of the symmetries that the activation of the INRs has, and shifts by each other transform at its defaults.
+
+    Raises:
+        UsageError: As `evaluate` does.
+    """
+    run = run if isinstance(run, TrainedRun) else open_run(run)
+    data = open_split(run.dataset if dataset is None else dataset, split, 1)
+    model = run.model(device)
+    _check_count(run.checkpoint, model, run.classes or data.classes, data)
+    flat, labels = data.gather(spread_rows(len(data)))
+    numbers = torch.tensor(run._numbers_of(data))[labels]
+    report = certify_model(model, INRBatch.from_flat(data.spec, flat), numbers, data.manifest.name, data.split)
+    write_atomically(run.folder / CERTIFICATE, json.dumps(report.to_fields(), indent=2).encode())
+    return report
 
 
 def _evaluate_predictor(

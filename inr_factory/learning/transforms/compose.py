@@ -9,7 +9,7 @@ As text: `noise:scale=0.3`, keys separated by commas; `flip@0.5` applies it to e
 `rotate2d|scale` one of several; `permute+flip` one after the other; round brackets group.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -122,6 +122,17 @@ class OneOf(RandomTransform):
 
     def __str__(self) -> str:
         return "|".join(_grouped(transform, Compose, OneOf) for transform in self.transforms)
+
+
+def applicable_transforms(inrs: INRBatch) -> Iterator[RandomTransform]:
+    """Every transform at its defaults that such INRs support."""
+    for kind in TRANSFORMS.values():
+        transform = kind()
+        try:
+            transform(inrs, Generator().manual_seed(0))
+        except UsageError:
+            continue
+        yield transform
 
 
 def parse_transforms(texts: Iterable[str]) -> Compose:

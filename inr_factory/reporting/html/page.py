@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inr_factory.errors import UsageError, needs_extra, printable
+from inr_factory.errors import UsageError
 from inr_factory.generation.maintenance.dataset_source import open_dataset_source
 from inr_factory.generation.signals import Source
 from inr_factory.inr.threads import one_thread
@@ -21,6 +21,7 @@ from inr_factory.reporting.html import run_summary as summary
 from inr_factory.reporting.html import svg_charts as charts
 from inr_factory.reporting.html.playground import make_playground
 from inr_factory.reporting.html.sampling import RowLocations, Rows, Sample, draw_sample, read_rows, worst_and_ordinary
+from inr_factory.reporting.html.template import open_template
 from inr_factory.reporting.html.weight_analysis import (
     WeightMap,
     chance_between,
@@ -37,9 +38,6 @@ from inr_factory.storage.locations import Location, RemoteLocation, parse_locati
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.remarks import summarize_remarks
-
-with needs_extra("report"):
-    import jinja2
 
 MOST_CLASSES = 40  # with a histogram of their own
 MOST_QUARANTINED = 500  # that are listed
@@ -121,21 +119,13 @@ def write_report(
     sample = draw_sample(root, manifest, present, seed)
     with torch.no_grad():
         content |= _weights(manifest, sample)
-    page = _template().render(**content, seed=seed, palette=COLORS).encode()
+    page = open_template("report.html.jinja").render(**content, seed=seed, palette=COLORS).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page)
     middle = round(float(np.median(rows.psnr)), 2) if len(rows) else None
     sampled = 0 if sample is None else len(sample.inrs) + len(sample.other or ())
     shown = len(content["worst"]) + len(content["ordinary"])
     return HtmlReport(out, len(page), sum(e.rows for e in present), shown, sampled, middle, len(missing))
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.finalize = lambda value: printable(value) if type(value) is str else value
-    environment.filters |= {"digits": charts.digits, "count": "{:,}".format, "percent": "{:.1%}".format}
-    return environment.get_template("report.html.jinja")
 
 
 def _about(root: Path, manifest: Manifest, present: list[ShardEntry], missing: list[str]) -> dict[str, Any]:

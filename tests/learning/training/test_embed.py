@@ -80,6 +80,9 @@ def test_another_suffix_is_refused_before_any_work(
 def test_what_is_no_run_is_refused_in_one_line(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, line = failure(capsys, "embed", tmp_path, runs / "set")
     assert (code, "no checkpoint" in line) == (2, True)
+    code, line = failure(capsys, "embed", "./aligned", runs / "set")
+    assert (code, "no checkpoint aligned" in line) == (2, True)
+    assert outcome(capsys, "embed", "aligned", runs / "set", "--device", "cpu")[0] == 0
     make_set(tmp_path / "other", spec=INRDataset(runs / "set").spec.__class__(3, 1, hidden_dim=4, num_hidden=2))
     code, line = failure(capsys, "embed", runs / "decode", tmp_path / "other", "--split", "val", "--device", "cpu")
     assert code == 2
