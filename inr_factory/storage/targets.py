@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from inr_factory.errors import IntegrityError, UsageError, blame_machine, did_you_mean, one_line, shorten
 from inr_factory.inr.plain_json import parse_json
 from inr_factory.storage.atomic_files import locked, write_atomically
-from inr_factory.storage.hdf5_layout import hdf5_image, read_image, utf8_column
 from inr_factory.storage.locations import Location, read_file
 from inr_factory.storage.manifest import FORMAT_VERSION, Manifest, check_inside
 from inr_factory.storage.manifest_file import load_manifest, record_targets
@@ -219,6 +218,8 @@ def write_targets(root: Location, table: TargetTable) -> TargetsRecord:
     Raises:
         ResourceError: where the disk is full.
     """
+    from inr_factory.storage.hdf5_layout import hdf5_image, utf8_column  # h5py, which sources do without
+
     columns = {"object_id": utf8_column(table.object_ids)}
     for column in table.columns:
         stored = np.array(column.values, dtype=_CONTENT[column.kind][0], order="C")
@@ -340,6 +341,8 @@ def checked_image(root: Location, record: TargetsRecord) -> bytes:
 
 def table_of_image(image: bytes, name: str) -> TargetTable:
     """The table that the bytes of a file hold. Raises IntegrityError where they hold none."""
+    from inr_factory.storage.hdf5_layout import read_image
+
     try:
         stored, attributes = read_image(image)
         described = [TargetColumnRecord.model_validate(fields) for fields in parse_json(attributes["columns"])]
