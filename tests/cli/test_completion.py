@@ -62,7 +62,7 @@ def test_keys_of_sections_are_not_offered_since_they_take_no_value():
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("inr-factory s", ["status", "show", "sweep"]), ("inr-factory train hf://a/b --mo", ["--model"])],
+    [("inr-factory s", ["status", "show", "search", "sweep"]), ("inr-factory train hf://a/b --mo", ["--model"])],
 )
 def test_completing_a_line_loads_nothing_that_takes_time_and_fetches_no_set(line, words):
     code = (
