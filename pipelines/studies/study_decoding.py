@@ -28,7 +28,7 @@ from inr_factory.learning.training.contrastive import ContrastiveTrainer
 from inr_factory.learning.training.decoding import DecodingTrainer, reconstruction_psnr
 from inr_factory.learning.training.probes import features_of, linear_accuracy, neighbour_accuracy
 from inr_factory.learning.training.run_config import PretrainConfig, TrainConfig
-from inr_factory.learning.training.trained_run import plain_batches
+from inr_factory.learning.training.run_data import plain_batches
 from inr_factory.learning.transforms.compose import parse_transform
 
 CHANGES = "rotate2d:degrees=10+translate:max_shift=0.1+scale:low=0.9,high=1.1,per_axis=true"

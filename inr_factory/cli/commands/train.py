@@ -169,8 +169,8 @@ def train(
 
     from inr_factory.learning.training.distributed import is_first_rank
     from inr_factory.learning.training.run_cost import run_cost
+    from inr_factory.learning.training.run_data import has_split
     from inr_factory.learning.training.train_classifier import train as train_classifier
-    from inr_factory.learning.training.trained_run import has_split
     from inr_factory.reporting.plots import draw_training
     from inr_factory.storage.manifest_file import load_manifest
 
@@ -363,7 +363,7 @@ def predict(
 def _draw_pictures(run: "TrainedRun", path: Path, device: str) -> None:
     """Images as INRs show them, and below each what an encoder draws from the weights."""
     from inr_factory.learning.training.decoding import reconstruct
-    from inr_factory.learning.training.trained_run import evaluation_loader, open_split
+    from inr_factory.learning.training.run_data import evaluation_loader, open_split
     from inr_factory.reporting.image_grid import draw_reconstructions
 
     model = run.model(device)

@@ -17,7 +17,7 @@ from inr_factory.inr.arguments import check_hooks
 from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.training.feature_kinds import OnBatch, Run, feature_kind
-from inr_factory.learning.training.trained_run import class_names, open_split
+from inr_factory.learning.training.run_data import class_names, open_split
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location
 

@@ -22,7 +22,8 @@ from inr_factory.learning.models.checkpoint import load_encoder
 from inr_factory.learning.models.convolutions import regular_grid
 from inr_factory.learning.models.render import RESOLUTIONS
 from inr_factory.learning.training.run_config import checkpoint_of
-from inr_factory.learning.training.trained_run import TrainedRun, evaluation_loader
+from inr_factory.learning.training.run_data import evaluation_loader
+from inr_factory.learning.training.trained_run import TrainedRun
 from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.storage.shard_files import fetch_shards
 from inr_factory.storage.shards import ShardReader

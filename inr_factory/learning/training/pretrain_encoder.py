@@ -47,9 +47,9 @@ from inr_factory.learning.training.run_config import (
     TrainReport,
     check_config,
 )
+from inr_factory.learning.training.run_data import evaluation_loader, has_split, plain_batches, write_run_file
 from inr_factory.learning.training.tracking import Tracking, require_trackers
 from inr_factory.learning.training.train_classifier import parse_augmentation
-from inr_factory.learning.training.trained_run import evaluation_loader, has_split, plain_batches, write_run_file
 from inr_factory.learning.transforms.canonical import Canonicalize, is_default
 from inr_factory.learning.transforms.compose import Compose, WeightTransform
 from inr_factory.storage.locations import Location

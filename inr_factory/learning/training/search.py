@@ -24,7 +24,7 @@ from inr_factory.learning.training.retrieval import (
     measure_ranks,
     nearest,
 )
-from inr_factory.learning.training.trained_run import class_names
+from inr_factory.learning.training.run_data import class_names
 
 Sought = tuple[str, str, int]
 """Object, class and view of an INR; of what the set does not have the name, "" and 0."""

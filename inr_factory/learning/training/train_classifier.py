@@ -35,14 +35,9 @@ from inr_factory.learning.training.run_config import (
     checkpoint_of,
     metric_of,
 )
+from inr_factory.learning.training.run_data import evaluation_loader, has_split, plain_batches, write_run_file
 from inr_factory.learning.training.tracking import Tracking, require_trackers
-from inr_factory.learning.training.trained_run import (
-    TrainedRun,
-    evaluation_loader,
-    has_split,
-    plain_batches,
-    write_run_file,
-)
+from inr_factory.learning.training.trained_run import TrainedRun
 from inr_factory.learning.training.value_metrics import ValueReport
 from inr_factory.learning.training.value_prediction import PredictorTrainer
 from inr_factory.learning.transforms.canonical import Canonicalize, is_default

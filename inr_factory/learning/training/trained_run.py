@@ -5,7 +5,7 @@ Shape letters: N INRs, C classes.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from inr_factory.inr.device import choose_device
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.data.target import PSNR
 from inr_factory.learning.models.checkpoint import load_checkpoint, load_reader
 from inr_factory.learning.models.classifier import Classifier
@@ -31,16 +30,14 @@ from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
 from inr_factory.learning.training.prediction_report import PredictionReport, ValuePredictionReport
 from inr_factory.learning.training.run_config import METRICS, RUN, best_record, checkpoint_of
+from inr_factory.learning.training.run_data import class_names, evaluation_loader, open_split
 from inr_factory.learning.training.value_metrics import ValueReport
 from inr_factory.learning.training.value_prediction import evaluate_predictor, output_names, predict_values
-from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location
-from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.manifest_file import load_manifest
 
-EVALUATION_BATCH = 512
 MAX_RUN_BYTES = 2**28
 
 
@@ -395,37 +392,3 @@ def predict(
     """
     run = run if isinstance(run, TrainedRun) else open_run(run)
     return run.predict(dataset, split, views, device)
-
-
-def evaluation_loader(dataset: INRDataset, device: str) -> INRLoader:
-    """All rows in order, once."""
-    return INRLoader(dataset, EVALUATION_BATCH, shuffle=False, drop_last=False, device=choose_device(device))
-
-
-def plain_batches(dataset: INRDataset, canonical: bool) -> Iterator[INRBatch]:
-    """All INRs in order, once, without augmentation: what a normalizer is fitted to."""
-    for inrs, _ in evaluation_loader(dataset, "cpu"):
-        yield canonicalize(inrs) if canonical else inrs
-
-
-def class_names(dataset: INRDataset) -> tuple[str, ...]:
-    """The class of each row, "" where it has none."""
-    return tuple(dataset.classes[label] if 0 <= label < dataset.num_classes else "" for label in dataset.labels)
-
-
-def has_split(manifest: Manifest, split: str) -> bool:
-    """Whether a data set has fitted INRs in this split."""
-    return any(entry.split == split and entry.rows for entry in manifest.shards)
-
-
-def write_run_file(folder: Path, dataset: INRDataset, meta: Mapping[str, Any]) -> None:
-    """Record in run.json where the data set of a run is, and the run's meta."""
-    location = dataset.location.absolute() if isinstance(dataset.location, Path) else dataset.location
-    write_atomically(folder / RUN, json.dumps({"dataset": str(location), "meta": meta}, indent=2).encode())
-
-
-def open_split(
-    dataset: str | Location | INRDataset, split: str, views: int | None, target: str | None = None
-) -> INRDataset:
-    """The data set, opened where it is not: only then do split, views and target count."""
-    return dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views, target=target)

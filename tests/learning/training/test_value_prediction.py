@@ -177,7 +177,10 @@ def test_a_predictor_is_no_classifier_but_its_encoder_serves(mass: TrainedRun, d
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"target": "same"}, "same of small is constant: same is 2.5 in all 42 rows of train; there is nothing to predict"),
+        (
+            {"target": "same"},
+            "same of small is constant: same is 2.5 in all 42 rows of train; there is nothing to predict",
+        ),
         ({"target": "untagged"}, "no row of train has any label"),
         ({"target": "weight"}, "small has no target 'weight'"),
         ({"target": 3}, "a target is given by its name, got 3"),
