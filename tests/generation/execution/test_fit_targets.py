@@ -203,3 +203,26 @@ def test_measured_shapes_have_their_area_and_volume(tmp_path):
         assert 0 < shard.column("volume")[row] < 4 / 3 * np.pi * 0.9**3
     plain = check_recipe({**recipe, "source": source}, "test")
     assert "measure" not in plain.model_dump()["source"]
+
+
+def test_a_closed_mesh_has_a_volume_and_an_open_one_none(tmp_path):
+    pytest.importorskip("igl")
+    corners, faces = "0 0 0\n2 0 0\n0 2 0\n0 0 2\n", "3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n"
+    (tmp_path / "closed.off").write_text(f"OFF\n4 4 0\n{corners}{faces}")
+    (tmp_path / "open.off").write_text(f"OFF\n4 3 0\n{corners}{faces[8:]}")
+    source = {"collection": "mesh_folder", "field": "udf", "num_points": 200, "num_truth": 100, "num_surface": 50}
+    fields = {
+        "name": "p",
+        "source": {**source, "measure": True},
+        "spec": {"hidden_dim": 8},
+        "splits": {"val": 0, "test": 0},
+    }
+    recipe = check_recipe({**fields, "fit": {"steps": 5, "floor_psnr": -99, "target_psnr": None}}, "test")
+    inr.fit_dataset(recipe, tmp_path / "set", data_root=tmp_path, **LOCAL)
+
+    shard = ShardReader(tmp_path / "set", load_manifest(tmp_path / "set").shards[0])
+    rows = {name: row for row, name in enumerate(shard.object_ids)}
+    scale, volume, area = (shard.column(name) for name in ("scale", "volume", "area"))
+    assert volume[rows["closed.off"]] == pytest.approx(8 / 6 / scale[rows["closed.off"]] ** 3)
+    assert np.isnan(volume[rows["open.off"]])
+    assert area[rows["open.off"]] == pytest.approx((4 + 2 * 3**0.5) / scale[rows["open.off"]] ** 2)
