@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inr_factory.cli import terminal
 from inr_factory.errors import UsageError
+
+if TYPE_CHECKING:
+    from inr_factory.learning.training.certificate import CertificateReport
 
 
 def print_certificate(runs: Sequence[Path], dataset: Path | None, split: str, device: str, as_json: bool) -> None:
@@ -18,7 +22,7 @@ def print_certificate(runs: Sequence[Path], dataset: Path | None, split: str, de
         terminal.print_json({"run": str(runs[0]), **report.to_fields()})
         return
     terminal.print_result(
-        f"{report.count:,} INRs of {report.split}: largest change of the logits over {report.draws} random elements, "
+        f"{report.count:,} INRs of {report.split}: largest change of the outputs over {report.draws} random elements, "
         "relative to their spread"
     )
     rows = [
@@ -28,8 +32,18 @@ def print_certificate(runs: Sequence[Path], dataset: Path | None, split: str, de
     ]  # fmt: skip
     columns = ["symmetry", "float32, largest", "median", "float64, largest", f"at most {report.threshold:g} in float64"]
     terminal.print_table(columns, rows)
-    terminal.print_result(f"\naugmentations at their defaults; accuracy without them {report.accuracy:.1%}")
+    figure = {"accuracy": "accuracy", "r2": "R²"}.get(report.figure, "mean average precision")
+    terminal.print_result(f"\naugmentations at their defaults; {figure} without them {_share(report, report.score)}")
+    is_class = report.figure == "accuracy"
     shifts = [
-        (one.transform, f"{one.moved:.3f}", f"{one.flipped:.1%}", f"{one.accuracy:.1%}") for one in report.augmentations
+        (one.transform, f"{one.moved:.3f}", *([f"{one.flipped:.1%}"] if is_class else []), _share(report, one.score))
+        for one in report.augmentations
     ]
-    terminal.print_table(["augmentation", "probability moved", "predictions flipped", "accuracy"], shifts)
+    flipped = ["predictions flipped"] if is_class else []
+    terminal.print_table(
+        ["augmentation", "probability moved" if is_class else "moved, of the spread", *flipped, figure], shifts
+    )
+
+
+def _share(report: "CertificateReport", score: float) -> str:
+    return f"{score:.3f}" if report.figure == "r2" else f"{score:.1%}"

@@ -18,11 +18,9 @@ def check_target(training: INRDataset, validation: INRDataset, config: TrainConf
     if training.values is None or target is None:
         if training.num_classes < 2 and target is None:
             known = [column.name for column in training.manifest.targets.columns] if training.manifest.targets else []
-            listed = (
-                f"its targets are {', '.join(known)}" if known else "inr-factory targets gives it some from a table"
-            )
+            listed = ", ".join(known) or "psnr, or one that inr-factory targets takes from a table"
             raise UsageError(
-                f"{name} has {training.num_classes} class, training needs two, or another --target; {listed}"
+                f"a classifier needs at least two classes, got {training.num_classes} in {name}; give another --target: {listed}"
             )
         if config.loss is not None:
             raise UsageError("--loss is for targets that are numbers; classes take cross-entropy, leave it out")

@@ -127,7 +127,7 @@ class TrainedRun:
         return best
 
     def model(self, device: str = "auto") -> Classifier | Predictor:
-        """The classifier, or predictor of another target, in evaluation mode, on the device."""
+        """The classifier or predictor in evaluation mode, on the device."""
         return load_reader(self.checkpoint).to(choose_device(device))
 
     def evaluate(
@@ -196,10 +196,8 @@ class TrainedRun:
         if isinstance(dataset, INRDataset):
             return dataset
         targets = load_manifest(dataset_location(dataset)).targets
-        named = self.target in (None, PSNR) or (
-            targets is not None and self.target in {c.name for c in targets.columns}
-        )
-        return INRDataset(dataset, split, views=views, target=self.target if named else None)
+        known = [PSNR, *([] if targets is None else [column.name for column in targets.columns])]
+        return INRDataset(dataset, split, views=views, target=self.target if self.target in known else None)
 
     def numbers_like(self, other: "TrainedRun", num_classes: int) -> list[int]:
         """The number that each class of another run has in this one; UsageError where they know other classes."""
@@ -326,7 +324,7 @@ def certify(
     split: str = "test",
     device: str = "auto",
 ) -> CertificateReport:
-    """Measure which symmetries of the INRs a classifier is invariant to, and how far augmentations move its predictions.
+    """Measure which symmetries of the INRs a run is invariant to, and how far augmentations move its predictions.
 
     The command `evaluate --certify` does this. The certificate stays in the run's folder, as certificate.json.
 
@@ -343,14 +341,23 @@ def certify(
         UsageError: As `evaluate` does.
     """
     run = run if isinstance(run, TrainedRun) else open_run(run)
-    data = open_split(run.dataset if dataset is None else dataset, split, 1)
+    data = open_split(run.dataset if dataset is None else dataset, split, 1, run.target)
     model = run.model(device)
-    _check_count(run.checkpoint, model, run.classes or data.classes, data)
-    flat, labels = data.gather(spread_rows(len(data)))
-    numbers = torch.tensor(run._numbers_of(data))[labels]
-    report = certify_model(model, INRBatch.from_flat(data.spec, flat), numbers, data.manifest.name, data.split)
+    flat, truth = data.gather(spread_rows(len(data)))
+    if isinstance(model, Classifier):
+        _check_count(run.checkpoint, model, run.classes or data.classes, data)
+        truth = torch.tensor(run._numbers_of(data))[truth]
+    else:
+        _check_values(run, model, data)
+    report = certify_model(model, INRBatch.from_flat(data.spec, flat), truth, data.manifest.name, data.split)
     write_atomically(run.folder / CERTIFICATE, json.dumps(report.to_fields(), indent=2).encode())
     return report
+
+
+def _check_values(run: TrainedRun, model: Predictor, data: INRDataset) -> None:
+    name = model.target["name"]
+    if data.target is None or data.target.name != name:
+        raise UsageError(f"{run.checkpoint} predicts {name}; open the data set with target={name!r}")
 
 
 def _evaluate_predictor(
@@ -359,9 +366,7 @@ def _evaluate_predictor(
     model = models[0]
     if len(models) > 1 or not isinstance(model, Predictor):
         raise UsageError(f"several runs are averaged where all predict classes; evaluate {runs[0].folder} alone")
-    if data.target is None or data.target.name != model.target["name"]:
-        name = model.target["name"]
-        raise UsageError(f"{runs[0].checkpoint} predicts {name}; open the data set with target={name!r}")
+    _check_values(runs[0], model, data)
     return evaluate_predictor(
         model, evaluation_loader(data, device), data.objects, split=data.split, dataset=data.manifest.name,
         incomplete=data.incomplete,

@@ -83,7 +83,7 @@ def test_augmentations_are_those_that_suit_the_inrs_and_move_predictions(root: P
     names = {one.transform.partition(":")[0] for one in images.augmentations}
     assert {"rotate2d", "noise", "contrast"} <= names
     assert not names & {"rotate3d", "mix_channels", "permute", "flip", "phase", "scale_relu", "canonical"}
-    assert all(one.moved > 0 and 0 <= one.flipped <= 1 and 0 <= one.accuracy <= 1 for one in images.augmentations)
+    assert all(one.moved > 0 and one.flipped is not None and 0 <= one.score <= 1 for one in images.augmentations)
     make_set(tmp_path / "shapes", spec=SirenSpec(3, 1, hidden_dim=4))
     shapes = INRDataset(tmp_path / "shapes")
     moved = {
@@ -100,7 +100,7 @@ def test_a_reader_that_ignores_weights_is_moved_by_nothing(root: Path) -> None:
     with torch.no_grad():
         model.head.weight.zero_()
     report = measured(model, data)
-    assert all(one.moved == one.flipped == 0 and one.accuracy == report.accuracy for one in report.augmentations)
+    assert all(one.moved == one.flipped == 0 and one.score == report.score for one in report.augmentations)
     assert set(invariances(report).values()) == {True}
 
 
@@ -111,7 +111,7 @@ def test_the_run_keeps_its_certificate_and_the_command_prints_the_same(
     saved = json.loads((root / "run" / CERTIFICATE).read_text())
     assert saved == json.loads(json.dumps(report.to_fields()))
     assert (report.dataset, report.split, report.count) == ("small", "test", 6)
-    assert report.accuracy == evaluate(root / "run", device="cpu").accuracy
+    assert (report.figure, report.score) == ("accuracy", evaluate(root / "run", device="cpu").score)
     assert open_run(root / "run").certify(device="cpu") == report
 
     call = ["evaluate", root / "run", "--certify", "--device", "cpu"]
@@ -136,3 +136,17 @@ def test_several_runs_and_other_inrs_are_refused(
     make_set(tmp_path / "other", spec=SirenSpec(3, 1, hidden_dim=4), objects={"test": 4})
     with pytest.raises(UsageError, match="was made for INRs of in_dim 2"):
         certify(root / "run", tmp_path / "other", device="cpu")
+
+
+def test_a_run_of_numbers_is_certified_by_its_r2(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(root / "set", target="psnr", out=tmp_path / "run", epochs=1, **OPTIONS)
+    report = certify(run, device="cpu")
+    assert (report.figure, report.score) == ("r2", pytest.approx(run.evaluate(device="cpu").score, abs=1e-5))
+    assert set(invariances(report).values()) == {True}
+    assert all(one.flipped is None and one.moved > 0 for one in report.augmentations)
+    code, out, _ = outcome(capsys, "evaluate", run.folder, "--certify", "--device", "cpu")
+    assert code == 0
+    assert "R² without them" in out
+    assert "flipped" not in out
