@@ -41,7 +41,8 @@ PANELS = {
         "status": "inspect_dataset", "verify": "inspect_dataset", "show": "inspect_dataset", "report": "report",
         "compare": "compare", "augment_report": "align",
     },
-    "Learn": {"train": "train", "evaluate": "train", "predict": "train", "pretrain": "pretrain", "embed": "embed", "sweep": "sweep"},
+    "Learn": {"train": "train", "evaluate": "train", "predict": "train", "pretrain": "pretrain", "embed": "embed", "edit": "edit",
+        "sweep": "sweep"},
     "Share": {"import": "import_export", "export": "import_export", "card": "publish", "push": "publish"},
     "This program": {"recipes": "environment", "doctor": "environment", "benchmark": "benchmark", "version": "environment"},
 }  # fmt: skip

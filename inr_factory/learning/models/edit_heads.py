@@ -6,7 +6,7 @@ so that the change belongs to the function and not to how its weights are writte
 Shape letters: N INRs, O outputs and I inputs of a layer, F features, C context.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +105,9 @@ class ParityHead(EditHead):
         self.layers = nn.ModuleList(_BackwardNeurons(dim, encoder.features) for _ in range(spec.num_hidden))
         self.pairs = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(spec.num_hidden + 1))
         self.gates = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(spec.num_hidden + 1))
-        self.biases = nn.ModuleList(nn.Linear(dim, 1, bias=layer == spec.num_hidden) for layer in range(spec.num_hidden + 1))
+        self.biases = nn.ModuleList(
+            nn.Linear(dim, 1, bias=layer == spec.num_hidden) for layer in range(spec.num_hidden + 1)
+        )
 
     def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch) -> Changes:
         assert isinstance(encoder, ParityEncoder)
@@ -115,7 +117,9 @@ class ParityHead(EditHead):
         weights = original.weights
         values = torch.cat([weights[-1] @ neurons[-1].odd, _rms(weights[-1].square() @ neurons[-1].even)], dim=-1)
         incoming, even = (
-            self.outputs(torch.cat([context, values.flatten(1)], dim=1)).unflatten(1, (spec.out_dim, -1)).chunk(2, dim=-1)
+            self.outputs(torch.cat([context, values.flatten(1)], dim=1))
+            .unflatten(1, (spec.out_dim, -1))
+            .chunk(2, dim=-1)
         )
         ends = [(incoming, even)]
         for layer in range(last - 1, -1, -1):
@@ -173,6 +177,8 @@ HEADS: Mapping[str, type[DWSHead] | type[GraphHead] | type[ParityHead]] = {
 def build_head(encoder: Encoder) -> EditHead:
     """The head of an encoder. Raises UsageError where there is none."""
     if encoder.name not in HEADS:
-        raise UsageError(f"edit takes --model {', '.join(HEADS)}, got {encoder.name!r}, which gives no change of weights")
+        raise UsageError(
+            f"edit takes --model {', '.join(HEADS)}, got {encoder.name!r}, which gives no change of weights"
+        )
     head: EditHead = HEADS[encoder.name](encoder)  # type: ignore[arg-type]
     return head

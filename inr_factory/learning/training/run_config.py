@@ -161,6 +161,15 @@ class PretrainConfig(RunConfig):
         return 1 if self.objective == "decode" or self.positives == "augment" else 2
 
 
+class EditConfig(RunConfig):
+    """Settings of training an editor: see RunConfig."""
+
+    learning_rate: float = Field(default=defaults.EDIT_LEARNING_RATE, gt=0, le=1e3, allow_inf_nan=False)
+    epochs: int = Field(default=defaults.EDIT_EPOCHS, ge=1, le=1_000_000)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    gradient_clip: float | None = Field(default=1.0, gt=0, le=1e9, allow_inf_nan=False)
+
+
 class Schedule(NamedTuple):
     """Settings of a run that depend on its model and its number of rows."""
 
@@ -243,9 +252,13 @@ def checkpoint_of(run: Path) -> Path:
 
 
 def best_record(history: list[dict[str, int | float]]) -> dict[str, int | float] | None:
-    """The record with the highest validation accuracy; among equals the lowest loss, then the earliest."""
-    validated = [record for record in history if "val_accuracy" in record]
-    return max(validated, key=lambda record: (record["val_accuracy"], -record.get("val_loss", 0.0)), default=None)
+    """The record with the highest validation accuracy, or of an editor the lowest error; among equals the lowest loss,
+    then the earliest."""
+
+    def quality(record: Mapping[str, float]) -> tuple[float, float]:
+        return record.get("val_accuracy", -record.get("val_mse", 0.0)), -record.get("val_loss", 0.0)
+
+    return max((r for r in history if "val_accuracy" in r or "val_mse" in r), key=quality, default=None)
 
 
 def few_objects(split: str, count: int) -> str:

@@ -89,6 +89,15 @@ class TrainedRun:
             raise UsageError(f"{self.folder} does not record the data set it was trained on; name it by --dataset")
         return dataset
 
+    @property
+    def target(self) -> str:
+        """Path or URL of the data set whose INRs an editor had as targets. Raises UsageError where it is not recorded."""
+        if not isinstance(target := self._facts.get("target"), str):
+            raise UsageError(
+                f"{self.folder} does not record the set of its targets; the same edit command writes it again"
+            )
+        return target
+
     @cached_property
     def history(self) -> tuple[Mapping[str, float], ...]:
         """The record of every epoch, as metrics.jsonl has them."""
@@ -324,10 +333,13 @@ def has_split(manifest: Manifest, split: str) -> bool:
     return any(entry.split == split and entry.rows for entry in manifest.shards)
 
 
-def write_run_file(folder: Path, dataset: INRDataset, meta: Mapping[str, Any]) -> None:
-    """Record in run.json where the data set of a run is, and the run's meta."""
-    location = dataset.location.absolute() if isinstance(dataset.location, Path) else dataset.location
-    write_atomically(folder / RUN, json.dumps({"dataset": str(location), "meta": meta}, indent=2).encode())
+def write_run_file(
+    folder: Path, dataset: INRDataset, meta: Mapping[str, Any], target: INRDataset | None = None
+) -> None:
+    """Record in run.json where the data set of a run is, and that of its targets if there is one, and the run's meta."""
+    places = {name: data.location for name, data in (("dataset", dataset), ("target", target)) if data is not None}
+    texts = {name: str(place.absolute() if isinstance(place, Path) else place) for name, place in places.items()}
+    write_atomically(folder / RUN, json.dumps({**texts, "meta": meta}, indent=2).encode())
 
 
 def open_split(dataset: str | Location | INRDataset, split: str, views: int | None) -> INRDataset:
