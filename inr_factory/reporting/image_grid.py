@@ -45,10 +45,13 @@ def draw_reconstructions(rendered: Image, decoded: Image, captions: Sequence[str
     draw_columns([Column((caption,), {"INR": inr, "decoded": image}) for caption, inr, image in rows], path, title)
 
 
-def draw_edits(before: Image, wanted: Image, after: Image, captions: Sequence[str], path: Path, title: str) -> None:
-    """Write a PNG of what INRs show, (K, H, W, O) near [0, 1], what their edits have to show, and what they do show."""
-    rows = zip(captions, before, wanted, after, strict=True)
-    columns = [Column((caption,), {"INR": b, "to be": w, "edited": a}) for caption, b, w, a in rows]
+def draw_edits(images: Sequence[Image], captions: Sequence[str], path: Path, title: str) -> None:
+    """Write a PNG of what INRs show, what their edits have to show, and what they do show: three times (K, H, W, O) near
+    [0, 1]."""
+    names = ("INR", "to be", "edited")
+    columns = [
+        Column((caption,), dict(zip(names, row, strict=True))) for caption, *row in zip(captions, *images, strict=True)
+    ]
     draw_columns(columns, path, title)
 
 

@@ -83,7 +83,7 @@ def edit(
         names = [manifest.classes[label] if manifest.classes else "" for label in shown.labels.tolist()]
         title = f"{manifest.name}, {report.split}: INRs edited by {run.filter or 'target'}, {report.psnr:.2f} dB"
         images = [images.numpy() for images in (shown.before, shown.wanted, shown.after)]
-        draw_edits(*images, names, run.folder / PICTURE, title)
+        draw_edits(images, names, run.folder / PICTURE, title)
     if apply is not None:
         with ShardProgress("edit", len(manifest.shards)) as shards:
             run.apply(dataset, apply, device, shards)

@@ -168,9 +168,9 @@ def _rms(x: Tensor) -> Tensor:
 
 
 HEADS: Mapping[str, type[DWSHead] | type[GraphHead] | type[ParityHead]] = {
+    "parity": ParityHead,
     "dws": DWSHead,
     "ng_gnn": GraphHead,
-    "parity": ParityHead,
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
@@ -51,7 +51,7 @@ class Editor(NormalizedEncoder):
         weights, biases = self.head(self.encoder, self.normalizer(seen, self.encoder.centred), seen)
         if signs is not None:
             weights, biases = signs.turn(weights, biases)
-        scales: tuple[Tensor, Tensor] = self.log_scale.exp().unbind()
+        scales = self.log_scale.exp()
         return INRBatch(
             inrs.spec,
             tuple(W + scale * change for W, scale, change in zip(inrs.weights, scales[0], weights, strict=True)),

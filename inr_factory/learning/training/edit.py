@@ -96,7 +96,7 @@ def edit(
         check_whole(1, 4096, size=size)
     config = check_config(EditConfig, epochs=epochs, learning_rate=learning_rate, seed=seed, device=device)
     training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
-    height, width = image_size(training) if size is None else (size, size)
+    height, width = image_size(training, size)
     name, options = parse_model(model or (defaults.EDIT_MODEL if training.spec.is_odd else "parity"))
     what = chosen.name if chosen is not None else "target"
     folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-edit-{what}-{name}-{seed}"
@@ -110,22 +110,25 @@ def edit(
         "augment": str(transform), "batch_size": batch_size, "filter": None if chosen is None else str(chosen),
         "size": [height, width],
     }  # fmt: skip
-    both: list[Targets]
+    targets: Targets
+    validation_targets: Targets
+    other = None
     if chosen is not None:
-        both = [FilterTargets(chosen, height, width)] * 2
+        targets = validation_targets = FilterTargets(chosen, height, width)
     else:
-        others = [INRDataset(target, data.split, check=False) for data in (training, validation)]  # type: ignore[arg-type]
-        both = [
-            SetTargets.of(data, other, height, width)
-            for data, other in zip((training, validation), others, strict=True)
-        ]
-        meta["target"] = others[0].describe()
+        assert target is not None
+        other, other_validation = (INRDataset(target, split, check=False) for split in ("train", "val"))
+        targets = SetTargets.of(training, other, height, width)
+        validation_targets = SetTargets.of(validation, other_validation, height, width)
+        meta["target"] = other.describe()
     parameters = sum(parameter.numel() for parameter in editor.parameters())
     log(
         f"{name}, {parameters:,} parameters, on {training}; {chosen or f'edits to {target}'}, {height} x {width} pixels, "
         f"{config.epochs} epochs of {len(loader)} steps; run in {folder}"
     )
-    trainer = EditTrainer(editor, loader, evaluation_loader(validation, device), *both, config, folder, meta)
+    trainer = EditTrainer(
+        editor, loader, evaluation_loader(validation, device), targets, validation_targets, config, folder, meta
+    )
     trainer.fit(on_epoch, on_step=on_step)
-    write_run_file(folder, training, trainer.meta, None if target is None else others[0])
+    write_run_file(folder, training, trainer.meta, other)
     return EditRun(folder)

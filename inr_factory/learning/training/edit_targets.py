@@ -64,13 +64,15 @@ class SetTargets:
         return INRBatch.from_flat(self.target.spec, weights.to(inrs.device)).images(self.height, self.width)
 
 
-def image_size(dataset: INRDataset) -> tuple[int, int]:
-    """Height and width of the images that a set was fitted to: the commonest of its first shard.
+def image_size(dataset: INRDataset, size: int | None) -> tuple[int, int]:
+    """Height and width of images: `size`, or those that the set was fitted to, the commonest of its first shard.
 
     Raises UsageError for INRs that show no images, and where the set does not say their size.
     """
     if dataset.spec.in_dim != 2:
         raise UsageError(f"edit takes INRs of images, which have 2 inputs; {dataset.manifest.name} has {dataset.spec}")
+    if size is not None:
+        return size, size
     entry = next(entry for entry in dataset.manifest.shards if entry.rows and entry.split == dataset.split)
     shard = ShardReader(dataset.root, entry, check=False)
     if not {"height", "width"} <= set(shard.column_names):

@@ -129,8 +129,8 @@ class EditRun:
             on_shard: Called with each shard that was written.
 
         Returns:
-            New INRs, or the manifest of the edited set. There, psnr, loss and explained compare what the INRs show with
-            what the edit has to show; they are NaN where the run's target lacks the object.
+            New INRs, or the manifest of the edited set. There, psnr and loss compare what the INRs show with what the
+                edit has to show; they are NaN where the run's target lacks the object.
 
         Raises:
             UsageError: The INRs have another spec, or `out` is missing or holds something else.
