@@ -7,6 +7,7 @@ Shape letters: N INRs, O outputs and I inputs of a layer, F features, C context.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,16 @@ Changes = tuple[list[Tensor], list[Tensor]]
 
 
 class EditHead(nn.Module):
-    """Maps INRs to changes: forward(encoder, normalized INRs, the same INRs as fitted) -> Changes."""
+    """Maps INRs to changes: forward(encoder, normalized INRs, the same INRs as fitted, memory) -> Changes.
 
-    exact_signs = False
-    """Whether signs and phases of neurons are followed without a canonical form."""
+    An edit takes `steps` heads of its own, each of which changes what the one before has made. `memory` is a list that
+    they share; it is empty at first. With `exact_signs`, signs and phases of neurons are followed without a canonical form.
+    """
 
-    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch) -> Changes:
+    steps: ClassVar[int] = 1
+    exact_signs: ClassVar[bool] = False
+
+    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch, memory: list[Tensor]) -> Changes:
         raise NotImplementedError
 
 
@@ -42,7 +47,7 @@ class DWSHead(EditHead):
             encoder.spaces, encoder.options["hidden_dim"], 1, encoder.make_set, by_axis=encoder.spec.widths is not None
         )
 
-    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch) -> Changes:
+    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch, memory: list[Tensor]) -> Changes:
         assert isinstance(encoder, DWSEncoder)
         spaces = self.layer(encoder.active_spaces(inrs))
         last = inrs.spec.num_hidden
@@ -67,7 +72,7 @@ class GraphHead(EditHead):
         self.edge = nn.Linear(dim, 1)
         self.node = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 1))
 
-    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch) -> Changes:
+    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch, memory: list[Tensor]) -> Changes:
         assert isinstance(encoder, NGGNNEncoder)
         nodes, forward, backward = encoder.message_passing(inrs, original, everywhere=True)
         weights = []
@@ -87,20 +92,21 @@ class ParityHead(EditHead):
     neuron before it, as a gradient is, plus the weight times a product of even features.
 
     Where odd features are values at learned points, the first pass is a forward pass of the INR at these points, and this
-    one can be its backpropagation of errors that are predicted from all values: one step towards the edited function.
+    one can be its backpropagation of errors that are predicted from all values: a step towards the edited function. The
+    steps remember what the outputs received of the unedited INRs.
     """
 
+    steps = 3
     exact_signs = True
 
     def __init__(self, encoder: ParityEncoder) -> None:
         super().__init__()
         spec, dim = encoder.spec, encoder.options["hidden_dim"]
+        received, sent = 2 * (encoder.features + 2 * dim * spec.out_dim), 2 * dim * spec.out_dim
         self.outputs = nn.Sequential(
-            nn.Linear(encoder.features + 2 * dim * spec.out_dim, 4 * dim),
-            nn.LayerNorm(4 * dim),
-            nn.GELU(),
-            nn.Linear(4 * dim, 2 * dim * spec.out_dim),
+            nn.Linear(received, 4 * dim), nn.LayerNorm(4 * dim), nn.GELU(), nn.Linear(4 * dim, sent)
         )
+        self.past = nn.Linear(received, sent)
         self.inputs = nn.Parameter(torch.randn(2, spec.encoded_dim, dim))
         self.layers = nn.ModuleList(_BackwardNeurons(dim, encoder.features) for _ in range(spec.num_hidden))
         self.pairs = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(spec.num_hidden + 1))
@@ -109,18 +115,18 @@ class ParityHead(EditHead):
             nn.Linear(dim, 1, bias=layer == spec.num_hidden) for layer in range(spec.num_hidden + 1)
         )
 
-    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch) -> Changes:
+    def forward(self, encoder: Encoder, inrs: INRBatch, original: INRBatch, memory: list[Tensor]) -> Changes:
         assert isinstance(encoder, ParityEncoder)
         neurons = encoder.neurons(inrs, original)
         context = encoder.readout(neurons[-1], inrs, original)
         count, spec, last = len(inrs), inrs.spec, inrs.spec.num_hidden
         weights = original.weights
         values = torch.cat([weights[-1] @ neurons[-1].odd, _rms(weights[-1].square() @ neurons[-1].even)], dim=-1)
-        incoming, even = (
-            self.outputs(torch.cat([context, values.flatten(1)], dim=1))
-            .unflatten(1, (spec.out_dim, -1))
-            .chunk(2, dim=-1)
-        )
+        received = torch.cat([context, values.flatten(1)], dim=1)
+        memory.extend([received] * (not memory))
+        received = torch.cat([received, memory[0]], dim=1)
+        sent = self.outputs(received) + self.past(received)
+        incoming, even = sent.unflatten(1, (spec.out_dim, -1)).chunk(2, dim=-1)
         ends = [(incoming, even)]
         for layer in range(last - 1, -1, -1):
             back, back_even = weights[layer + 1].mT @ incoming, _rms(weights[layer + 1].square().mT @ even)
@@ -174,11 +180,14 @@ HEADS: Mapping[str, type[DWSHead] | type[GraphHead] | type[ParityHead]] = {
 }
 
 
-def build_head(encoder: Encoder) -> EditHead:
-    """The head of an encoder. Raises UsageError where there is none."""
-    if encoder.name not in HEADS:
-        raise UsageError(
-            f"edit takes --model {', '.join(HEADS)}, got {encoder.name!r}, which gives no change of weights"
-        )
-    head: EditHead = HEADS[encoder.name](encoder)  # type: ignore[arg-type]
-    return head
+def head_class(name: str) -> type[DWSHead] | type[GraphHead] | type[ParityHead]:
+    """The head of the encoder of a name. Raises UsageError where there is none."""
+    if name not in HEADS:
+        raise UsageError(f"edit takes --model {', '.join(HEADS)}, got {name!r}, which gives no change of weights")
+    return HEADS[name]
+
+
+def build_heads(encoder: Encoder) -> nn.ModuleList:
+    """The heads of the steps of an edit. Raises UsageError where an encoder has none."""
+    kind = head_class(encoder.name)
+    return nn.ModuleList(kind(encoder) for _ in range(kind.steps))  # type: ignore[arg-type]

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.learning.models.edit_heads import build_head
+from inr_factory.learning.models.edit_heads import build_heads, head_class
 from inr_factory.learning.models.encoder import Encoder
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.normalizer import Normalizer, check_spec
@@ -24,7 +24,7 @@ SCALE = 0.01
 
 
 class Editor(NormalizedEncoder):
-    """Encoder, head and a factor for each layer: INRBatch of N INRs -> the edited INRs, W + factor * change.
+    """Encoder, heads and a factor for each layer: INRBatch of N INRs -> the edited INRs, W + factor * change.
 
     The result follows the symmetries of the INRs: permuted, negated or phase-shifted neurons of INRs with an odd
     activation, given to the editor, have the same edit. `canonical` does that for heads that follow no signs: they see
@@ -37,21 +37,25 @@ class Editor(NormalizedEncoder):
         self, spec: SirenSpec, encoder: Encoder, normalizer: Normalizer | None = None, canonical: bool = False
     ) -> None:
         super().__init__(spec, encoder, normalizer, canonical)
-        self.head = build_head(encoder)
-        self.log_scale = nn.Parameter(torch.full((2, spec.num_hidden + 1), math.log(SCALE)))
+        self.heads = build_heads(encoder)
+        self.log_scale = nn.Parameter(torch.full((len(self.heads), 2, spec.num_hidden + 1), math.log(SCALE)))
 
     def forward(self, inrs: INRBatch) -> INRBatch:
         """The edited INRs, of the same spec."""
         check_spec(self.spec, inrs, f"this {self.kind} was made")
         inrs = inrs.to(self.normalizer.weight_mean.dtype)
-        if not len(inrs):
-            return inrs
+        memory: list[Tensor] = []
+        if len(inrs):
+            for head, scales in zip(self.heads, self.log_scale.exp(), strict=True):
+                inrs = self._step(head, scales, inrs, memory)
+        return inrs
+
+    def _step(self, head: nn.Module, scales: Tensor, inrs: INRBatch, memory: list[Tensor]) -> INRBatch:
         signs = neuron_signs(inrs) if self.canonical else None
         seen = inrs if signs is None else signs.apply(inrs)
-        weights, biases = self.head(self.encoder, self.normalizer(seen, self.encoder.centred), seen)
+        weights, biases = head(self.encoder, self.normalizer(seen, self.encoder.centred), seen, memory)
         if signs is not None:
             weights, biases = signs.turn(weights, biases)
-        scales = self.log_scale.exp()
         return INRBatch(
             inrs.spec,
             tuple(W + scale * change for W, scale, change in zip(inrs.weights, scales[0], weights, strict=True)),
@@ -72,4 +76,4 @@ def build_editor(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = build_encoder(name, spec, **options)
-        return Editor(spec, encoder, normalizer, canonical=spec.is_odd and not build_head(encoder).exact_signs)
+        return Editor(spec, encoder, normalizer, canonical=spec.is_odd and not head_class(name).exact_signs)
