@@ -15,8 +15,8 @@ from inr_factory.interop.export import FORMATS
 from inr_factory.learning.alignment.mixup import MixUp, parse_mixup
 from inr_factory.learning.alignment.weight_matching import Match
 from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES
-from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
 from inr_factory.learning.training.edit import edit
+from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
 from inr_factory.learning.training.image_filters import FILTERS
 from inr_factory.learning.training.pretrain_encoder import pretrain
 from inr_factory.learning.training.run_config import POSITIVES
