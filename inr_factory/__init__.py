@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from inr_factory.learning.data.loader import INRLoader as INRLoader
     from inr_factory.learning.models.checkpoint import load_classifier as load_classifier
     from inr_factory.learning.models.classifier import build_classifier as build_classifier
+    from inr_factory.learning.training.edit import edit as edit
+    from inr_factory.learning.training.edited_run import EditRun as EditRun
     from inr_factory.learning.training.embed import embed as embed
     from inr_factory.learning.training.pretrain_encoder import pretrain as pretrain
     from inr_factory.learning.training.sweep import sweep as sweep
@@ -130,6 +132,8 @@ _PUBLIC = {
     "learning.data.loader": "INRLoader",
     "learning.models.checkpoint": "load_classifier",
     "learning.models.classifier": "build_classifier",
+    "learning.training.edit": "edit",
+    "learning.training.edited_run": "EditRun",
     "learning.training.embed": "embed",
     "learning.training.pretrain_encoder": "pretrain",
     "learning.training.sweep": "sweep",

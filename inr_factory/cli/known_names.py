@@ -62,6 +62,14 @@ PERTURBATIONS: Choices = {
 }  # fmt: skip
 REWEIGHINGS: Choices = {"mr:eta=0.01,cap=0.0": "less weight for a high loss (Bar et al. 2021)"}
 UNTRAINED = ("weights", "aligned", "renders")
+FILTERS: Choices = {
+    "dilate:size=3": "the largest value of windows of pixels (published: Zhou et al. 2023)",
+    "erode:size=3": "the smallest value",
+    "blur:size=3": "the mean value",
+    "contrast:factor=1.5,pivot=0.5": "stretches values; known exactly",
+    "invert": "1 minus the values; known exactly",
+    "rotate:degrees=30.0": "turns the picture; known exactly",
+}
 SPLITS = ("train", "val", "test")
 BENCHMARKS = ("align", "augment", "fit", "load", "mixup", "pipeline", "read")
 FORMATS = (

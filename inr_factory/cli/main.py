@@ -42,7 +42,7 @@ PANELS = {
         "compare": "compare", "augment_report": "align",
     },
     "Learn": {"train": "train", "evaluate": "train", "predict": "train", "pretrain": "pretrain", "embed": "embed",
-        "search": "search", "sweep": "sweep",
+        "search": "search", "edit": "edit", "sweep": "sweep",
     },
     "Share": {"import": "import_export", "export": "import_export", "card": "publish", "push": "publish"},
     "This program": {"recipes": "environment", "doctor": "environment", "benchmark": "benchmark", "version": "environment"},

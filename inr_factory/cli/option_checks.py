@@ -29,8 +29,7 @@ def check_training(
         checkpoint_of(init)
     if model is not None:
         _check_model(model)
-    for text in augment:
-        read_joined(text, lambda part: _check(part, known_names.TRANSFORMS, "transform"), *[lambda *_: None] * 3)
+    _check_augmentation(augment)
     for given, choices, what in (
         (mixup, [known_names.MIXUP_SETTINGS], "mixing"),
         (perturb, known_names.PERTURBATIONS, "perturbation"),
@@ -38,6 +37,23 @@ def check_training(
     ):
         if given:
             _check(given, choices, what)
+
+
+def check_editing(dataset: Path, filter: str | None, model: str | None, augment: Sequence[str]) -> None:
+    """Raise UsageError for a missing data set, and for unknown names and settings, with the nearest known ones."""
+    from inr_factory.storage.manifest_file import load_manifest
+
+    load_manifest(dataset)
+    if filter is not None:
+        _check(filter, known_names.FILTERS, "filter")
+    if model is not None:
+        _check_model(model)
+    _check_augmentation(augment)
+
+
+def _check_augmentation(augment: Sequence[str]) -> None:
+    for text in augment:
+        read_joined(text, lambda part: _check(part, known_names.TRANSFORMS, "transform"), *[lambda *_: None] * 3)
 
 
 def _check_model(text: str) -> None:

@@ -14,6 +14,10 @@ _ENCODERS = {
 }
 CHOICES = {
     "pretrain": _ENCODERS,
+    "edit": {
+        "Filters (--filter), with defaults": meanings(known_names.FILTERS, defaults=True),
+        "Transforms (--augment), with defaults; join them by + or |": meanings(known_names.TRANSFORMS, defaults=True),
+    },
     "train": {
         **_ENCODERS,
         "Mixing (--mixup)": known_names.MIXUPS,

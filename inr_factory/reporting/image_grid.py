@@ -45,6 +45,16 @@ def draw_reconstructions(rendered: Image, decoded: Image, captions: Sequence[str
     draw_columns([Column((caption,), {"INR": inr, "decoded": image}) for caption, inr, image in rows], path, title)
 
 
+def draw_edits(images: Sequence[Image], captions: Sequence[str], path: Path, title: str) -> None:
+    """Write a PNG of what INRs show, what their edits have to show, and what they do show: three times (K, H, W, O) near
+    [0, 1]."""
+    names = ("INR", "to be", "edited")
+    columns = [
+        Column((caption,), dict(zip(names, row, strict=True))) for caption, *row in zip(captions, *images, strict=True)
+    ]
+    draw_columns(columns, path, title)
+
+
 def draw_columns(
     columns: Sequence[Column], path: Path, title: str, subtitle: str = "", least: float = 0.7, label: float = 0.76
 ) -> None:

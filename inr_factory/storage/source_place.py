@@ -42,8 +42,7 @@ def continue_command(dataset: Location, manifest: Manifest) -> str:
     text = str(dataset)
     name = shlex.quote(text if os.sep in text else f"{os.curdir}{os.sep}{text}")  # never a built-in recipe or an option
     if manifest.derived is not None:
-        how = manifest.derived.how
-        return f"inr-factory {'import' if how.startswith('import:') else 'align'}, by which it was made"
+        return f"inr-factory {manifest.derived.how.partition(':')[0]}, by which it was made"
     collection = manifest.recipe.get("source", {}).get("collection")
     if collection == "own":
         return f"in Python: inr_factory.fit_dataset({str(dataset)!r}, source=...)"

@@ -7,6 +7,7 @@ import pytest
 
 from inr_factory.benchmarks.run_benchmark import BENCHMARKS
 from inr_factory.cli import completion, known_names
+from inr_factory.cli.commands.edit import edit as edit_command
 from inr_factory.cli.commands.pretrain import pretrain as pretrain_command
 from inr_factory.cli.commands.train import train as train_command
 from inr_factory.interop.conventions import CONVENTIONS
@@ -14,8 +15,10 @@ from inr_factory.interop.export import FORMATS
 from inr_factory.learning.alignment.mixup import MixUp, parse_mixup
 from inr_factory.learning.alignment.weight_matching import Match
 from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES
+from inr_factory.learning.training.edit import edit
 from inr_factory.learning.training.example_reweighting import MultiplicativeReweighting
 from inr_factory.learning.training.feature_kinds import UNTRAINED
+from inr_factory.learning.training.image_filters import FILTERS
 from inr_factory.learning.training.pretrain_encoder import pretrain
 from inr_factory.learning.training.run_config import POSITIVES
 from inr_factory.learning.training.train_classifier import train
@@ -70,6 +73,17 @@ def test_models_have_the_settings_of_their_encoders():
         texts.add(f"{name}:{','.join(values)}")
         assert all(one.default == words[one.name].split("|")[0] for one in settings if one.name in words)
     assert set(known_names.MODELS) == texts
+
+
+def test_filters_have_their_settings_and_editors_their_defaults():
+    assert {known_names.with_defaults(choice) for choice in known_names.FILTERS} == {
+        str(kind()) for kind in FILTERS.values()
+    }
+    defaults = {name: one.default for name, one in inspect.signature(edit).parameters.items()}
+    options = {name: one.default for name, one in inspect.signature(edit_command).parameters.items()}
+    shared = options.keys() & defaults.keys() - {"dataset", "augment"}
+    assert len(shared) > 8
+    assert {name: options[name] for name in shared} == {name: defaults[name] for name in shared}
 
 
 def test_completion_offers_the_choices_of_modules():

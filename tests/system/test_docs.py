@@ -162,6 +162,7 @@ def test_most_pages_have_blocks_that_run():
         "training",
         "chance",
         "pretraining",
+        "editing",
         "cluster",
         "sharing",
     ]

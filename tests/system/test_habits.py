@@ -48,6 +48,7 @@ CALLS = {
     "predict": ["run", "digits"],
     "search": ["run", "digits", "--page", "neighbours.html"],
     "pretrain": ["digits", *READER, "--epochs", "1", "--out", "pretrained"],
+    "edit": ["digits", "--filter", "invert", "--model", "parity:hidden_dim=4", "--epochs", "1", "--out", "edited"],
     "sweep": ["grid.yaml", "--backend", "local", "--workers", "1", "--out", "swept"],
     "align": ["digits", "--out", "aligned"],
     "augment-report": ["digits", "--count", "2", "--out", "augmented"],

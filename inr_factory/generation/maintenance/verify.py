@@ -71,6 +71,11 @@ def verify_dataset(
     invalid = {fault.path for fault in shard_faults} & {entry.path for entry in manifest.shards}
     faults, rendered = record_faults + shard_faults, None
     if render and not faults:
+        if manifest.derived is not None and manifest.derived.how.startswith("edit:"):
+            raise UsageError(
+                f"{root} was edited ({manifest.derived.how}), so that its INRs show something else than the source; verify "
+                "it without --render"
+            )
         if "source" not in manifest.recipe:
             raise UsageError(
                 f"{root} does not say which collection its objects are from, so nothing can be compared; import it again "

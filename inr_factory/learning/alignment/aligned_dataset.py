@@ -13,13 +13,11 @@ from inr_factory.errors import UsageError, did_you_mean
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.alignment.weight_matching import Match, align, check_match, relative_distance
-from inr_factory.storage.atomic_files import remove_stale_temporaries
-from inr_factory.storage.dataset_card import update_card_if_complete
+from inr_factory.learning.data.derived_dataset import Columns, derive_dataset
 from inr_factory.storage.fetch_dataset import fetch_dataset
-from inr_factory.storage.manifest import MANIFEST, Derived, Manifest, ShardEntry
-from inr_factory.storage.manifest_file import load_manifest, update_manifest
-from inr_factory.storage.shards import ShardReader, write_shard
-from inr_factory.storage.targets import copy_targets
+from inr_factory.storage.manifest import Manifest, ShardEntry
+from inr_factory.storage.manifest_file import load_manifest
+from inr_factory.storage.shards import ShardReader
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def align_dataset(
         UsageError: For an unknown template or match, or an `out` that holds something else.
         IntegrityError: For a shard that is not as recorded.
     """
-    root, out = fetch_dataset(dataset), Path(out)
+    root = fetch_dataset(dataset)
     manifest = load_manifest(root)
     fixed, name = find_template(root, manifest, template)
     if match is None:
@@ -75,43 +73,17 @@ def align_dataset(
     check_match(match, fixed)
     how = f"match={match},template={name}"
     digest = fingerprint(f"{manifest.fingerprint} align {how}", fixed.flatten().numpy())
-    derived = Derived(of=manifest.fingerprint, how=f"align:{how}")
-    copy = manifest.model_copy(update={"fingerprint": digest, "derived": derived, "shards": (), "targets": None})
-    if root.resolve() == out.resolve():
-        raise UsageError(f"{out} is the set itself; an aligned copy needs a folder of its own")
-    if (out / MANIFEST).exists() and load_manifest(out).fingerprint != copy.fingerprint:
-        raise UsageError(f"{out} holds another set, or a copy aligned in another way; choose another --out")
-    remove_stale_temporaries(out)
-    update_manifest(out, copy)
-    copy = copy_targets(root, manifest, out)
-    missing, distances = set(copy.missing(out)), []
-    for entry in (entry for entry in manifest.shards if entry.path in missing):
-        written, distance_2N = _align_shard(ShardReader(root, entry), entry, fixed, match, copy, out)
-        distances.append(distance_2N)
-        copy = update_manifest(out, copy, [written])
-        if on_shard is not None:
-            on_shard(written)
-    update_card_if_complete(out, copy)
+    distances: list[Tensor] = []
+
+    def change(inrs: INRBatch, columns: Columns, entry: ShardEntry) -> tuple[INRBatch, Columns]:
+        aligned = align(inrs, fixed, match)
+        distances.append(torch.stack([relative_distance(inrs, fixed), relative_distance(aligned, fixed)]))
+        return aligned, columns
+
+    copy = derive_dataset(root, out, f"align:{how}", digest, change, on_shard)
     joined = torch.cat([torch.empty(2, 0), *distances], dim=1)
     before, after = joined.mean(dim=1).tolist() if joined.numel() else (0.0, 0.0)
     return AlignReport(copy, len(distances), before, after)
-
-
-def _align_shard(
-    shard: ShardReader, entry: ShardEntry, fixed: INRBatch, match: Match, copy: Manifest, out: Path
-) -> tuple[ShardEntry, Tensor]:
-    """Write one shard of the copy: its entry, and (2, N) relative distances before and after."""
-    columns = {column: np.array(shard.column(column)) for column in shard.column_names if column != "checksum"}
-    columns["object_id"] = np.array(shard.object_ids, dtype=object)
-    inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
-    aligned = align(inrs, fixed, match)
-    columns["weights"] = aligned.flatten().numpy()
-    assert copy.derived is not None
-    kept = {key: str(shard.attributes[key]) for key in ("engine", "device") if key in shard.attributes}
-    attributes = kept | {"fingerprint": copy.fingerprint, "derived": copy.derived.how}
-    key = (entry.split, entry.view, entry.block)
-    written = write_shard(out, key, shard.spec, columns, shard.quarantine, attributes)
-    return written, torch.stack([relative_distance(inrs, fixed), relative_distance(aligned, fixed)])
 
 
 def find_template(root: Path, manifest: Manifest, template: str | None) -> tuple[INRBatch, str]:

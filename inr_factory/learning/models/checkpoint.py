@@ -17,6 +17,7 @@ from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.contrastive import Contrastive
 from inr_factory.learning.models.decoder import Decoding
+from inr_factory.learning.models.editor import Editor
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.predictor import Predictor
 from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES, build_encoder, encoder_class
@@ -25,8 +26,8 @@ from inr_factory.storage.torch_files import DAMAGE, load_plain
 
 CHECKPOINT_KIND = "inr-factory checkpoint"
 CHECKPOINT_VERSION = 1
-KINDS: Mapping[str, type[Classifier] | type[Predictor] | type[Contrastive] | type[Decoding]] = {
-    kind.kind: kind for kind in (Classifier, Predictor, Contrastive, Decoding)
+KINDS: Mapping[str, type[Classifier] | type[Predictor] | type[Contrastive] | type[Decoding] | type[Editor]] = {
+    kind.kind: kind for kind in (Classifier, Predictor, Contrastive, Decoding, Editor)
 }
 
 
@@ -189,9 +190,20 @@ def load_reader(path: Path) -> Classifier | Predictor:
     """The classifier or predictor of a checkpoint, as `load_classifier`. Raises UsageError for one of pre-training."""
     saved = load_checkpoint(path)
     if not {Classifier.kind, Predictor.kind} & set(saved):
-        raise UsageError(f"{path} is of pre-training and has no classifier yet; train one with --init {path.parent}")
+        of = "an editor" if Editor.kind in saved else "pre-training"
+        raise UsageError(f"{path} is of {of} and has no classifier yet; train one with --init {path.parent}")
     model = _build_model(path, saved)
     assert isinstance(model, Classifier | Predictor)
+    return model
+
+
+def load_editor(path: Path) -> Editor:
+    """The editor of a checkpoint, in evaluation mode, on the CPU. Raises as `load_classifier`."""
+    saved = load_checkpoint(path)
+    if Editor.kind not in saved:
+        raise UsageError(f"{path} is no editor; inr-factory edit trains one")
+    model = _build_model(path, saved)
+    assert isinstance(model, Editor)
     return model
 
 

@@ -219,10 +219,10 @@ class DWSEncoder(Encoder):
             raise UsageError(f"num_heads of dws must divide hidden_dim {hidden_dim}, got {num_heads}")
         self.spaces = spaces_of(spec.encoded_dim, spec.out_dim, spec.num_hidden)
         self.features = hidden_dim * sum(space.folded for space in self.spaces)
-        make_set = partial(AttentionStack, num_heads=num_heads) if set_layer == "attention" else DeepSetsStack
+        self.make_set = partial(AttentionStack, num_heads=num_heads) if set_layer == "attention" else DeepSetsStack
         widths = [1, *[hidden_dim] * (num_hidden + 1)]
         self.layers = nn.ModuleList(
-            DWSLayer(self.spaces, inputs, outputs, make_set, by_axis=spec.widths is not None)
+            DWSLayer(self.spaces, inputs, outputs, self.make_set, by_axis=spec.widths is not None)
             for inputs, outputs in pairwise(widths)
         )
         self.norms = nn.ModuleList(SpaceNorm(self.spaces, hidden_dim) for _ in range(num_hidden if batch_norm else 0))
@@ -230,18 +230,28 @@ class DWSEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width."""
+        pools = self._last_layer(inrs, pooled=True)
+        return torch.cat([self.dropout(F.relu(pool)) for pool in pools]).mT
+
+    def active_spaces(self, inrs: INRBatch) -> list[Tensor]:
+        """The tensors of the spaces after the last layer and ReLU, see DWSLayer."""
+        return [self.dropout(F.relu(x)) for x in self._last_layer(inrs, pooled=False)]
+
+    def _last_layer(self, inrs: INRBatch, pooled: bool) -> list[Tensor]:
         check_kind(self.name, self.spec, inrs)
         if inrs.spec.widths and not self.spec.widths:
             raise UsageError(f"this dws encoder takes INRs {self.spec}, of one width for all layers; got {inrs.spec}")
         if self.training and len(self.norms):
             check_batch_norm(self.name, inrs)
         last = len(self.layers) - 1
-        tensors: list[Tensor] = self.layers[0](_to_spaces(inrs), pooled=last == 0)
+        tensors: list[Tensor] = self.layers[0](_to_spaces(inrs), pooled=pooled and last == 0)
         for index, layer in enumerate(self.layers[1:]):
             norms: Iterable[Any] = self.norms[index].norms if len(self.norms) else [None] * len(tensors)  # type: ignore[assignment]
             active = list(map(self._activated, self.spaces, tensors, norms))
-            tensors = layer([x for x, _ in active], [reduced for _, reduced in active], pooled=index + 1 == last)
-        return torch.cat([self.dropout(F.relu(pool)) for pool in tensors]).mT
+            tensors = layer(
+                [x for x, _ in active], [reduced for _, reduced in active], pooled=pooled and index + 1 == last
+            )
+        return tensors
 
     def _activated(
         self, space: Space, x: Tensor, norm: nn.BatchNorm1d | None

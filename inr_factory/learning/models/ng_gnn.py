@@ -135,21 +135,33 @@ class NGGNNEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; `original` are those that the probes are run through."""
+        nodes, _, _ = self.message_passing(inrs, inrs if original is None else original)
+        features: Tensor = self.readout(nodes[-1].flatten(1))
+        return features
+
+    def message_passing(
+        self, inrs: INRBatch, original: INRBatch, everywhere: bool = False
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Messages at last of the nodes, and the features of the edges in both directions; but for `everywhere`, only what
+        the output nodes depend on is up to date."""
         check_kind(self.name, self.spec, inrs)
-        nodes = self.nodes(inrs, inrs if original is None else original)
+        nodes = self.nodes(inrs, original)
         forward, backward = ([self.edges(W, direction) for W in inrs.weights] for direction in range(2))
         final = len(self.convolutions) - 1
+
+        def needed(depth: int) -> int:
+            return 0 if everywhere else first_needed(depth, final + 1, len(forward))
+
         for depth, convolution in enumerate(self.convolutions):
-            rows = range(first_needed(depth, final + 1, len(forward)), len(nodes))
+            rows = range(needed(depth), len(nodes))
             messages = convolution(nodes, forward, backward, rows)
             if depth == final:
                 break
             norm, update = self.norms[depth], self.edge_updates[depth]
             nodes[rows.start :] = [self.dropout(F.silu(norm(x))) for x in messages]
-            following = first_needed(depth + 1, final + 1, len(forward))
+            following = needed(depth + 1)
             for block in range(max(0, following - 1), len(forward)):
                 forward[block] = update(forward[block], nodes[block], nodes[block + 1], backward=False)
                 if block >= following:
                     backward[block] = update(backward[block], nodes[block], nodes[block + 1], backward=True)
-        features: Tensor = self.readout(messages[-1].flatten(1))
-        return features
+        return messages, forward, backward

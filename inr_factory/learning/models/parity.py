@@ -6,7 +6,7 @@ Shape letters: N INRs, I inputs and O outputs of a layer, F features, P points.
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -121,20 +121,37 @@ class ParityEncoder(Encoder):
 
     def forward(self, inrs: INRBatch, original: INRBatch | None = None) -> Tensor:
         """(N, features) of N INRs, any width; phases and sines are those of `original`."""
-        check_kind(self.name, self.spec, inrs)
         original = inrs if original is None else original
+        return self.readout(self.neurons(inrs, original)[-1], inrs, original)
+
+    def neurons(self, inrs: INRBatch, original: INRBatch) -> list["Neurons"]:
+        """The features of every hidden layer, from the first on."""
+        check_kind(self.name, self.spec, inrs)
         weights, biases, omega = original.weights, original.biases, _omega(inrs.spec)
         odd, even, angle = inrs.weights[0], inrs.weights[0].square(), omega * weights[0]
         if self.embedded:
             steps = torch.arange(1, self.options["frequencies"] + 1, device=angle.device) / self.options["frequencies"]
             angles = (angle.unsqueeze(-1) * steps.to(angle.dtype)).flatten(2)
             odd, even = angles.sin(), angles.cos()
+        result: list[Neurons] = []
         for depth, layer in enumerate(self.layers):
             if depth:
                 angle = omega * (weights[depth] @ odd)
                 odd, even = _scaled(angle), _scaled(weights[depth].square() @ even)
-            odd, even = layer(odd, even, angle, omega * biases[depth].unsqueeze(-1))
-        messages = (weights[-1] @ odd, weights[-1].square() @ even, biases[-1].unsqueeze(-1))
+            phase = omega * biases[depth].unsqueeze(-1)
+            neurons = layer(odd, even, angle, phase)
+            odd, even = neurons.odd, neurons.even
+            result.append(neurons)
+        return result
+
+    def readout(self, neurons: "Neurons", inrs: INRBatch, original: INRBatch) -> Tensor:
+        """(N, features) of the features of the last hidden layer."""
+        weights, biases = original.weights, original.biases
+        messages = (
+            weights[-1] @ neurons.odd,
+            weights[-1].square() @ neurons.even,
+            biases[-1].unsqueeze(-1),
+        )
         parts = [(_scaled if self.embedded else _unit)(message) for message in messages]
         if self.options["amplitudes"]:
             norms = [message.norm(dim=(1, 2), keepdim=True) for message in messages]
@@ -151,9 +168,18 @@ class ParityEncoder(Encoder):
         return torch.cat([part.flatten(1) for part in features], dim=1)
 
 
+class Neurons(NamedTuple):
+    """Features of a hidden layer: odd and even (N, O, F), its phases (N, O, 1), and its linear parts at the F points of
+    the sine path, in radians; without one, the phases."""
+
+    odd: Tensor
+    even: Tensor
+    phase: Tensor
+    linear: Tensor
+
+
 class _OddNeurons(nn.Module):
-    """A layer of sines or another odd activation: messages odd, even and `angle` (N, O, I), phases (N, O, 1) -> odd and
-    even features (N, O, F).
+    """A layer of sines or another odd activation: messages odd, even and `angle` (N, O, I), phases (N, O, 1) -> Neurons.
 
     `angle` is the odd message before it is scaled, in radians; `probe_mix` mixes it into the input of the activation:
     (F, I), or of the first layer, depth 0, F points in the coordinates of the INR.
@@ -187,7 +213,7 @@ class _OddNeurons(nn.Module):
         # Checkpoints of version 1 hold the probe mix as "look".
         self.look = None if probe_mix is None else nn.Parameter(probe_mix)
 
-    def forward(self, odd: Tensor, even: Tensor, angle: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, odd: Tensor, even: Tensor, angle: Tensor, phase: Tensor) -> Neurons:
         wide_odd, wide_even = self.odd(odd), self.even(even)
         plus, minus = self.mlp(torch.stack([wide_even + wide_odd, wide_even - wide_odd]))
         (kept, kept_even), (turned, turned_even) = (plus + minus).chunk(2, dim=-1), (plus - minus).chunk(2, dim=-1)
@@ -196,10 +222,12 @@ class _OddNeurons(nn.Module):
         sine = self._values(phase)
         cosine = phase.cos() if self.spec.activation == "sine" else torch.ones_like(phase)
         odd = sine * kept + cosine * turned
+        linear = phase
         if self.look is not None:
             mix = self.look if self.depth else encode(self.spec, self.look)
-            odd = odd + self._values(angle @ mix.mT + phase)
-        return odd, cosine * (cosine * kept_even + sine * turned_even)
+            linear = angle @ mix.mT + phase
+            odd = odd + self._values(linear)
+        return Neurons(odd, cosine * (cosine * kept_even + sine * turned_even), phase, linear)
 
     def _values(self, angle: Tensor) -> Tensor:
         """What neurons compute of their linear parts times `_omega`."""
@@ -219,9 +247,9 @@ class _Neurons(nn.Module):
             nn.Linear(hidden_dim, hidden_dim),
         )
 
-    def forward(self, odd: Tensor, even: Tensor, angle: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, odd: Tensor, even: Tensor, angle: Tensor, phase: Tensor) -> Neurons:
         f = self.mlp(torch.cat([odd, even, phase], dim=-1))
-        return f, f
+        return Neurons(f, f, phase, phase)
 
 
 def _omega(spec: SirenSpec) -> float:

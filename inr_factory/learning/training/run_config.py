@@ -37,8 +37,8 @@ Positives = Literal["augment", "views", "both"]
 POSITIVES: tuple[Positives, ...] = get_args(Positives)
 
 Loss = Literal["mse", "huber"]
-BEST_BY = ("val_accuracy", "val_r2", "val_map")
-"""Metrics of which each kind of run has one; the highest decides on the best epoch."""
+BEST_BY = {"val_accuracy": 1, "val_r2": 1, "val_map": 1, "val_mse": -1}
+"""Metrics of which each kind of run has one, which decides on the best epoch: 1 where the highest does, -1 the lowest."""
 
 OnEpoch = Callable[[Mapping[str, float]], None]
 """Called after each epoch with its record, a line of metrics.jsonl."""
@@ -166,6 +166,15 @@ class PretrainConfig(RunConfig):
         return 1 if self.objective == "decode" or self.positives == "augment" else 2
 
 
+class EditConfig(RunConfig):
+    """Settings of training an editor: see RunConfig."""
+
+    learning_rate: float = Field(default=defaults.EDIT_LEARNING_RATE, gt=0, le=1e3, allow_inf_nan=False)
+    epochs: int = Field(default=defaults.EDIT_EPOCHS, ge=1, le=1_000_000)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    gradient_clip: float | None = Field(default=1.0, gt=0, le=1e9, allow_inf_nan=False)
+
+
 class Schedule(NamedTuple):
     """Settings of a run that depend on its model and its number of rows."""
 
@@ -253,9 +262,13 @@ def metric_of(record: Mapping[str, float]) -> str | None:
 
 
 def best_record(history: list[dict[str, int | float]]) -> dict[str, int | float] | None:
-    """The record with the highest metric of BEST_BY; among equals the lowest loss, then the earliest."""
+    """The best record by its metric of BEST_BY; among equals that of the lowest loss, then the earliest."""
     validated = [(record, name) for record in history if (name := metric_of(record)) is not None]
-    best = max(validated, key=lambda pair: (pair[0][pair[1]], -pair[0].get("val_loss", 0.0)), default=None)
+
+    def quality(pair: tuple[Mapping[str, float], str]) -> tuple[float, float]:
+        return BEST_BY[pair[1]] * pair[0][pair[1]], -pair[0].get("val_loss", 0.0)
+
+    best = max(validated, key=quality, default=None)
     return None if best is None else best[0]
 
 

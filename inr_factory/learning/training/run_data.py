@@ -1,14 +1,17 @@
-"""Run data: the batches that a run is evaluated on, and the record of the data set that it was trained on."""
+"""Run data: the batches that a run is evaluated on, whether they suit it, and the record of what it was trained on."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.device import choose_device
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
+from inr_factory.learning.models.classifier import Classifier
+from inr_factory.learning.models.predictor import Predictor
 from inr_factory.learning.training.run_config import RUN
 from inr_factory.learning.transforms.canonical import canonicalize
 from inr_factory.storage.atomic_files import write_atomically
@@ -39,10 +42,13 @@ def has_split(manifest: Manifest, split: str) -> bool:
     return any(entry.split == split and entry.rows for entry in manifest.shards)
 
 
-def write_run_file(folder: Path, dataset: INRDataset, meta: Mapping[str, Any]) -> None:
-    """Record in run.json where the data set of a run is, and the run's meta."""
-    location = dataset.location.absolute() if isinstance(dataset.location, Path) else dataset.location
-    write_atomically(folder / RUN, json.dumps({"dataset": str(location), "meta": meta}, indent=2).encode())
+def write_run_file(
+    folder: Path, dataset: INRDataset, meta: Mapping[str, Any], target: INRDataset | None = None
+) -> None:
+    """Record in run.json where the data set of a run is, and that of its targets if there is one, and the run's meta."""
+    places = {name: data.location for name, data in (("dataset", dataset), ("target", target)) if data is not None}
+    texts = {name: str(place.absolute() if isinstance(place, Path) else place) for name, place in places.items()}
+    write_atomically(folder / RUN, json.dumps({**texts, "meta": meta}, indent=2).encode())
 
 
 def open_split(
@@ -50,3 +56,19 @@ def open_split(
 ) -> INRDataset:
     """The data set, opened where it is not: only then do split, views and target count."""
     return dataset if isinstance(dataset, INRDataset) else INRDataset(dataset, split, views=views, target=target)
+
+
+def check_count(checkpoint: Path, model: Classifier, classes: Sequence[str], data: INRDataset) -> None:
+    """Raise UsageError where a classifier knows another number of classes than a data set has."""
+    if len(classes) != model.num_classes:
+        raise UsageError(
+            f"{checkpoint} predicts {model.num_classes} classes, {data.manifest.name} has {len(classes)}; "
+            "name the data set that it was trained on"
+        )
+
+
+def check_values(checkpoint: Path, model: Predictor, data: INRDataset) -> None:
+    """Raise UsageError for a data set that was not opened with the target of a predictor."""
+    name = model.target["name"]
+    if data.target is None or data.target.name != name:
+        raise UsageError(f"{checkpoint} predicts {name}; open the data set with target={name!r}")

@@ -30,7 +30,7 @@ from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
 from inr_factory.learning.training.prediction_report import PredictionReport, ValuePredictionReport
 from inr_factory.learning.training.run_config import METRICS, RUN, best_record, checkpoint_of
-from inr_factory.learning.training.run_data import class_names, evaluation_loader, open_split
+from inr_factory.learning.training.run_data import check_count, check_values, class_names, evaluation_loader, open_split
 from inr_factory.learning.training.value_metrics import ValueReport
 from inr_factory.learning.training.value_prediction import evaluate_predictor, output_names, predict_values
 from inr_factory.storage.atomic_files import write_atomically
@@ -100,6 +100,12 @@ class TrainedRun:
         if not isinstance(dataset := self._facts.get("dataset"), str):
             raise UsageError(f"{self.folder} does not record the data set it was trained on; name it by --dataset")
         return dataset
+
+    @property
+    def target_dataset(self) -> str | None:
+        """Path or URL of the data set whose INRs an editor had as targets; None where it is not recorded."""
+        dataset = self._facts.get("target")
+        return dataset if isinstance(dataset, str) else None
 
     @cached_property
     def history(self) -> tuple[Mapping[str, float], ...]:
@@ -171,7 +177,7 @@ class TrainedRun:
             )  # fmt: skip
         recorded = self.meta.get("classes", data.classes)  # a damaged run.json is refused, though it is not needed
         classes = self.classes or tuple(recorded)
-        _check_count(self.checkpoint, model, classes, data)
+        check_count(self.checkpoint, model, classes, data)
         with torch.no_grad():
             parts = [model(inrs).softmax(1).float().cpu() for inrs, _ in evaluation_loader(data, device)]
         probabilities = torch.cat(parts)
@@ -224,14 +230,6 @@ class TrainedRun:
                     f"{did_you_mean(name, known)}; inr-factory predict takes INRs of any class"
                 )
         return [known.index(name) if name in known else 0 for name in names]
-
-
-def _check_count(checkpoint: Path, model: Classifier, classes: Sequence[str], data: INRDataset) -> None:
-    if len(classes) != model.num_classes:
-        raise UsageError(
-            f"{checkpoint} predicts {model.num_classes} classes, {data.manifest.name} has {len(classes)}; "
-            "name the data set that it was trained on"
-        )
 
 
 def open_run(run: str | Path) -> TrainedRun:
@@ -300,7 +298,7 @@ def evaluate(
     if len(classifiers) < len(models):
         return _evaluate_predictor(runs, models, data, device)
     for one, member in zip(runs, classifiers, strict=True):
-        _check_count(one.checkpoint, member, one.classes or data.classes, data)
+        check_count(one.checkpoint, member, one.classes or data.classes, data)
     model = (
         classifiers[0]
         if len(runs) == 1
@@ -345,19 +343,13 @@ def certify(
     model = run.model(device)
     flat, truth = data.gather(spread_rows(len(data)))
     if isinstance(model, Classifier):
-        _check_count(run.checkpoint, model, run.classes or data.classes, data)
+        check_count(run.checkpoint, model, run.classes or data.classes, data)
         truth = torch.tensor(run._numbers_of(data))[truth]
     else:
-        _check_values(run, model, data)
+        check_values(run.checkpoint, model, data)
     report = certify_model(model, INRBatch.from_flat(data.spec, flat), truth, data.manifest.name, data.split)
     write_atomically(run.folder / CERTIFICATE, json.dumps(report.to_fields(), indent=2).encode())
     return report
-
-
-def _check_values(run: TrainedRun, model: Predictor, data: INRDataset) -> None:
-    name = model.target["name"]
-    if data.target is None or data.target.name != name:
-        raise UsageError(f"{run.checkpoint} predicts {name}; open the data set with target={name!r}")
 
 
 def _evaluate_predictor(
@@ -366,7 +358,7 @@ def _evaluate_predictor(
     model = models[0]
     if len(models) > 1 or not isinstance(model, Predictor):
         raise UsageError(f"several runs are averaged where all predict classes; evaluate {runs[0].folder} alone")
-    _check_values(runs[0], model, data)
+    check_values(runs[0].checkpoint, model, data)
     return evaluate_predictor(
         model, evaluation_loader(data, device), data.objects, split=data.split, dataset=data.manifest.name,
         incomplete=data.incomplete,

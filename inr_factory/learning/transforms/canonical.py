@@ -75,6 +75,51 @@ def canonicalize(inrs: INRBatch) -> INRBatch:
     return INRBatch(inrs.spec, tuple(weights), tuple(biases))
 
 
+@dataclass(frozen=True)
+class NeuronSigns:
+    """Signs and phases that bring INRs of an odd activation to neurons of fixed ones, in their order.
+
+    `incoming` and `outgoing`, (N, H) of each hidden layer, are what the weights before and after its neurons are
+    multiplied by, 1 or -1; `shift` is what is added to its biases afterwards.
+    """
+
+    incoming: list[Tensor]
+    outgoing: list[Tensor]
+    shift: list[Tensor]
+
+    def apply(self, inrs: INRBatch) -> INRBatch:
+        weights, biases = self.turn(list(inrs.weights), list(inrs.biases))
+        shifted = [b + shift for b, shift in zip(biases, self.shift, strict=False)]
+        return INRBatch(inrs.spec, tuple(weights), (*shifted, biases[-1]))
+
+    def turn(self, weights: list[Tensor], biases: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Changes of weights and biases, to those of the fixed neurons or back."""
+        weights, biases = list(weights), list(biases)
+        for layer, (sign, turn) in enumerate(zip(self.incoming, self.outgoing, strict=True)):
+            weights[layer] = weights[layer] * sign[:, :, None]
+            biases[layer] = biases[layer] * sign
+            weights[layer + 1] = weights[layer + 1] * turn[:, None, :]
+        return weights, biases
+
+
+def neuron_signs(inrs: INRBatch) -> NeuronSigns:
+    """Signs and phases of the neurons of INRs with an odd activation, fixed as `canonicalize` fixes them."""
+    signs = NeuronSigns([], [], [])
+    into: Tensor | None = None  # what the weights of this layer are multiplied by for the neurons before it
+    for W, b in zip(inrs.weights[:-1], inrs.biases[:-1], strict=True):
+        sign = _row_signs(W if into is None else W * into[:, None, :])
+        sign = torch.where(sign == 0, 1, sign)
+        into, bias = sign, b * sign
+        if inrs.spec.activation == "sine":
+            wrapped, half_turns = _wrap(bias, math.pi / inrs.spec.omega_0, EDGE)
+            into, shift = sign * neuron_ops.alternating_sign(half_turns).to(sign.dtype), wrapped - bias
+        else:
+            shift = torch.zeros_like(bias)
+        for values, value in zip((signs.incoming, signs.outgoing, signs.shift), (sign, into, shift), strict=True):
+            values.append(value)
+    return signs
+
+
 def is_default(spec: SirenSpec) -> bool:
     """Whether readers bring such INRs to canonical form by default. Those of ReLU never did, and runs of before resume."""
     return spec.activation != "relu"

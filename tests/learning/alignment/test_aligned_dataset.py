@@ -68,7 +68,7 @@ def test_a_copy_is_completed_and_what_it_has_is_left_alone(root, tmp_path):
 
 def test_a_copy_in_another_way_is_refused(root, tmp_path):
     align_dataset(root, tmp_path / "copy", "signed")
-    with pytest.raises(UsageError, match="aligned in another way"):
+    with pytest.raises(UsageError, match="align made in another way"):
         align_dataset(root, tmp_path / "copy", "permutation")
     with pytest.raises(UsageError, match="is the set itself"):
         align_dataset(root, root)
