@@ -38,7 +38,12 @@ def study(given: argparse.Namespace) -> None:
     for name in given.sets:
         folder, limit = given.work / name, None if name == "digits" else given.objects
         try:
-            inr.fit_dataset(name, folder, views=1, limit=limit, data_root=given.data_root, backend="local", workers=1)
+            if Path(name).is_dir():
+                folder, name = Path(name), Path(name).name
+            else:
+                inr.fit_dataset(
+                    name, folder, views=1, limit=limit, data_root=given.data_root, backend="local", workers=1
+                )
         except inr.UsageError as error:
             print(f"without {name}: {error}", flush=True)
             continue
@@ -55,7 +60,7 @@ def study(given: argparse.Namespace) -> None:
             rows[name][f"minutes of a core, `{model}`"] = f"{mean(r['seconds'] for r in reports) / 60:.1f}"
         rows[name] |= {key: f"{100 * value:.2f}" for key, value in comparisons(folder, given.filter).items()}
     given.out.write_text("".join(f"{line}\n" for line in table(rows, given)))
-    first = next(iter(rows))
+    first = next(iter(rows))  # pictures are of the first set
     run = inr.EditRun(given.work / "runs" / f"{first}-{given.models[0].partition(':')[0]}-0")
     shown, title = run.examples(), f"{first}, test: INRs edited by {run.filter}"
     captions = [f"{label}" for label in shown.labels.tolist()]
@@ -116,7 +121,9 @@ if __name__ == "__main__":
     parser.add_argument("--data-root", help="of the images, by default INR_FACTORY_DATA")
     parser.add_argument("--work", type=Path, required=True, help="folder for sets and runs")
     parser.add_argument("--out", type=Path, required=True, help="the table, NAME.md")
-    parser.add_argument("--sets", nargs="+", default=["digits", "fashion_mnist", "mnist"])
+    parser.add_argument(
+        "--sets", nargs="+", default=["digits", "fashion_mnist", "mnist"], help="recipes, or folders of sets"
+    )
     parser.add_argument("--models", nargs="+", default=EDITORS)
     parser.add_argument("--filter", default="dilate:size=3")
     parser.add_argument("--objects", type=int, default=3000, help="of each set but digits, in all splits")
