@@ -64,6 +64,21 @@ def test_a_run_is_a_command_of_train(tmp_path):
     assert observed[5:] == ["--epochs", "2", "--no-canonical", "--bf16", "--augment", "flip", "--augment", "noise", "--seed", "3"]  # fmt: skip
 
 
+def test_runs_of_other_targets_are_tabulated_by_their_figure(sweep, tmp_path):
+    runs = runs_of(sweep, tmp_path)
+    for run_, r2 in zip(runs[:2], (0.9, -0.125), strict=True):
+        run_.folder.mkdir(parents=True)
+        figures = {"test": {"r2": r2, "mae": 1.0}, "best": {"val_r2": 0.8, "epoch": 1}}
+        (run_.folder / "result.json").write_text(json.dumps(figures))
+
+    rows = write_tables(sweep, runs, tmp_path)
+
+    assert [row.mean for row in rows] == [0.9, -0.125]
+    assert (tmp_path / "table.md").read_text().startswith("| model | mixup | test R² | seeds |")
+    lines = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert [(line["test R²"], line["val R²"]) for line in lines] == [("0.9", "0.8"), ("-0.125", "0.8")]
+
+
 def test_trackers_get_every_run_and_are_no_part_of_what_it_is(tmp_path):
     file, jobs = write(tmp_path / "grid.yaml"), []
 
