@@ -39,7 +39,7 @@ def write_neighbours(path: Path, data: INRDataset, report: SearchReport | Retrie
     measured = report if isinstance(report, RetrievalReport) else None
     searches = report.examples if isinstance(report, RetrievalReport) else (report,)
     page = open_template("neighbours.html.jinja").render(
-        name=data.manifest.name, spec=spec, split=data.split, views=len(data.chosen_views), searched=len(data),
+        name=data.manifest.name, spec=spec, split=data.split, searched=len(data),
         features=searches[0].features,
         rows=[_row(data, search) for search in searches], measured=measured, palette=COLORS,
     )  # fmt: skip
