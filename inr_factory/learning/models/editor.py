@@ -62,6 +62,10 @@ class Editor(NormalizedEncoder):
             tuple(b + scale * change for b, scale, change in zip(inrs.biases, scales[1], biases, strict=True)),
         )
 
+    @property
+    def _hidden(self) -> nn.Module:
+        return self
+
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Editor":
         spec = SirenSpec.from_dict(description["spec"])

@@ -60,6 +60,15 @@ class NormalizedEncoder(nn.Module):
             features = self.encoder(self.normalizer(inrs, self.encoder.centred), inrs)
         return features
 
+    @property
+    def hidden_layers(self) -> list[nn.Linear]:
+        """The linear layers whose weights Muon updates: not a last one, nor one of a single row or column."""
+        return [part for part in self._hidden.modules() if isinstance(part, nn.Linear) and min(part.weight.shape) > 1]
+
+    @property
+    def _hidden(self) -> nn.Module:
+        return self.encoder
+
     def freeze(self) -> None:
         """From now on only the head learns: the encoder keeps its parameters and stays in evaluation mode."""
         self.frozen = True

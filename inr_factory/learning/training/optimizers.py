@@ -48,14 +48,13 @@ class MuonAdamW(Optimizer):
 def build_optimizer(config: RunConfig, model: NormalizedEncoder, extra: Sequence[nn.Parameter] = ()) -> Optimizer:
     """The optimizer of a run for a model and for `extra` parameters, which have no weight decay.
 
-    "muon" updates the weights of the encoder's linear layers by Muon and all else by AdamW. "adamw" has amsgrad, "adam"
+    "muon" updates the weights of hidden linear layers by Muon and all else by AdamW. "adamw" has amsgrad, "adam"
     adds its weight decay to the gradient (L2). Raises UsageError for "muon" where the encoder has no linear layer.
     """
     decay = config.weight_decay
     further = [{"params": list(extra), "weight_decay": 0.0}] if extra else []
     if config.optimizer == "muon":
-        layers = [part for part in model.encoder.modules() if isinstance(part, nn.Linear)]
-        if not (matrices := [layer.weight for layer in layers if min(layer.weight.shape) > 1]):
+        if not (matrices := [layer.weight for layer in model.hidden_layers]):
             raise UsageError(f"muon updates linear layers, of which {model.encoder.name} has none; take adamw")
         known = set(map(id, matrices))
         others = [parameter for parameter in model.parameters() if id(parameter) not in known]

@@ -13,7 +13,7 @@ MODELS = ["probes:num_probes=3,hidden_dim=4,num_layers=1", "render:resolution=4,
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_neither_canonicalizes_nor_normalizes_and_starts_from_pretraining(model, tmp_path, monkeypatch):
     make_set(tmp_path / "set", objects={"train": 14, "val": 5, "test": 6})
-    for module in ("models.normalized_encoder", "transforms.canonical", "training.trained_run"):
+    for module in ("models.normalized_encoder", "transforms.canonical", "training.run_data"):
         monkeypatch.setattr(f"inr_factory.learning.{module}.canonicalize", lambda inrs: pytest.fail("moved"))
     options = {"epochs": 1, "batch_size": 4, "device": "cpu"}
     pretrain(tmp_path / "set", model, "augment", "noise", out=tmp_path / "pre", **options)
