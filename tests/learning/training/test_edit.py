@@ -29,7 +29,7 @@ from inr_factory.storage.manifest_file import load_manifest
 OPTIONS: dict[str, Any] = {
     "model": "parity:hidden_dim=8,points=true", "size": 6, "batch_size": 4, "device": "cpu", "epochs": 3
 }  # fmt: skip
-EPOCHS: dict[str, Any] = {**OPTIONS, "epochs": 15}
+EPOCHS: dict[str, Any] = {**OPTIONS, "epochs": 15, "learning_rate": 5e-2}
 CONFIG = EditConfig(epochs=2, warmup_steps=2, device="cpu", tensorboard=False)
 
 
