@@ -20,6 +20,10 @@ from inr_factory.storage.targets_record import TargetKind
 PSNR, FACTS = "psnr", "facts."
 
 
+class NoTargetError(UsageError):
+    """A set has no target of that name."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What a network learns to say of each INR.
@@ -50,7 +54,8 @@ def read_target(
 ) -> tuple[Target, NDArray[Any]]:
     """The target of a name, and its values: (N,) int64 class numbers, else (N, K) float64, of all rows of the shards.
 
-    Raises UsageError for a name that the set does not have, objects without a value, and facts that are not finite.
+    Raises NoTargetError for a name that the set does not have, UsageError for objects without a value and facts that are not
+    finite.
     """
     if not isinstance(name, str):
         raise UsageError(f"a target is given by its name, got {shorten(name)}")
@@ -63,7 +68,9 @@ def read_target(
     known = [] if table is None else [column.name for column in table.columns]
     if table is None or name not in known:
         facts = [FACTS + fact for fact in _facts(shards)]
-        raise UsageError(f"{manifest.name} has no target {shorten(name)}; {did_you_mean(name, [*known, PSNR, *facts])}")
+        raise NoTargetError(
+            f"{manifest.name} has no target {shorten(name)}; {did_you_mean(name, [*known, PSNR, *facts])}"
+        )
     column = table.column(name)
     distinct, index = np.unique(object_ids, return_inverse=True)
     values = column.values[table.rows_of(distinct.tolist(), name)[index]]
@@ -79,7 +86,7 @@ def _facts(shards: Sequence[ShardReader]) -> list[str]:
 def _fact(name: str, manifest: Manifest, shards: Sequence[ShardReader]) -> NDArray[np.float64]:
     for shard in shards:
         if name != PSNR and name not in (known := _facts([shard])):
-            raise UsageError(
+            raise NoTargetError(
                 f"{shard.path.name} of {manifest.name} has no fact {shorten(name)}; {did_you_mean(name, known)}"
             )
     return np.concatenate([np.array(shard.column(name), dtype=np.float64) for shard in shards])

@@ -20,7 +20,7 @@ from inr_factory.inr.device import choose_device
 from inr_factory.inr.plain_json import parse_json_object
 from inr_factory.inr.regular_files import read_regular
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.target import PSNR
+from inr_factory.learning.data.target import NoTargetError
 from inr_factory.learning.models.checkpoint import load_checkpoint, load_reader
 from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.ensemble import Ensemble
@@ -34,9 +34,7 @@ from inr_factory.learning.training.run_data import check_count, check_values, cl
 from inr_factory.learning.training.value_metrics import ValueReport
 from inr_factory.learning.training.value_prediction import evaluate_predictor, output_names, predict_values
 from inr_factory.storage.atomic_files import write_atomically
-from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location
-from inr_factory.storage.manifest_file import load_manifest
 
 MAX_RUN_BYTES = 2**28
 
@@ -201,9 +199,10 @@ class TrainedRun:
         """The data set with the run's target, where it has that."""
         if isinstance(dataset, INRDataset):
             return dataset
-        targets = load_manifest(dataset_location(dataset)).targets
-        known = [PSNR, *([] if targets is None else [column.name for column in targets.columns])]
-        return INRDataset(dataset, split, views=views, target=self.target if self.target in known else None)
+        try:
+            return INRDataset(dataset, split, views=views, target=self.target)
+        except NoTargetError:
+            return INRDataset(dataset, split, views=views)
 
     def numbers_like(self, other: "TrainedRun", num_classes: int) -> list[int]:
         """The number that each class of another run has in this one; UsageError where they know other classes."""

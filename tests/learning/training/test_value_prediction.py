@@ -9,17 +9,21 @@ import torch
 from sklearn.metrics import average_precision_score, r2_score
 from support.small_sets import make_set
 
+import inr_factory as inr
 from inr_factory.errors import UsageError
 from inr_factory.learning.alignment.mixup import MixUp
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.data.loader import INRLoader
 from inr_factory.learning.models.checkpoint import load_classifier, load_encoder
+from inr_factory.learning.models.normalizer import Normalizer
+from inr_factory.learning.models.predictor import Predictor, build_predictor
 from inr_factory.learning.training.embed import embed
 from inr_factory.learning.training.metrics import EvaluationReport
 from inr_factory.learning.training.prediction_report import ValuePredictionReport
 from inr_factory.learning.training.train_classifier import train
 from inr_factory.learning.training.trained_run import TrainedRun, evaluate, open_run
 from inr_factory.learning.training.value_metrics import ValueReport, label_figures, number_figures
+from inr_factory.learning.training.value_prediction import value_loss
 from inr_factory.storage.targets import TargetColumn, TargetTable, update_targets
 
 OPTIONS: dict[str, Any] = {
@@ -105,6 +109,9 @@ def test_mixup_mixes_values_as_it_mixes_inrs(dataset: Path) -> None:
 
 def test_a_run_of_numbers_measures_predicts_and_resumes(mass: TrainedRun, dataset: Path, tmp_path: Path) -> None:
     assert mass.target == "mass"
+    learned, model = values_of(INRDataset(dataset, "train", target="mass")), mass.model("cpu")
+    assert isinstance(model, Predictor)
+    assert (float(model.mean), float(model.std)) == (pytest.approx(learned.mean()), pytest.approx(learned.std()))
     report = mass.evaluate()
     assert isinstance(report, ValueReport)
     assert (report.outputs, report.unit, report.count, report.split) == (("mass",), "g", OBJECTS["test"], "test")
@@ -149,8 +156,24 @@ def test_more_targets_of_one_loss_each(dataset: Path, tmp_path: Path) -> None:
     predicted = run.predict(dataset)
     assert isinstance(predicted, ValuePredictionReport)
     assert bool(((predicted.predicted >= 0) & (predicted.predicted <= 1)).all())
-    psnr = train(dataset, target="psnr", out=tmp_path / "psnr", **OPTIONS)
-    assert isinstance(psnr.evaluate(), ValueReport)
+
+
+@pytest.mark.parametrize(("target", "unit"), [("psnr", "dB"), ("facts.explained", "")])
+def test_facts_of_rows_are_learned_and_predicted_without_a_table(tmp_path: Path, target: str, unit: str) -> None:
+    images = np.random.default_rng(0).random((24, 4, 4))
+    fitted = inr.fit(images, hidden_dim=4, target_psnr=None, steps=20, floor_psnr=-100)
+    fitted.save(tmp_path / "set", val=5, test=5)
+    run = train(tmp_path / "set", target=target, out=tmp_path / "run", **OPTIONS)
+    report = run.evaluate()
+    assert isinstance(report, ValueReport)
+    assert (report.target, report.unit, report.count) == (target, unit, 5)
+    predicted = run.predict(tmp_path / "set")
+    assert isinstance(predicted, ValuePredictionReport)
+    assert predicted.figures()["r2"] == pytest.approx(report.r2, abs=1e-5)
+    make_set(tmp_path / "bare", spec=fitted.inrs.spec, objects=OBJECTS)
+    bare = run.predict(tmp_path / "bare")
+    assert isinstance(bare, ValuePredictionReport)
+    assert (bare.true is None) == (target != "psnr")
 
 
 def test_a_set_without_the_target_is_predicted_but_not_evaluated(mass: TrainedRun, tmp_path: Path) -> None:
@@ -225,3 +248,14 @@ def test_figures_are_those_of_scikit_learn() -> None:
     )
     with pytest.raises(UsageError, match="none of the 50 rows has any label"):
         label_figures(predicted, np.zeros_like(has))
+
+
+def test_the_loss_is_in_units_of_the_spread_and_of_the_kind_that_was_chosen(dataset: Path) -> None:
+    data = INRDataset(dataset, "train", target="mass")
+    assert data.target is not None
+    normalizer = Normalizer(data.spec)
+    model = build_predictor("mlp", data.spec, data.target.describe(), 1, normalizer, 0, False, hidden_dim=4)
+    model.standardize(torch.from_numpy(values_of(data)))
+    outputs, targets = torch.full((1, 1), 3.0), model.mean.expand(1, 1)  # three standard deviations away
+    assert float(value_loss(model, outputs, targets)) == pytest.approx(9)
+    assert float(value_loss(model, outputs, targets, "huber")) == pytest.approx(2.5)
