@@ -52,7 +52,7 @@ def study(given: argparse.Namespace) -> None:
             reports = []
             for seed in range(given.seeds):
                 run = given.work / "runs" / f"{name}-{model.partition(':')[0]}-{seed}"
-                reports.append(edited(name, folder, run, model, seed, given))
+                reports.append(edited(folder, run, model, seed, given))
                 print(f"{name}, {model}, seed {seed}: {reports[-1]['mse']:.5f}", flush=True)
             errors = [100 * report["mse"] for report in reports]
             spread = f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""
@@ -68,7 +68,7 @@ def study(given: argparse.Namespace) -> None:
     draw_edits(images, captions, given.out.with_suffix(".png"), title)
 
 
-def edited(name: str, folder: Path, run: Path, model: str, seed: int, given: argparse.Namespace) -> dict[str, float]:
+def edited(folder: Path, run: Path, model: str, seed: int, given: argparse.Namespace) -> dict[str, float]:
     """The report of a run, kept in its folder; and the seconds of one core that it took, if it was never interrupted."""
     path = run / "report.json"
     if not path.exists():
