@@ -40,6 +40,7 @@ SMALL = (
     "source.num_points=8000",
     "source.num_truth=2000",
 )
+MOST_SHAPES = 1000  # each takes half a second of a core
 Array = np.ndarray[Any, Any]
 OMEGAS, STEPS = (10, 15, 20, 25, 30, 40, 50, 60), (20, 80, 320)
 
@@ -146,7 +147,8 @@ def save_inrs(
 
 def make_primitives(folder: Path, count: int) -> None:
     kinds = 14
-    settings = [*SMALL, "source.measure=true", f"source.per_class={-(-count // kinds)}"]
+    per_class = -(-min(count, MOST_SHAPES) // kinds)
+    settings = [*SMALL, "source.measure=true", f"source.per_class={per_class}"]
     inr.fit_dataset("primitives", folder, settings=settings, views=1, backend="local")
 
 
