@@ -18,11 +18,11 @@ from inr_factory.cli.terminal import can_show_bold
 OPTION_PANELS = {
     "fit": {"Data": "views out data_root limit seed settings"},
     "train": {
-        "Data": "views views_per_object labels_per_class label_noise",
+        "Data": "views views_per_object labels_per_class label_noise target",
         "Model": "model init freeze canonical normalize",
         "Augmentation": "augment mixup",
         "Optimisation": "epochs batch_size learning_rate optimizer weight_decay schedule warmup_steps label_smoothing "
-        "perturb reweigh ema decode early_stopping",
+        "perturb reweigh ema decode loss early_stopping",
     },
     "pretrain": {
         "Data": "views",

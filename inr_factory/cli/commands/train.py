@@ -52,9 +52,6 @@ def train(
             metavar="NAME",
         ),
     ] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="of targets that are numbers: mse or huber", show_default="mse")
-    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -132,9 +129,12 @@ def train(
         float | None,
         typer.Option(help="weight of a second loss: render the INRs from the features; try 1", show_default=False),
     ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="of targets that are numbers: mse or huber", show_default="mse")
+    ] = None,
     early_stopping: Annotated[
         int | None,
-        typer.Option(help="stop after N epochs without a better accuracy on val", show_default=False),
+        typer.Option(help="stop after N epochs without a better figure on val", show_default=False),
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
