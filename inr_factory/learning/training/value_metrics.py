@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
-from sklearn.metrics import average_precision_score
 
 from inr_factory.errors import UsageError
 
@@ -80,6 +78,8 @@ class ValueReport:
 
 def number_figures(predicted_NK: NDArray[Any], true_NK: NDArray[Any]) -> dict[str, Any]:
     """r2, mae, rmse, kendall_tau and per_output of ValueReport. Raises UsageError for an output without spread."""
+    from scipy.stats import kendalltau  # slow to import
+
     predicted, true = np.asarray(predicted_NK, np.float64), np.asarray(true_NK, np.float64)
     spread = ((true - true.mean(0)) ** 2).sum(0)
     if not spread.all():
@@ -98,6 +98,8 @@ def number_figures(predicted_NK: NDArray[Any], true_NK: NDArray[Any]) -> dict[st
 
 def label_figures(predicted_NK: NDArray[Any], true_NK: NDArray[Any]) -> dict[str, Any]:
     """mean_average_precision and per_output of ValueReport, of labels 0 and 1. Raises UsageError where no INR has one."""
+    from sklearn.metrics import average_precision_score  # a bare GPU machine trains without it
+
     true = np.asarray(true_NK) > 0.5
     scores = [
         float(average_precision_score(has, predicted)) if has.any() else None
