@@ -32,6 +32,7 @@ def main(path: str, epochs: int) -> None:
         if rank == 0:
             correct = accuracy(model.module, test)
             print(f"epoch {epoch + 1}: {seen:.0f} INRs by {world_size} ranks, test accuracy {correct:.1%}", flush=True)
+    distributed.barrier()  # no rank leaves while another works
     distributed.destroy_process_group()
 
 
