@@ -122,7 +122,7 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True, help="folder for sets and runs")
     parser.add_argument("--out", type=Path, required=True, help="the table, NAME.md")
     parser.add_argument(
-        "--sets", nargs="+", default=["digits", "fashion_mnist", "mnist"], help="recipes, or folders of sets"
+        "--sets", nargs="+", default=["fashion_mnist", "digits", "mnist"], help="recipes, or folders of sets"
     )
     parser.add_argument("--models", nargs="+", default=EDITORS)
     parser.add_argument("--filter", default="dilate:size=3")
