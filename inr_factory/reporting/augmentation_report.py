@@ -22,7 +22,7 @@ from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.alignment.mixup import mix
 from inr_factory.learning.alignment.weight_matching import align, finest_match, relative_distance
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.training.feature_kinds import image_size
+from inr_factory.learning.data.image_size import image_size
 from inr_factory.learning.transforms.compose import applicable_transforms
 from inr_factory.learning.transforms.coordinate import CoordinateTransform
 from inr_factory.learning.transforms.intensity import IntensityTransform

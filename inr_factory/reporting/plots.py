@@ -267,15 +267,8 @@ def _mark_best(
         epoch, share = best["epoch"] + 1, METRICS[metric][1] * best[metric]
         for axis, value in ((loss, best[loss_name]), (accuracy, share)):
             axis.axvline(epoch, color=SOFT, linewidth=0.8, linestyle=":", zorder=0)
-            star: dict[str, Any] = (
-                {
-                    "label": f"best: epoch {epoch}, {share:.1f} %"
-                    if METRICS[metric][1] > 1
-                    else f"best: epoch {epoch}, {share:.3f}"
-                }
-                if axis is accuracy
-                else {}
-            )
+            figure = f"{share:.1f} %" if METRICS[metric][1] > 1 else f"{share:.3f}"
+            star: dict[str, Any] = {"label": f"best: epoch {epoch}, {figure}"} if axis is accuracy else {}
             axis.plot([epoch], [value], marker="*", markersize=9, color=INK, linestyle="", zorder=3, **star)
     if chance is not None:
         accuracy.axhline(100 * chance, color=SOFT, linestyle="--", linewidth=1, label=f"chance: {100 * chance:.1f} %")

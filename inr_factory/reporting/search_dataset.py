@@ -14,7 +14,8 @@ from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.alignment.aligned_dataset import find_inr
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.training.feature_kinds import OnBatch, Run, image_size
+from inr_factory.learning.data.image_size import image_size
+from inr_factory.learning.training.feature_kinds import OnBatch, Run
 from inr_factory.learning.training.search import Gallery, RetrievalReport, SearchReport, Sought, measure_retrieval
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.locations import RemoteLocation

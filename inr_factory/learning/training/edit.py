@@ -19,7 +19,7 @@ from inr_factory.learning.models.registry import encoder_class
 from inr_factory.learning.option_strings import parse_model
 from inr_factory.learning.training import defaults
 from inr_factory.learning.training.begun_run import as_begun
-from inr_factory.learning.training.edit_targets import FilterTargets, SetTargets, image_size
+from inr_factory.learning.training.edit_targets import FilterTargets, SetTargets, edited_size
 from inr_factory.learning.training.edited_run import EditRun
 from inr_factory.learning.training.editing import EditTrainer, Targets
 from inr_factory.learning.training.image_filters import parse_filter
@@ -97,14 +97,12 @@ def edit(
         check_whole(1, 4096, size=size)
     config = check_config(EditConfig, epochs=epochs, learning_rate=learning_rate, seed=seed, device=device)
     training, validation = INRDataset(dataset, "train", views=views), INRDataset(dataset, "val", views=1)
-    height, width = image_size(training, size)
+    height, width = edited_size(training, size)
     name, options = parse_model(model or (defaults.EDIT_MODEL if training.spec.is_odd else "parity"))
     what = chosen.name if chosen is not None else "target"
     folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-edit-{what}-{name}-{seed}"
     config, options = as_begun(config, name, options, folder)
-    if (
-        encoder_class(name).name == "parity"
-    ):  # a seventh less error than by AdamW at equal epochs; of ng_gnn twice as much
+    if encoder_class(name).name == "parity":  # less error of dilation than by AdamW; of ng_gnn more: docs/editing.md
         config = config.model_copy(update={"optimizer": "muon"})
     transform = Compose(augmentation) if augmentation else None
     loader = INRLoader(training, batch_size, seed=seed, transform=transform, device=choose_device(device))

@@ -13,8 +13,8 @@ from torch import Tensor
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.image_size import image_size
 from inr_factory.learning.training.image_filters import ImageFilter
-from inr_factory.storage.shards import ShardReader
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,14 @@ class SetTargets:
         return INRBatch.from_flat(self.target.spec, weights.to(inrs.device)).images(self.height, self.width)
 
 
-def image_size(dataset: INRDataset, size: int | None) -> tuple[int, int]:
-    """Height and width of images: `size`, or those that the set was fitted to, the commonest of its first shard.
+def edited_size(dataset: INRDataset, size: int | None) -> tuple[int, int]:
+    """Height and width of images: `size`, or those that the set was fitted to.
 
     Raises UsageError for INRs that show no images, and where the set does not say their size.
     """
     if dataset.spec.in_dim != 2:
         raise UsageError(f"edit takes INRs of images, which have 2 inputs; {dataset.manifest.name} has {dataset.spec}")
-    if size is not None:
-        return size, size
-    entry = next(entry for entry in dataset.manifest.shards if entry.rows and entry.split == dataset.split)
-    shard = ShardReader(dataset.root, entry, check=False)
-    if not {"height", "width"} <= set(shard.column_names):
+    known = (size, size) if size is not None else image_size(dataset)
+    if known is None:
         raise UsageError(f"{dataset.manifest.name} does not say how large its images are; give --size, as 28")
-    sides = np.stack([shard.column("height"), shard.column("width")], axis=1)
-    sizes, counts = np.unique(sides, axis=0, return_counts=True)
-    height, width = sizes[counts.argmax()].tolist()
-    return int(height), int(width)
+    return known

@@ -18,6 +18,7 @@ from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.alignment.weight_matching import align, finest_match
 from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.learning.data.image_size import image_size
 from inr_factory.learning.models.checkpoint import load_encoder
 from inr_factory.learning.models.convolutions import regular_grid
 from inr_factory.learning.models.render import RESOLUTIONS
@@ -119,13 +120,3 @@ def _renders(data: INRDataset) -> FeatureKind:
         grid = pixel_grid(*size)
     about = f"{' x '.join(map(str, size))} points of the signal"
     return FeatureKind("renders", about, lambda inrs: inrs(grid.to(inrs.device)).flatten(1).float().cpu())
-
-
-def image_size(data: INRDataset) -> tuple[int, int] | None:
-    """Height and width of the set's first image; None where the shards have none."""
-    entries = [entry for entry in data.manifest.shards if entry.split == data.split and entry.rows]
-    entry = next(entry for entry in entries if entry.view in data.chosen_views)
-    shard = ShardReader(data.root, entry, check=False)
-    if not {"height", "width"} <= set(shard.column_names):
-        return None
-    return int(shard.column("height")[0]), int(shard.column("width")[0])

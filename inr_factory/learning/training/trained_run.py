@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from inr_factory.learning.training.certificate import CERTIFICATE, CertificateRe
 from inr_factory.learning.training.classification import evaluate_model
 from inr_factory.learning.training.metrics import EvaluationReport
 from inr_factory.learning.training.prediction_report import PredictionReport, ValuePredictionReport
-from inr_factory.learning.training.run_config import METRICS, RUN, best_record, checkpoint_of
+from inr_factory.learning.training.run_config import METRICS, RUN, Loss, best_record, checkpoint_of
 from inr_factory.learning.training.run_data import check_count, check_values, class_names, evaluation_loader, open_split
 from inr_factory.learning.training.value_metrics import ValueReport
 from inr_factory.learning.training.value_prediction import evaluate_predictor, output_names, predict_values
@@ -76,21 +76,30 @@ class TrainedRun:
         return self._facts.get("meta", {})  # type: ignore[no-any-return]
 
     @cached_property
+    def _described(self) -> tuple[Mapping[str, Any], Mapping[str, Any], Any]:
+        """Meta and settings of the run as its checkpoint has them, and the number of classes that its classifier knows."""
+        saved = load_checkpoint(self.checkpoint)
+        meta, config = (saved[part] if isinstance(saved.get(part), Mapping) else {} for part in ("meta", "config"))
+        return meta, config, saved.get("classifier", {}).get("num_classes")
+
+    @property
     def target(self) -> str | None:
         """Name of the target that the run learned, as its checkpoint has it; None for the classes of its set."""
-        meta = load_checkpoint(self.checkpoint).get("meta")
-        target = meta.get("target") if isinstance(meta, Mapping) else None
-        name = target.get("name") if isinstance(target, Mapping) else None
-        return name if isinstance(name, str) else None
+        target = self._described[0].get("target")
+        return target["name"] if isinstance(target, Mapping) and isinstance(target.get("name"), str) else None
 
-    @cached_property
+    @property
+    def loss(self) -> Loss | None:
+        """The loss of a run of numbers that was requested."""
+        loss = self._described[1].get("loss")
+        return loss if loss in get_args(Loss) else None
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that the classifier predicts, as its checkpoint has them; empty where it has none."""
-        saved = load_checkpoint(self.checkpoint)
-        meta, model = saved.get("meta"), saved.get("classifier", {})
-        names = meta.get("classes") if isinstance(meta, Mapping) else None
-        known = isinstance(names, list) and len(names) == model.get("num_classes")
-        return tuple(map(str, names)) if known and names is not None else ()
+        meta, _, count = self._described
+        names = meta.get("classes")
+        return tuple(map(str, names)) if isinstance(names, list) and len(names) == count else ()
 
     @property
     def dataset(self) -> str:
@@ -168,9 +177,10 @@ class TrainedRun:
         model, data = self.model(device), self._open_to_predict(dataset, split, views)
         if isinstance(model, Predictor):
             predicted = predict_values(model, (inrs for inrs, _ in evaluation_loader(data, device)))
+            known = data.target is not None and data.target.name == model.target["name"]
             return ValuePredictionReport(
                 object_ids=tuple(data.object_ids.tolist()), views=data.views, target=model.target["name"],
-                outputs=output_names(model), predicted=predicted, true=data.values, labels=not model.is_numeric,
+                outputs=output_names(model), predicted=predicted, true=data.values if known else None, labels=not model.is_numeric,
                 incomplete=data.incomplete,
             )  # fmt: skip
         recorded = self.meta.get("classes", data.classes)  # a damaged run.json is refused, though it is not needed
@@ -359,8 +369,8 @@ def _evaluate_predictor(
         raise UsageError(f"several runs are averaged where all predict classes; evaluate {runs[0].folder} alone")
     check_values(runs[0].checkpoint, model, data)
     return evaluate_predictor(
-        model, evaluation_loader(data, device), data.objects, split=data.split, dataset=data.manifest.name,
-        incomplete=data.incomplete,
+        model, evaluation_loader(data, device), data.objects, runs[0].loss, split=data.split,
+        dataset=data.manifest.name, incomplete=data.incomplete,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.rasterizer import CAMERAS, shade_mesh
 from inr_factory.inr.batch import INRBatch
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.training.feature_kinds import image_size
+from inr_factory.learning.data.image_size import image_size
 from inr_factory.learning.training.search import RetrievalReport, SearchReport
 from inr_factory.reporting.html.png_data_uri import image_uri
 from inr_factory.reporting.html.renderings import smaller

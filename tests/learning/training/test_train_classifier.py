@@ -370,9 +370,9 @@ def test_inrs_of_every_activation_with_other_widths_and_an_encoding_are_aligned_
 def test_it_says_where_the_canonical_form_gives_up_what_the_inrs_have_in_common(dataset: Path, tmp_path: Path) -> None:
     align_dataset(dataset, tmp_path / "aligned", match="phase")
     options = OPTIONS | {"epochs": 1, "model": "mlp:hidden_dim=4"}
-    for name, source, canonical, told in (
+    for name, source, canonical, noted in (
         ("a", dataset, True, False), ("b", tmp_path / "aligned", True, True), ("c", tmp_path / "aligned", False, False),
     ):  # fmt: skip
         lines: list[str] = []
         train(source, out=tmp_path / name, log=lines.append, canonical=canonical, **options)
-        assert any("--no-canonical" in line for line in lines) == told
+        assert any("--no-canonical" in line for line in lines) == noted

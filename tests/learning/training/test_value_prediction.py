@@ -144,8 +144,10 @@ def test_a_run_of_numbers_measures_predicts_and_resumes(mass: TrainedRun, datase
 
 
 def test_more_targets_of_one_loss_each(dataset: Path, tmp_path: Path) -> None:
-    vector = train(dataset, target="place", loss="huber", out=tmp_path / "place", **OPTIONS).evaluate()
+    placed = train(dataset, target="place", loss="huber", out=tmp_path / "place", **OPTIONS)
+    vector, validation = placed.evaluate(), placed.evaluate(split="val")
     assert isinstance(vector, ValueReport)
+    assert validation.loss == pytest.approx(placed.best["val_loss"], rel=1e-4), "it is that of the run, Huber's"
     assert vector.outputs == ("x", "y")
     assert vector.r2 == pytest.approx(np.mean(vector.per_output))  # type: ignore[arg-type]
     run = train(dataset, target="tags", out=tmp_path / "tags", **OPTIONS)
@@ -185,6 +187,9 @@ def test_a_set_without_the_target_is_predicted_but_not_evaluated(mass: TrainedRu
     report = mass.predict(tmp_path / "bare", views=1)
     assert isinstance(report, ValuePredictionReport)
     assert (report.true, report.score, report.figures()) == (None, "", {})
+    other = mass.predict(INRDataset(tmp_path / "bare", "test", target="psnr"))
+    assert isinstance(other, ValuePredictionReport)
+    assert other.true is None, "the truth is of another target"
     with pytest.raises(UsageError, match="has no target 'mass'"):
         mass.evaluate(tmp_path / "bare")
     with pytest.raises(UsageError, match="predicts mass; open the data set with target='mass'"):
