@@ -102,7 +102,7 @@ def edit(
     what = chosen.name if chosen is not None else "target"
     folder = as_path(out, "the run") if out else Path("runs") / f"{training.manifest.name}-edit-{what}-{name}-{seed}"
     config, options = as_begun(config, name, options, folder)
-    if encoder_class(name).name == "parity":  # less error of dilation than by AdamW; of ng_gnn more: docs/editing.md
+    if encoder_class(name).name == "parity":  # less error of dilation than by AdamW: docs/editing.md
         config = config.model_copy(update={"optimizer": "muon"})
     transform = Compose(augmentation) if augmentation else None
     loader = INRLoader(training, batch_size, seed=seed, transform=transform, device=choose_device(device))
