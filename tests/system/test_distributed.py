@@ -13,6 +13,15 @@ from inr_factory.errors import UsageError
 from inr_factory.learning.models.checkpoint import load_checkpoint
 from inr_factory.learning.training.distributed import Ranks, join_process_group
 
+# Prints the threads that remain after a run.
+TRAIN = """
+import os, sys
+from pathlib import Path
+import inr_factory as inr
+inr.train(sys.argv[1], out=sys.argv[2], model="mlp:hidden_dim=6", epochs=1, batch_size=4, device="cpu")
+print(sorted(Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")))
+"""
+
 OPTIONS = [
     "--model",
     "mlp:hidden_dim=6,dropout=0.0,batch_norm=false",
@@ -25,16 +34,11 @@ OPTIONS = [
 ]
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node"]
+
+
 def train(folder, out, ranks, *more):
-    start = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(ranks),
-        "--no-python",
-    ]
+    start = [*TORCHRUN, str(ranks)]
     own = [sys.executable, "-c", "from inr_factory.cli.main import main; main()"]
     command = (start if ranks > 1 else []) + own
     return subprocess.run(
@@ -74,6 +78,20 @@ def test_running_statistics_are_those_of_all_ranks(tmp_path):
     means = [name for name in here if name.endswith("running_mean")]
     assert means
     torch.testing.assert_close(there[means[0]], here[means[0]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads by Linux's /proc")
+def test_a_run_leaves_no_thread_of_its_ranks(tmp_path):
+    make_set(tmp_path / "set", objects={"train": 24, "val": 5, "test": 6}, views=1)
+
+    ran = subprocess.run(
+        [*TORCHRUN, "2", sys.executable, "-c", TRAIN, str(tmp_path / "set"), str(tmp_path / "run")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.splitlines()) == 2
+    assert "gloo" not in ran.stdout, ran.stdout
 
 
 def test_alone_nothing_is_sent():

@@ -4,6 +4,7 @@ Gradients are averaged explicitly rather than by DistributedDataParallel, since 
 backward pass. These models are small enough to send all gradients at once.
 """
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,6 +91,9 @@ def join_process_group(device: torch.device) -> Iterator[tuple[Ranks, torch.devi
             raise ResourceError(f"rank {local} of this machine has no GPU, there are {torch.cuda.device_count()}")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # Its functions have the present group as a default argument. Imported later (optimizers do), it would keep the group
+    # and its threads beyond destroy_process_group, and at the interpreter's end a thread can abort the process.
+    importlib.import_module("torch.distributed.nn.functional")
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(int(os.environ["RANK"]), size), device
