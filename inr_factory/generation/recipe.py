@@ -30,7 +30,7 @@ from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 
-RECIPE_VERSION: Final = 2
+RECIPE_VERSION: Final = 3
 UDF_TARGET = 26.0  # dB of peak = clamp
 
 # Newer keys that a manifest lacks at their default, so that versions of before read it.
@@ -82,8 +82,8 @@ class Recipe(Section):
     not, so that a set can get more views.
 
     Attributes:
-        version: of what recipes mean. 2 is that of new sets; 1 gives the defaults, columns and samples of sets made
-            before there was a version, and continues them.
+        version: of what recipes mean. 3 is that of new sets of shapes and 2 of others, which 3 does not change; 1 gives
+            the defaults, columns and samples of sets made before there was a version, and continues them.
         name: letters, digits, and _.- inside.
         source: an `ImageSource`, `ShapeSource` or `OwnSource`, chosen by its `collection`.
         views: independent fits of each object, 1 to 10,000.
@@ -106,7 +106,7 @@ class Recipe(Section):
     spec: SpecConfig = SpecConfig()
     fit: FitConfig = FitConfig()
     splits: SplitConfig = SplitConfig()
-    version: Literal[1, 2] = RECIPE_VERSION
+    version: Literal[1, 2, 3] = RECIPE_VERSION
     shard_objects: Integer = Field(default=500, ge=1, le=1_000_000)
     quarantine_threshold: Number = Field(default=0.01, ge=0, le=1)
 
@@ -114,6 +114,8 @@ class Recipe(Section):
     def _fill_defaults(self, info: ValidationInfo) -> "Recipe":
         """Defaults that depend on several sections; `load_recipe` chooses them again when it lays settings over a
         recipe."""
+        if not isinstance(self.source, ShapeSource):
+            self.__dict__["version"] = min(self.version, 2)
         if self.version >= 2:
             fit = self.fit.model_copy()
             if isinstance(self.source, ShapeSource) and self.source.natural_field == "udf":
@@ -245,11 +247,10 @@ def load_recipe(
         fields = recipe.model_dump(mode="json", exclude_unset=True) | of_set
     else:
         fields = of_set | _read(str(recipe), seen=())
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set takes key=value, got {setting!r}; for example --set fit.steps=500")
-        fields = _with_value(fields, key.strip().split("."), parse_yaml(text, f"--set {setting}"))
+    changes = [_parse_setting(setting) for setting in settings]
+    fields = _of_version(fields, next((value for key, value in changes if key == "version"), fields.get("version")))
+    for key, value in changes:
+        fields = _with_value(fields, key.split("."), value)
     fields |= {key: value for key, value in values.items() if value is not None}
     fields, starts = resolve_starts(fields)
     return with_starts(check_recipe(fields, recipe.name if isinstance(recipe, Recipe) else str(recipe), dims), starts)
@@ -335,6 +336,23 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     fields = {"name": path.stem, **fields}
     base = fields.pop("base", None)
     return fields if base is None else merge(_read(str(base), (*seen, name)), fields)
+
+
+def _of_version(fields: dict[str, Any], version: Any) -> dict[str, Any]:
+    """The fields of a recipe file, with the settings under `earlier` that it had in versions 1 to `version`."""
+    earlier = fields.pop("earlier") if isinstance(fields.get("earlier"), dict) else {}
+    for last in sorted(earlier, reverse=True):
+        if isinstance(version, int) and version <= last:
+            fields = merge(fields, earlier[last])
+    return fields
+
+
+def _parse_setting(setting: str) -> tuple[str, Any]:
+    """Key and value of "key=value"."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set takes key=value, got {setting!r}; for example --set fit.steps=500")
+    return key.strip(), parse_yaml(text, f"--set {setting}")
 
 
 def _with_value(fields: Mapping[str, Any], path: Sequence[str], value: Any, outer: str = "") -> dict[str, Any]:
