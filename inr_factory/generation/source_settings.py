@@ -103,15 +103,15 @@ class ShapeSource(Section):
     other points; else views differ by their initialization alone. `num_truth` points (half uniform, half near the
     surface) and `num_surface` points on the surface are used only to measure the fits.
 
-    `field` None means signed distances for meshes, unsigned ones for point clouds and for ModelNet: in half of its
-    files each face has a twin of opposite orientation, so that there is no inside. Except for udf, a mesh is refused if
-    for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
+    `field` None means signed distances for meshes, unsigned ones for point clouds, for LDraw, whose parts are not
+    closed, and for ModelNet: in half of its files each face has a twin of opposite orientation, so that there is no
+    inside. Except for udf, a mesh is refused if for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
 
     `table` is the path, below the data root, of a table of labels for a mesh_folder or point_folder. With `measure` each
     row says the area of its mesh, and the volume, NaN where the mesh is not closed, in the unit of the coords.
     """
 
-    collection: Literal["modelnet40", "modelnet10", "mesh_folder", "point_folder", "primitives"]
+    collection: Literal["modelnet40", "modelnet10", "ldraw40", "mesh_folder", "point_folder", "primitives"]
     field: Literal["sdf", "occupancy", "udf"] | None = None
     fit_to: Literal["sphere", "cube"] = "sphere"
     radius: Number = Field(default=0.9, gt=0, le=1)

@@ -1,6 +1,7 @@
 """Croissant file of a dataset card: shards and columns of a set as JSON-LD (Croissant 1.1, MLCommons)."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,19 @@ def filled_splits(manifest: Manifest) -> list[str]:
     return [split for split in SPLITS if any(entry.rows for entry in manifest.shards if entry.split == split)]
 
 
+def authors(manifest: Manifest) -> tuple[str, ...]:
+    """Whom a set credits: the names of the target `author`, which are the authors of the objects of its source."""
+    columns = () if manifest.targets is None else manifest.targets.columns
+    return next((column.names for column in columns if (column.name, column.kind) == ("author", "class")), ())
+
+
+def _licence(manifest: Manifest) -> dict[str, Any]:
+    """The addresses of the licences that the source names, and its own words; these alone without an address."""
+    licence = manifest.source.licence or "unknown"
+    urls = re.findall(r"https?://[^\s,;()]+", licence)
+    return {"license": urls[0] if len(urls) == 1 else urls, "creditText": licence} if urls else {"license": licence}
+
+
 def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, identifier: str) -> str:
     """The JSON text. `columns` gives the type of each column of the shards: string, or as numpy calls it, such as int32."""
     splits = filled_splits(manifest)
@@ -76,7 +90,12 @@ def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, 
         "conformsTo": CONFORMS_TO,
         "identifier": identifier,
         "version": f"{manifest.format_version}.0.0",
-        "license": manifest.source.licence or "unknown",
+        **_licence(manifest),
+        **(
+            {"creator": [{"@type": "sc:Person", "name": name} for name in names]}
+            if (names := authors(manifest))
+            else {}
+        ),
         "additionalProperty": [
             {"@type": "PropertyValue", "name": name, "value": str(value) if isinstance(value, list) else value}
             for name, value in manifest.siren_spec.to_dict().items()

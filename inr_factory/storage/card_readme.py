@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inr_factory.errors import printable
-from inr_factory.storage.card_croissant import describe, filled_splits
+from inr_factory.storage.card_croissant import authors, describe, filled_splits
 from inr_factory.storage.inr_formulas import encoding_formula, hidden_formula, numpy_code
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.remarks import summarize_remarks
 
 # Licences that hubs know by a name, as sources call them in lower case with dashes.
 KNOWN_LICENCES = (
-    "mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0",
+    "mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0",
     "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "odbl", "gpl-3.0",
 )  # fmt: skip
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -168,6 +168,8 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     )
     unknown = f"The licence of the source, {_line(source.name)}, is not known ({_line(source.licence) or 'nothing recorded'}): find out before you share this set."
     yield f"{known_terms if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
+    if names := authors(manifest):
+        yield f"The objects of the source are the work of {len(names):,} authors, whom its terms may ask to credit: {', '.join(map(_line, names))}.\n"
 
 
 def _snippets(manifest: Manifest) -> str:

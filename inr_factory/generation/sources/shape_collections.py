@@ -1,4 +1,4 @@
-"""Shape collections by name, as sources: ModelNet, folders of meshes and of point clouds, and primitives."""
+"""Shape collections by name, as sources: ModelNet, LDraw, folders of meshes and of point clouds, and primitives."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError, one_line, require_extra
+from inr_factory.generation.geometry.ldraw_parts import read_part
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.geometry.mesh_files import READERS as MESH_READERS
 from inr_factory.generation.geometry.mesh_files import read_mesh
@@ -22,6 +23,7 @@ from inr_factory.generation.sources.class_folders import ClassFiles, find_class_
 from inr_factory.generation.sources.folder_listing import file_sizes, readable
 from inr_factory.generation.sources.hdf5_point_clouds import BlockRow, find_blocks, list_blocks, read_block_row
 from inr_factory.generation.sources.image_collections import default_data_root
+from inr_factory.generation.sources.ldraw import LDrawLibrary, find_parts
 from inr_factory.generation.sources.sample_cache import SampleCache, cache_key
 from inr_factory.generation.sources.shape_sampling import (
     SAMPLING,
@@ -68,12 +70,19 @@ def open_shapes(config: ShapeSource, data_root: Path | None = None, version: int
         suffixes = frozenset(POINT_READERS) if version > 1 else FIRST_SUFFIXES
         files = find_class_files(root, suffixes, "point clouds", version, config.table)
         return ShapeFiles(config, root, *files, recipe_version=version)
+    if config.collection == "ldraw40":
+        found = find_parts(root)
+        return ShapeFiles(
+            config, root, *found.files, library=found.library, version=found.version, licence=found.licence,
+            recipe_version=version,
+        )  # fmt: skip
     return _modelnet(config, root, version)
 
 
 @dataclass(eq=False)
 class ShapeFiles:
     """Meshes or clouds in files. An object is named by its path below the data root, a row of an HDF5 file FILE/ROW.
+    What is read of a part of a `library` is its file and all that this refers to.
 
     Samples are computed once for all views and kept in a cache in the data root, see sample_cache.py.
     """
@@ -87,6 +96,7 @@ class ShapeFiles:
     target_units: Mapping[str, str] = field(default_factory=dict)
     relabelled: bool = False
     blocks: tuple[BlockRow, ...] = ()
+    library: LDrawLibrary | None = None
     name: str = field(init=False)
     version: str = "folder"
     licence: str = "unknown: your own files"
@@ -123,9 +133,10 @@ class ShapeFiles:
 
     def content(self, index: int) -> int:
         """The digest of a file's bytes, or of the bytes of its row. Raises SignalError where they cannot be read."""
-        if not self.blocks:
+        if not self.blocks and self.library is None:
             return file_content(self.paths[index])
-        return content_digest(np.asarray(self._content(index)).tobytes())
+        content = self._content(index)
+        return content_digest(content if isinstance(content, bytes) else content.tobytes())
 
     def geometry(self, index: int) -> Mesh | NDArray[np.float64]:
         """The mesh of `items[index]`, or the points (S, 3) of a cloud, in the units of its file. Raises SignalError."""
@@ -136,12 +147,16 @@ class ShapeFiles:
             return content
         if self.config.collection == "point_folder":
             return read_points(path, content, self.config.max_faces)
+        if self.library is not None:
+            return read_part(content, self.config.max_faces)
         return read_mesh(path, content, self.config.max_faces)
 
     def _content(self, index: int) -> bytes | NDArray[np.float64]:
         """The bytes of an object's file, at most max_bytes, or the points of its row."""
         if self.blocks:
             return checked_points(read_block_row(self.blocks[index]), self.config.max_faces)
+        if self.library is not None:
+            return self.library.gather(self.paths[index], self.config.max_bytes)
         try:
             with open_regular(self.paths[index]) as file:
                 size = os.fstat(file.fileno()).st_size
