@@ -168,8 +168,8 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     )
     unknown = f"The licence of the source, {_line(source.name)}, is not known ({_line(source.licence) or 'nothing recorded'}): find out before you share this set."
     yield f"{known_terms if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
-    if names := authors(manifest):
-        yield f"The objects of the source are the work of {len(names):,} authors, whom its terms may ask to credit: {', '.join(map(_line, names))}.\n"
+    if credited := authors(manifest):
+        yield f"Authors of the source's objects ({len(credited):,}): {', '.join(map(_line, credited))}.\n"
 
 
 def _snippets(manifest: Manifest) -> str:

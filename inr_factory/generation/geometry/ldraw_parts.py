@@ -36,6 +36,11 @@ class _File:
     triangles: list[list[list[float]]] = field(default_factory=list)
     references: list[tuple[str, Floats, Floats, bool]] = field(default_factory=list)
 
+    @property
+    def names(self) -> list[str]:
+        """Those of the sub-files."""
+        return [name for name, *_ in self.references]
+
 
 def normalised_name(name: str) -> str:
     """The name of a sub-file, whose case and kind of slash mean nothing."""
@@ -86,27 +91,23 @@ def _read(content: bytes, max_faces: int) -> Mesh:
     names = [normalised_name(_text(name)) for name in sections[::2]]
     files = {name: _parse(name, _text(body)) for name, body in zip(names, sections[1::2], strict=True)}
     try:
-        order = list(
-            TopologicalSorter(
-                {name: [each[0] for each in file.references] for name, file in files.items()}
-            ).static_order()
-        )
+        order = tuple(TopologicalSorter({name: file.names for name, file in files.items()}).static_order())
     except CycleError as error:
         raise SignalError(f"its sub-files contain themselves: {shorten(' < '.join(error.args[1]))}") from None
     counts: dict[str, int] = {}
     for name in order:
-        counts[name] = len(files[name].triangles) + sum(counts[each[0]] for each in files[name].references)
+        counts[name] = len(files[name].triangles) + sum(counts[other] for other in files[name].names)
     if counts[names[0]] > max_faces:
         raise SignalError(f"{counts[names[0]]} triangles, source.max_faces allows {max_faces}")
     meshes: dict[str, Floats] = {}
-    for name in order:
-        parts = [np.array(files[name].triangles, np.float64).reshape(-1, 3, 3)]
-        for other, matrix, offset, inverted in files[name].references:
-            with np.errstate(over="ignore", invalid="ignore"):  # checked_mesh refuses what is not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # checked_mesh refuses what is not finite
+        for name in order:
+            parts = [np.array(files[name].triangles, np.float64).reshape(-1, 3, 3)]
+            for other, matrix, offset, inverted in files[name].references:
                 placed = meshes[other] @ matrix.T + offset
-            parts.append(placed[:, ::-1] if inverted != (np.linalg.det(matrix) < 0) else placed)
-        meshes[name] = np.concatenate(parts)
-    corners = (meshes[names[0]] @ UPRIGHT.T).reshape(-1, 3)
+                parts.append(placed[:, ::-1] if inverted != (np.linalg.det(matrix) < 0) else placed)
+            meshes[name] = np.concatenate(parts)
+        corners = (meshes[names[0]] @ UPRIGHT.T).reshape(-1, 3)
     vertices, faces = np.unique(corners.round(DECIMALS) + 0.0, axis=0, return_inverse=True)
     return checked_mesh(vertices, np.full(len(corners) // 3, 3), faces.reshape(-1).astype(np.int64), max_faces)
 

@@ -3,8 +3,7 @@
 import csv
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,7 +141,7 @@ def _table_parts(folder: Path) -> LDrawFiles:
         listing.others.pop((name,), None)
     found = {object_id: (rows[key], path) for object_id, (key, path) in sorted(paths.items())}
     absent = sorted(rows.keys() - {key for key, _ in paths.values()})
-    files = _class_files(folder, tuple(sorted({part.label for part in rows.values()})), found, listing, absent)
+    files = _class_files(folder, {part.label for part in rows.values()}, found, listing, absent)
     return LDrawFiles(files, _licence({"2.0"}), f"{TABLE} and meshes")
 
 
@@ -151,37 +150,36 @@ def _library_parts(library: LDrawLibrary) -> LDrawFiles:
     listing, table = FolderListing(), library.folder / TABLE
     rows = _read_table(table) if table.is_file() else None
     chosen: dict[str, tuple[_Part, str]] = {}
-    licences, absent = Counter[str](), [] if rows is None else sorted(rows.keys() - library.parts.keys())
+    licences: set[str] = set()
     for name, path in library.parts.items():
         if rows is not None and name not in rows:
             continue
         header = _read_header(path)
-        reason = _reason_against(header, any_category=rows is not None)
-        if reason:
+        reason = "cannot be read" if header is None else _reason_against(header, any_category=rows is not None)
+        if header is None or reason:
             listing.others[("parts", os.path.basename(path))] = reason
             continue
         part = _Part(header.category, _split_of(name), header.author) if rows is None else rows[name]
         chosen[f"parts/{name}.dat"] = (part, path)
-        licences.update(header.licences)
+        licences |= header.licences
     if not chosen:
-        raise UsageError(f"no part of a class of LDraw-40 in {readable(library.roots[0])}; see docs/shapes.md")
-    trained = {part.label for part, _ in chosen.values() if part.split == "train"}
-    if rows is None:
+        raise UsageError(f"no part of LDraw-40 is in {readable(library.roots[0])}; see docs/shapes.md")
+    absent: list[str] = []
+    if rows is not None:
+        labels, absent = {part.label for part in rows.values()}, sorted(rows.keys() - library.parts.keys())
+    else:
+        labels = {part.label for part, _ in chosen.values()}
         # A class of few designs may have none for training by the hash.
-        chosen = {
-            key: (part if part.label in trained else part._replace(split="train"), path)
-            for key, (part, path) in chosen.items()
-        }
-    classes = tuple(
-        sorted({part.label for part, _ in chosen.values()} if rows is None else {p.label for p in rows.values()})
-    )
-    files = _class_files(library.folder, classes, chosen, listing, absent)
+        trained = {part.label for part, _ in chosen.values() if part.split == "train"}
+        for key, (part, path) in chosen.items():
+            chosen[key] = (part if part.label in trained else part._replace(split="train"), path)
+    files = _class_files(library.folder, labels, chosen, listing, absent)
     return LDrawFiles(files, _licence(licences), "LDraw library", library)
 
 
 def _class_files(
     folder: Path,
-    classes: tuple[str, ...],
+    names: Set[str],
     found: dict[str, tuple[_Part, str]],
     listing: FolderListing,
     absent: Sequence[str],
@@ -191,6 +189,7 @@ def _class_files(
         raise UsageError(
             f"none of the {len(absent):,} parts of {readable(folder / TABLE)} is there; expected CLASS/SPLIT/PART.ply"
         )
+    classes = tuple(sorted(names))
     labels = {name: label for label, name in enumerate(classes)}
     items = tuple(
         Item(object_id, labels[part.label], part.split, {"author": part.author})
@@ -245,10 +244,8 @@ def _read_header(path: str) -> _Header | None:
     return _Header(description, spelled, said.get("Author:", "").strip(), licences)
 
 
-def _reason_against(header: _Header | None, any_category: bool) -> str:
+def _reason_against(header: _Header, any_category: bool) -> str:
     """Why a part becomes no object; empty where it does. Colours are left out, so that a pattern is no shape."""
-    if header is None:
-        return "cannot be read"
     if not header.licences or not header.author:
         return "without a licence that allows copies, or without author"
     if any_category:
