@@ -31,6 +31,7 @@ from inr_factory.storage.dataset_card import (
 )
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest, replace_manifest
+from inr_factory.storage.targets_record import TargetColumnRecord, TargetsRecord
 
 LOCAL = {"backend": "local", "workers": 1}
 
@@ -96,10 +97,34 @@ def test_licence_and_terms_of_the_source_are_carried_through(root, licence):
     body = (root / README).read_text()
     assert licence in body.split("## Licence and terms")[1]
     assert ("is not known" in body) == licence.startswith("unknown")
-    assert json.loads((root / CROISSANT).read_text())["license"] == licence
+    fields = json.loads((root / CROISSANT).read_text())
+    assert fields["license"] == licence
+    assert not {"creator", "creditText"} & fields.keys()
     assert head(root).get("license_name") == (
         None if licence.startswith("unknown") else licence.replace(", ", "-").replace(" ", "-")
     )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["class", "number"])
+def test_authors_are_credited_and_licences_have_their_addresses(root, kind):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    licence = "CC BY 2.0 and CC BY 4.0 (attribution: X; https://terms.example/2.0/, https://terms.example/4.0/)"
+    column = TargetColumnRecord(name="author", kind=kind, names=("A. Author [aa]", "Zoë") if kind == "class" else ())
+    targets = TargetsRecord(path="targets-00000000.h5", bytes=1, sha256="0" * 64, objects=1, columns=(column,))
+    manifest = load_manifest(root)
+    source = manifest.source.model_copy(update={"licence": licence})
+    update_card(root, manifest.model_copy(update={"source": source, "targets": targets}))
+
+    read = mlcroissant.Dataset(str(root / CROISSANT))
+    fields = json.loads((root / CROISSANT).read_text())
+    terms = (root / README).read_text().split("## Licence and terms")[1]
+
+    assert not read.metadata.ctx.issues.errors
+    assert read.metadata.license == ["https://terms.example/2.0/", "https://terms.example/4.0/"]
+    assert fields["creditText"] == licence
+    assert [each["name"] for each in fields.get("creator", ())] == list(column.names)
+    assert ("Authors of the source's objects (2): A. Author \\[aa\\], Zoë." in terms) == (kind == "class")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # mlcroissant's own

@@ -54,7 +54,7 @@ FILES |= {
     "parts/3024b.dat": part("Plate 1 x 1 with Groove", PLATE, author="Zoë Ünal"),
     "parts/3005.dat": part("Brick 1 x 1", f"1 4 0 0 0 {IDENTITY} 3024.dat"),
     "parts/3626.dat": part("Minifig Cap", PLATE, more="0 !CATEGORY Minifig Headwear"),
-    "parts/u9001.dat": part("| Other Maker's Plate", PLATE, more="0 !CATEGORY Plate"),
+    "parts/u9001.dat": part("| Plate of Another Maker", PLATE),
     "parts/3024p01.dat": part("Plate 1 x 1 with Red Pattern", PLATE),
     "parts/3006.dat": part("~Moved to 3024", f"1 16 0 0 0 {IDENTITY} 3024.dat"),
     "parts/3007.dat": part("=Plate 1 x 1", PLATE),

@@ -72,14 +72,14 @@ def test_the_outside_stays_outside_unless_the_file_says_so(body, expected):
         ("1 16 0 0 0 1 0 0 0 1 0 0 0 1", "line 1 of 'x.dat' is malformed"),
         ("3 16 1e300 0 0 1 0 0 0 1e-300 0\n1 16 0 0 0 1e300 0 0 0 1 0 0 0 1e300 far.dat", "is NaN or infinite"),
         ("0 nothing\n2 24 0 0 0 1 1 1", "it has no vertices"),
-        (f"1 16 0 0 0 {IDENTITY} many.dat", "1048576 triangles, source.max_faces allows 1000"),
+        (f"1 16 0 0 0 {IDENTITY} many.dat", "1099511627776 triangles, source.max_faces allows 1000"),
     ],
 )
 def test_what_cannot_be_read_is_named(body, message):
     files = {"loop": f"1 16 0 0 0 {IDENTITY} x.dat", "far": "3 16 1e300 0 0 1 0 0 0 1 0"}
     doubled = 2 * f"1 16 0 0 0 {IDENTITY} level{{}}.dat\n"
-    files |= {f"level{n}": doubled.format(n - 1, n - 1) for n in range(1, 20)}
-    files |= {"level0": "3 16 0 0 0 1 0 0 0 1 0", "many": doubled.format(19, 19)}
+    files |= {f"level{n}": doubled.format(n - 1, n - 1) for n in range(1, 40)}
+    files |= {"level0": "3 16 0 0 0 1 0 0 0 1 0", "many": doubled.format(39, 39)}
     with pytest.raises(SignalError, match=message):
         mesh_of(body, **files)
 
