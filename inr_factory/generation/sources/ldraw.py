@@ -196,7 +196,7 @@ def _class_files(
         for object_id, (part, _) in found.items()
     )
     check_classes_of_train(folder, classes, items, "parts", listing)
-    remarks = [f"{len(absent):,} parts of {TABLE} have no file: {name_some(absent)}"] if absent else []
+    remarks = [f"parts of {TABLE} without a file: {len(absent):,} ({name_some(absent)})"] if absent else []
     passed_over = listing.passed_over(0, remarks=remarks)
     return ClassFiles(classes, items, tuple(path for _, path in found.values()), passed_over)
 

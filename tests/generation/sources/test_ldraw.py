@@ -76,7 +76,7 @@ def test_a_part_without_file_is_remarked_and_its_class_keeps_its_label(tmp_path)
     source = open_ldraw(tmp_path)
 
     assert source.classes == ("Arch", "Brick")
-    assert source.passed_over.remarks == ("1 parts of PARTS.csv have no file: Arch/train/9",)
+    assert source.passed_over.remarks == ("parts of PARTS.csv without a file: 1 (Arch/train/9)",)
     assert source.passed_over.suffixes == {".md": 1}
 
 
@@ -182,7 +182,7 @@ def test_a_table_in_a_library_chooses_parts_classes_and_splits(tmp_path):
     assert [(i.object_id, i.label, i.split, i.targets) for i in source.items] == [
         ("parts/3008.dat", 1, "train", {"author": "C"})
     ]
-    assert source.passed_over.remarks == ("1 parts of PARTS.csv have no file: 1",)
+    assert source.passed_over.remarks == ("parts of PARTS.csv without a file: 1 (1)",)
     assert source.passed_over.names == ("parts/3009.dat",)
 
 
