@@ -96,7 +96,7 @@ class FitConfig(Section):
     """
 
     engine: Literal["auto", "reference", "fused", "batched", "none"] = "auto"
-    optimizer: Literal["adam", "sprint"] = "adam"
+    optimizer: Literal["adam", "sprint", "muon"] = "adam"
     learning_rate: Number = Field(default=5e-4, gt=0, le=1e3)
     steps: Integer = Field(default=1000, ge=1, le=10_000_000)
     target_psnr: Number | None = Field(default=40.0, gt=0, le=1000)

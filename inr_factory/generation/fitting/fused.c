@@ -63,6 +63,8 @@ typedef struct {
     double first_factor;     /* of the rate of the first layer: that of its omega_0 to the others' */
     int64_t num_learned;     /* of the first steps, which move by -learned[step] * gradient, and not by Adam */
     const float *learned;    /* (num_learned, D) */
+    double momentum;         /* of the hidden matrices, which move by Muon; 0: by Adam, like all else */
+    int64_t looks;           /* with batches, so many times around between two looks at the loss */
     double scope;            /* the weight of KL(weights of a layer || N(0, scope_std[layer])) in what is minimised */
     const double *scope_std; /* (num_hidden + 1,) */
 } problem;
@@ -174,6 +176,7 @@ typedef struct {
     float *forward_bias;
     float *x_sine, *x_cosine, *y_sine, *y_cosine; /* of the axes of a grid */
     float *sine, *cosine, *partial, *residual;    /* of a tile: one (T, width) a layer; (T, 16); (T, O) */
+    float *polar[4];                              /* of Muon: (H, width) each */
 } work;
 
 INLINE size_t bias_at(const work *w, int layer) { /* of a hidden layer, in value and gradient */
@@ -207,6 +210,8 @@ static size_t lay_out(work *w, const problem *p, float *base) {
     PIECE(last, (size_t)w->outputs * w->width), PIECE(forward_bias, (size_t)w->layers * w->width + LANES);
     PIECE(x_sine, table_x), PIECE(x_cosine, table_x), PIECE(y_sine, table_y), PIECE(y_cosine, table_y);
     PIECE(sine, tile * w->layers), PIECE(cosine, tile * w->layers);
+    for (int at_polar = 0; p->momentum > 0 && at_polar < 4; at_polar++)
+        PIECE(polar[at_polar], (size_t)w->hidden * w->width);
     PIECE(partial, (size_t)w->tile * PARTIAL), PIECE(residual, (size_t)w->tile * w->outputs);
 #undef PIECE
     return at;
@@ -570,10 +575,57 @@ static void adam(float *restrict value, float *restrict mean, float *restrict sq
     }
 }
 
+/* Muon (Jordan et al. 2024): the step of a hidden matrix is its Nesterov momentum with all singular values brought near 1
+   by four Newton-Schulz steps. As in NorMuon (Li et al. 2025) each row is divided by its running size. The entries of the
+   step have the mean square 1, so that the rate is that of Adam. */
+static void muon(work *w, const problem *p, int layer, float rate, double unbiased) {
+    const int hidden = w->hidden, width = w->width;
+    const size_t at = weight_at(w, layer), size = (size_t)hidden * width;
+    const float momentum = (float)p->momentum;
+    float *mean = w->mean + at, *square = w->square + at, *value = w->value + at; /* of square the first of each row */
+    float *x = w->polar[0], *y = w->polar[1], *gram = w->polar[2], *second = w->polar[3];
+    const float *gradient = w->gradient + at;
+    double sum = 0, total = 0;
+    for (size_t i = 0; i < size; i++) {
+        mean[i] = momentum * mean[i] + gradient[i];
+        x[i] = gradient[i] + momentum * mean[i];
+    }
+    for (size_t i = 0; i < size; i++) sum += (double)x[i] * x[i];
+    if (!(sum > 0)) return;
+    const float inverse = (float)(1 / sqrt(sum));
+    for (size_t i = 0; i < size; i++) x[i] *= inverse;
+    for (int step = 0; step < 4; step++) {
+        const panels whole = {gram, 2 * LANES, width};
+        memset(gram, 0, size * sizeof(float)), memset(second, 0, size * sizeof(float));
+        add_transposed_times(x, width, x, gram, hidden, hidden, width);
+        add_transposed_times(gram, width, gram, second, hidden, hidden, width);
+        for (size_t i = 0; i < size; i++) {
+            gram[i] = 2.0315f * second[i] - 4.7750f * gram[i];
+            y[i] = 3.4445f * x[i];
+        }
+        product(x, width, 1, whole, y, width, y, width, hidden, hidden, width);
+        float *other = x;
+        x = y, y = other;
+    }
+    for (int row = 0; row < hidden; row++) {
+        double mine = 0;
+        for (int i = row * width; i < (row + 1) * width; i++) mine += (double)x[i] * x[i];
+        float *size_of_row = square + row * width;
+        *size_of_row += (float)((1 - p->beta_2) * (mine / hidden - *size_of_row));
+        size_of_row[1] = 1 / (sqrtf(*size_of_row / (float)unbiased) + (float)p->epsilon);
+        total += mine * size_of_row[1] * size_of_row[1];
+    }
+    const float scale = rate * (float)(hidden / sqrt(total));
+    for (int row = 0; row < hidden; row++) {
+        const float factor = scale * square[row * width + 1];
+        for (int i = row * width; i < (row + 1) * width; i++) value[i] -= factor * x[i];
+    }
+}
+
 /* Fit one INR: coords (P, I), targets (P, O), rates (num_steps,); flat (D,) holds the start values, then the weights
    whose loss, the mean squared error over all points, is given. Stops before an update where the loss is at most
-   stop_loss or is not finite, and after num_steps of them; with batches, it is looked at once around. The number of
-   updates; -1 where there is no memory. */
+   stop_loss or is not finite, and after num_steps of them; with batches, it is looked at every `looks` times around. The
+   number of updates; -1 where there is no memory. */
 int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *targets, const double *rates, float *flat,
                           float *loss) {
     work w;
@@ -606,7 +658,7 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
         prepare(&w, &own, coords);
         memset(w.gradient, 0, w.size * sizeof(float));
         const int last = step == own.num_steps;
-        if (last || step % around == 0) {
+        if (last || step % (around > 1 ? around * own.looks : 1) == 0) {
             const double sum = pass(&w, &own, coords, targets, 0, total, batch == total && !last);
             *loss = (float)(sum / ((double)total * own.out_dim));
             if (last || !isfinite(*loss) || *loss <= own.stop_loss) break;
@@ -622,11 +674,17 @@ int32_t EXPORT(fused_fit)(const problem *p, const float *coords, const float *ta
         const double rate = moves ? rates[step] / (1 - power_1) : 0;
         if (!moves)
             for (size_t at = 0; at < w.size; at++) w.value[at] -= learned[step * w.size + at] * w.gradient[at];
-        const size_t ends[2] = {own.first_factor == 1 ? 0 : weight_at(&w, 1), w.size};
-        for (size_t part = 0, at = 0; part < 2; at = ends[part++])
-            adam(w.value + at, w.mean + at, w.square + at, w.gradient + at, ends[part] - at,
+        const int whole = own.momentum > 0 ? w.layers : 1; /* layers that move by themselves; the last part has the others */
+        for (int part = 0; part <= whole; part++) {
+            size_t at = weight_at(&w, part), end = part < whole ? weight_at(&w, part + 1) : w.size;
+            if (own.momentum > 0 && part > 0 && part < w.layers) {
+                muon(&w, &own, part, moves ? (float)rates[step] : 0, 1 - power_2);
+                at = bias_at(&w, part);
+            }
+            adam(w.value + at, w.mean + at, w.square + at, w.gradient + at, end - at,
                  (float)(part ? rate : rate * own.first_factor), (float)(1 / sqrt(1 - power_2)), (float)own.epsilon,
                  (float)(1 - own.beta_1), (float)own.beta_2, (float)(1 - own.beta_2));
+        }
     }
     exchange(&w, flat, 1);
     free(learned);

@@ -47,6 +47,8 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_double) for name in ("beta_1", "beta_2", "epsilon", "stop_loss", "first_factor")),
         ("num_learned", ctypes.c_int64),
         ("learned", ctypes.c_void_p),
+        ("momentum", ctypes.c_double),
+        ("looks", ctypes.c_int64),
         ("scope", ctypes.c_double),
         ("scope_std", ctypes.c_void_p),
     )
@@ -127,6 +129,7 @@ def run_steps(
         int(spec.activation == "relu"), occupancy, *grid,
         spec.omega_0, spec.output_bias, *adam.betas, EPSILON, stop, spec.first_factor,
         0 if learned is None else len(learned), None if learned is None else learned.data_ptr(),
+        adam.momentum, adam.looks,
         scope.strength if scope else 0.0, stds.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
     weights = np.array(widen(flat, spec).numpy(), dtype=np.float32)  # a copy, which is written into

@@ -57,12 +57,12 @@ def start_values(
 
 
 def initial_weights(spec: SirenSpec, seed: int, signal: Signal, config: FitConfig) -> Tensor:
-    """(D,): where the fit of a signal starts, by the seed and, for the optimizer sprint, by least squares.
+    """(D,): where the fit of a signal starts, by the seed and, unless the optimizer is adam, by least squares.
 
     On the CPU, computed alone, so that all engines agree.
     """
     flat = start_values(spec, [seed], config)
-    if config.optimizer == "sprint" and config.start_rates is None:
+    if config.optimizer != "adam" and config.start_rates is None:
         dtype = torch.float32 if config.ridge >= SINGLE else torch.float64
         flat = solve_last_layers(
             spec, flat, signal.coords, signal.targets[None], signal.field, config.ridge, dtype=dtype
@@ -83,7 +83,7 @@ def initial_batch(
     coords (P, I), shared, or (N, P, I) and targets (N, P, O) are those of the signals.
     """
     flat = start_values(spec, seeds, config, coords.device)
-    if config.optimizer != "sprint" or config.start_rates is not None:
+    if config.optimizer == "adam" or config.start_rates is not None:
         return flat
     for begin in range(0, len(flat), BATCH):
         rows = slice(begin, begin + BATCH)

@@ -17,14 +17,22 @@ from inr_factory.generation.start_file import decode_starts
 from inr_factory.inr.spec import SirenSpec
 
 EPSILON = 1e-8
+MOMENTUM = 0.9  # of muon
+LOOKS = 4  # epochs between two looks at the loss, which cost a quarter of the fit of a shape in every epoch
 
 
 @dataclass(frozen=True)
 class AdamSettings:
-    """Betas of Adam, and its learning rate at each step, (K,) float64."""
+    """Betas of Adam, and its learning rate at each step, (K,) float64.
+
+    `momentum` above 0 moves the matrices between hidden layers by Muon. `looks` is how many epochs of `batch_points`
+    pass between two looks at the loss over all points.
+    """
 
     betas: tuple[float, float]
     rates: Tensor
+    momentum: float = 0.0
+    looks: int = 1
 
 
 def rate_factors(spec: SirenSpec) -> Tensor:
@@ -48,5 +56,8 @@ def adam_settings(config: FitConfig) -> AdamSettings:
     step = torch.arange(config.steps, dtype=torch.float64)
     if config.optimizer == "adam":
         return AdamSettings((0.9, 0.999), torch.full_like(step, config.learning_rate))
+    if config.optimizer == "muon":
+        warmup = ((step + 1) / max(1, config.steps // 10)).clamp(max=1)
+        return AdamSettings((0.6, 0.97), config.learning_rate * warmup * (1 - step / config.steps), MOMENTUM, LOOKS)
     warmup = ((step + 1) / max(1, config.steps // 10)).clamp(max=1)
     return AdamSettings((0.6, 0.97), config.learning_rate * warmup * (1 - step / config.steps).sqrt())
