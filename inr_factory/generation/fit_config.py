@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from inr_factory.generation.section import Integer, Number, Section
-from inr_factory.generation.sprint_defaults import PEAK, STEPS
+from inr_factory.generation.sprint_defaults import MUON_RATE, MUON_STEPS, PEAK, STEPS
 from inr_factory.generation.start_file import decode_starts
 from inr_factory.inr.spec import MAX_FREQUENCIES, Activation, SirenSpec, Start
 
@@ -63,7 +63,10 @@ class FitConfig(Section):
 
     `optimizer` "adam" is the usual one (Adam at a constant 5e-4, 1,000 steps), "sprint" the fast one (Adam with betas
     0.6 and 0.97, warm-up and square-root decay; its last layer starts at the ridge least-squares solution, see
-    fitting/optimizers.py). The learning_rate of sprint is its peak. By default it is 8e-3 · min(2, 32 / hidden_dim) ·
+    fitting/optimizers.py). "muon" is the fast one for shapes and nets of three and more hidden layers: the matrices
+    between hidden layers move by Muon, and the loss over all points is looked at every fourth epoch of batch_points.
+    Its learning_rate is by default 4e-3 · sqrt(64 / hidden_dim) / (num_hidden - 1), lower above an omega_0 of 10, and
+    its steps are 800 (docs/results/shapes.md). The learning_rate of sprint is its peak. By default it is 8e-3 · min(2, 32 / hidden_dim) ·
     min(1, 2 / num_hidden), and the steps follow target_psnr: 80 for 32 neurons to 40 dB of grey images, more for higher
     targets, several values a point and shapes, and both are larger for ReLU INRs with frequencies (sprint_defaults.py;
     docs/results/optimisers.md measures it). In recipes of version 1 the defaults are 8e-3 and 80. `ridge` is the
@@ -130,4 +133,6 @@ class FitConfig(Section):
     def _pace(self) -> "FitConfig":
         if self.optimizer == "sprint":
             self.fill(learning_rate=PEAK, steps=STEPS)
+        elif self.optimizer == "muon":
+            self.fill(learning_rate=MUON_RATE / 2, steps=MUON_STEPS)
         return self

@@ -24,7 +24,7 @@ from inr_factory.generation.source_settings import SOURCES
 from inr_factory.generation.source_settings import ImageSource as ImageSource
 from inr_factory.generation.source_settings import OwnSource as OwnSource
 from inr_factory.generation.source_settings import ShapeSource as ShapeSource
-from inr_factory.generation.sprint_defaults import RELU_RIDGE, is_encoded_relu, sprint_rate, sprint_steps
+from inr_factory.generation.sprint_defaults import RELU_RIDGE, is_encoded_relu, muon_rate, sprint_rate, sprint_steps
 from inr_factory.generation.start_file import StartINRs, encode_starts, resolve_starts
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
@@ -127,14 +127,16 @@ class Recipe(Section):
                 fit.fill(learning_rate=sprint_rate(spec, fit.steps))
                 if is_encoded_relu(spec):
                     fit.fill(ridge=RELU_RIDGE)
+            elif fit.optimizer == "muon":
+                fit.fill(learning_rate=muon_rate(self.spec.spec(1, 1)))
             self.__dict__["fit"] = fit
         return self
 
     @model_validator(mode="after")
     def _check_start(self) -> "Recipe":
-        if self.fit.optimizer == "sprint" and self.spec.start == "dwsnets":
+        if self.fit.optimizer != "adam" and self.spec.start == "dwsnets":
             raise ValueError(
-                "fit.optimizer sprint needs spec.start siren or linear; the least-squares solution of the last layer is "
+                f"fit.optimizer {self.fit.optimizer} needs spec.start siren or linear; the least-squares solution of the last layer is "
                 "ill-conditioned for the tiny initial weights of dwsnets"
             )
         return self

@@ -1,10 +1,12 @@
-"""Sprint defaults: peak rate and steps of the optimizer sprint by net and target, as docs/results/optimisers.md measures."""
+"""Sprint defaults: peak rate and steps of the optimizer sprint by net and target, as docs/results/optimisers.md measures,
+and the rate of muon by net (docs/results/shapes.md)."""
 
 import math
 
 from inr_factory.inr.spec import SirenSpec
 
 PEAK, STEPS, MOST_STEPS = 8e-3, 80, 1200  # of a net with two hidden layers of 32 neurons, to 40 dB of a grey image
+MUON_RATE, MUON_STEPS, MUON_OMEGA = 4e-3, 800, 10.0
 LONG = 200  # steps above which deep nets need a lower rate
 RELU_RATE, RELU_STEPS, RELU_RIDGE = 2.5, 1.5, 1.0  # of ReLU INRs with frequencies: factors of rate and steps, and ridge
 
@@ -38,3 +40,9 @@ def sprint_rate(spec: SirenSpec, steps: int) -> float:
     deep = math.sqrt(LONG / steps) if spec.num_hidden > 2 and steps > LONG else 1.0
     peak = PEAK * (RELU_RATE if is_encoded_relu(spec) else 1.0)
     return peak * min(2.0, 32 / spec.hidden_dim) * min(1.0, 2 / spec.num_hidden) * deep
+
+
+def muon_rate(spec: SirenSpec) -> float:
+    """The peak rate 4e-3 · sqrt(64 / hidden_dim) / (num_hidden - 1), of sines times (10 / omega_0)^0.7 above 10."""
+    high = max(1.0, spec.omega_0 / MUON_OMEGA) if spec.activation in ("sine", "finer") else 1.0
+    return float(MUON_RATE * math.sqrt(64 / spec.hidden_dim) / max(1, spec.num_hidden - 1) / high**0.7)

@@ -24,7 +24,7 @@ from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.activations import apply_activation
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
-from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, adam_settings, rate_factors
+from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, Muon, adam_settings, rate_factors
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
 from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.signal_stack import as_index, divided, select_signals, stack_signals
@@ -145,6 +145,7 @@ class Slots:
         self.points = len(signal.coords)
         self.batch_points = min(config.batch_points or self.points, self.points)
         self.epoch = -(-self.points // self.batch_points)
+        self.between = self.epoch * (self.adam.looks if self.epoch > 1 else 1)  # steps between two looks at the loss
         self._lay_out_parameters()
         self._lay_out_points()
         self.rates = _rates(self.adam).to(device)
@@ -173,6 +174,15 @@ class Slots:
             [buffer[:, at : at + m * stride].view(-1, m, stride)[:, :, :n] for at, m, n, stride in blocks]
             for buffer in (self.parameters, gradient)
         )
+        hidden = list(zip(self.weights, self.gradients, strict=True))[1:-1] if self.adam.momentum else []
+        self.matrices = [
+            (
+                weights[:, :, :-1],
+                into[:, :, :-1],
+                Muon(self.count, weights.shape[1], weights.shape[2] - 1, device=self.device),
+            )
+            for weights, into in hidden
+        ]
         # The update takes pieces that stay in the cache of a CPU.
         pieces = max(1, UPDATE // self.count) if self.device.type == "cpu" else begin + 32
         factors = torch.ones(1, begin + 32, device=self.device)
@@ -247,15 +257,18 @@ class Slots:
         self.targets[to] = (targets if self.field == "occupancy" else targets - self.spec.output_bias).mT
         self.stop_N[to] = stop.to(self.device)
         self.mean[to], self.square[to], self.step_N[to], self.going_N[to] = 0, 0, 0, True
+        for _, _, muon in self.matrices:
+            muon.reset(to)
 
     def run(self, busy: int, left: int) -> None:
         """About LOOK steps, at most `left`, and a test; on a CPU, until one of the `busy` INRs stops."""
-        for number in range(max(1, LOOK // self.epoch)):
-            if self.epoch > 1 or number == left:
+        for number in range(max(1, LOOK // self.between)):
+            done = number * self.between
+            if self.epoch > 1 or done == left:
                 self.test()
-                if number == left or (self.looks and int(self.going_N.sum()) < busy):
+                if done >= left or (self.looks and int(self.going_N.sum()) < busy):
                     return
-            for _ in range(self.epoch):
+            for _ in range(min(self.between, left - done)):
                 self.step()
             if self.looks and int(self.going_N.sum()) < busy:
                 return
@@ -293,10 +306,14 @@ class Slots:
         self.going_N &= (self.loss_N > self.stop_N) & (self.loss_N < math.inf) & (self.step_N < self.config.steps)
 
     def _update(self) -> None:
-        """Adam, with a rate of 0 for INRs that have stopped or whose steps are used up."""
+        """Adam and Muon, with a rate of 0 for INRs that have stopped or whose steps are used up."""
         first, second = self.adam.betas
-        rate, epsilon = self.rates.index_select(0, self.step_N).unsqueeze(2).unbind(1)
+        rate, epsilon, plain, unbiased = self.rates.index_select(0, self.step_N).unsqueeze(2).unbind(1)
         rate *= self.going_N[:, None]
+        plain *= self.going_N[:, None]
+        for weights, gradient, muon in self.matrices:
+            weights.addcmul_(muon.step(gradient, self.adam, unbiased[:, :, None]), plain[:, :, None], value=-1)
+            gradient.zero_()  # so that Adam leaves them where they are
         for parameters, mean, square, gradient, scratch, factor in self.pieces:
             mean.lerp_(gradient, 1 - first)
             square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
@@ -359,15 +376,14 @@ def _padded(count: int, to: int = 16) -> int:
 
 
 def _rates(adam: AdamSettings) -> Tensor:
-    """(K + 1, 2) float32: the factor of mean / (sqrt(square) + epsilon) and epsilon, of each step; the last moves nothing.
-
-    Both contain the bias corrections of Adam, taken in double precision.
+    """(K + 1, 4) float32, of each step: the factor of mean / (sqrt(square) + epsilon) and epsilon, with the bias
+    corrections of Adam, taken in double precision; the rate itself and 1 - second^step, for Muon. The last moves nothing.
     """
     step = torch.arange(1, len(adam.rates) + 1, dtype=torch.float64)
     first, second = adam.betas
     root = (1 - second**step).sqrt()
-    rates = torch.stack([adam.rates / (1 - first**step) * root, EPSILON * root], dim=1).float()
-    return torch.cat([rates, torch.tensor([[0.0, EPSILON]])])
+    columns = [adam.rates / (1 - first**step) * root, EPSILON * root, adam.rates, 1 - second**step]
+    return torch.cat([torch.stack(columns, dim=1).float(), torch.tensor([[0.0, EPSILON, 0.0, 1.0]])])
 
 
 def _captured(function: Callable[[], object], device: torch.device) -> Callable[[], object]:

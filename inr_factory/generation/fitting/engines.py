@@ -50,12 +50,14 @@ def _candidates(config: FitConfig, device: torch.device, spec: SirenSpec) -> Ite
     """The engines other than the reference, the fastest first."""
     other = "" if device.type in ("cpu", "cuda") else f"it runs on the CPU and on NVIDIA GPUs, not on {device.type}"
     learned = "the rates of a learned start are not built into it" if config.start_rates else ""
+    muon = config.optimizer == "muon"
     if device.type == "cpu":
-        uneven = "fit.scope of layers of several widths is not built into it" if config.scope and spec.widths else ""
+        single = [name for name, used in (("scope", config.scope), ("optimizer=muon", muon)) if used and spec.widths]
+        uneven = f"fit.{single[0]} of layers of several widths is not built into it" if single else ""
         yield Engine("fused", fused_cpu.fit_fused, uneven or fused_cpu.obstacle(spec))
     elif device.type == "cuda":
         obstacle = "fit.scope is not built into it" if config.scope else fused_cuda.obstacle(spec, device)
-        obstacle = learned or obstacle
+        obstacle = learned or ("fit.optimizer=muon is not built into it" if muon else obstacle)
         yield Engine("fused", fused_cuda.fit_fused, obstacle)
         other = "" if torch.version.cuda else "on a GPU it needs an NVIDIA one and a CUDA build of torch"
     else:

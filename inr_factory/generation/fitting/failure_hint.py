@@ -5,7 +5,7 @@ import math
 from inr_factory.generation.fit_config import GAUSS_OMEGA_0, FitConfig
 from inr_factory.generation.fitting.stopping import psnr_of, target_of
 from inr_factory.generation.signals import Signal
-from inr_factory.generation.sprint_defaults import sprint_rate, sprint_steps
+from inr_factory.generation.sprint_defaults import MUON_STEPS, muon_rate, sprint_rate, sprint_steps
 from inr_factory.inr.spec import SirenSpec
 
 HINT = " (asked for: "
@@ -39,8 +39,8 @@ def without_hint(reason: str) -> str:
 
 def _remedy(psnr: float, mean: float, signal: Signal, spec: SirenSpec, config: FitConfig) -> str:
     """The first that applies: values out of reach, omega_0, rate, steps, size and detail."""
-    sprint, rate = config.optimizer == "sprint", config.learning_rate
-    safe = sprint_rate(spec, config.steps) if sprint else ADAM_RATE
+    sprint, rate = config.optimizer != "adam", config.learning_rate
+    safe = {"sprint": sprint_rate(spec, config.steps), "muon": muon_rate(spec)}.get(config.optimizer, ADAM_RATE)
     finite = math.isfinite(psnr)
     stuck = not finite or psnr < mean + LEARNED
     ended = f"it learned no more than the signal's mean, {mean:.1f} dB; " if finite and stuck else ""
@@ -80,4 +80,6 @@ def _steps(signal: Signal, spec: SirenSpec, config: FitConfig) -> int:
     target = target_of(config, signal.peak)
     wanted = max(config.floor_psnr, target) if target is not None else config.floor_psnr
     enough = sprint_steps(wanted, spec)
+    if config.optimizer == "muon":
+        return max(MUON_STEPS, min(2 * config.steps, 4 * MUON_STEPS))
     return enough if config.optimizer == "sprint" else max(1000, 4 * config.steps if config.steps < 10_000 else 0)

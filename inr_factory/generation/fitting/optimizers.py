@@ -3,8 +3,10 @@
 - adam: Adam (Kingma and Ba 2015) at a constant rate, the field's usual setting.
 - sprint: Adam with betas 0.6 and 0.97; the rate warms up over the first tenth of the steps and decays as
   sqrt(1 - progress). The last layer starts at its ridge least-squares solution (initial_values.py).
+- muon: the matrices between hidden layers move by Muon (Jordan et al. 2024), all else by Adam with betas 0.9 and 0.97.
+  The start and the warm-up are those of sprint, and the rate decays to 0 in a line.
 
-Shape letters: K steps, D parameters of one INR.
+Shape letters: N INRs, K steps, D parameters of one INR, H and G rows and columns of a matrix.
 """
 
 from dataclasses import dataclass
@@ -17,8 +19,9 @@ from inr_factory.generation.start_file import decode_starts
 from inr_factory.inr.spec import SirenSpec
 
 EPSILON = 1e-8
-MOMENTUM = 0.9  # of muon
-LOOKS = 4  # epochs between two looks at the loss, which cost a quarter of the fit of a shape in every epoch
+# Of muon: its momentum, and the coefficients and number of its Newton-Schulz steps.
+MOMENTUM, NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS = 0.9, (3.4445, -4.7750, 2.0315), 4
+LOOKS = 4  # epochs of muon between two looks at the loss; one in each epoch would be a quarter of the fit of a shape
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,38 @@ def adam_settings(config: FitConfig) -> AdamSettings:
     step = torch.arange(config.steps, dtype=torch.float64)
     if config.optimizer == "adam":
         return AdamSettings((0.9, 0.999), torch.full_like(step, config.learning_rate))
-    if config.optimizer == "muon":
-        warmup = ((step + 1) / max(1, config.steps // 10)).clamp(max=1)
-        return AdamSettings((0.6, 0.97), config.learning_rate * warmup * (1 - step / config.steps), MOMENTUM, LOOKS)
     warmup = ((step + 1) / max(1, config.steps // 10)).clamp(max=1)
+    if config.optimizer == "muon":
+        return AdamSettings((0.9, 0.97), config.learning_rate * warmup * (1 - step / config.steps), MOMENTUM, LOOKS)
     return AdamSettings((0.6, 0.97), config.learning_rate * warmup * (1 - step / config.steps).sqrt())
+
+
+class Muon:
+    """Muon's state for one matrix (H, G) of N INRs, as fused.c has it.
+
+    A step is the Nesterov momentum with all singular values brought near 1 (Jordan et al. 2024), each row divided by its
+    running size (NorMuon, Li et al. 2025). The entries of a step have the mean square 1, so that the rate is that of
+    Adam.
+    """
+
+    def __init__(self, count: int, *shape: int, device: torch.device | str) -> None:
+        self.momentum = torch.zeros(count, *shape, device=device)
+        self.square = torch.zeros(count, shape[0], 1, device=device)
+
+    def reset(self, index: Tensor | int) -> None:
+        """Begin anew for some INRs."""
+        self.momentum[index], self.square[index] = 0, 0
+
+    def step(self, gradient: Tensor, settings: AdamSettings, unbiased: Tensor) -> Tensor:
+        """The step (N, H, G) for a gradient (N, H, G); `unbiased` (N, 1, 1) is 1 - betas[1] to the power of its number."""
+        a, b, c = NEWTON_SCHULZ
+        self.momentum.mul_(settings.momentum).add_(gradient)
+        step = gradient + settings.momentum * self.momentum
+        step /= step.square().sum((1, 2), keepdim=True).sqrt().clamp(min=torch.finfo(step.dtype).tiny)
+        for _ in range(NEWTON_SCHULZ_STEPS):
+            gram = step.mT @ step
+            step = torch.baddbmm(step, step, b * gram + c * (gram @ gram), beta=a)
+        size = step.square().mean(2, keepdim=True)
+        self.square.lerp_(size, 1 - settings.betas[1])
+        step /= (self.square / unbiased).sqrt() + EPSILON
+        return step / step.square().mean((1, 2), keepdim=True).sqrt().clamp(min=torch.finfo(step.dtype).tiny)

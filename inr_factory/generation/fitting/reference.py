@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_weights
-from inr_factory.generation.fitting.optimizers import EPSILON, adam_settings, learned_rates, rate_factors
+from inr_factory.generation.fitting.optimizers import EPSILON, Muon, adam_settings, learned_rates, rate_factors
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of, scope_penalty
 from inr_factory.generation.fitting.slots import BatchSlots
 from inr_factory.generation.signals import Field
@@ -20,7 +20,7 @@ from inr_factory.inr.spec import SirenSpec
 
 
 def fit_reference(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: torch.device, fits: FitTable) -> None:
-    """Fit a batch of signals, by Adam on the mean squared error at the rates of its settings.
+    """Fit a batch of signals, by Adam, and Muon, on the mean squared error at the rates of its settings.
 
     Every slot counts its own steps, so that an INR which joins late has the moments of one that began early.
     """
@@ -37,6 +37,10 @@ def fit_reference(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: t
     factor, learned = rate_factors(spec).to(device), learned_rates(spec, config, device)
     adam = adam_settings(config)
     first, second = adam.betas
+    parts = zip(torch.split(torch.arange(len(factor)), list(spec.parameter_sizes)), spec.parameter_shapes, strict=True)
+    matrices = [
+        (part, Muon(len(slots), *shape[:2], device=device)) for part, (_, shape) in list(parts)[2:-2:2] if adam.momentum
+    ]
 
     def fill(index: int) -> None:
         """Put the signal of a slot, and its initial values, into the batch."""
@@ -47,6 +51,8 @@ def fit_reference(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: t
             coords[index] = slot.signal.coords.to(device)
         flat[index] = initial_weights(spec, int(fits.seeds[slot.row]), slot.signal, config).to(device)
         mean[index], square[index], step_N[index] = 0, 0, 0
+        for _, muon in matrices:
+            muon.reset(index)
 
     for index, slot in enumerate(slots.slots):
         if slot is not None:
@@ -75,6 +81,10 @@ def fit_reference(spec: SirenSpec, batch: FitBatch, config: FitConfig, device: t
         rate = (rate_N / (1 - first**step_N)).float().to(device)[:, None]
         root = (1 - second**step_N).sqrt().float().to(device)[:, None]
         change = factor * rate * mean / (square.sqrt() / root + EPSILON)
+        for part, muon in matrices:
+            matrix = gradient[:, part].view_as(muon.momentum)
+            step = muon.step(matrix, adam, (1 - second**step_N).float().to(device)[:, None, None])
+            change[:, part] = rate_N.float().to(device)[:, None] * step.flatten(1)
         if learned is not None:
             first_steps = (step_N <= len(learned))[:, None].to(device)
             change = torch.where(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
+from inr_factory.generation.fitting.optimizers import LOOKS
 from inr_factory.generation.fitting.stopping import reached_target
 from inr_factory.generation.signals import Signal
 
@@ -27,7 +28,7 @@ class Slot:
 
     def needs_loss(self, config: FitConfig) -> bool:
         """Whether the stopping rule needs the loss over all points before the next step."""
-        return self.steps >= config.steps or self.steps % steps_per_epoch(self.signal, config) == 0
+        return self.steps >= config.steps or self.steps % steps_between_looks(self.signal, config) == 0
 
     def continues(self, loss: float, config: FitConfig) -> bool:
         """Whether the fit takes another step, which is then counted. Ignores the loss where `needs_loss` is false."""
@@ -80,9 +81,10 @@ class BatchSlots:
         return refill, len(busy) - len(stopped)
 
 
-def steps_per_epoch(signal: Signal, config: FitConfig) -> int:
-    """Number of steps that use every point once."""
-    return -(-len(signal.coords) // config.batch_points) if config.batch_points else 1
+def steps_between_looks(signal: Signal, config: FitConfig) -> int:
+    """Number of steps that use every point once; with muon, four times that many, unless it is one."""
+    epoch = -(-len(signal.coords) // config.batch_points) if config.batch_points else 1
+    return epoch * LOOKS if config.optimizer == "muon" and epoch > 1 else epoch
 
 
 def shuffle_points(signal: Signal, seed: int) -> Signal:

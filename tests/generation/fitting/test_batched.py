@@ -60,7 +60,16 @@ def small_tiles(monkeypatch):
 
 @pytest.mark.parametrize("field", ["values", "occupancy"])
 @pytest.mark.parametrize(
-    "settings", [{}, {"batch_points": 20}, {"scope": 0.05}, {"optimizer": "sprint", "learning_rate": 5e-4}], ids=str
+    "settings",
+    [
+        {},
+        {"optimizer": "muon"},
+        {"optimizer": "muon", "batch_points": 20},
+        {"batch_points": 20},
+        {"scope": 0.05},
+        {"optimizer": "sprint", "learning_rate": 5e-4},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize(("spec", "signal"), CASES, ids=NAMES)
 def test_twenty_steps_end_where_those_of_the_reference_end(spec, signal, settings, field):
@@ -72,7 +81,8 @@ def test_twenty_steps_end_where_those_of_the_reference_end(spec, signal, setting
 
     moved = fit(spec, [signal], steps=20, **settings).inrs.flatten()[0]
 
-    tolerance = 1e-3 if "optimizer" in settings else 1e-4
+    # Muon enlarges what rounding leaves in directions without gradient.
+    tolerance = {"sprint": 1e-3, "muon": 0.1}.get(settings.get("optimizer"), 1e-4)
     assert relative(moved - start, reference - start) < tolerance
 
 
