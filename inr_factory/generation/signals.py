@@ -18,7 +18,7 @@ class SignalError(ValueError):
     """One object has no signal (broken, oversized, empty file). It goes into quarantine; the other objects are fitted."""
 
 
-Field = Literal["values", "sdf", "occupancy", "udf"]
+Field = Literal["values", "sdf", "occupancy", "udf", "root_udf"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Signal:
         facts: Numbers about this object that its row in the shard keeps, such as height and width of an image or
             scale and centre of a shape.
         field: What the targets are: plain values, signed distances (negative inside), occupancies (1 inside,
-            0 outside) or unsigned distances.
+            0 outside), unsigned distances or their square roots.
         truth: Held-out points, for shapes.
         content: Digest of the file that this was read from (`stable_hash.content_digest`), to find files that change
             between the fits of two views; None where unknown.

@@ -20,6 +20,7 @@ from inr_factory.generation.section import LARGEST, Integer, Number, Section
 Side = Annotated[Integer, Field(ge=1, le=8192)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Spread = Annotated[Number, Field(gt=0, le=1)]
+ShapeField = Literal["sdf", "occupancy", "udf", "root_udf"]
 
 
 class ImageSource(Section):
@@ -105,14 +106,16 @@ class ShapeSource(Section):
 
     `field` None means signed distances for meshes, unsigned ones for point clouds, for LDraw, whose parts are not
     closed, and for ModelNet: in half of its files each face has a twin of opposite orientation, so that there is no
-    inside. Except for udf, a mesh is refused if for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
+    inside. Where the field is signed, a mesh is refused if for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
+
+    `root_udf` is the square root of the clamped unsigned distance, by which an INR shows a surface more exactly.
 
     `table` is the path, below the data root, of a table of labels for a mesh_folder or point_folder. With `measure` each
     row says the area of its mesh, and the volume, NaN where the mesh is not closed, in the unit of the coords.
     """
 
     collection: Literal["modelnet40", "modelnet10", "ldraw40", "mesh_folder", "point_folder", "primitives"]
-    field: Literal["sdf", "occupancy", "udf"] | None = None
+    field: ShapeField | None = None
     fit_to: Literal["sphere", "cube"] = "sphere"
     radius: Number = Field(default=0.9, gt=0, le=1)
     clamp: Number = Field(default=0.1, gt=0, le=4)
@@ -132,9 +135,14 @@ class ShapeSource(Section):
     dims: ClassVar[tuple[int, int]] = (3, 1)
 
     @property
-    def natural_field(self) -> Literal["sdf", "occupancy", "udf"]:
+    def natural_field(self) -> ShapeField:
         """`field`, with None resolved."""
         return self.field or ("sdf" if self.collection in ("mesh_folder", "primitives") else "udf")
+
+    @property
+    def signed(self) -> bool:
+        """Whether the field says what is inside."""
+        return self.natural_field in ("sdf", "occupancy")
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -161,8 +169,8 @@ class ShapeSource(Section):
             raise ValueError(f"table is for mesh_folder and point_folder; {self.collection} has labels of its own")
         if self.measure and self.collection == "point_folder":
             raise ValueError("measure is for meshes; clouds of points have neither area nor volume")
-        if self.collection == "point_folder" and self.field not in (None, "udf"):
-            raise ValueError(f"clouds of points have no inside, so their field can only be udf, not {self.field}")
+        if self.collection == "point_folder" and self.signed:
+            raise ValueError(f"clouds of points have no inside, so their field is udf or root_udf, not {self.field}")
         return self
 
 

@@ -66,6 +66,10 @@ CONVENTIONS = {
     "status": json.dumps({str(code): name for name, code in STATUS.items()}),
 }
 
+ROOT_TARGETS = (
+    "root_udf: the square root of the distance from the surface, clamped, in the unit of the coords; the square of the "
+    "INR's value is the distance"
+)
 # Of columns that not every shard has; a shard explains those that it has.
 FACT_CONVENTIONS = {
     **{
@@ -147,6 +151,7 @@ def write_shard(
         "conventions": json.dumps(
             {"forward": forward_words(spec)}
             | CONVENTIONS
+            | ({"targets": ROOT_TARGETS} if attributes.get("field") == "root_udf" else {})
             | {name: text for name, text in FACT_CONVENTIONS.items() if name in columns}
         ),
         "quarantine": json.dumps([row.model_dump(mode="json") for row in quarantine]),

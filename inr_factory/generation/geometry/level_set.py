@@ -20,7 +20,8 @@ from inr_factory.inr.forward_pass import encode
 
 # The value of an INR on the surface, by field; INRs of occupancies give logits. An unsigned distance does not cross
 # zero: a shell around the surface replaces it, so far off that the kink, which an INR smooths, tears no holes.
-LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": 0.02}
+SHELL = 0.02
+LEVELS: dict[Field, float] = {"values": 0.5, "sdf": 0.0, "occupancy": 0.0, "udf": SHELL, "root_udf": math.sqrt(SHELL)}
 
 POINTS = 2048  # evaluated at once on a CPU, whose cache holds what a layer makes of them; a multiple of 64
 ACTIVATIONS = 2**26  # floats that a layer makes at once on a GPU: 256 MiB
@@ -108,7 +109,9 @@ def _marched(grid: Tensor, level: float, field: Field) -> tuple[Tensor, Tensor]:
     values = grid.float().cpu().numpy()
     if not np.isfinite(values).all() or not values.min() < level < values.max():
         return torch.empty(0, 3), torch.empty(0, 3, dtype=torch.long)
-    downhill = "descent" if field in ("sdf", "udf") else "ascent"  # scikit-image's name for values that rise outward
+    downhill = (
+        "descent" if field in ("sdf", "udf", "root_udf") else "ascent"
+    )  # scikit-image's name for values that rise outward
     surface: Any = marching_cubes
     vertices, faces, _, _ = surface(values, level, gradient_direction=downhill)
     coords = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / (len(grid) - 1)) - 1

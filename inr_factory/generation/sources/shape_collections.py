@@ -181,7 +181,7 @@ def _signal(
     """The signal of the samples of this content, from the cache or computed and saved there."""
     drawn = view if config.views_resample else None
     settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
-        "kind": kind, "signed": config.natural_field != "udf", "object_id": object_id, "view": drawn,
+        "kind": kind, "signed": config.signed, "object_id": object_id, "view": drawn,
     } | ({"version": version, "reading": 2} if version > 1 else {}) | ({"measure": True} if config.measure else {}) | ({} if matrix is None else {"matrix": matrix.tolist()})  # fmt: skip
     key, cache = cache_key(content, settings), SampleCache.near(root)
     if (cached := cache.load(key)) is not None:

@@ -77,14 +77,14 @@ def mesh_samples(
         surface = without_stray_faces(mesh)
         vertices, normalisation = _normalised(surface.vertices, config)
         placed = _changed(Mesh(vertices, surface.faces), matrix)
-        normalised, about = consistent(placed, orient=config.natural_field != "udf")
+        normalised, about = consistent(placed, orient=config.signed)
 
     def on_surface(count: int, rng: np.random.Generator) -> Floats:
         return draw_on_surface(normalised, count, rng)
 
     arrays = _draw(on_surface, config, object_id, view)
     spans = np.linalg.svd(vertices - vertices.mean(axis=0), compute_uv=False)
-    signed = config.natural_field != "udf" and spans[-1] > FLAT * spans[0]
+    signed = config.signed and spans[-1] > FLAT * spans[0]
     unclear, off_surface = 0, 0
     for which in ("", "truth_"):
         points = arrays[f"{which}coords"].astype(np.float64)
@@ -165,7 +165,7 @@ def shape_signal(samples: ShapeSamples, config: ShapeSource, version: int = RECI
         raise SignalError(
             f"99 % of its surface lies within {100 * near / config.radius:.2g} % of its size; remove what lies far off"
         )
-    if field != "udf":
+    if config.signed:
         _check_inside(samples, config)
     truth = Truth(
         torch.from_numpy(arrays["truth_coords"]),
@@ -175,7 +175,7 @@ def shape_signal(samples: ShapeSamples, config: ShapeSource, version: int = RECI
     return Signal(
         torch.from_numpy(arrays["coords"]),
         _targets(arrays["distances"], field, clamp),
-        peak={"sdf": 2 * clamp, "udf": clamp}.get(field, 1.0),
+        peak={"sdf": 2 * clamp, "udf": clamp, "root_udf": clamp**0.5}.get(field, 1.0),
         facts=samples.facts,
         field=field,
         truth=truth,
@@ -219,8 +219,9 @@ def _targets(distances: NDArray[np.float32], field: Field, clamp: float) -> torc
     """Values (P, 1) of a field at distances (P,), negative inside."""
     if field == "occupancy":
         values = (distances < 0).astype(np.float32)
-    elif field == "udf":
+    elif field in ("udf", "root_udf"):
         values = np.minimum(np.abs(distances), np.float32(clamp))
+        values = np.sqrt(values) if field == "root_udf" else values
     else:
         values = np.clip(distances, -np.float32(clamp), np.float32(clamp))
     return torch.from_numpy(values[:, None])
