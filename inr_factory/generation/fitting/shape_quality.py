@@ -87,9 +87,9 @@ def measure_quality(
             for row, (points, truth) in enumerate(zip(vertices, on_device, strict=True))
         }
     else:
-        for row, (vertices, faces) in _sampled_surfaces(inrs, [signals[row] for row in measured], version):
+        for row, surface in _sampled_surfaces(inrs, [signals[row] for row in measured], version):
             inr = inrs.select(slice(row, row + 1))
-            found[row] = _compare(vertices, faces, truths[measured[row]], None if version == 2 else inr, fields[row])
+            found[row] = _compare(*surface, truths[measured[row]], None if version == 2 else inr, fields[row])
     columns = np.full((len(names), len(signals)), np.nan)
     for row, (inr, number, truth) in enumerate(zip(inrs, measured, on_device, strict=True)):
         columns[:2, number] = _measure(inr, signals[number], truth).cpu()

@@ -52,4 +52,5 @@ class Bends:
             max=len(cumulative) - 1
         )
         share = rng.random((count, 1))
-        return (1 - share) * self.starts[rows] + share * self.ends[rows]
+        points: Floats = (1 - share) * self.starts[rows] + share * self.ends[rows]
+        return points

@@ -190,6 +190,27 @@ def test_fscore_counts_what_lies_within_a_hundredth_of_the_side_and_normals_comp
     assert measure_quality(octahedra([SIZE]), [exact(mesh=lambda: box)])["normals"] < 0.65, "60 degrees to all sides"
 
 
+def test_points_lie_on_a_surface_that_bends_and_not_on_its_triangles():
+    """The INR 1.5 - cos(3 x) - cos(3 y) - cos(3 z) is compared with its own surface, from a grid of 151³."""
+    spec = SirenSpec(3, 1, hidden_dim=3, num_hidden=1, omega_0=3.0, output_bias=0.0)
+    weights, biases = (
+        (torch.eye(3)[None], -torch.ones(1, 1, 3)),
+        (torch.full((1, 3), math.pi / 6), torch.tensor([[1.5]])),
+    )
+    inr = INRBatch(spec, weights, biases)
+    fine = Mesh(*(part.numpy() for part in extract_surface(inr, 151)))
+    rounded = exact(mesh=lambda: Mesh(fine.vertices.astype(np.float64), fine.faces))
+    rounded = dataclasses.replace(
+        rounded, truth=dataclasses.replace(rounded.truth, surface=torch.from_numpy(fine.vertices))
+    )
+
+    quality = measure_quality(inr, [rounded])
+
+    assert quality["chamfer"] < 6e-5
+    assert quality["normals"] > 0.9995
+    assert measure_quality(inr, [rounded], version=2)["chamfer"] > 1e-4
+
+
 def test_the_shell_of_an_unsigned_distance_is_measured_from_where_it_lies():
     """Half of a perfect shell: outside of the octahedron. Its distance from the shape is its level."""
     unsigned = dataclasses.replace(exact(), field="udf", peak=0.1)
