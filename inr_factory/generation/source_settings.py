@@ -106,9 +106,13 @@ class ShapeSource(Section):
 
     `field` None means signed distances for meshes, unsigned ones for point clouds, for LDraw, whose parts are not
     closed, and for ModelNet: in half of its files each face has a twin of opposite orientation, so that there is no
-    inside. Where the field is signed, a mesh is refused if for more than `max_ambiguous` of the points off its surface its holes leave open whether they are inside.
+    inside. `root_udf` is the square root of the clamped unsigned distance, by which an INR shows a surface more
+    exactly. Where the field is signed, a mesh is refused if for more than `max_ambiguous` of the points off its surface
+    its holes leave open whether they are inside.
 
-    `root_udf` is the square root of the clamped unsigned distance, by which an INR shows a surface more exactly.
+    The share `curvature` of the points of `near` follows the curvature of a mesh: they lie off its edges, drawn by length
+    times angle. The others are uniform over the area. None means 0.25 for signed distances and 0 for other fields, and
+    is 0 in recipes of versions 1 and 2.
 
     `table` is the path, below the data root, of a table of labels for a mesh_folder or point_folder. With `measure` each
     row says the area of its mesh, and the volume, NaN where the mesh is not closed, in the unit of the coords.
@@ -121,6 +125,7 @@ class ShapeSource(Section):
     clamp: Number = Field(default=0.1, gt=0, le=4)
     num_points: Integer = Field(default=20_000, ge=1, le=10_000_000)
     near: tuple[tuple[Share, Spread], ...] = ((0.5, 0.01), (0.3, 0.05))
+    curvature: Share | None = None
     views_resample: bool = False
     augment: tuple[str, ...] = ()
     table: str | None = Field(default=None, min_length=1)
@@ -169,6 +174,8 @@ class ShapeSource(Section):
             raise ValueError(f"table is for mesh_folder and point_folder; {self.collection} has labels of its own")
         if self.measure and self.collection == "point_folder":
             raise ValueError("measure is for meshes; clouds of points have neither area nor volume")
+        if self.curvature and self.collection == "point_folder":
+            raise ValueError("curvature is for meshes; clouds of points have no edges")
         if self.collection == "point_folder" and self.signed:
             raise ValueError(f"clouds of points have no inside, so their field is udf or root_udf, not {self.field}")
         return self

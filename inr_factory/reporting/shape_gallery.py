@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 
 NUM_POINTS = 20_000  # on each surface, from which distances are measured
 SIDE = 240
+SHOWN = ("explained", "iou", "distance_error", "fscore", "normals")  # of the shard's measures
 COLORS = {"source": (0.86, 0.86, 0.84), "INR": (0.62, 0.76, 0.93)}
 ROWS = tuple(f"{what}, {camera.name}" for camera in CAMERAS for what in COLORS)
 
@@ -42,7 +43,7 @@ class ShapeComparison:
     """The surface of a stored INR and its source, both in the coordinates of the signal, changed as `change` says.
 
     original = coords * scale + center (3,). `source` is None where it is not available; `remark` is the reason.
-    `quality` has explained, iou and distance_error where the shard has them and they apply to its field.
+    `quality` has those of SHOWN that the shard has and that apply to its field.
     `to_source` and `to_inr` are mean distances from the INR's surface to the source's and back, in the units of the
     object's own file; NaN where one of the two is missing.
     """
@@ -128,7 +129,7 @@ def surfaces_and_sources(
         to_source = to_inr = float("nan")
         if original is not None:
             to_source, to_inr = mean_distances(surface, original, NUM_POINTS, seeded("show", object_id))
-        measured = {name: float(columns[name]) for name in ("explained", "iou", "distance_error") if name in columns}
+        measured = {name: float(columns[name]) for name in SHOWN if name in columns}
         yield ShapeComparison(
             object_id,
             manifest.classes[int(columns["label"])],

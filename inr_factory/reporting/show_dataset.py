@@ -13,7 +13,7 @@ from inr_factory.reporting.image_gallery import Reconstruction, choose_views, re
 from inr_factory.reporting.image_grid import Column, Image, draw_columns, reconstruction
 from inr_factory.reporting.number_format import format_count
 from inr_factory.reporting.palette import SCALE
-from inr_factory.reporting.shape_gallery import ShapeComparison, surfaces_and_sources, write_surface
+from inr_factory.reporting.shape_gallery import SHOWN, ShapeComparison, surfaces_and_sources, write_surface
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest, ShardEntry
@@ -25,7 +25,7 @@ OnNote = Callable[[str], None]
 @dataclass(frozen=True)
 class ShapeMeasures:
     """How far one INR's surface is from its source: NaN where a measure is unknown. `explained` is the share of the
-    signal's variance.
+    signal's variance; `fscore` and `normals` are those of the shard.
 
     Distances are in the units of the object's own file; `mesh` is the file of the surface, where one was written.
     """
@@ -42,6 +42,8 @@ class ShapeMeasures:
     has_surface: bool
     mesh: Path | None
     explained: float = math.nan
+    fscore: float = math.nan
+    normals: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -177,13 +179,21 @@ def _show_shapes(
         if not has_surface:
             on_note(f"no surface: the INR of {name} crosses its level nowhere")
         path = write_surface(shape, folder, suffix) if folder is not None and has_surface else None
-        iou, error, explained = (shape.quality.get(m, math.nan) for m in ("iou", "distance_error", "explained"))
+        stored = {name: shape.quality.get(name, math.nan) for name in SHOWN}
         shown.append(shape)
         shapes.append(
             ShapeMeasures(
-                shape.object_id, shape.class_name, shape.view, shape.psnr, iou, error, shape.to_source, shape.to_inr,
-                shape.chamfer, has_surface, path, explained,
+                shape.object_id,
+                shape.class_name,
+                shape.view,
+                shape.psnr,
+                to_source=shape.to_source,
+                to_inr=shape.to_inr,
+                chamfer=shape.chamfer,
+                has_surface=has_surface,
+                mesh=path,
+                **stored,
             )
-        )  # fmt: skip
+        )
     _draw(manifest, split, shown, [shape.pictures for shape in shown], picture)
     return ShowReport(picture, len(shapes), tuple(shapes))

@@ -2,6 +2,7 @@
 
 python pipelines/studies/study_shapes.py --count 7 ../shared/datasets/shrec11 ../shared/datasets/segbench
 python pipelines/studies/study_shapes.py --cost --count 10 ../shared/datasets/segbench ../shared/datasets/modelnet_original_off
+python pipelines/studies/study_shapes.py --curvature --hidden 32 --count 14 ../shared/datasets/segbench ../shared/datasets/ldraw
 python pipelines/studies/study_shapes.py --surfaces --count 60 ../shared/datasets/shrec11 ../shared/datasets/psb
 """
 
@@ -10,19 +11,26 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from time import thread_time
 from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
+from inr_factory.generation.geometry.curvature import Bends
+from inr_factory.generation.geometry.distances import mesh_distances
+from inr_factory.generation.geometry.level_set import LEVELS, extract_surface
+from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.recipe import ShapeSource, load_recipe
 from inr_factory.generation.signals import Signal, SignalError
 from inr_factory.generation.sources.shape_collections import open_shapes
+from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
 
@@ -104,24 +112,97 @@ def settings(folders: list[Path], count: int) -> None:
         )
 
 
-def cost(folders: list[Path], count: int) -> None:
-    """Print the CPU time of all parts of a set, by the recipe mesh_folder; ModelNet40 has unsigned distances."""
-    print("| shapes | field | sampling | fit | quality | quality / fit | ModelNet40 x 10, CPU hours |")
-    print("|---|---|---|---|---|---|---|")
+def cost(folders: list[Path], count: int, hidden: int) -> None:
+    """Print the CPU time of all parts of a set, by the recipe mesh_folder, and what the fits reach."""
+    print("CPU seconds of one core: `sampling` an object, once for all views, the others a view.\n")
+    print(
+        "| shapes | field | hidden | sampling | fit | quality | quality / fit | one of ten views | ModelNet40 x 10, CPU hours "
+        "| dB | IoU | Chamfer | F-score | normals |"
+    )
+    print("|" + "---|" * 14)
     for folder in folders:
         for field in ("sdf", "udf"):
-            recipe = load_recipe("mesh_folder", [f"source.field={field}"])
+            recipe = load_recipe("mesh_folder", [f"source.field={field}", f"spec.hidden_dim={hidden}"])
             assert isinstance(recipe.source, ShapeSource)
             shapes, sample_seconds = timed(sample, recipe.source, [folder], count)
             if len(shapes) < count:  # some have no inside
                 continue
             fitted, fit_seconds = timed(fit, recipe.spec.spec(3, 1), shapes, recipe.fit)
             by_number = [shapes[int(key.object_id)] for key in fitted.keys]
-            _, quality_seconds = timed(measure_quality, fitted.inrs, by_number)
-            parts = [seconds / len(shapes) for seconds in (sample_seconds, fit_seconds, quality_seconds)]
-            hours = OBJECTS * (parts[0] + VIEWS * (parts[1] + parts[2])) / 3600
-            columns = " | ".join(f"{part:.2f}" for part in (*parts, parts[2] / parts[1]))
-            print(f"| {len(shapes)} of {folder.name} | {field} | {columns} | {hours:.0f} |", flush=True)
+            quality, quality_seconds = timed(measure_quality, fitted.inrs, by_number)
+            sampling, fits, measuring = (
+                seconds / len(shapes) for seconds in (sample_seconds, fit_seconds, quality_seconds)
+            )
+            of_ten = sampling / VIEWS + fits + measuring
+            columns = " | ".join(f"{part:.3f}" for part in (sampling, fits, measuring))
+            names = ("iou", "chamfer", "fscore", "normals")
+            medians = [np.nanmedian(column) if np.isfinite(column := quality[name]).any() else None for name in names]
+            reached = " | ".join("" if median is None else f"{median:.4f}" for median in medians)
+            print(
+                f"| {len(shapes)} of {folder.name} | {field} | {hidden} | {columns} "
+                f"| {measuring / fits:.2f} | {of_ten:.2f} | {OBJECTS * VIEWS * of_ten / 3600:.0f} | {np.median(fitted.psnr):.1f} | {reached} |",
+                flush=True,
+            )
+
+
+def curvature(folders: list[Path], count: int, hidden: int) -> None:
+    """Print what it changes that a share of the points near the surface follows curvature, by the recipe mesh_folder.
+
+    Differences of the same shapes, means with their standard errors; distances as logarithms of ratios.
+    """
+    print(
+        "| shapes | field | share | IoU | Chamfer | F-score | normals | edges | change of IoU | of Chamfer | of F-score | of edges |"
+    )
+    print("|" + "---|" * 12)
+    for folder in folders:
+        for field in ("sdf", "udf"):
+            before: dict[str, NDArray[np.float64]] = {}
+            for share in (0.0, 0.25, 0.5):
+                recipe = load_recipe(
+                    "mesh_folder",
+                    [
+                        f"source.field={field}",
+                        f"spec.hidden_dim={hidden}",
+                        f"source.curvature={share}",
+                        "fit.target_psnr=null",
+                    ],
+                )
+                assert isinstance(recipe.source, ShapeSource)
+                shapes = sample(recipe.source, [folder], count)
+                fitted = fit(recipe.spec.spec(3, 1), shapes, recipe.fit)
+                shapes = [shapes[int(key.object_id)] for key in fitted.keys]
+                found = measure_quality(fitted.inrs, shapes)
+                found["edges"] = np.array(
+                    [edge_distance(inr, shape) for inr, shape in zip(fitted.inrs, shapes, strict=True)]
+                )
+                before = before or found
+                medians = [f"{np.nanmedian(found[n]):.4f}" for n in ("iou", "chamfer", "fscore", "normals", "edges")]
+                changes = [
+                    spread(found["iou"] - before["iou"]),
+                    spread(np.log(found["chamfer"] / before["chamfer"])),
+                    spread(found["fscore"] - before["fscore"]),
+                    spread(np.log(found["edges"] / before["edges"])),
+                ]
+                cells = " | ".join((*medians, *changes))
+                print(f"| {len(shapes)} of {folder.name} | {field} | {share} | {cells} |", flush=True)
+
+
+def edge_distance(inr: INRBatch, signal: Signal) -> float:
+    """Mean distance of points on the edges along which a shape bends from the INR's surface."""
+    assert signal.truth is not None
+    assert signal.truth.shape is not None
+    vertices, faces = extract_surface(inr, 97, field=signal.field)
+    if not len(faces):
+        return np.nan
+    points = Bends.of(signal.truth.shape()).draw(3_000, np.random.default_rng(0))
+    distances = mesh_distances(Mesh(vertices.double().numpy(), faces.numpy()), points)
+    return float(np.abs(distances - (LEVELS["udf"] if signal.field == "udf" else 0)).mean())
+
+
+def spread(changes: NDArray[np.float64]) -> str:
+    """Mean and standard error of those that are known."""
+    known = changes[np.isfinite(changes)]
+    return f"{known.mean():+.4f} ± {known.std() / len(known) ** 0.5:.4f}" if len(known) else ""
 
 
 def surfaces(folders: list[Path], count: int) -> None:
@@ -150,13 +231,20 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="folders of meshes, as for the recipe mesh_folder")
     parser.add_argument("--count", type=int, default=7, help="shapes of each folder, evenly spread")
     parser.add_argument("--cost", action="store_true", help="CPU time of sampling, fit and quality by the recipe")
+    parser.add_argument("--curvature", action="store_true", help="what it gains that samples follow curvature")
+    parser.add_argument("--hidden", type=int, default=64, help="neurons a layer, of --cost and --curvature")
     parser.add_argument("--surfaces", action="store_true", help="which meshes have an inside")
     options = parser.parse_args()
+    for module in ("igl", "scipy.spatial", "skimage.measure", "trimesh"):
+        import_module(module)  # before any time is taken
     torch.set_num_threads(1)
     os.environ["IGL_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as cache:  # an empty one, so that sampling is measured
         os.environ["INR_FACTORY_CACHE"] = cache
-        (surfaces if options.surfaces else cost if options.cost else settings)(options.folders, options.count)
+        if options.cost or options.curvature:
+            (cost if options.cost else curvature)(options.folders, options.count, options.hidden)
+        else:
+            (surfaces if options.surfaces else settings)(options.folders, options.count)
 
 
 if __name__ == "__main__":

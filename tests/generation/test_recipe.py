@@ -16,6 +16,7 @@ from inr_factory.generation.recipe import (
     builtin_recipes,
     check_recipe,
     load_recipe,
+    recorded_recipe,
     summarize_recipes,
 )
 from inr_factory.storage.yaml_files import load_yaml
@@ -452,6 +453,19 @@ def test_a_lowest_frequency_without_an_encoding_changes_nothing():
     plain = check_recipe(MINIMAL, "here")
 
     assert load_recipe(plain, ["spec.first_frequency=1"]).fingerprint == plain.fingerprint
+
+
+def test_new_sets_of_signed_distances_follow_curvature_and_sets_of_before_do_not_name_it():
+    recipe = load_recipe("mesh_folder")
+    assert (recipe.source.curvature, recipe.source.num_truth) == (0.25, 5_000)
+    assert load_recipe("mesh_folder", ["source.field=udf"]).source.curvature == 0
+    assert load_recipe(recipe, ["source.field=udf"]).source.curvature == 0, "a default is chosen again"
+    assert load_recipe("point_folder").source.curvature == 0
+    never = load_recipe("mesh_folder", ["source.curvature=0"])
+    assert recorded_recipe(never.model_dump(mode="json"), "set") == never
+    before = load_recipe("mesh_folder", version=2)
+    assert (before.source.curvature, before.source.num_truth) == (None, 10_000)
+    assert "curvature" not in before.model_dump(mode="json")["source"]
 
 
 def test_all_settings_has_the_keys_that_manifests_leave_out():

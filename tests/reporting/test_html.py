@@ -622,7 +622,8 @@ def test_shapes_are_shown_from_all_around_beside_their_sources(shapes):
     assert any(np.abs(source[0].astype(int) - source[6]).max() > 100 for source, _ in shown)
     seen = words(text)
     assert "Shapes, from all around" in seen
-    assert re.search(r"IoU 0\.\d+ · \S+ dB", seen)
+    assert re.search(r"IoU 0\.\d+ · F-score \d\.\d+ · \S+ dB", seen)
+    assert "F-score at 1 %" in seen
     assert "IoU by class" in seen
 
 

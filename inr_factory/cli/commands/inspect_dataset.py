@@ -30,13 +30,16 @@ SHAPE_COLUMNS = (
     "explained",
     "IoU",
     "distance error",
+    "F-score",
+    "normals",
     "INR to source",
     "source to INR",
     "chamfer",
 )
 SHAPE_NOTE = """
 INR to source, source to INR: mean distance from one surface to the other; chamfer: the mean of both. In the units of
-each object's own file. distance error: of the values of the field, in the INR's coordinates, [-1, 1].
+each object's own file. distance error: of the values of the field, in the INR's coordinates, [-1, 1]. F-score, normals:
+of the set's columns fscore and normals.
 """
 
 
@@ -198,7 +201,7 @@ def show(
 
 
 def _measures(shape: "ShapeMeasures") -> dict[str, float]:
-    names = ("psnr", "explained", "iou", "distance_error", "to_source", "to_inr", "chamfer")
+    names = ("psnr", "explained", "iou", "distance_error", "fscore", "normals", "to_source", "to_inr", "chamfer")
     return {name: getattr(shape, name) for name in names}
 
 

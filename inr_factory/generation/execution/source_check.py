@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from inr_factory.errors import IntegrityError, UsageError, one_line, shorten
-from inr_factory.generation.fitting.shape_quality import MEASURES
+from inr_factory.generation.fitting.shape_quality import EARLIER_QUALITIES
 from inr_factory.generation.recipe import Recipe
 from inr_factory.generation.signal_stack import SignalStack
 from inr_factory.generation.signals import Field, Item, Signal, Source, Truth
@@ -26,8 +26,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # NUL ends a text in HDF5, so that "x" and "x\0" are one
 MAX_TEXT, MAX_NAME, MAX_DIM, MAX_WHOLE = 1_000, 4_096, 64, 2**31 - 1
 
-# Columns that a worker computes; a fact of their name would replace them.
-RESERVED = frozenset({*COLUMN_TYPES, "object_id", "inside", CONTENT, *MEASURES})
+# Columns that a worker computes; a fact of their name would replace them. Sources of one's own have no later measures.
+RESERVED = frozenset({*COLUMN_TYPES, "object_id", "inside", CONTENT, "explained", *EARLIER_QUALITIES})
 WHOLE, NUMBER = "whole number", "number"
 
 

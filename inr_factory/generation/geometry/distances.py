@@ -12,15 +12,42 @@ from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, without_
 Floats = NDArray[np.float64]
 
 EXACT_FACES = 1_000
+CELLS = 64
 
 
 def mesh_distances(mesh: Mesh, points: Floats) -> Floats:
     """(P,) exact distances of points (P, 3) from the nearest triangle."""
+    return nearest_on_mesh(mesh, points)[0]
+
+
+def nearest_on_mesh(mesh: Mesh, points: Floats) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Exact distances (P,) of points (P, 3) from a mesh, the nearest triangles (P,), and the nearest points (P, 3)."""
+    return _nearest(mesh.vertices, mesh.faces, points)
+
+
+def _nearest(
+    vertices: Floats, simplices: NDArray[np.int64], points: Floats
+) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Distances (P,), nearest simplices (P,) and nearest points (P, 3) of triangles or single vertices."""
     with needs_extra("shapes"):
         import igl
 
-    squared, _, _ = igl.point_mesh_squared_distance(np.ascontiguousarray(points, np.float64), mesh.vertices, mesh.faces)
-    return _root(squared)
+    order = _by_cell(points)
+    back = np.argsort(order)
+    squared, nearest, feet = igl.point_mesh_squared_distance(
+        np.ascontiguousarray(points[order], np.float64), vertices, simplices
+    )
+    return _root(squared)[back], np.asarray(nearest, np.int64).reshape(-1)[back], np.asarray(feet, np.float64)[back]
+
+
+def _by_cell(points: Floats) -> NDArray[np.int64]:
+    """(P,) an order of points (P, 3) along Morton's curve through CELLS³ cells of [-1, 1]³. Points that follow each other
+    are near each other: a tree is searched in three quarters of the time, since the cache has its branches."""
+    cells = ((points.clip(-1, 1) + 1) * (CELLS / 2)).astype(np.int64).clip(0, CELLS - 1)
+    keys = np.zeros(len(points), np.int64)
+    for bit in range(CELLS.bit_length() - 1):
+        keys |= ((cells >> bit & 1) << (3 * bit + np.arange(3))).sum(axis=1)
+    return np.argsort(keys, kind="stable")
 
 
 def winding_numbers(mesh: Mesh, points: Floats) -> Floats:
@@ -40,14 +67,8 @@ def winding_numbers(mesh: Mesh, points: Floats) -> Floats:
 
 def cloud_distances(cloud: Floats, points: Floats) -> Floats:
     """(P,) distances of points (P, 3) from the nearest point of a cloud (S, 3)."""
-    with needs_extra("shapes"):
-        import igl
-
     single = np.arange(len(cloud), dtype=np.int64)[:, None]
-    squared, _, _ = igl.point_mesh_squared_distance(
-        np.ascontiguousarray(points, np.float64), np.ascontiguousarray(cloud, np.float64), single
-    )
-    return _root(squared)
+    return _nearest(np.ascontiguousarray(cloud, np.float64), single, points)[0]
 
 
 def mean_distances(

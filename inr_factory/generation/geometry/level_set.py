@@ -31,11 +31,19 @@ INRS = 64  # whose grids a GPU holds at once
 # all where one errs by more than an eighth of that. Every CHECKED-th is compared in any case.
 MARGIN, CHECKED = 1e-4, 251
 
+DISTANCES = ("sdf", "udf", "root_udf")  # fields whose values give the distance, see `as_distances`
+SURE = 0.9  # of the clamp: farther off, INRs have about the value of the clamp, and no more is known of the distance
+
 
 def is_inside(values: Tensor, field: Field) -> Tensor:
     """Mask of the values of an INR, or targets, that mean inside; for unsigned distances, inside the shell (LEVELS)."""
     level = LEVELS[field]
     return values > level if field in ("occupancy", "values") else values < level
+
+
+def as_distances(values: Tensor, field: Field) -> Tensor:
+    """Distances of the values of sdf, udf and root_udf; below 0 inside, or where an INR errs."""
+    return values * values.abs() if field == "root_udf" else values
 
 
 def batches_inrs(device: torch.device) -> bool:
@@ -66,8 +74,9 @@ def level_grid(inr: INRBatch, resolution: int, level: float) -> Tensor:
     same side of the level, from the sines of the fused engine.
     """
     axis = _axis(inr, resolution)
-    grid = _estimates(inr, axis)
-    if grid is not None:
+    estimates = _estimates(inr, _grid_points(axis, POINTS))
+    if estimates is not None:
+        grid = estimates.view((resolution,) * 3)
         margin = MARGIN * float(grid.abs().amax())
         crossed = _any_corner(grid <= level + margin) & _any_corner(grid >= level - margin)
         exact = _any_corner(F.pad(crossed, (1,) * 6))
@@ -80,6 +89,31 @@ def level_grid(inr: INRBatch, resolution: int, level: float) -> Tensor:
             grid[exact] = replaced
             return grid
     return field_grid(inr, resolution)[0]
+
+
+@torch.no_grad()
+def refined_grid(inr: INRBatch, steps: int, field: Field, clamp: float) -> Tensor:
+    """(steps + 1,) * 3: what marching cubes reads of `field_grid`, but for rounding, on a CPU in a fifth of its time.
+
+    Cells of a grid of half the steps are halved where the distances at their corners let the surface pass within. Other
+    values are those of a neighbour. `clamp` says how far from the surface targets end; fields without one have the whole
+    grid.
+    """
+    half = 2 / (steps // 2)  # side of a cell before it is halved
+    # Some points of a cell lie further than this from one corner: no surface of distances passes within.
+    reach = min(half, SURE * clamp)
+    if field not in DISTANCES or reach < half / math.sqrt(2):  # as far off all corners a thin limb may pass
+        return _estimated(inr, _grid_points(_axis(inr, steps + 1), POINTS)).view((steps + 1,) * 3)
+    coarse = _estimated(inr, _grid_points(_axis(inr, steps // 2 + 1), POINTS)).view((steps // 2 + 1,) * 3)
+    off = as_distances(coarse, field) - (SHELL if field.endswith("udf") else LEVELS[field])
+    crossed = _any_corner(off < 0) & _any_corner(off >= 0)
+    cells = crossed | (F.avg_pool3d(off.square()[None, None], 2, 1)[0, 0] <= reach**2)
+    halved = cells.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    exact = _any_corner(F.pad(halved, (1,) * 6))
+    exact[::2, ::2, ::2] = False  # known
+    grid = F.interpolate(coarse[None, None], (steps + 1,) * 3)[0, 0]
+    grid[exact] = _estimated(inr, torch.split(_axis(inr, steps + 1)[exact.nonzero()], POINTS))
+    return grid
 
 
 def extract_surface(
@@ -101,8 +135,24 @@ def extract_surface(
     return _marched(level_grid(inr, resolution, level), level, field)
 
 
-def _marched(grid: Tensor, level: float, field: Field) -> tuple[Tensor, Tensor]:
-    """Vertices (V, 3) in [-1, 1] and triangles (F, 3) of the level set of a grid (R, R, R), on the CPU."""
+def _cropped(grid: Tensor, field: Field) -> tuple[Tensor, Tensor]:
+    """The part of a grid that holds the surface, and its first step along each axis."""
+    inside = is_inside(grid, field).numpy()
+    spans = [np.flatnonzero(inside.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
+    if not len(spans[0]):
+        return grid, torch.zeros(3)
+    low = [max(0, int(span[0]) - 1) for span in spans]
+    box = tuple(slice(first, int(span[-1]) + 2) for first, span in zip(low, spans, strict=True))
+    return grid[box], torch.tensor(low, dtype=torch.float32)
+
+
+def _marched(
+    grid: Tensor, level: float, field: Field, steps: int | None = None, first: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Vertices (V, 3) in [-1, 1] and triangles (F, 3) of the level set of a grid (R, R, R), on the CPU.
+
+    Of a part of a grid, `first` are its first steps along each axis, of `steps` in all.
+    """
     with needs_extra("shapes"):
         from skimage.measure import marching_cubes
 
@@ -114,13 +164,16 @@ def _marched(grid: Tensor, level: float, field: Field) -> tuple[Tensor, Tensor]:
     )  # scikit-image's name for values that rise outward
     surface: Any = marching_cubes
     vertices, faces, _, _ = surface(values, level, gradient_direction=downhill)
-    coords = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)) * (2 / (len(grid) - 1)) - 1
+    found = torch.from_numpy(np.ascontiguousarray(vertices, np.float32))
+    coords = (found if first is None else found + first) * (2 / (steps or len(grid) - 1)) - 1
     return coords, torch.from_numpy(np.ascontiguousarray(faces, np.int64))
 
 
-def surfaces(inrs: INRBatch, fields: Sequence[Field], resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the surface of each INR, as `extract_surface` has it, on the CPU. A GPU computes the grids of many INRs at
-    once; this has not run on a GPU yet.
+def surfaces(
+    inrs: INRBatch, fields: Sequence[Field], resolution: int, clamps: Sequence[float] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the surface of each INR, as `extract_surface` has it, on the CPU; with clamps from `refined_grid`. A GPU
+    computes the grids of many INRs at once; this has not run on a GPU yet.
     """
     for start in range(0, len(inrs), INRS):
         part = slice(start, start + INRS)
@@ -128,10 +181,28 @@ def surfaces(inrs: INRBatch, fields: Sequence[Field], resolution: int) -> Iterat
         if batches_inrs(inrs.device):
             grids = field_grid(chosen, resolution)
             yield from (_marched(grid, LEVELS[field], field) for grid, field in zip(grids, fields[part], strict=True))
+        elif clamps is not None:
+            for inr, field, clamp in zip(chosen, fields[part], clamps[part], strict=True):
+                grid, first = _cropped(refined_grid(inr, resolution - 1, field, clamp), field)
+                yield _marched(grid, LEVELS[field], field, resolution - 1, first)
         else:
             yield from (
                 extract_surface(inr, resolution, field=field) for inr, field in zip(chosen, fields[part], strict=True)
             )
+
+
+def onto_surface(inr: INRBatch, points: Tensor, level: float, reach: float) -> tuple[Tensor, Tensor]:
+    """Points (P, 3) near the level set of one INR moved onto it, by one step of Newton of at most `reach`, and the unit
+    normals (P, 3), the directions in which its values rise. Triangles lie off the level set by the bend of the surface.
+    """
+    with torch.enable_grad():
+        coords = points.to(inr.device, inr.dtype).requires_grad_(True)
+        values = inr(coords)[0, :, 0]
+        (slopes,) = torch.autograd.grad(values.sum(), coords)
+    steepness = slopes.norm(dim=1, keepdim=True).clamp(min=torch.finfo(inr.dtype).tiny)
+    normals = slopes / steepness
+    steps = ((values.detach()[:, None] - level) / steepness).clamp(-reach, reach)
+    return coords.detach() - steps * normals, normals
 
 
 def surface_vertices(inrs: INRBatch, fields: Sequence[Field], resolution: int) -> Iterator[Tensor]:
@@ -195,8 +266,15 @@ def _values(inrs: INRBatch, points: Iterable[Tensor]) -> Tensor:
     return torch.cat([inrs(part)[..., 0] for part in points], dim=1)
 
 
-def _estimates(inr: INRBatch, axis: Tensor) -> Tensor | None:
-    """(R, R, R) values of one INR but for their rounding, by the fused engine's sines; None where it has none for them."""
+def _estimated(inr: INRBatch, points: Iterable[Tensor]) -> Tensor:
+    """(P,) values of one INR, but for rounding where the fused engine's sines are faster."""
+    points = list(points)
+    estimates = _estimates(inr, points)
+    return _values(inr, points)[0] if estimates is None else estimates
+
+
+def _estimates(inr: INRBatch, points: Iterable[Tensor]) -> Tensor | None:
+    """(P,) values of one INR but for their rounding, by the fused engine's sines; None where it has none for them."""
     spec, widths = inr.spec, fused_cpu.variants()
     if spec.activation != "sine" or inr.dtype != torch.float32 or inr.device.type != "cpu" or not widths:
         return None
@@ -204,15 +282,15 @@ def _estimates(inr: INRBatch, axis: Tensor) -> Tensor | None:
     *layers, (weights, bias) = ((W[0], b[0]) for W, b in zip(inr.weights, inr.biases, strict=True))
     layers = [(W * half_turns, b * half_turns) for W, b in layers]
     parts, cosines = [], np.empty(0, np.float32)
-    for points in _grid_points(axis, POINTS):
-        hidden = encode(spec, F.pad(points, (0, 0, 0, -len(points) % 16)))
+    for part in points:
+        hidden = encode(spec, F.pad(part, (0, 0, 0, -len(part) % 16)))
         for W, b in layers:
             hidden = F.linear(hidden, W, b)
             turns = hidden.numpy()
             cosines = cosines if cosines.size >= turns.size else np.empty_like(turns)
             fused_cpu.sincospi(turns, widths[0], out=(turns, cosines))  # sines take the place of half turns
-        parts.append(torch.addmv(bias + spec.output_bias, hidden, weights[0])[: len(points)])
-    return torch.cat(parts).view(len(axis), len(axis), len(axis))
+        parts.append(torch.addmv(bias + spec.output_bias, hidden, weights[0])[: len(part)])
+    return torch.cat(parts)
 
 
 def _any_corner(mask: Tensor) -> Tensor:

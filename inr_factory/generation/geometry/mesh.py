@@ -36,6 +36,13 @@ class Mesh:
         areas: Floats = 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1)
         return areas
 
+    def normals(self, faces: Indices) -> Floats:
+        """(..., 3) unit normals of some faces (...), by their numbers; 0 where the area is 0."""
+        first, second, third = np.moveaxis(self.vertices[self.faces[faces]], -2, 0)
+        across = np.cross(second - first, third - first)
+        units: Floats = across / np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), np.finfo(float).tiny)
+        return units
+
     @property
     def volume(self) -> float:
         """What the mesh encloses, by the divergence theorem; NaN where it is not closed."""

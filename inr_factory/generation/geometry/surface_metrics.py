@@ -55,6 +55,11 @@ def chamfer(points_a: Tensor, points_b: Tensor) -> Tensor:
     return (nearest_distances(points_a, points_b).mean() + nearest_distances(points_b, points_a).mean()) / 2
 
 
+def fscore(precision: float, recall: float) -> float:
+    """The harmonic mean of two shares; 0 where both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
 def _pair_distances(points: Tensor, others: Tensor) -> Tensor:
     """(..., S, R) distances of points (..., S, 3) from others (..., R, 3)."""
     # Products of matrices would lose small distances.

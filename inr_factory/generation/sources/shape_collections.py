@@ -182,7 +182,7 @@ def _signal(
     drawn = view if config.views_resample else None
     settings = config.model_dump(mode="json", include=set(SAMPLING)) | {
         "kind": kind, "signed": config.signed, "object_id": object_id, "view": drawn,
-    } | ({"version": version, "reading": 2} if version > 1 else {}) | ({"measure": True} if config.measure else {}) | ({} if matrix is None else {"matrix": matrix.tolist()})  # fmt: skip
+    } | ({"version": version, "reading": 2} if version > 1 else {}) | ({"measure": True} if config.measure else {}) | ({"curvature": config.curvature} if config.curvature else {}) | ({} if matrix is None else {"matrix": matrix.tolist()})  # fmt: skip
     key, cache = cache_key(content, settings), SampleCache.near(root)
     if (cached := cache.load(key)) is not None:
         return shape_signal(ShapeSamples(*cached), config, version)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inr_factory.generation.geometry.curvature import Bends
 from inr_factory.generation.geometry.distances import cloud_distances, mesh_distances, winding_numbers
 from inr_factory.generation.geometry.mesh import Mesh, draw_on_surface, multiplied, without_flat_faces
 from inr_factory.generation.geometry.surfaces import consistent, share_of_sides, without_stray_faces
@@ -82,13 +83,15 @@ def mesh_samples(
     def on_surface(count: int, rng: np.random.Generator) -> Floats:
         return draw_on_surface(normalised, count, rng)
 
-    arrays = _draw(on_surface, config, object_id, view)
+    bends = Bends.of(normalised) if config.curvature else None
+    arrays = _draw(on_surface, config, object_id, view, bends.draw if bends and bends.weights.any() else None)
     spans = np.linalg.svd(vertices - vertices.mean(axis=0), compute_uv=False)
     signed = config.signed and spans[-1] > FLAT * spans[0]
     unclear, off_surface = 0, 0
-    for which in ("", "truth_"):
+    both = np.concatenate([arrays["coords"], arrays["truth_coords"]]).astype(np.float64)
+    ends = np.split(mesh_distances(normalised, both), [len(arrays["coords"])])
+    for which, distances in zip(("", "truth_"), ends, strict=True):
         points = arrays[f"{which}coords"].astype(np.float64)
-        distances = mesh_distances(normalised, points)
         if signed:
             winding = np.abs(winding_numbers(normalised, points))
             off = distances > OFF_SURFACE
@@ -246,12 +249,17 @@ def _normalised(points: Floats, config: ShapeSource) -> tuple[Floats, dict[str, 
 
 
 def _draw(
-    on_surface: SurfaceDraw, config: ShapeSource, object_id: str, view: int | None
+    on_surface: SurfaceDraw, config: ShapeSource, object_id: str, view: int | None, on_bends: SurfaceDraw | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """The points to fit and to measure by, float32, all within [-1, 1]."""
+    """The points to fit and to measure by, float32, all within [-1, 1]. `on_bends` draws the share `config.curvature` of
+    the points to fit near the surface."""
     rng = seeded("points", object_id, "all views" if view is None else view)
     counts = [round(share * config.num_points) for share, _ in config.near]
-    parts = [_around(on_surface, count, spread, rng) for count, (_, spread) in zip(counts, config.near, strict=True)]
+    parts = []
+    for count, (_, spread) in zip(counts, config.near, strict=True):
+        bent = 0 if on_bends is None else round((config.curvature or 0) * count)
+        parts += [_around(on_surface, count - bent, spread, rng)]
+        parts += [] if on_bends is None else [_around(on_bends, bent, spread, rng)]
     parts.append(rng.uniform(-1, 1, (max(0, config.num_points - sum(counts)), 3)))
     truth = seeded("truth", object_id)
     widest = max((spread for share, spread in config.near if share), default=0.05)

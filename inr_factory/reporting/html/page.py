@@ -167,6 +167,8 @@ def _quality(manifest: Manifest, rows: Rows, present: list[ShardEntry]) -> dict[
         "iou": ("IoU", ""),
         "distance_error": ("distance error", ""),
         "chamfer": ("chamfer", ""),
+        "fscore": ("F-score at 1 %", ""),
+        "normals": ("agreement of normals", ""),
     }
     overall = []
     for name, values in measures.items():

@@ -107,6 +107,8 @@ def shapes(root: Path, manifest: Manifest, locations: RowLocations, source: Sour
 def _shape_facts(one: ShapeComparison) -> Iterator[tuple[str, str]]:
     if "iou" in one.quality:
         yield "IoU", f"{one.quality['iou']:.3f}"
+    if "fscore" in one.quality:
+        yield "F-score", f"{one.quality['fscore']:.3f}"
     yield "", f"{one.psnr:.1f} dB"
     if "explained" in one.quality:
         yield "", format_explained(one.quality["explained"])

@@ -16,8 +16,10 @@ from inr_factory.generation.maintenance.merge import merge_datasets
 from inr_factory.generation.maintenance.repair import repair_dataset
 from inr_factory.generation.maintenance.verify import verify_dataset
 from inr_factory.generation.recipe import check_recipe
+from inr_factory.reporting.dataset_status import dataset_status
 from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest, load_origin, update_manifest
+from inr_factory.storage.shards import ShardReader
 
 
 @pytest.fixture
@@ -50,6 +52,30 @@ def test_a_larger_limit_adds_blocks_and_changes_no_shard(tmp_path, version):
     assert fit_dataset(tiny(version=version, limit=40), out, **LOCAL).made == 0
     assert fit_dataset(tiny(version=version), out, **LOCAL).made == 0, "the smaller is a part of the larger"
     assert load_origin(out).limits == [24, 40]
+
+
+def test_a_set_of_shapes_of_version_2_gets_views_with_its_columns(tmp_path):
+    fields = {"source": {"collection": "primitives", "per_class": 1, "num_points": 200, "num_truth": 100}}
+    settings = {2: tiny(**fields, limit=2, version=2), 3: tiny(**fields, limit=2)}
+    columns = {}
+    for version, recipe in settings.items():
+        out = tmp_path / str(version)
+        fit_dataset(recipe.model_copy(update={"views": 1}), out, **LOCAL)
+        fit_dataset(tiny(**fields, limit=2, version=version), out, **LOCAL)
+        assert verify_dataset(out, render=True).faults == ()
+        entries = load_manifest(out).shards
+        assert {entry.view for entry in entries} == {0, 1}
+        (columns[version],) = {tuple(ShardReader(out, entry).column_names) for entry in entries if entry.rows}
+
+    assert set(columns[3]) - set(columns[2]) == {"fscore", "normals"}
+    assert set(columns[2]) < set(columns[3])
+    shown = {
+        version: {name for part in dataset_status(tmp_path / str(version)).parts for name in part.quality}
+        for version in columns
+    }
+    assert shown[3] - shown[2] == {"fscore"}, "small INRs have no surface"
+    assert "iou" in shown[2]
+    assert "curvature" not in json.loads((tmp_path / "2" / MANIFEST).read_text())["recipe"]["source"]
 
 
 def test_a_grown_set_gets_views_and_grows_again_to_all(grown):

@@ -161,3 +161,82 @@ def test_an_inr_without_a_surface_has_no_chamfer_distance():
 def test_images_have_no_such_columns():
     image = Signal(pixel_grid(2, 2), torch.zeros(4, 1))
     assert measure_quality(octahedra([0.5]), [image]) == {}
+
+
+def exact(field="sdf", mesh=None):
+    sampled = signal(field)
+    shape = partial(Mesh, CORNERS, FACES) if mesh is None else mesh
+    return dataclasses.replace(sampled, truth=dataclasses.replace(sampled.truth, shape=shape))
+
+
+def test_fscore_counts_what_lies_within_a_hundredth_of_the_side_and_normals_compare_directions():
+    sizes = [
+        SIZE,
+        SIZE + 0.9 * shape_quality.THRESHOLD * math.sqrt(3),
+        SIZE + 1.2 * shape_quality.THRESHOLD * math.sqrt(3),
+    ]
+    inrs = octahedra(sizes)
+
+    quality = measure_quality(inrs, [exact()] * 3)
+
+    assert quality["fscore"][0] == 1
+    assert 0.9 < quality["fscore"][1] <= 1
+    assert quality["fscore"][2] < 0.1
+    assert quality["normals"].min() > 0.98
+    assert quality["chamfer"][0] < 1e-4, "points lie on the level set, not on triangles near it"
+    box = Mesh(
+        np.array([[x, y, z] for x in (-0.3, 0.3) for y in (-0.3, 0.3) for z in (-0.3, 0.3)]), np.array([[0, 1, 3]])
+    )
+    assert measure_quality(octahedra([SIZE]), [exact(mesh=lambda: box)])["normals"] < 0.65, "60 degrees to all sides"
+
+
+def test_points_lie_on_a_surface_that_bends_and_not_on_its_triangles():
+    """The INR 1.5 - cos(3 x) - cos(3 y) - cos(3 z) is compared with its own surface, from a grid of 151³."""
+    spec = SirenSpec(3, 1, hidden_dim=3, num_hidden=1, omega_0=3.0, output_bias=0.0)
+    weights, biases = (
+        (torch.eye(3)[None], -torch.ones(1, 1, 3)),
+        (torch.full((1, 3), math.pi / 6), torch.tensor([[1.5]])),
+    )
+    inr = INRBatch(spec, weights, biases)
+    fine = Mesh(*(part.numpy() for part in extract_surface(inr, 151)))
+    rounded = exact(mesh=lambda: Mesh(fine.vertices.astype(np.float64), fine.faces))
+    rounded = dataclasses.replace(
+        rounded, truth=dataclasses.replace(rounded.truth, surface=torch.from_numpy(fine.vertices))
+    )
+
+    quality = measure_quality(inr, [rounded])
+
+    assert quality["chamfer"] < 6e-5
+    assert quality["normals"] > 0.9995
+    assert measure_quality(inr, [rounded], version=2)["chamfer"] > 1e-4
+
+
+def test_the_shell_of_an_unsigned_distance_is_measured_from_where_it_lies():
+    """Half of a perfect shell: outside of the octahedron. Its distance from the shape is its level."""
+    unsigned = dataclasses.replace(exact(), field="udf", peak=0.1)
+
+    quality = measure_quality(octahedra([SIZE]), [unsigned])
+
+    assert quality["chamfer"] < 0.002
+    assert quality["fscore"] == 1
+    before = measure_quality(octahedra([SIZE]), [unsigned], version=2)
+    assert before["chamfer"] == pytest.approx(LEVELS["udf"], abs=0.003)
+
+
+def test_earlier_versions_have_their_columns():
+    for version in (1, 2):
+        assert list(measure_quality(octahedra([SIZE]), [exact()], version=version)) == [
+            "iou",
+            "distance_error",
+            "chamfer",
+        ]
+    assert list(measure_quality(octahedra([SIZE]), [exact()])) == list(shape_quality.QUALITIES)
+
+
+def test_clouds_have_no_normals_and_no_surface_has_an_fscore_of_0():
+    cloud = measure_quality(octahedra([SIZE]), [signal("sdf")])
+    assert math.isnan(cloud["normals"][0])
+    assert 0.8 < cloud["fscore"][0] < 1, "points between those of the cloud are up to 0.03 away"
+    without = measure_quality(octahedra([-0.5]), [exact()])
+    assert without["fscore"][0] == 0
+    assert math.isnan(without["normals"][0])

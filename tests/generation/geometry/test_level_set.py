@@ -15,7 +15,10 @@ from inr_factory.generation.geometry.level_set import (
     field_grid,
     is_inside,
     level_grid,
+    onto_surface,
+    refined_grid,
     surface_vertices,
+    surfaces,
 )
 from inr_factory.generation.geometry.surface_metrics import nearest_distances
 from inr_factory.inr.batch import INRBatch
@@ -210,3 +213,50 @@ def test_inside_goes_by_the_field():
     assert is_inside(values, "sdf").tolist() == [True, False, False]
     assert is_inside(values, "occupancy").tolist() == [False, True, True]
     assert is_inside(values, "udf").tolist() == [True, True, False]
+
+
+def distances(sizes=(0.3, 0.05), shift=0.0):
+    """INRs of (|x| + |y| + |z| - size) / sqrt(3), distances near the faces, moved by shift along each axis."""
+    inr = octahedron()
+    slopes, first = inr.weights[-1] / 3**0.5, shift * torch.tensor([[-1.0, -1, -1, 1, 1, 1]])
+    return [INRBatch(inr.spec, (inr.weights[0], slopes), (first, torch.tensor([[-size / 3**0.5]]))) for size in sizes]
+
+
+@pytest.mark.parametrize("field", ["sdf", "udf", "occupancy"])
+def test_a_refined_grid_has_the_surface_of_the_whole_grid(field):
+    for inr in distances(shift=1 / 16):  # the small one lies within one cell of the coarse grid
+        (whole,) = field_grid(inr, 33)
+        grid = refined_grid(inr, 32, field, 0.2)
+        read = read_by_marching_cubes(whole, level_set.LEVELS[field])
+
+        assert read.sum() > 0
+        torch.testing.assert_close(grid[read], whole[read], rtol=0, atol=1e-5)
+        assert torch.equal(is_inside(grid, field), is_inside(whole, field))
+        assert torch.equal(grid, whole) == (field == "occupancy"), "elsewhere it is not evaluated"
+
+        vertices, faces = next(surfaces(inr, [field], 33, [0.2]))
+        expected, triangles = extract_surface(inr, 33, field=field)
+        torch.testing.assert_close(vertices, expected, rtol=0, atol=1e-5)
+        assert torch.equal(faces, triangles)
+
+
+def test_a_clamp_shorter_than_a_cell_has_the_whole_grid():
+    inr, _ = distances()
+    torch.testing.assert_close(refined_grid(inr, 16, "sdf", 0.05), field_grid(inr, 17)[0], rtol=0, atol=1e-5)
+
+
+def test_an_inr_without_a_level_or_not_finite_has_no_refined_surface():
+    for inr in (distances([-0.5])[0], distances([float("nan")])[0]):
+        ((vertices, faces),) = surfaces(inr, ["sdf"], 17, [0.2])
+        assert (len(vertices), len(faces)) == (0, 0)
+
+
+def test_points_move_onto_the_level_set_along_its_normals_but_not_far():
+    inr, _ = distances()
+    points = torch.tensor([[0.2, 0.1, 0.05], [0.9, 0.05, 0.02]])
+
+    moved, normals = onto_surface(inr, points, 0.0, 0.1)
+
+    assert float(inr(moved[:1])[0]) == pytest.approx(0, abs=1e-6)
+    assert torch.allclose(normals, torch.full((2, 3), 3**-0.5))
+    assert torch.allclose((moved - points).norm(dim=1)[1], torch.tensor(0.1))

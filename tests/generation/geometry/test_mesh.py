@@ -19,6 +19,13 @@ def test_points_on_a_surface_spread_by_area():
     assert (points[:, :2].sum(axis=1) <= 3 + 1e-9).all()
 
 
+def test_normals_have_length_1_and_are_0_where_there_is_no_area():
+    corners = np.array([[0.0, 0, 0], [2, 0, 0], [0, 3, 0]])
+    mesh = Mesh(corners, np.array([[0, 1, 2], [2, 1, 0], [0, 1, 1]]))
+
+    assert mesh.normals(np.arange(3)).tolist() == [[0, 0, 1], [0, 0, -1], [0, 0, 0]]
+
+
 def test_a_box_without_a_face_is_smaller_and_not_watertight():
     closed = box()
     opened = Mesh(closed.vertices, closed.faces[:-1])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inr_factory.generation.geometry import surface_metrics
-from inr_factory.generation.geometry.surface_metrics import chamfer, iou, mean_distance_error, nearest_distances
+from inr_factory.generation.geometry.surface_metrics import chamfer, fscore, iou, mean_distance_error, nearest_distances
 
 
 def test_iou_counts_points_in_both_over_points_in_either():
@@ -82,3 +82,8 @@ def test_chamfer_is_symmetric_and_in_the_points_own_unit(generator):
     assert float(chamfer(points[:1], shifted[:1])) == pytest.approx(5)
     assert chamfer(points, torch.empty(0, 3)).isnan(), "nothing to be near to"
     assert chamfer(points, points.index_fill(0, torch.tensor([3]), float("nan"))).isnan()
+
+
+def test_an_fscore_is_the_harmonic_mean_of_both_shares():
+    assert fscore(0.5, 1.0) == pytest.approx(2 / 3)
+    assert fscore(0.0, 0.0) == 0

@@ -310,3 +310,34 @@ def test_a_sheet_and_parts_within_a_solid_are_refused_with_the_reason(tmp_path):
         source_of(tmp_path, sheet, "a/sheet.off", max_ambiguous=1).signal(0)
     with pytest.raises(SignalError, match=r"5.% of its surface lies within its solid"):
         source_of(tmp_path, onion, "b/onion.off").signal(1)
+
+
+def test_a_share_of_the_points_near_a_mesh_follows_its_edges(tmp_path):
+    settings = {"num_points": 2_000, "near": [[0.8, 0.001]], "num_truth": 400}
+    near_edges = {}
+    for share in (None, 0.0, 0.25, 1.0):
+        signal = source_of(tmp_path / str(share), box(), curvature=share, **settings).signal(0)
+        reach = np.abs(signal.truth.surface.numpy()).max()
+        on_edge = (np.abs(np.abs(signal.coords.numpy()[:1600]) - reach) < 0.01).sum(axis=1) >= 2
+        near_edges[share] = on_edge.mean()
+    plain = source_of(tmp_path / "x", box(), **settings).signal(0)
+
+    assert near_edges[1.0] > 0.99
+    assert near_edges[0.25] == pytest.approx(0.25 + 0.75 * near_edges[0.0], abs=0.03)
+    assert near_edges[0.0] < 0.1
+    assert len(signal.coords) == 2_000
+    assert torch.equal(plain.coords, source_of(tmp_path / "None", box(), **settings).signal(0).coords)
+    assert torch.equal(plain.truth.coords, signal.truth.coords), "what is measured is uniform"
+
+
+def test_a_mesh_that_bends_nowhere_has_points_by_area(tmp_path):
+    square = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    (bent, flat_) = (
+        source_of(tmp_path / str(share), square, field="udf", curvature=share).signal(0) for share in (0.5, 0)
+    )
+    assert torch.equal(bent.coords, flat_.coords)
+
+
+def test_clouds_have_no_curvature():
+    with pytest.raises(ValueError, match="curvature is for meshes"):
+        ShapeSource(collection="point_folder", curvature=0.5)
