@@ -393,10 +393,41 @@ def test_settings_over_a_recipe_choose_its_defaults_again():
 
 
 def test_unsigned_distances_are_fitted_to_26_db_of_their_clamp_in_new_sets():
-    assert load_recipe("point_folder").fit.target_psnr == 26
+    by_sprint = ["fit.optimizer=sprint"]
+    assert load_recipe("mesh_folder", [*by_sprint, "source.field=udf"]).fit.target_psnr == 26
+    assert load_recipe("point_folder", version=2).fit.target_psnr == 26
     assert load_recipe("point_folder", version=1).fit.target_psnr == 40
-    assert load_recipe("mesh_folder").fit.target_psnr == 40
+    assert load_recipe("mesh_folder", by_sprint).fit.target_psnr == 40
     assert load_recipe("mesh_folder", ["source.field=udf", "fit.target_psnr=30"]).fit.target_psnr == 30
+    assert load_recipe("mesh_folder").fit.target_psnr is None
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [
+        ("mesh_folder", "166c00bc3d2a52b7"),
+        ("modelnet40_10view", "36096256a429ed26"),
+        ("point_folder", "519073e069c770ea"),
+        ("primitives", "80775a06e1473240"),
+        ("shrec11", "166c00bc3d2a52b7"),
+    ],
+)
+def test_a_set_of_version_2_goes_on_by_the_recipe_of_its_time(name, fingerprint):
+    before = load_recipe(name, version=2)
+    assert before.fingerprint == fingerprint == load_recipe(name, ["version=2"]).fingerprint
+    assert load_recipe(name).fingerprint != fingerprint
+    assert load_recipe(name, ["fit.steps=7"], version=2).fit.steps == 7
+
+
+def test_version_3_is_of_shapes_alone():
+    assert (load_recipe("digits").version, load_recipe("digits", ["version=3"]).version) == (2, 2)
+    assert load_recipe("primitives").version == 3
+
+
+def test_former_settings_that_are_none_are_an_unknown_key(tmp_path):
+    (tmp_path / "own.yaml").write_text("base: primitives\nearlier: sprint\n")
+    with pytest.raises(UsageError, match="earlier"):
+        load_recipe(tmp_path / "own.yaml")
 
 
 @pytest.mark.parametrize(

@@ -109,15 +109,24 @@ def test_batches_take_the_points_that_the_reference_takes(batch_points):
 
 @built
 @pytest.mark.parametrize("target_psnr", [14.0, 18.0, 24.0])
-def test_batches_stop_after_an_epoch_where_the_reference_stops(target_psnr):
+@pytest.mark.parametrize(("optimizer", "epochs"), [("adam", 1), ("muon", 4)])
+def test_batches_stop_after_an_epoch_where_the_reference_stops(target_psnr, optimizer, epochs):
     spec, signal = CASES[0]
     ends = {}
-    for engine in ("reference", "fused"):
-        config = FitConfig(engine=engine, learning_rate=2e-3, batch_points=20, target_psnr=target_psnr, floor_psnr=-99)
+    for engine in ("reference", "fused", "batched"):
+        config = FitConfig(
+            engine=engine,
+            learning_rate=2e-3,
+            batch_points=20,
+            target_psnr=target_psnr,
+            floor_psnr=-99,
+            optimizer=optimizer,
+        )
         ends[engine] = fit_views(spec, [ViewKey("a", 0)], [signal], config, run_seed=1)
-    assert ends["fused"].steps.tolist() == ends["reference"].steps.tolist()
-    assert ends["fused"].steps[0] % 4 == 0
-    assert ends["fused"].psnr[0] == pytest.approx(ends["reference"].psnr[0], abs=0.01)
+    for engine in ("fused", "batched"):
+        assert ends[engine].steps.tolist() == ends["reference"].steps.tolist()
+        assert ends[engine].steps[0] % (4 * epochs) == 0
+        assert ends[engine].psnr[0] == pytest.approx(ends["reference"].psnr[0], abs=0.01)
 
 
 @built

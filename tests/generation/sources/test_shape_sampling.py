@@ -90,6 +90,9 @@ def test_the_fields_are_made_of_the_same_distances(tmp_path):
     assert [signal.peak for signal in signals.values()] == [0.14, 1.0, 0.07]
     assert [signal.field for signal in signals.values()] == ["sdf", "occupancy", "udf"]
     assert torch.equal(signals["udf"].truth.targets, signals["sdf"].truth.targets.abs())
+    root = source_of(tmp_path, torus(), field="root_udf", clamp=0.07).signal(0)
+    torch.testing.assert_close(root.targets, udf.sqrt(), rtol=1e-6, atol=0)
+    assert (root.peak, root.field) == (0.07**0.5, "root_udf")
 
 
 def test_a_clouds_distances_are_those_from_its_points(tmp_path):
