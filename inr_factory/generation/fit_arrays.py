@@ -238,10 +238,12 @@ def fit(
         starts: independent; shared: all objects of a view start from the same draw; or INRs, or a file of them, of which
             all objects of view v start from number v modulo their number.
         optimizer: adam, or sprint: Adam with betas 0.6 and 0.97, warm-up and square-root decay, and the last layer
-            started at its ridge least-squares solution.
-        learning_rate: By default 5e-4 for adam; for sprint the peak, by default 8e-3 * 32 / hidden_dim *
-            min(1, 2 / num_hidden).
-        steps: Most updates of an INR; by default 1,000 for adam, for sprint 80 or more, by target_psnr and net.
+            started at its ridge least-squares solution; or muon, for shapes and three and more hidden layers: the
+            matrices between hidden layers move by Muon (Jordan et al. 2024).
+        learning_rate: By default 5e-4 for adam; for sprint and muon the peak, by default 8e-3 * 32 / hidden_dim *
+            min(1, 2 / num_hidden), and 4e-3 * sqrt(64 / hidden_dim) / (num_hidden - 1) * (10 / omega_0) ** 0.7.
+        steps: Most updates of an INR; by default 1,000 for adam, 800 for muon, for sprint 80 or more, by target_psnr
+            and net.
         target_psnr: Each INR stops at this PSNR, in dB; None makes all steps.
         floor_psnr: A fit that ends below this PSNR, in dB, begins again from another initialization.
         floor_explained: So does one that explains less than this share of its signal's variance; None asks for none.

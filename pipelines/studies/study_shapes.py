@@ -1,6 +1,7 @@
 """Fits a few shapes with several SIREN settings and prints quality against CPU time as Markdown.
 
 python pipelines/studies/study_shapes.py --count 7 ../shared/datasets/shrec11 ../shared/datasets/segbench
+python pipelines/studies/study_shapes.py --unsigned --count 8 ../shared/datasets/ldraw ../shared/datasets/modelnet_original_off
 python pipelines/studies/study_shapes.py --cost --count 10 ../shared/datasets/segbench ../shared/datasets/modelnet_original_off
 python pipelines/studies/study_shapes.py --curvature --hidden 32 --count 14 ../shared/datasets/segbench ../shared/datasets/ldraw
 python pipelines/studies/study_shapes.py --surfaces --count 60 ../shared/datasets/shrec11 ../shared/datasets/psb
@@ -10,7 +11,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from time import thread_time
@@ -25,7 +26,7 @@ from inr_factory.generation.fitting.fit_views import FittedViews, fit_views
 from inr_factory.generation.fitting.shape_quality import measure_quality
 from inr_factory.generation.geometry.curvature import Bends
 from inr_factory.generation.geometry.distances import mesh_distances
-from inr_factory.generation.geometry.level_set import LEVELS, extract_surface
+from inr_factory.generation.geometry.level_set import LEVELS, as_distances, extract_surface
 from inr_factory.generation.geometry.mesh import Mesh
 from inr_factory.generation.recipe import ShapeSource, load_recipe
 from inr_factory.generation.signals import Signal, SignalError
@@ -36,24 +37,32 @@ from inr_factory.storage.manifest import ViewKey
 
 Result = TypeVar("Result")
 
-# (points, hidden_dim, num_hidden, omega_0, peak rate, steps); the first is the recipe, the others change one thing or two.
+FORMER = ("fit.optimizer=sprint", "fit.learning_rate=4e-3", "fit.steps=1200", "fit.batch_points=2048")
+# Settings over the recipe mesh_folder, which is the first; FORMER has the optimiser of recipe version 2.
 SETTINGS = [
-    (30_000, 64, 3, 10, 4e-3, 1200),
-    (30_000, 64, 3, 10, 4e-3, 600),
-    (30_000, 64, 3, 10, 4e-3, 2400),
-    (30_000, 64, 3, 5, 4e-3, 1200),
-    (30_000, 64, 3, 20, 4e-3, 1200),
-    (30_000, 64, 3, 30, 4e-3, 1200),
-    (30_000, 64, 2, 10, 4e-3, 1200),
-    (30_000, 48, 3, 10, 4e-3, 1200),
-    (30_000, 32, 3, 10, 5e-3, 1200),
-    (30_000, 32, 2, 15, 8e-3, 1200),
-    (10_000, 64, 3, 10, 4e-3, 1200),
-    (4_000, 64, 3, 10, 4e-3, 1200),
+    (),
+    FORMER,
+    ("fit.steps=400",),
+    ("fit.steps=1600",),
+    ("fit.batch_points=2048", "fit.steps=300"),
+    ("spec.omega_0=5",),
+    ("spec.omega_0=20",),
+    ("spec.num_hidden=2",),
+    ("spec.num_hidden=4",),
+    ("spec.num_hidden=5",),
+    ("spec.hidden_dim=32",),
+    ("spec.hidden_dim=32", "spec.num_hidden=5"),
+    ("spec.hidden_dim=48", "spec.num_hidden=5"),
+    ("source.num_points=10000",),
+    ("source.num_points=60000",),
+]
+DEEP = ("spec.hidden_dim=48", "spec.num_hidden=5", "fit.steps=1000")
+UNSIGNED = [
+    ("source.field=udf", *FORMER, "fit.target_psnr=null"),
+    *((f"source.field={field}", *net) for net in ((), ("spec.num_hidden=4",), DEEP) for field in ("udf", "root_udf")),
 ]
 
 
-NEAR = ((0.6, 0.01), (0.3, 0.05))
 OBJECTS, VIEWS = 12_311, 10  # of ModelNet40, for which the cost is extrapolated
 
 
@@ -79,37 +88,44 @@ def fit(spec: SirenSpec, signals: list[Signal], config: FitConfig) -> FittedView
     return fit_views(spec, [ViewKey(str(number), 0) for number in range(len(signals))], signals, config, run_seed=0)
 
 
-def settings(folders: list[Path], count: int) -> None:
-    """Print the quality that SETTINGS reach and the CPU time of their fits."""
+def settings(folders: list[Path], count: int, rows: Sequence[tuple[str, ...]]) -> None:
+    """Print the quality that settings over the recipe mesh_folder reach, and the CPU time of their fits."""
     names = ", ".join(f"{count} of {folder.name}" for folder in folders)
     print(f"Medians over shapes ({names}); CPU seconds of one core an INR, without reading the shape.\n")
     print(
-        "| points | hidden | omega_0 | peak rate | steps | CPU s | dB | IoU | lowest IoU | distance error | Chamfer |"
+        "| settings | CPU s | dB | IoU | lowest IoU | distance error | at the surface | Chamfer | F-score | normals |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    signals: dict[int, list[Signal]] = {}
-    for points, hidden, layers, omega, rate, steps in SETTINGS:
-        if points not in signals:
-            config = ShapeSource(collection="mesh_folder", num_points=points, near=NEAR)
-            signals[points] = sample(config, folders, count)
-        shapes = signals[points]
-        how = FitConfig(
-            optimizer="sprint",
-            learning_rate=rate,
-            steps=steps,
-            ridge=1e-4,
-            batch_points=2048,
-            target_psnr=None,
-            floor_psnr=0,
+    print("|" + "---|" * 10)
+    known: dict[str, list[Signal]] = {}
+    for row in rows:
+        recipe = load_recipe("mesh_folder", [*row, "fit.floor_psnr=0"])
+        assert isinstance(recipe.source, ShapeSource)
+        shapes = known.setdefault(recipe.source.model_dump_json(), sample(recipe.source, folders, count))
+        fitted, seconds = timed(fit, recipe.spec.spec(3, 1), shapes, recipe.fit)
+        quality = {name: np.asarray(column) for name, column in measure_quality(fitted.inrs, shapes).items()}
+        names = ("distance_error", "at the surface", "chamfer", "fscore", "normals")
+        quality["at the surface"] = at_surface(fitted.inrs, shapes)
+        medians = " | ".join(f"{np.nanmedian(quality[name]):.4f}" for name in names)
+        iou = quality["iou"]
+        ious = " | " if np.isnan(iou).all() else f"{np.median(iou):.4f} | {iou.min():.4f}"
+        label = {(): "the recipe", FORMER: "by sprint, as recipe version 2"}.get(
+            row, ", ".join(row).replace("_", r"\_")
         )
-        fitted, seconds = timed(fit, SirenSpec(3, 1, hidden, layers, float(omega)), shapes, how)
-        quality = measure_quality(fitted.inrs, shapes)
-        iou, error, chamfer = (quality[name] for name in ("iou", "distance_error", "chamfer"))
         print(
-            f"| {points:,} | {layers} x {hidden} | {omega} | {rate:g} | {steps} | {seconds / len(shapes):.2f} | {np.median(fitted.psnr):.1f} "
-            f"| {np.median(iou):.3f} | {iou.min():.3f} | {np.median(error):.4f} | {np.nanmedian(chamfer):.4f} |",
-            flush=True,
+            f"| {label} | {seconds / len(shapes):.2f} | {np.median(fitted.psnr):.1f} | {ious} | {medians} |", flush=True
         )
+
+
+@torch.no_grad()
+def at_surface(inrs: INRBatch, shapes: Sequence[Signal]) -> NDArray[np.float64]:
+    """(N,): the mean distance from its surface, which is 0, that each INR gives at points on its shape."""
+    pairs = zip(inrs, shapes, strict=True)
+    means = [
+        float(as_distances(one(shape.truth.surface)[0], shape.field).abs().mean())
+        for one, shape in pairs
+        if shape.truth is not None
+    ]
+    return np.array(means)
 
 
 def cost(folders: list[Path], count: int, hidden: int) -> None:
@@ -230,6 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of meshes, as for the recipe mesh_folder")
     parser.add_argument("--count", type=int, default=7, help="shapes of each folder, evenly spread")
+    parser.add_argument("--unsigned", action="store_true", help="quality of unsigned distances by field and net")
     parser.add_argument("--cost", action="store_true", help="CPU time of sampling, fit and quality by the recipe")
     parser.add_argument("--curvature", action="store_true", help="what it gains that samples follow curvature")
     parser.add_argument("--hidden", type=int, default=64, help="neurons a layer, of --cost and --curvature")
@@ -243,8 +260,10 @@ def main() -> None:
         os.environ["INR_FACTORY_CACHE"] = cache
         if options.cost or options.curvature:
             (cost if options.cost else curvature)(options.folders, options.count, options.hidden)
+        elif options.surfaces:
+            surfaces(options.folders, options.count)
         else:
-            (surfaces if options.surfaces else settings)(options.folders, options.count)
+            settings(options.folders, options.count, UNSIGNED if options.unsigned else SETTINGS)
 
 
 if __name__ == "__main__":
