@@ -24,7 +24,7 @@ from inr_factory.generation.fit_config import FitConfig
 from inr_factory.generation.fitting.activations import apply_activation
 from inr_factory.generation.fitting.fit_table import FitBatch, FitTable
 from inr_factory.generation.fitting.initial_values import initial_batch, initial_weights
-from inr_factory.generation.fitting.optimizers import EPSILON, AdamSettings, Muon, adam_settings, rate_factors
+from inr_factory.generation.fitting.optimizers import AdamSettings, Muon, adam_settings, rate_factors, rate_table
 from inr_factory.generation.fitting.scope_regularizer import Scope, scope_of
 from inr_factory.generation.fitting.stopping import stop_losses
 from inr_factory.generation.signal_stack import as_index, divided, select_signals, stack_signals
@@ -148,7 +148,7 @@ class Slots:
         self.between = self.epoch * (self.adam.looks if self.epoch > 1 else 1)  # steps between two looks at the loss
         self._lay_out_parameters()
         self._lay_out_points()
-        self.rates = _rates(self.adam).to(device)
+        self.rates = rate_table(self.adam).to(device)
         self.step_N = torch.zeros(count, dtype=torch.long, device=device)
         self.going_N = torch.zeros(count, dtype=torch.bool, device=device)
         self.stop_N, self.loss_N = torch.zeros(count, device=device), torch.zeros(count, device=device)
@@ -373,17 +373,6 @@ class Slots:
 def _padded(count: int, to: int = 16) -> int:
     """The next multiple."""
     return -(-count // to) * to
-
-
-def _rates(adam: AdamSettings) -> Tensor:
-    """(K + 1, 4) float32, of each step: the factor of mean / (sqrt(square) + epsilon) and epsilon, with the bias
-    corrections of Adam, taken in double precision; the rate itself and 1 - second^step, for Muon. The last moves nothing.
-    """
-    step = torch.arange(1, len(adam.rates) + 1, dtype=torch.float64)
-    first, second = adam.betas
-    root = (1 - second**step).sqrt()
-    columns = [adam.rates / (1 - first**step) * root, EPSILON * root, adam.rates, 1 - second**step]
-    return torch.cat([torch.stack(columns, dim=1).float(), torch.tensor([[0.0, EPSILON, 0.0, 1.0]])])
 
 
 def _captured(function: Callable[[], object], device: torch.device) -> Callable[[], object]:

@@ -65,6 +65,17 @@ def adam_settings(config: FitConfig) -> AdamSettings:
     return AdamSettings((0.6, 0.97), config.learning_rate * warmup * (1 - step / config.steps).sqrt())
 
 
+def rate_table(adam: AdamSettings) -> Tensor:
+    """(K + 1, 4) float32, of each step: the factor of mean / (sqrt(square) + epsilon) and epsilon, with the bias
+    corrections of Adam, taken in double precision; the rate itself and 1 - second^step, for Muon. The last moves nothing.
+    """
+    step = torch.arange(1, len(adam.rates) + 1, dtype=torch.float64)
+    first, second = adam.betas
+    root = (1 - second**step).sqrt()
+    columns = [adam.rates / (1 - first**step) * root, EPSILON * root, adam.rates, 1 - second**step]
+    return torch.cat([torch.stack(columns, dim=1).float(), torch.tensor([[0.0, EPSILON, 0.0, 1.0]])])
+
+
 class Muon:
     """Muon's state for one matrix (H, G) of N INRs, as fused.c has it.
 
