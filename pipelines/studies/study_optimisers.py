@@ -4,20 +4,20 @@
     python pipelines/studies/study_optimisers.py ../shared/datasets --images
 
 The file of --work keeps the results, so that an interrupted study resumes. sprint and muon run in the fused engine, all
-others in torch (`TorchFit`), whose seconds say nothing about a fused loop. What is compared is therefore the count of
-floating-point operations. Let W be the weights of an INR, h its hidden neurons, P = 30,000 points of a signal and B
-those of a step:
+others in torch (`TorchFit`), whose seconds say nothing about a fused loop. Costs are therefore counts of floating-point
+operations. Let W be the weights of an INR, h its hidden neurons, P = 30,000 the points of a signal and B those of a step:
 
 - a point forward 2 W + 30 h, where a sine with its cosine counts 30; backward 4 W.
 - Adam 12 operations a parameter.
-- a look at the loss over all points: P forward, each epoch of sprint and each fourth epoch of all others.
+- a look at the loss over all points: P forward, each epoch of sprint, and each fourth epoch of all others.
 - Muon 4 Newton-Schulz steps of 3 products: 24 H³ a matrix (H, H).
 - K-FAC, a layer of n inputs and m outputs: 2 (n² + m²) B/4 of its factors, 4 W B/4 for each of two directions of the
   exact step size, 2 n² m + 2 n m² of the product, and 2 (n³ + m³) / 5 of inverses at each fifth step.
-- SOAP 8 (n² m + n m²) of statistics, rotations of gradient and mean, and the way back; and 4 (n³ + m³) / 10 of QR at each tenth step.
+- SOAP 8 (n² m + n m²) of statistics, rotations of gradient and mean, and the way back; 4 (n³ + m³) / 10 of QR at each
+  tenth step.
 - the last layer by least squares: P forward, and 2 h² P of its sums.
 
-Shape letters: N INRs, P points, O and I outputs and inputs of a layer, I counts the bias as the last.
+Shape letters: N INRs, P points.
 """
 
 import argparse
@@ -54,6 +54,7 @@ def by_muon(hidden_dim: int = 64, num_hidden: int = 3) -> Way:
 
 
 SPRINT, MUON = Way("sprint", 4e-3, BUDGET), by_muon()
+GROWING = replace(MUON, batches=(512, 4096))
 
 
 def step_cost(way: Way, points: int = 30_000) -> float:
@@ -86,18 +87,24 @@ def at_equal_cost(way: Way) -> Way:
 
 WAYS = {  # name -> ways, of which the one with the best median IoU is printed
     "sprint, four times the steps": [replace(SPRINT, steps=4 * BUDGET)],
-    "sprint": [SPRINT],
+    "sprint": [replace(SPRINT, learning_rate=rate) for rate in (4e-3, 8e-3, 1.6e-2)],
     "muon": [MUON],
     "muon, rows not divided": [at_equal_cost(replace(MUON, rows=False))],
-    "SOAP": [at_equal_cost(Way("soap", rate)) for rate in (2e-3, 4e-3, 8e-3)],
-    "K-FAC": [at_equal_cost(Way("kfac", 1.0, damping=damping)) for damping in (1e-2, 1e-3, 1e-4)],
-    "sprint, start times 2": [replace(SPRINT, start_scale=2.0)],
+    "SOAP": [at_equal_cost(Way("soap", rate)) for rate in (1.2e-2, 1.6e-2, 2e-2)],
+    "K-FAC": [at_equal_cost(Way("kfac", 1.0, damping=damping)) for damping in (1e-4, 1e-6, 1e-8)],
     "muon, last layer solved each 50 steps": [at_equal_cost(replace(MUON, solve_every=50))],
     "muon, half of the points by error": [at_equal_cost(replace(MUON, chosen=0.5))],
-    "muon, 512 to 4,096 points": [at_equal_cost(replace(MUON, batches=(512, 4096)))],
     "muon, blurred at first": [at_equal_cost(replace(MUON, blur=0.03))],
+    "muon, growing batches": [at_equal_cost(GROWING)],
+    "sprint, scaled start": [replace(SPRINT, start_scale=scale) for scale in (1.5, 2.0, 3.0)],
+    "muon, scaled start": [replace(MUON, start_scale=scale) for scale in (1.5, 2.0, 3.0)],
+    "sprint, first_omega_0 20": [replace(SPRINT, first_omega_0=20.0)],
+    "sprint, first_omega_0 20, four times the steps": [replace(SPRINT, first_omega_0=20.0, steps=4 * BUDGET)],
+    "muon, first_omega_0 20": [replace(MUON, first_omega_0=20.0)],
+    "muon, first_omega_0 20, growing batches": [at_equal_cost(replace(GROWING, first_omega_0=20.0))],
     "muon, 4 x 64": [at_equal_cost(by_muon(64, 4))],
     "muon, 5 x 32": [at_equal_cost(by_muon(32, 5))],
+    "muon, 5 x 32, first_omega_0 20": [at_equal_cost(replace(by_muon(32, 5), first_omega_0=20.0))],
 }
 
 
@@ -110,7 +117,7 @@ def quality_of(way: Way, signals: list[Signal], seeds: int) -> dict[str, float]:
         assert not fitted.failures, fitted.failures
         flat = fitted.flat
     else:
-        flat, seconds = TorchFit(way, shapes, keys).run(), float("nan")
+        flat, seconds = TorchFit(way, shapes, keys).run(), 0.0
     inrs = INRBatch.from_flat(way.spec, torch.as_tensor(flat))
     columns: dict[str, list[float]] = {name: [] for name in ("psnr", "iou", "error", "udf psnr", "udf error")}
     for inr, signal in zip(inrs, shapes, strict=True):
@@ -148,10 +155,15 @@ def compare_shapes(root: Path, work: Path, count: int, seeds: int) -> None:
         best = max(ways, key=lambda way: known[json.dumps(asdict(way))]["iou"])
         q = known[json.dumps(asdict(best))]
         if len(ways) > 1:
-            name += f", damping {best.damping:g}" if best.damping else f", rate {best.learning_rate:g}"
+            chosen = next(
+                key
+                for key in ("damping", "start_scale", "learning_rate")
+                if len({asdict(way)[key] for way in ways}) > 1
+            )
+            name += f", {chosen} {asdict(best)[chosen]:g}"
         cost = step_cost(best) / step_cost(SPRINT)
         seconds = f"{q['seconds']:.2f}" if best.fused else ""
-        points = f"{best.batches[0]:,}" if best.batches[0] == best.batches[1] else "512 to 4,096"
+        points = " to ".join(f"{size:,}" for size in sorted(set(best.batches)))
         print(
             f"| {name} | {best.steps:,} | {points} | {cost:.2f} | {seconds} "
             f"| {q['psnr']:.1f} | {q['iou']:.3f} | {q['lowest iou']:.3f} | {q['error']:.4f} | {q['udf psnr']:.1f} "

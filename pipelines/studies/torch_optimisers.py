@@ -3,7 +3,7 @@
 Shape letters: N INRs, P points, D parameters of an INR, O and I outputs and inputs of a layer; I counts a 1 for the bias.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,9 +28,9 @@ LARGEST = 0.9  # momentum of K-FAC, that of Muon
 
 @dataclass(frozen=True)
 class Way:
-    """A way to fit shapes. Besides the settings of the fused engine it has:
+    """A way to fit shapes. After the settings of the fused engine it has:
 
-    rows: whether Muon divides rows by their running size. start_scale: of all initial weights but the last layer's.
+    damping: of K-FAC, relative to the mean of the factors. rows: whether Muon divides rows by their running size. start_scale: of all initial weights but the last layer's.
     solve_every: steps between least squares of the last layer. chosen: share of the points of a step that are drawn in
     proportion to their last known error. batches: points of the first and last step, between them a geometric series.
     blur: standard deviation of noise of the coordinates at first, 0 from half of the steps on.
@@ -41,6 +41,7 @@ class Way:
     steps: int = 0
     hidden_dim: int = 64
     num_hidden: int = 3
+    first_omega_0: float | None = None
     damping: float = 0.0
     rows: bool = True
     start_scale: float = 1.0
@@ -51,12 +52,12 @@ class Way:
 
     @property
     def spec(self) -> SirenSpec:
-        return SirenSpec(3, 1, self.hidden_dim, self.num_hidden, omega_0=10.0)
+        return SirenSpec(3, 1, self.hidden_dim, self.num_hidden, omega_0=10.0, first_omega_0=self.first_omega_0)
 
     @property
     def fused(self) -> bool:
-        plain = Way(self.optimizer, self.learning_rate, self.steps, self.hidden_dim, self.num_hidden)
-        return self == plain and self.optimizer in ("sprint", "muon")
+        """Whether the fused engine fits it."""
+        return self.optimizer in ("sprint", "muon") and astuple(self)[6:] == astuple(Way("", 0.0))[6:]
 
 
 class TorchFit:
@@ -142,7 +143,9 @@ class TorchFit:
             errors, down = values - targets, self.backward(slopes)
             gradients = [(d * errors).mT @ x * (2 / len(errors[0])) for d, x in zip(down, inputs, strict=True)]
             if self.way.optimizer == "kfac":
-                self.move_by_kfac(step, rate / self.way.learning_rate, gradients, errors, inputs, slopes, down)
+                few = slice(0, errors.shape[1] // PART)
+                parts = ([x[:, few] for x in each] for each in (inputs, slopes, down))
+                self.move_by_kfac(step, rate, gradients, errors[:, few], *parts)
             else:
                 self.move(step, rate, gradients)
             if self.way.solve_every and (step + 1) % self.way.solve_every == 0:
@@ -155,15 +158,16 @@ class TorchFit:
         settings, matrices = self.settings, range(1, len(self.layers) - 1)
         by_rows = settings if self.way.rows else replace(settings, betas=(settings.betas[0], 1.0))
         for number, (layer, gradient) in enumerate(zip(self.layers, gradients, strict=True)):
+            factor = rate if number else rate * self.spec.first_factor
             if self.way.optimizer == "soap":
-                layer -= rate * self.soap(number, step, gradient)
+                layer -= factor * self.soap(number, step, gradient)
                 continue
             mean, size = self.moments(number, step, gradient, gradient)
             change = mean / size
             if self.way.optimizer == "muon" and number in matrices:
                 unbiased = torch.full((len(layer), 1, 1), 1 - settings.betas[1] ** (step + 1))
                 change[..., :-1] = self.muon[number - 1].step(gradient[..., :-1], by_rows, unbiased)
-            layer -= rate * change
+            layer -= factor * change
 
     def moments(self, number: int, step: int, gradient: Tensor, rotated: Tensor) -> tuple[Tensor, Tensor]:
         """Adam's mean of gradients, and the root mean square of `rotated`, the gradient in another basis."""
@@ -195,11 +199,13 @@ class TorchFit:
         self, step: int, share: float, gradients: list[Tensor], errors: Tensor, inputs: list[Tensor],
         slopes: list[Tensor], down: list[Tensor],
     ) -> None:  # fmt: skip
-        """K-FAC with momentum, both step sizes from the exact Gauss-Newton model (Martens & Grosse 2015, sections 6, 7)."""
-        part = slice(0, errors.shape[1] // PART)
+        """K-FAC with momentum, both step sizes from the exact Gauss-Newton model (Martens & Grosse 2015, sections 6, 7).
+
+        The step is `share` of theirs. Errors, inputs, slopes and derivatives are those of some points.
+        """
         moves = []
         for number, gradient in enumerate(gradients):
-            sides = {"in": inputs[number][:, part], "out": down[number][:, part]}
+            sides = {"in": inputs[number], "out": down[number]}
             factors = {side: self.remember(side, number, x.mT @ x / x.shape[1]) for side, x in sides.items()}
             if step % EVERY["inverse"] == 0:
                 sizes = {side: factor.diagonal(dim1=1, dim2=2).mean(1) for side, factor in factors.items()}
@@ -208,12 +214,10 @@ class TorchFit:
                     self.inverses[side, number] = torch.linalg.inv((factor + added).double()).float()
             moves.append(self.inverses["out", number] @ gradient @ self.inverses["in", number])
         directions = [moves] if self.last_move is None else [moves, self.last_move]
-        along = torch.stack(
-            [self.derivative(x, [i[:, part] for i in inputs], [s[:, part] for s in slopes]) for x in directions], 1
-        )
-        model = along @ along.mT / along.shape[2]  # (N, 2, 2)
+        along = torch.stack([self.derivative(direction, inputs, slopes) for direction in directions], dim=1)
+        model = along @ along.mT / along.shape[2]  # (N, K, K) of K directions
         model.diagonal(dim1=1, dim2=2).mul_(1 + 1e-4)
-        slope = along @ errors[:, part] / along.shape[2]
+        slope = along @ errors / along.shape[2]
         sizes = torch.linalg.solve(model, slope)
         if len(directions) > 1:
             sizes[:, 1].clamp_(-LARGEST, LARGEST)
