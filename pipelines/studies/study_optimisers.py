@@ -54,7 +54,7 @@ def by_muon(hidden_dim: int = 64, num_hidden: int = 3) -> Way:
 
 
 SPRINT, MUON = Way("sprint", 4e-3, BUDGET), by_muon()
-GROWING = replace(MUON, batches=(512, 4096))
+GROWING, NARROW = replace(MUON, batches=(512, 4096)), by_muon(32, 5)
 
 
 def step_cost(way: Way, points: int = 30_000) -> float:
@@ -102,9 +102,12 @@ WAYS = {  # name -> ways, of which the one with the best median IoU is printed
     "sprint, first_omega_0 20, four times the steps": [replace(SPRINT, first_omega_0=20.0, steps=4 * BUDGET)],
     "muon, first_omega_0 20": [replace(MUON, first_omega_0=20.0)],
     "muon, first_omega_0 20, growing batches": [at_equal_cost(replace(GROWING, first_omega_0=20.0))],
+    "sprint, 5 x 32": [replace(SPRINT, hidden_dim=32, num_hidden=5, steps=at_equal_cost(NARROW).steps)],
     "muon, 4 x 64": [at_equal_cost(by_muon(64, 4))],
-    "muon, 5 x 32": [at_equal_cost(by_muon(32, 5))],
-    "muon, 5 x 32, first_omega_0 20": [at_equal_cost(replace(by_muon(32, 5), first_omega_0=20.0))],
+    "muon, 5 x 32": [at_equal_cost(NARROW)],
+    "muon, 5 x 32, first_omega_0 20": [at_equal_cost(replace(NARROW, first_omega_0=20.0))],
+    "muon, first_omega_0 20, half the steps": [replace(MUON, first_omega_0=20.0, steps=BUDGET // 2)],
+    "muon, 5 x 32, half the steps": [replace(NARROW, steps=BUDGET)],
 }
 
 
@@ -180,13 +183,15 @@ IMAGES = {  # recipe and settings of sprint
 
 
 def compare_images(root: Path, count: int) -> None:
-    """Print sprint by the recipe against muon, the least time of five."""
+    """Print sprint by the recipe against muon at its default rate and twice that, the least time of five."""
     source = open_source(ImageSource(collection="fashion_mnist"), root)
     signals = [source.signal(int(index)) for index in np.linspace(0, len(source.items) - 1, count).round()]
     keys = [ViewKey(str(number), 0) for number in range(count)]
     print("| net | optimiser | rate | steps | ms an INR | mean steps | reached |\n|" + "---|" * 7)
     for net, (recipe, settings) in IMAGES.items():
-        changes = [["fit.optimizer=muon", f"fit.steps={steps}"] for steps in (40, 60, 80)]
+        rate = load_recipe(recipe, [*settings, "fit.optimizer=muon"]).fit.learning_rate
+        paces = [(rate, 40), (2 * rate, 40), (rate, 60), (rate, 80)]
+        changes = [["fit.optimizer=muon", f"fit.learning_rate={peak}", f"fit.steps={most}"] for peak, most in paces]
         recipes = [load_recipe(recipe, [*settings, *change, "fit.attempts=1"]) for change in [[], *changes]]
         runs = [[timed(fit_views, r.spec.spec(2, 1), keys, signals, r.fit, 0) for r in recipes] for _ in range(5)]
         for r, times in zip(recipes, zip(*runs, strict=True), strict=True):
