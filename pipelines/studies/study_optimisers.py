@@ -85,19 +85,19 @@ def at_equal_cost(way: Way) -> Way:
     return replace(way, steps=10 * round(BUDGET * step_cost(MUON) / step_cost(way) / 10))
 
 
-WAYS = {  # name -> ways, of which the one with the best median IoU is printed
+WAYS = {  # name -> ways, of which the one with the best median IoU is printed under that name
     "sprint, four times the steps": [replace(SPRINT, steps=4 * BUDGET)],
-    "sprint": [replace(SPRINT, learning_rate=rate) for rate in (4e-3, 8e-3, 1.6e-2)],
+    "sprint, rate {learning_rate:g}": [replace(SPRINT, learning_rate=rate) for rate in (4e-3, 8e-3, 1.6e-2)],
     "muon": [MUON],
     "muon, rows not divided": [at_equal_cost(replace(MUON, rows=False))],
-    "SOAP": [at_equal_cost(Way("soap", rate)) for rate in (1.2e-2, 1.6e-2, 2e-2)],
-    "K-FAC": [at_equal_cost(Way("kfac", 1.0, damping=damping)) for damping in (1e-4, 1e-6, 1e-8)],
+    "SOAP, rate {learning_rate:g}": [at_equal_cost(Way("soap", rate)) for rate in (1.2e-2, 1.6e-2, 2e-2)],
+    "K-FAC, damping {damping:g}": [at_equal_cost(Way("kfac", 1.0, damping=damping)) for damping in (1e-4, 1e-6, 1e-8)],
     "muon, last layer solved each 50 steps": [at_equal_cost(replace(MUON, solve_every=50))],
     "muon, half of the points by error": [at_equal_cost(replace(MUON, chosen=0.5))],
     "muon, blurred at first": [at_equal_cost(replace(MUON, blur=0.03))],
     "muon, growing batches": [at_equal_cost(GROWING)],
-    "sprint, scaled start": [replace(SPRINT, start_scale=scale) for scale in (1.5, 2.0, 3.0)],
-    "muon, scaled start": [replace(MUON, start_scale=scale) for scale in (1.5, 2.0, 3.0)],
+    "sprint, start times {start_scale:g}": [replace(SPRINT, start_scale=scale) for scale in (1.5, 2.0, 3.0)],
+    "muon, start times {start_scale:g}": [replace(MUON, start_scale=scale) for scale in (1.5, 2.0, 3.0)],
     "sprint, first_omega_0 20": [replace(SPRINT, first_omega_0=20.0)],
     "sprint, first_omega_0 20, four times the steps": [replace(SPRINT, first_omega_0=20.0, steps=4 * BUDGET)],
     "muon, first_omega_0 20": [replace(MUON, first_omega_0=20.0)],
@@ -146,7 +146,7 @@ def compare_shapes(root: Path, work: Path, count: int, seeds: int) -> None:
         "| optimiser | steps | points a step | cost of a step | CPU s | dB | IoU | lowest IoU | distance error", end=""
     )
     print(" | unsigned: dB | distance error |\n|" + "---|" * 11)
-    for name, ways in WAYS.items():
+    for label, ways in WAYS.items():
         for way in ways:
             if (case := json.dumps(asdict(way))) not in known:
                 for folder, field in () if signals else COLLECTIONS.items():
@@ -157,13 +157,7 @@ def compare_shapes(root: Path, work: Path, count: int, seeds: int) -> None:
                     file.write(json.dumps({"way": asdict(way), "quality": known[case]}) + "\n")
         best = max(ways, key=lambda way: known[json.dumps(asdict(way))]["iou"])
         q = known[json.dumps(asdict(best))]
-        if len(ways) > 1:
-            chosen = next(
-                key
-                for key in ("damping", "start_scale", "learning_rate")
-                if len({asdict(way)[key] for way in ways}) > 1
-            )
-            name += f", {chosen} {asdict(best)[chosen]:g}"
+        name = label.format(**asdict(best))
         cost = step_cost(best) / step_cost(SPRINT)
         seconds = f"{q['seconds']:.2f}" if best.fused else ""
         points = " to ".join(f"{size:,}" for size in sorted(set(best.batches)))
