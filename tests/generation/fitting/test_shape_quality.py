@@ -240,3 +240,22 @@ def test_clouds_have_no_normals_and_no_surface_has_an_fscore_of_0():
     without = measure_quality(octahedra([-0.5]), [exact()])
     assert without["fscore"][0] == 0
     assert math.isnan(without["normals"][0])
+
+
+def test_the_value_of_a_root_is_squared_before_its_distance_is_measured():
+    spec = SirenSpec(3, 1, hidden_dim=4, num_hidden=1, output_bias=0.0)
+    constant = INRBatch.from_flat(spec, torch.zeros(1, spec.num_parameters))
+    constant.biases[-1].fill_(0.2)  # a distance of 0.04 everywhere
+    coords = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    distance = torch.linspace(0, 0.1, 200)[:, None]
+    found = {
+        field: measure_quality(
+            constant, [Signal(coords, targets, peak=peak, field=field, truth=Truth(coords, targets, coords))]
+        )
+        for field, targets, peak in (("root_udf", distance.sqrt(), 0.1**0.5), ("udf", distance, 0.1))
+    }
+
+    assert found["root_udf"]["distance_error"][0] == pytest.approx(float((distance - 0.04).abs().mean()), rel=1e-4)
+    assert found["udf"]["distance_error"][0] == pytest.approx(float((distance - 0.1).abs().mean()), rel=1e-4)
+    assert found["root_udf"]["fscore"][0] == 0
+    assert math.isnan(found["root_udf"]["iou"][0])
