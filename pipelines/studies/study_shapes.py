@@ -37,16 +37,24 @@ from inr_factory.storage.manifest import ViewKey
 
 Result = TypeVar("Result")
 
-FORMER = ("fit.optimizer=sprint", "fit.learning_rate=4e-3", "fit.steps=1200", "fit.batch_points=2048")
+FORMER = (
+    "spec.first_omega_0=null",
+    "fit.optimizer=sprint",
+    "fit.learning_rate=4e-3",
+    "fit.steps=1200",
+    "fit.batch_points=2048",
+)
 # Settings over the recipe mesh_folder, which is the first; FORMER has the optimiser of recipe version 2.
 SETTINGS = [
     (),
     FORMER,
-    ("fit.steps=400",),
-    ("fit.steps=1600",),
-    ("fit.batch_points=2048", "fit.steps=300"),
-    ("spec.omega_0=5",),
-    ("spec.omega_0=20",),
+    ("fit.steps=250",),
+    ("fit.steps=1000",),
+    ("fit.batch_points=2048", "fit.steps=200"),
+    ("spec.first_omega_0=10",),
+    ("spec.first_omega_0=30",),
+    ("spec.omega_0=5", "spec.first_omega_0=5"),
+    ("spec.omega_0=20", "spec.first_omega_0=20"),
     ("spec.num_hidden=2",),
     ("spec.num_hidden=4",),
     ("spec.num_hidden=5",),
@@ -59,7 +67,7 @@ SETTINGS = [
 DEEP = ("spec.hidden_dim=48", "spec.num_hidden=5", "fit.steps=1000")
 UNSIGNED = [
     ("source.field=udf", *FORMER, "fit.target_psnr=null"),
-    *((f"source.field={field}", *net) for net in ((), ("spec.num_hidden=4",), DEEP) for field in ("udf", "root_udf")),
+    *((f"source.field={field}", *net) for net in (("fit.steps=1000",), DEEP) for field in ("udf", "root_udf")),
 ]
 
 
