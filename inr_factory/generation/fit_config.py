@@ -72,7 +72,8 @@ class FitConfig(Section):
     docs/results/optimisers.md measures it). In recipes of version 1 the defaults are 8e-3 and 80. `ridge` is the
     strength of the ridge penalty.
 
-    The default of target_psnr is None for shapes by muon, which then make all steps. Otherwise it is 26 dB for unsigned distances, whose peak is `clamp`: a root mean square error of
+    The default of target_psnr is None for shapes by muon, which then make all steps; their spec.first_omega_0 is twice
+    omega_0 by default. Otherwise it is 26 dB for unsigned distances, whose peak is `clamp`: a root mean square error of
     clamp / 20, as docs/results/shapes.md measures it (40 dB in version 1).
 
     `engine` "none" fits nothing and stores the initial weights, to measure everything else; fitting/engines.py

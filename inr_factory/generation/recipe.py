@@ -127,6 +127,9 @@ class Recipe(Section):
             fit = self.fit.model_copy()
             if isinstance(self.source, ShapeSource) and fit.optimizer == "muon":
                 fit.fill(target_psnr=None)  # all steps, of which the last are the smallest
+                if self.spec.activation == "sine":
+                    self.__dict__["spec"] = self.spec.model_copy()
+                    self.spec.fill(first_omega_0=2 * self.spec.omega_0)
             elif isinstance(self.source, ShapeSource) and self.source.natural_field == "udf":
                 fit.fill(target_psnr=UDF_TARGET)
             if fit.optimizer == "sprint":

@@ -145,8 +145,8 @@ def cost(folders: list[Path], count: int, hidden: int) -> None:
     )
     print("|" + "---|" * 14)
     for folder in folders:
-        for field in ("sdf", "udf"):
-            recipe = load_recipe("mesh_folder", [f"source.field={field}", f"spec.hidden_dim={hidden}"])
+        for field, steps in (("sdf", ()), ("root_udf", ("fit.steps=1000",))):  # as mesh_folder and modelnet40
+            recipe = load_recipe("mesh_folder", [f"source.field={field}", f"spec.hidden_dim={hidden}", *steps])
             assert isinstance(recipe.source, ShapeSource)
             shapes, sample_seconds = timed(sample, recipe.source, [folder], count)
             if len(shapes) < count:  # some have no inside

@@ -419,6 +419,22 @@ def test_a_set_of_version_2_goes_on_by_the_recipe_of_its_time(name, fingerprint)
     assert load_recipe(name, ["fit.steps=7"], version=2).fit.steps == 7
 
 
+def test_shapes_by_muon_have_a_first_layer_of_twice_the_frequency():
+    firsts = {
+        " ".join(settings): load_recipe("primitives", settings).spec.first_omega_0
+        for settings in (
+            [],
+            ["spec.omega_0=5"],
+            ["spec.first_omega_0=7"],
+            ["spec.first_omega_0=null"],
+            ["fit.optimizer=sprint"],
+            ["spec.activation=relu", "spec.frequencies=4"],
+        )
+    }
+    assert list(firsts.values()) == [20, 10, 7, None, None, None]
+    assert load_recipe("digits", ["fit.optimizer=muon"]).spec.first_omega_0 is None
+
+
 def test_version_3_is_of_shapes_alone():
     assert (load_recipe("digits").version, load_recipe("digits", ["version=3"]).version) == (2, 2)
     assert load_recipe("primitives").version == 3

@@ -296,4 +296,9 @@ def test_a_set_of_ldraw40_credits_all_authors(tmp_path):
 
 def test_the_recipe_fits_ten_views_of_unsigned_distances():
     recipe = load_recipe("ldraw40")
-    assert (recipe.views, recipe.source.natural_field, recipe.fit.floor_psnr, recipe.limit) == (10, "root_udf", 15, None)
+    assert (recipe.views, recipe.source.natural_field, recipe.fit.floor_psnr, recipe.limit) == (
+        10,
+        "root_udf",
+        15,
+        None,
+    )
