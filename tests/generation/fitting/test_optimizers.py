@@ -84,7 +84,7 @@ def test_a_matrix_without_a_gradient_stays_where_it_is():
 )
 def test_the_rate_of_muon_follows_the_net(settings, rate):
     fit = load_recipe("mesh_folder", settings).fit
-    assert (fit.optimizer, fit.steps) == ("muon", 500)
+    assert (fit.optimizer, fit.steps) == ("muon", 600)
     assert fit.learning_rate == pytest.approx(rate, rel=2e-3)
 
 
