@@ -27,7 +27,7 @@ from inr_factory.generation.recipe import (
     load_recipe,
     recorded_recipe,
 )
-from inr_factory.generation.sprint_defaults import sprint_rate
+from inr_factory.generation.sprint_defaults import muon_rate, sprint_rate
 from inr_factory.generation.start_file import check_learned_on
 from inr_factory.inr.version import __version__
 from inr_factory.storage.fetch_dataset import dataset_location
@@ -225,13 +225,15 @@ def plan_fit(
 
 
 def _rate_notes(recipe: Recipe) -> tuple[str, ...]:
-    """A line for a rate that was chosen for Adam, and kept where only the optimizer was changed."""
+    """A line for a rate that was chosen for another optimizer, and kept where only the optimizer was changed."""
     fit, spec = recipe.fit, recipe.spec.spec(1, 1)
-    own = sprint_rate(spec, fit.steps)
-    if recipe.version < 2 or fit.optimizer != "sprint" or fit.learning_rate > own / 3:
+    own = {"sprint": sprint_rate(spec, fit.steps), "muon": muon_rate(spec)}.get(fit.optimizer, fit.learning_rate)
+    high = fit.optimizer == "muon" and fit.learning_rate > 1.5 * own
+    if recipe.version < 2 or not (high or fit.learning_rate <= own / 3):
         return ()
     return (
-        f"fit.learning_rate is {fit.learning_rate:g}; sprint's own for this net is --set fit.learning_rate={own:.3g}",
+        f"fit.learning_rate is {fit.learning_rate:g}; {fit.optimizer}'s own for this net is --set "
+        f"fit.learning_rate={own:.3g}",
     )
 
 

@@ -97,6 +97,9 @@ def test_a_rate_that_was_chosen_for_adam_is_named_under_sprint(tmp_path):
     assert notes() == notes("fit.optimizer=sprint", "fit.learning_rate=0.01") == []
     (note,) = notes("fit.optimizer=sprint")
     assert note == "fit.learning_rate is 0.003; sprint's own for this net is --set fit.learning_rate=0.016"
+    shapes = load_recipe("primitives", ["limit=8", "fit.learning_rate=5e-3"])
+    assert plan_fit(shapes, tmp_path / "shapes", FitSettings()).notes[-1].endswith("--set fit.learning_rate=0.002")
+    assert notes("fit.optimizer=muon", "fit.learning_rate=0.003") == []
 
 
 @pytest.mark.parametrize(
