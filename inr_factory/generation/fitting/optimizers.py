@@ -89,7 +89,7 @@ class Muon:
         self.square = torch.zeros(count, shape[0], 1, device=device)
 
     def reset(self, index: Tensor | int) -> None:
-        """Begin anew for some INRs."""
+        """Forget the steps of some INRs."""
         self.momentum[index], self.square[index] = 0, 0
 
     def step(self, gradient: Tensor, settings: AdamSettings, unbiased: Tensor) -> Tensor:
