@@ -31,7 +31,7 @@ from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 
 RECIPE_VERSION: Final = 3
-UDF_TARGET = 26.0  # dB of peak = clamp
+UDF_TARGET = 26.0  # dB of the peak: the clamp, or its root
 CURVATURE = 0.25  # of signed distances, as measured in docs/results/shapes.md
 NUM_TRUTH = 5_000  # from version 3 on
 
@@ -130,7 +130,7 @@ class Recipe(Section):
                 if self.spec.activation == "sine":
                     self.__dict__["spec"] = self.spec.model_copy()
                     self.spec.fill(first_omega_0=2 * self.spec.omega_0)
-            elif isinstance(self.source, ShapeSource) and self.source.natural_field == "udf":
+            elif isinstance(self.source, ShapeSource) and not self.source.signed:
                 fit.fill(target_psnr=UDF_TARGET)
             if fit.optimizer == "sprint":
                 in_dim, out_dim = (info.context or {}).get("dims") or self.source.dims
