@@ -66,8 +66,8 @@ class FitConfig(Section):
     fitting/optimizers.py). "muon" is the fast one for shapes and nets of three and more hidden layers: the matrices
     between hidden layers move by Muon, and the loss over all points is looked at every fourth epoch of batch_points.
     Its learning_rate is by default 4e-3 · sqrt(64 / hidden_dim) / (num_hidden - 1), lower above an omega_0 of 10, and
-    its steps are 800 (docs/results/shapes.md). The learning_rate of sprint is its peak. By default it is 8e-3 · min(2, 32 / hidden_dim) ·
-    min(1, 2 / num_hidden), and the steps follow target_psnr: 80 for 32 neurons to 40 dB of grey images, more for higher
+    its steps are 800 (docs/results/shapes.md). The learning_rate of sprint is its peak. By default it is
+    8e-3 · min(2, 32 / hidden_dim) · min(1, 2 / num_hidden), and the steps follow target_psnr: 80 for 32 neurons to 40 dB of grey images, more for higher
     targets, several values a point and shapes, and both are larger for ReLU INRs with frequencies (sprint_defaults.py;
     docs/results/optimisers.md measures it). In recipes of version 1 the defaults are 8e-3 and 80. `ridge` is the
     strength of the ridge penalty.

@@ -15,11 +15,11 @@ from inr_factory.generation.geometry.distances import cloud_distances, mesh_dist
 from inr_factory.generation.geometry.level_set import (
     DISTANCES,
     LEVELS,
-    SHELL,
     as_distances,
     batches_inrs,
     is_inside,
     onto_surface,
+    shell_of,
     surface_vertices,
     surfaces,
 )
@@ -118,11 +118,6 @@ def _clamp(signal: Signal) -> float:
     return {"sdf": signal.peak / 2, "root_udf": signal.peak**2}.get(signal.field, signal.peak)
 
 
-def _shell(field: Field) -> float:
-    """How far from the shape the surface of its INR is to be."""
-    return SHELL if field in ("udf", "root_udf") else 0.0
-
-
 def _sampled_surfaces(
     inrs: INRBatch, signals: Sequence[Signal], version: int
 ) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
@@ -131,7 +126,7 @@ def _sampled_surfaces(
     fields = [signals[row].field for row in rows]
     resolution, clamps = EARLIER_RESOLUTION, None
     if version > 2:
-        resolution, clamps = STEPS + 1, [_clamp(signals[row]) - _shell(signals[row].field) for row in rows]
+        resolution, clamps = STEPS + 1, [_clamp(signals[row]) - shell_of(signals[row].field) for row in rows]
     return zip(rows, surfaces(inrs[list(rows)], fields, resolution, clamps), strict=True)
 
 
@@ -161,7 +156,7 @@ def _compare(vertices: Tensor, faces: Tensor, truth: Truth, inr: INRBatch | None
         cosines = float(np.abs((shape.normals(triangles) * rising.cpu().double().numpy()).sum(axis=1)).mean())
     else:
         forth = cloud_distances(shape, points)
-    forth, back = np.abs(forth - _shell(field)), np.abs(back - _shell(field))
+    forth, back = np.abs(forth - shell_of(field)), np.abs(back - shell_of(field))
     score = fscore(float((forth < THRESHOLD).mean()), float((back < THRESHOLD).mean()))
     return [float(forth.mean() + back.mean()) / 2, score, cosines]
 

@@ -46,6 +46,11 @@ def as_distances(values: Tensor, field: Field) -> Tensor:
     return values * values.abs() if field == "root_udf" else values
 
 
+def shell_of(field: Field) -> float:
+    """How far from the shape the surface of an INR of distances is to be."""
+    return SHELL if field in ("udf", "root_udf") else 0.0
+
+
 def batches_inrs(device: torch.device) -> bool:
     """Whether a device computes many INRs or points at once, as GPUs do; a CPU takes them in parts that its cache holds."""
     return device.type != "cpu"
@@ -105,7 +110,7 @@ def refined_grid(inr: INRBatch, steps: int, field: Field, clamp: float) -> Tenso
     if field not in DISTANCES or reach < half / math.sqrt(2):  # as far off all corners a thin limb may pass
         return _estimated(inr, _grid_points(_axis(inr, steps + 1), POINTS)).view((steps + 1,) * 3)
     coarse = _estimated(inr, _grid_points(_axis(inr, steps // 2 + 1), POINTS)).view((steps // 2 + 1,) * 3)
-    off = as_distances(coarse, field) - (SHELL if field.endswith("udf") else LEVELS[field])
+    off = as_distances(coarse, field) - shell_of(field)
     crossed = _any_corner(off < 0) & _any_corner(off >= 0)
     cells = crossed | (F.avg_pool3d(off.square()[None, None], 2, 1)[0, 0] <= reach**2)
     halved = cells.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
