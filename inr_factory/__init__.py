@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from inr_factory.storage.add_targets import add_targets as add_targets
     from inr_factory.storage.add_targets import dataset_targets as dataset_targets
     from inr_factory.storage.dataset_card import write_card as write_card
+    from inr_factory.streaming.stream import stream as stream
 
 # The public names of each module; those in the block above are for type checkers. A test holds both to be the same.
 _PUBLIC = {
@@ -153,6 +154,7 @@ _PUBLIC = {
     "reporting.show_dataset": "show_dataset",
     "storage.add_targets": "add_targets dataset_targets",
     "storage.dataset_card": "write_card",
+    "streaming.stream": "stream",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 _RENAMED = {"open": "INRDataset"}  # public name: name in its module

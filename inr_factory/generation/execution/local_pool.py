@@ -49,7 +49,7 @@ def run_local(
     scheduler: Scheduler[_Process] = Scheduler(pending, len(tasks), window)
     deaths = Deaths(listener)
     kind = _Threads if count == 1 else _Process
-    processes = [kind(_on_gpu(worker, number, count), window) for number in range(count)]
+    processes = [kind(on_gpu(worker, number, count), window) for number in range(count)]
     try:
         for process in processes:
             process.assign(scheduler)
@@ -61,7 +61,7 @@ def run_local(
             process.stop()
 
 
-def _on_gpu(worker: Worker, number: int, count: int) -> Worker:
+def on_gpu(worker: Worker, number: int, count: int) -> Worker:
     """The worker on one of the machine's GPUs, in turn, unless its GPU is named; a single one on the current GPU."""
     if worker.device != "cuda":
         return worker

@@ -50,7 +50,8 @@ class Worker:
     """Makes shards of one set. Opens its source when it makes the first, so that it can be pickled and sent before.
 
     `source_fingerprint` is the manifest's: every machine must see the same data. `given_source` is a Source written in
-    Python, which no recipe opens; it is pickled with the worker.
+    Python, which no recipe opens; it is pickled with the worker. Without `quality` shapes have no columns of how well
+    they are shown, which cost time.
     """
 
     recipe: Recipe
@@ -59,6 +60,7 @@ class Worker:
     device: str
     source_fingerprint: str
     given_source: Source | None = None
+    quality: bool = True
 
     @cached_property
     def source(self) -> Source:
@@ -142,7 +144,9 @@ class Worker:
         row_of = {key.object_id: row for row, key in enumerate(read.keys)}
         rows = [row_of[key.object_id] for key in fitted.keys]
         signals = select_signals(read.signals, as_index(np.array(rows, dtype=np.int64)))
-        columns: dict[str, NDArray[Any]] = dict(measure_quality(fitted.inrs, signals, self.device, recipe.version))
+        columns: dict[str, NDArray[Any]] = {}
+        if self.quality:
+            columns |= measure_quality(fitted.inrs, signals, self.device, recipe.version)
         if recipe.version >= 2 and fitted.engine != "none":
             columns |= {"explained": fitted.explained, **inside_shares(signals)}
         columns |= {

@@ -61,6 +61,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
     Attributes:
         labels: (N,) int64 class numbers.
         views: (N,) int64.
+        blocks: (N,) int64, the number of the block of objects that each row's object is in.
         psnr: (N,) float32, in dB.
         target: The Target that was requested, with kind, names and unit; None without one.
         values: (N, K) float64 of that target, None where it is a class.
@@ -131,6 +132,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         self._checksums = _column(shards, "checksum")[rows]
         sizes = [len(shard) for shard in shards]
         self.views = np.repeat([entry.view for entry in entries], sizes)[rows]
+        self.blocks = np.repeat([entry.block for entry in entries], sizes)[rows]
         self.changes = {name: _column(shards, CHANGE + name)[rows] for name in (shards[0].changes if shards else ())}
         self._weights = WeightReader([WeightsLocation.of(shard) for shard in shards], rows, in_memory)
         if label_noise is not None:
@@ -152,9 +154,24 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         """(N,): the name of each row's object."""
         return _names(self._object_ids, self.root)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """What the loader calls before each epoch of training. Raises IntegrityError where a shard was cut short since it
+        was opened."""
+        self.check_sizes()
+
     def check_sizes(self) -> None:
-        """Raise IntegrityError where a shard was cut short since it was opened; the loader asks before each epoch."""
+        """Raise IntegrityError where a shard was cut short since it was opened."""
         self._weights.check_sizes()
+
+    def prepare(self, run: Path, first: bool) -> None:
+        """What `train` calls before a run in a folder, on its first rank and on others."""
+
+    def finish(self, complete: bool) -> None:
+        """What `train` calls at the end of a run, which is complete or interrupted."""
+
+    def figures(self) -> dict[str, float]:
+        """What the record of an epoch says about its INRs."""
+        return {}
 
     @cached_property
     def objects(self) -> NDArray[np.int64]:

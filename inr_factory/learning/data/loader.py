@@ -131,6 +131,10 @@ class INRLoader:
         """Let the next iteration begin with the first batch of this epoch."""
         self._epoch, self._position, self._start = epoch, 0, 0
 
+    def figures(self) -> dict[str, float]:
+        """What the record of an epoch says about its INRs, see `INRDataset.figures`."""
+        return self.dataset.figures()
+
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position of the next batch."""
         return {"epoch": self._epoch, "position": self._position}
@@ -161,7 +165,10 @@ class INRLoader:
     def _gathered(self, epoch: int, start: int) -> Iterator[GatheredRows]:
         """What the batches of an epoch are made from, from a position on."""
         if isinstance(self.dataset, INRDataset):
-            self.dataset.check_sizes()
+            if self.sampler.shuffle:
+                self.dataset.begin_epoch(epoch)
+            else:
+                self.dataset.check_sizes()
         rows = self.rows(epoch, start)
         gathered: Iterator[GatheredRows]
         if self.num_workers == 0:

@@ -3,6 +3,7 @@
 Shape letters: N rows in all, n rows of one batch, D parameters of one INR.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,19 @@ class WeightReader:
 
     def __len__(self) -> int:
         return len(self._row_N)
+
+    def select(self, further: Sequence[WeightsLocation], rows: NDArray[np.int64]) -> "WeightReader":
+        """A reader of some of these rows, by number, and of those of further shards, which count on from them."""
+        sizes = [location.shape[0] for location in further]
+        new = len(self._locations) + np.arange(len(further), dtype=np.int32)
+        shard_N = np.concatenate([self._shard_N, np.repeat(new, sizes)])[rows]
+        row_N = np.concatenate([self._row_N, *[np.arange(size, dtype=np.int32) for size in sizes]])[rows]
+        used, shard_N = np.unique(shard_N, return_inverse=True)
+        chosen, locations = copy.copy(self), (*self._locations, *further)
+        chosen._locations = tuple(locations[shard] for shard in used)
+        chosen._shard_N, chosen._row_N = shard_N.astype(np.int32), row_N
+        chosen._maps = chosen._table = None
+        return chosen
 
     def check_sizes(self) -> None:
         """Raise IntegrityError where a file was cut short since it was mapped; cheap, for the begin of an epoch."""

@@ -271,10 +271,16 @@ def train(
         )
         if on_start is not None and ranks.first:
             on_start(config)
+        training.prepare(folder, ranks.first)
         run = TrainedRun(folder, folder / BEST)
         settings = {"model": trainer.model.describe(), **config.model_dump(exclude={"track"}), **trainer.meta}
         with Tracking(folder, config.track, settings, log) as tracking:
-            trainer.fit(on_epoch, on_step=on_step, tracking=tracking)
+            complete = False
+            try:
+                trainer.fit(on_epoch, on_step=on_step, tracking=tracking)
+                complete = True
+            finally:
+                training.finish(complete)
             if ranks.first:
                 write_run_file(folder, training, trainer.meta)
                 if tracking.active:

@@ -282,6 +282,7 @@ class Trainer(Generic[ModelT, ConfigT]):
             **metrics,
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 3),
+            **getattr(self.loader, "figures", dict)(),
         }
         progress.history.append(record)
         progress.epoch, progress.position = progress.epoch + 1, 0

@@ -1,0 +1,1 @@
+"""Streaming: fits views while a reader is trained on them."""
