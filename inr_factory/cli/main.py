@@ -41,7 +41,7 @@ PANELS = {
         "status": "inspect_dataset", "verify": "inspect_dataset", "show": "inspect_dataset", "report": "report",
         "compare": "compare", "augment_report": "align",
     },
-    "Learn": {"train": "train", "evaluate": "train", "predict": "train", "pretrain": "pretrain", "embed": "embed",
+    "Learn": {"train": "train", "evaluate": "evaluate", "predict": "evaluate", "pretrain": "pretrain", "embed": "embed",
         "search": "search", "edit": "edit", "sweep": "sweep",
     },
     "Share": {"import": "import_export", "export": "import_export", "card": "publish", "push": "publish"},

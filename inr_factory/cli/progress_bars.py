@@ -143,6 +143,8 @@ class RunProgress:
         self.records: deque[Mapping[str, float]] = deque(maxlen=self.SHOWN)
         self.best: Mapping[str, float] | None = None
         self.pace = Pace()
+        self.begun = monotonic()
+        self.next_line = self.begun + LINE_SECONDS
         self.current = Text("starting", style="dim")
         self.live = (
             Live(console=terminal.console, refresh_per_second=4, get_renderable=self._render)
@@ -169,10 +171,20 @@ class RunProgress:
         now = monotonic()
         self.pace.add(now, epoch + position / count)
         left = _left(self.pace.seconds_left(now, self.epochs))
+        self.begun = now if position == 1 else self.begun
+        pace = f", {(position - 1) / (now - self.begun):.1f} steps/s" if position > 1 and now > self.begun else ""
         self.current = Text(
-            f"epoch {epoch + 1} of {self.epochs}, step {position} of {count}, loss {loss:.4f}{left and f', {left}'}",
+            f"epoch {epoch + 1} of {self.epochs}, step {position} of {count}, loss {loss:.4f}{pace}{left and f', {left}'}",
             "dim",
         )
+
+    def wait(self, done: int, needed: int, rate: float) -> None:
+        """Call while training waits for fits: `done` of the shards that it needs are there."""
+        line = f"training waits for fits: {done} of {needed} shards are there, {rate:.0f} fits/s"
+        self.current = Text(line, "dim")
+        if self.live is None and monotonic() >= self.next_line:
+            self.next_line = monotonic() + LINE_SECONDS
+            terminal.log_info(line)
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """Call after each epoch with its record."""

@@ -7,6 +7,7 @@ import typer
 
 from inr_factory.cli import known_names
 from inr_factory.cli.known_names import meanings
+from inr_factory.errors import UsageError, shorten
 
 _ENCODERS = {
     "Models (--model)": meanings(known_names.MODELS),
@@ -70,3 +71,39 @@ Features = Annotated[
         metavar="RUN",
     ),
 ]
+
+Fresh = Annotated[
+    str | None,
+    typer.Option(
+        help="fit new views while training and show each REUSE times: a number, or auto, so that training never waits",
+        show_default=False,
+        metavar="REUSE",
+    ),
+]
+Keep = Annotated[
+    Path | None, typer.Option(help="set in this folder that keeps the views of --fresh", show_default=False)
+]
+Fitters = Annotated[
+    int | None,
+    typer.Option(min=1, help="processes that fit for --fresh", show_default="the cores that training leaves"),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster that fits for --fresh; its nodes see the run's folder", show_default=False),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="folder of the source's files, for --fresh", show_default="where they were for fit"),
+]
+
+
+def check_fresh(fresh: str | None, **others: object) -> int | str | None:
+    """What --fresh says, as a number or "auto"; UsageError for something else, and for options that need it."""
+    if fresh is None:
+        for name, value in others.items():
+            if value is not None:
+                raise UsageError(f"--{name.replace('_', '-')} goes with --fresh auto; add that, or leave it out")
+        return None
+    if fresh != "auto" and not (fresh.isascii() and fresh.isdigit() and int(fresh)):
+        raise UsageError(f"--fresh must be auto or a number of times to show each INR, got {shorten(fresh)}")
+    return fresh if fresh == "auto" else int(fresh)

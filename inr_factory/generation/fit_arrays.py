@@ -157,7 +157,9 @@ class FittedINRs:
         plan = plan_fit(check_recipe(fields, "of save"), location, FitSettings(backend="local"), source)
         if plan.complete:
             return write_source_targets(plan.out, plan.manifest, source_targets(source))
-        worker = _FittedWorker(plan.recipe, None, plan.out, self._device, source.fingerprint, source, self._fitted)
+        worker = _FittedWorker(
+            plan.recipe, None, plan.out, self._device, source.fingerprint, source, fitted=self._fitted
+        )
         with one_thread():
             entries = [worker.make(task) for task in plan.tasks]
         manifest = write_source_targets(plan.out, update_manifest(plan.out, plan.manifest, entries), plan.targets)

@@ -132,4 +132,3 @@ def main(arguments: list[str]) -> None:
     with suppress(OSError, AttributeError):
         os.nice(NICENESS)
     serve(folder, shards, int(number))
-

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO
 
 from inr_factory.errors import FactoryError
 from inr_factory.streaming.pool import Pool
@@ -20,7 +19,6 @@ class Fitters:
     def __init__(self, pool: Pool, count: int, address: str | None) -> None:
         self.pool, self.count, self.address = pool, count, address
         self.deaths, self.replaced, self._made = 0, 0, 0
-        self._logs: dict[int, IO[bytes]] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -54,20 +52,16 @@ class Fitters:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for log in self._logs.values():
-            log.close()
-        self._processes, self._logs = {}, {}
+        self._processes = {}
 
     def _start(self, number: int) -> None:
         where = [str(self.count), self.address] if self.address else [str(number)]
         arguments = [str(self.pool.folder), str(self.pool.shards), str(os.getpid()), *where]
-        if number not in self._logs:
-            self._logs[number] = open(self._log(number), "wb")
-        log = self._logs[number]
-        self._processes[number] = subprocess.Popen(
-            [sys.executable, "-m", "inr_factory.streaming", *arguments],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
-        )  # fmt: skip
+        with open(self._log(number), "ab") as log:
+            self._processes[number] = subprocess.Popen(
+                [sys.executable, "-m", "inr_factory.streaming", *arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
+            )  # fmt: skip
 
     def _log(self, number: int) -> Path:
         return self.pool.folder / f"fitter-{number}.log"

@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from inr_factory.errors import UsageError
-from inr_factory.inr.cpu import num_cores
 from inr_factory.learning.data.dataset import INRDataset
-from inr_factory.learning.data.weight_reader import WeightReader, WeightsLocation
+from inr_factory.learning.data.weight_reader import WeightsLocation
 from inr_factory.storage.locations import Location
 from inr_factory.storage.shards import ShardReader
 from inr_factory.streaming.fitters import Fitters
@@ -280,7 +279,7 @@ class FreshDataset(INRDataset):
             view_of[block] = view
         views = view_of[self.blocks]
         rows = self._stored_rows[views % len(self.chosen_views), np.arange(len(self))]
-        offset, locations = len(self._all_stored), []
+        offset, locations = len(self._all_stored), list[WeightsLocation]()
         first = self._stored_rows[0]
         self._replaced = 0
         for shard in fresh:
@@ -289,7 +288,8 @@ class FreshDataset(INRDataset):
             fitted = there[mine] >= 0
             rows[mine] = np.where(fitted, offset + there[mine], first[mine])
             self._replaced += int((~fitted).sum())
-            offset, locations = offset + location.shape[0], [*locations, location]
+            locations.append(location)
+            offset += location.shape[0]
         self._weights = self._all_stored.select(locations, rows)
 
 

@@ -100,7 +100,9 @@ def stream(
     kept = None if keep is None else _kept_folder(as_path(keep, "the set to keep"), located)
     settings = StreamSettings(reuse, fitters or spare, address, kept, threads)
     options = {"views": views, "labels_per_class": labels_per_class, "label_seed": label_seed, "target": target}
-    return FreshDataset(located, settings, _job_writer(plan, kind, located, kept), on_wait, label_noise=label_noise, **options)
+    return FreshDataset(
+        located, settings, _job_writer(plan, kind, located, kept), on_wait, label_noise=label_noise, **options
+    )
 
 
 def check_reuse(reuse: object) -> None:
@@ -131,7 +133,13 @@ def _job_writer(plan: FitPlan, device: str, dataset: Location, kept: Path | None
                 merge_datasets([dataset], kept)
             remove_stale_temporaries(kept)
         worker = Worker(
-            recipe, data_root, parse_location(pool.shards), device, manifest.source.fingerprint, given, quality=kept is not None
+            recipe,
+            data_root,
+            parse_location(pool.shards),
+            device,
+            manifest.source.fingerprint,
+            given,
+            quality=kept is not None,
         )
         try:
             content = pickle.dumps(FitterJob(worker, None if kept is None else manifest))

@@ -1,24 +1,24 @@
 """`train`, `evaluate` and `predict`: fit a classifier or another reader to the weights of a set, measure it, and apply it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli import training_options as options
-from inr_factory.cli.certificate_table import print_certificate
+from inr_factory.cli.commands.evaluate import draw_report, note_missing
 from inr_factory.cli.option_checks import check_training
 from inr_factory.cli.progress_bars import RunProgress
 from inr_factory.cli.shared_messages import optional_pictures
-from inr_factory.cli.shared_options import Config, DatasetFolder, Json, fetch_dataset_option
+from inr_factory.cli.shared_options import Config, DatasetFolder, Json
 from inr_factory.learning.training import defaults
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
-    from inr_factory.learning.training.prediction_report import PredictionReport, ValuePredictionReport
     from inr_factory.learning.training.trained_run import TrainedRun
     from inr_factory.learning.training.value_metrics import ValueReport
+    from inr_factory.streaming.fresh_dataset import FreshDataset
 
 COSINE = ", ".join(defaults.COSINE_RATES)
 CURVES, PICTURE, DRAWN = "curves.png", "test.png", "drawn.png"
@@ -26,6 +26,8 @@ CURVES, PICTURE, DRAWN = "curves.png", "test.png", "drawn.png"
 COLUMNS = {
     "train_loss": ("train loss", ".4f"), "val_loss": ("val loss", ".4f"), "val_accuracy": ("val accuracy", ".2%"),
     "val_r2": ("val R²", ".4f"), "val_map": ("val mAP", ".2%"), "lr": ("lr", ".1e"), "seconds": ("seconds", ".1f"),
+    "fresh": ("new INRs", ",.0f"), "fits_per_second": ("fits/s", ".0f"), "waiting": ("waiting", ".0%"),
+    "idle": ("fitters idle", ".0%"),
 }  # fmt: skip
 
 
@@ -132,6 +134,11 @@ def train(
     loss: Annotated[
         str | None, typer.Option(help="of targets that are numbers: mse or huber", show_default="mse")
     ] = None,
+    fresh: options.Fresh = None,
+    keep: options.Keep = None,
+    fitters: options.Fitters = None,
+    address: options.Address = None,
+    data_root: options.DataRoot = None,
     early_stopping: Annotated[
         int | None,
         typer.Option(help="stop after N epochs without a better figure on val", show_default=False),
@@ -166,6 +173,7 @@ def train(
         "rules": rules,
     }
     check_config(TrainConfig, **{name: value for name, value in settings.items() if value is not None})
+    reuse = options.check_fresh(fresh, keep=keep, fitters=fitters, address=address, data_root=data_root)
 
     from inr_factory.learning.training.distributed import is_first_rank
     from inr_factory.learning.training.run_cost import run_cost
@@ -176,21 +184,34 @@ def train(
 
     columns = COLUMNS if decode is None else COLUMNS | {"val_psnr": ("dB on val", ".2f")}
     with RunProgress(epochs, columns) as progress:
+        opened: dict[str, Any] = {
+            "views": views, "labels_per_class": labels_per_class, "label_noise": label_noise, "target": target,
+        }  # fmt: skip
+        data: Path | FreshDataset = dataset
+        if reuse is not None:
+            from inr_factory.streaming.stream import stream
+
+            noise = (label_noise, seed) if label_noise else None
+            data = stream(
+                dataset, reuse=reuse, fitters=fitters, keep=keep, data_root=data_root, address=address,
+                label_seed=seed, on_wait=progress.wait, **opened | {"label_noise": noise},
+            )  # fmt: skip
+            opened = {"target": target}
         run = train_classifier(
-            dataset, model, augment or (), mixup or None, views, views_per_object, init, freeze, labels_per_class, canonical,
-            normalize, epochs=epochs, optimizer=optimizer, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
-            schedule=schedule, warmup_steps=warmup_steps, label_smoothing=label_smoothing, perturb=perturb,
-            reweigh=reweigh, label_noise=label_noise, ema=ema, bf16=bf16, compile=compiled,
+            data, model, augment or (), mixup or None, views_per_object=views_per_object, init=init, freeze=freeze,
+            canonical=canonical, normalize=normalize, epochs=epochs, optimizer=optimizer, batch_size=batch_size,
+            learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup_steps=warmup_steps,
+            label_smoothing=label_smoothing, perturb=perturb, reweigh=reweigh, ema=ema, bf16=bf16, compile=compiled,
             early_stopping=early_stopping, seed=seed, device=device, out=out, on_epoch=progress.epoch,
             on_step=progress.step, on_start=progress.start, log=terminal.log_info, track=track,
-            decode=decode, target=target, loss=loss, rules=rules,  # type: ignore[arg-type]
+            decode=decode, loss=loss, rules=rules, **opened,  # type: ignore[arg-type]
         )  # fmt: skip
     if not is_first_rank():
         return
     manifest, folder, best = load_manifest(dataset), run.folder, run.best
     test = run.evaluate(dataset, device=device) if has_split(manifest, "test") else None
     if test is not None:
-        _note_missing(test)
+        note_missing(test)
     if as_json:
         terminal.print_json({
             "run": str(folder), "best": dict(best), "epochs": len(run.history),
@@ -203,11 +224,13 @@ def train(
         chance = 1 / len(run.classes) if run.classes else None
         draw_training(run.history, folder / CURVES, heading, chance)
         if test is not None:
-            _draw(test, folder / PICTURE, run, dataset, device)
+            draw_report(test, folder / PICTURE, run, dataset, device)
         if decode is not None:
             _draw_pictures(run, folder / DRAWN, device)
-    if manifest.views == 1:
-        terminal.log_info("the set has one view of each object; a classifier gains most from more: fit with --views 5")
+    if manifest.views == 1 and fresh is None:
+        terminal.log_info(
+            "the set has one view of each object; a classifier gains most from more: fit with --views 5, or train with --fresh auto"
+        )
     pictures = [path for path in (folder / CURVES, folder / PICTURE, folder / DRAWN) if path.is_file()]
     if pictures and not as_json:
         terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")
@@ -227,139 +250,6 @@ def _print_result(run: "TrainedRun", test: "EvaluationReport | ValueReport | Non
         terminal.print_result(f"test {test.headline} of {test.count:,} INRs{chance}")
 
 
-def evaluate(
-    run: options.Runs,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(
-            help="another set of the same INRs; else the one it was trained on",
-            show_default=False,
-            parser=str,
-            callback=fetch_dataset_option,
-            metavar="DATASET",
-        ),
-    ] = None,
-    split: options.Split = "test",
-    views: Annotated[
-        int, typer.Option(help="measure the first N views of each object, and their averaged prediction", min=1)
-    ] = 1,
-    device: options.Device = "auto",
-    certify: Annotated[
-        bool, typer.Option("--certify", help="instead measure what the run is invariant to, on the first view")
-    ] = False,
-    picture: Annotated[
-        Path | None, typer.Option(help="draw confusion and calibration into this PNG", show_default=False)
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a trained classifier: accuracy, loss, accuracy a class and the confusion matrix; of other targets their figures.
-
-    Several runs of the same classes are measured as one, by the mean of their probabilities.
-    """
-    if certify:
-        print_certificate(run, dataset, split, device, as_json)
-        return
-    from inr_factory.learning.training.metrics import EvaluationReport
-    from inr_factory.learning.training.trained_run import evaluate as evaluate_runs
-    from inr_factory.learning.training.trained_run import open_run
-
-    report = evaluate_runs(run, dataset, split, views, device)
-    _note_missing(report)
-    if as_json:
-        runs = {"run": str(run[0])} if len(run) == 1 else {"runs": list(map(str, run))}
-        classes = {"classes": list(report.classes)} if isinstance(report, EvaluationReport) else {}
-        terminal.print_json({**runs, "split": split, **classes, **report.metrics()})
-    elif isinstance(report, EvaluationReport):
-        _print_evaluation(report)
-    else:
-        _print_values(report)
-    if picture is not None:
-        with optional_pictures():
-            _draw(report, picture, open_run(run[0]), dataset, device)
-            terminal.log_info(f"picture in {picture}")
-
-
-def _note_missing(report: "EvaluationReport | ValueReport | PredictionReport | ValuePredictionReport") -> None:
-    if report.incomplete:
-        terminal.log_info(f"{report.incomplete} shards of these INRs are missing; the result is of the others")
-
-
-def _print_evaluation(report: "EvaluationReport") -> None:
-    terminal.print_result(
-        f"{report.split} accuracy {report.percent}, loss {report.loss:.4f}, calibration error "
-        f"{report.calibration_error:.3f}, of {report.count:,} INRs"
-    )
-    if report.object_accuracy is not None:
-        terminal.print_result(
-            f"accuracy {report.object_percent} of {report.objects:,} objects, each by the mean prediction of its views"
-        )
-    terminal.print_result("")
-    rows = []
-    for row in report.most_confused():
-        mistaken = "{} ({})".format(*row["mistaken_for"]) if row["mistaken_for"] else "-"
-        share = "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}"
-        rows.append((row["class"], row["count"], share, mistaken))
-    terminal.print_table(["class", "INRs", "accuracy", "most often mistaken for"], rows)
-
-
-def _print_values(report: "ValueReport") -> None:
-    terminal.print_result(f"{report.split} {report.headline}, loss {report.loss:.4f}, of {report.count:,} INRs")
-    figure = "R²" if report.mean_average_precision is None else "average precision"
-    if report.object_score is not None:
-        terminal.print_result(
-            f"{figure} {report.object_score:.4f} of {report.objects:,} objects, each by the mean prediction of its views"
-        )
-    if len(report.outputs) > 1:
-        rows = [
-            (name, "-" if score is None else f"{score:.4f}")
-            for name, score in zip(report.outputs, report.per_output, strict=True)
-        ]
-        terminal.print_result("")
-        terminal.print_table([report.target, figure], rows)
-
-
-def predict(
-    run: options.Run,
-    dataset: DatasetFolder,
-    split: options.Split = "test",
-    views: options.FirstViews = None,
-    per_object: Annotated[
-        bool, typer.Option("--per-object", help="average the views of each object: one row an object")
-    ] = False,
-    device: options.Device = "auto",
-    out: Annotated[
-        Path | None, typer.Option(help="CSV to write; else the table goes to stdout", show_default=False)
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Predict the class of each INR of all views: a CSV of object, view, class, predicted class and its probability.
-
-    A run of another target gives its values. Where the set has the truth, the accuracy or R² follows, on stderr or with --out
-    on stdout.
-    """
-    from inr_factory.learning.training.trained_run import open_run
-
-    report = open_run(run).predict(dataset, split, views, device)
-    report = report.per_object() if per_object else report
-    _note_missing(report)
-    table = report.to_csv(out)
-    accuracy = report.score
-    if as_json:
-        predictions = list(report.rows())
-        terminal.print_json({
-            "run": str(run), "split": split, "out": out and str(out), **report.figures(),
-            "predictions": predictions,
-        })  # fmt: skip
-    elif out is None:
-        terminal.print_exact(table)
-        if accuracy:
-            terminal.log_info(accuracy)
-    else:
-        terminal.print_result(
-            f"{out}: {len(report):,} {'objects' if per_object else 'INRs'}{accuracy and f', {accuracy}'}"
-        )
-
-
 def _draw_pictures(run: "TrainedRun", path: Path, device: str) -> None:
     """Images as INRs show them, and below each what an encoder draws from the weights."""
     from inr_factory.learning.training.decoding import reconstruct
@@ -374,21 +264,3 @@ def _draw_pictures(run: "TrainedRun", path: Path, device: str) -> None:
         captions = [data.classes[label] for label in shown.labels.tolist()]
         heading = f"{data.manifest.name}, val: INRs, and what {model.encoder.name} draws from their weights"
         draw_reconstructions(shown.rendered.numpy(), shown.decoded.numpy(), captions, path, heading)
-
-
-def _draw(
-    report: "EvaluationReport | ValueReport", path: Path, run: "TrainedRun", dataset: Path | None, device: str
-) -> None:
-    from inr_factory.learning.training.prediction_report import ValuePredictionReport
-    from inr_factory.learning.training.value_metrics import ValueReport
-    from inr_factory.reporting.plots import draw_evaluation
-    from inr_factory.reporting.value_plots import draw_values
-
-    heading = f"{report.dataset}, split {report.split}: {report.headline} of {report.count:,} INRs"
-    if isinstance(report, ValueReport):
-        predicted = run.predict(dataset or run.dataset, report.split, 1, device)
-        assert isinstance(predicted, ValuePredictionReport), "the run predicts values"
-        assert predicted.true is not None, "they were evaluated"
-        draw_values(predicted.true, predicted.predicted, report, path, heading)
-    else:
-        draw_evaluation(report.confusion, report.classes, report.calibration, path, heading)

@@ -27,6 +27,7 @@ IDS = "tracking.json"  # in a run's folder
 MAX_IDS_BYTES = 2**20
 PROJECT = "inr-factory"  # where neither $WANDB_PROJECT nor $MLFLOW_EXPERIMENT_NAME names another
 PATIENCE = 30  # seconds for a server that does not answer
+STREAMED = ("fresh", "replaced", "fits_per_second", "waiting", "idle")  # of runs on fresh views
 COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 
 Record = Mapping[str, float]
@@ -53,7 +54,7 @@ def tensorboard_log(folder: Path) -> Iterator[Callable[[Record], None]]:
         writer = SummaryWriter(str(folder / "tensorboard"))
 
     def add(record: Record) -> None:
-        for name in ("train_loss", "val_loss", *BEST_BY, "lr"):
+        for name in ("train_loss", "val_loss", *BEST_BY, "lr", *STREAMED):
             if name in record:
                 writer.add_scalar(name, record[name], int(record["epoch"]))
         writer.flush()
