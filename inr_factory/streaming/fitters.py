@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from inr_factory.errors import FactoryError
@@ -44,6 +45,8 @@ class Fitters:
 
     def stop(self) -> None:
         """End all of them; what they were making is given up."""
+        if (demand := self.pool.demand()) is not None:
+            self.pool.publish(replace(demand, closed=True))  # for those on other machines
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():

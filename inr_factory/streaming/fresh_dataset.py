@@ -182,10 +182,10 @@ class FreshDataset(INRDataset):
         return {**super().describe(), "fresh": {"reuse": self.settings.reuse, "stored": self.stored}}
 
     def __repr__(self) -> str:
-        reuse = "as often as it takes" if self.settings.reuse == AUTO else f"{self.settings.reuse} times"
+        reuse = "until the next is there" if self.settings.reuse == AUTO else f"in {self.settings.reuse} epochs"
         return (
-            f"FreshDataset({self.manifest.name}, train: {len(self):,} objects with {self.stored} stored views, then fresh "
-            f"ones by {self.settings.fitters} fitters, each shown {reuse}; {self.spec})"
+            f"FreshDataset({self.manifest.name}, train: {len(self):,} objects, views from {self.stored} on are fresh, each shown "
+            f"{reuse}, pool {self.schedule.pool}, fitters {self.settings.fitters}; {self.spec})"
         )
 
     def _open_pool(self) -> Pool:

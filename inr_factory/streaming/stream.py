@@ -87,7 +87,7 @@ def stream(
     if located is None:
         report = fit_dataset(
             dataset,  # type: ignore[arg-type]
-            out, backend="local", device=device, data_root=data_root, source=source,
+            out, backend="local", workers=fitters, device=device, data_root=data_root, source=source,
         )  # fmt: skip
         located = report.out
     plan = plan_from_arguments(

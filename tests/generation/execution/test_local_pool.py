@@ -160,7 +160,7 @@ def test_an_interrupted_run_ends_threads_that_report_nothing(tmp_path, monkeypat
 def test_workers_take_the_gpus_in_turn_unless_one_is_named(tmp_path, monkeypatch):
     def devices(device, count):
         worker, _ = stand_in(tiny(), tmp_path, device=device)
-        return [local_pool._on_gpu(worker, number, count).device for number in range(count)]
+        return [local_pool.on_gpu(worker, number, count).device for number in range(count)]
 
     assert devices("cuda", 2) == ["cuda:0", "cuda:0"]
     assert devices("cuda:1", 3) == ["cuda:1"] * 3
