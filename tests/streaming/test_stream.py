@@ -144,9 +144,8 @@ def test_failed_fits_show_a_stored_view_and_are_counted(stored, tmp_path):
     with stream(out, reuse=1, fitters=1) as data:
         data.begin_epoch(0)
         before = weights(data)
-        data._write_job = None
         data.begin_epoch(1)
-        (location, rows) = data._opened[1, 0]
+        _, rows = data._opened[1, 0]
         missing = int(np.flatnonzero(rows >= 0)[0])
         rows[missing] = -1
         data._show(data._pool, data.schedule.shown(1))

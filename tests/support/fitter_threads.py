@@ -1,5 +1,6 @@
 """Fitters as threads of this process, for tests: the same loop without the seconds that a process takes to start."""
 
+import contextlib
 from threading import Thread
 
 from inr_factory.streaming.fitter import serve
@@ -23,7 +24,5 @@ class FitterThreads(Fitters):
 
 
 def _serve(folder, shards, number):
-    try:
+    with contextlib.suppress(Exception):  # the pool has it
         serve(folder, shards, number)
-    except Exception:
-        pass  # the pool has it
