@@ -176,6 +176,18 @@ def test_a_second_rank_follows_the_first(stored, of_all, tmp_path):
         assert second._fitters is None
 
 
+def test_signals_are_changed_for_each_view_as_the_recipe_says(tmp_path):
+    source = {"collection": "digits", "augment": ["crop:padding=1"]}
+    for views in (1, 2):
+        fit_dataset(tiny(views=views, source=source, **SPLITS), tmp_path / str(views), **LOCAL)
+    changed = INRDataset(tmp_path / "2", "train", views=[1])
+    assert any(changed.changes["shift_x"])
+    with stream(tmp_path / "1", reuse=1, fitters=1) as data:
+        data.begin_epoch(1)
+        order = torch.from_numpy(np.argsort(changed.object_ids))
+        assert torch.equal(weights(data), weights(changed)[order])
+
+
 def test_a_recipe_is_fitted_first(tmp_path):
     with stream(tiny(views=1, **SPLITS), reuse=1, fitters=1, out=tmp_path / "set") as data:
         data.begin_epoch(1)

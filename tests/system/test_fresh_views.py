@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.paths import ROOT
-from support.tiny_recipes import LOCAL, tiny
+from support.tiny_recipes import LOCAL, processes_named, tiny
 
 from inr_factory.errors import FactoryError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
@@ -149,6 +149,22 @@ def _shim(folder, script):
     return str(path)
 
 
+def test_two_ranks_show_the_views_that_one_shows(stored, tmp_path):
+    exact = ["--model=mlp:hidden_dim=6,dropout=0.0,batch_norm=false", "--warmup-steps=0", "--weight-decay=0"]
+    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "inr_factory"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert start(stored, one, 1, *exact).wait(120) == 0, said(one)
+    python, *plain = command(stored, two, 1, *exact, "--batch-size=4")
+    ran = subprocess.run(
+        [python, *ranks, *plain[2:]], env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    for name, value in model_of(one).items():
+        assert torch.allclose(value.float(), model_of(two)[name].float(), atol=1e-4), name
+    assert not fitters_of(two)
+
+
 def test_what_the_fitters_do_is_in_the_records(stored, tmp_path):
     out = tmp_path / "run"
     assert start(stored, out, 1, "--keep", tmp_path / "kept").wait(120) == 0, said(out)
@@ -168,6 +184,8 @@ def test_fitters_on_a_ray_cluster_give_the_same_classifier(stored, whole, tmp_pa
     ).stdout  # fmt: skip
     try:
         process = start(stored, out, 2, "--address", "auto")
+        wait_for(lambda: epochs_done(out) >= 2 and processes_named("ray::serve"), 120)
+        os.kill(processes_named("ray::serve")[0], signal.SIGKILL)
         assert process.wait(180) == 0, said(out) + head
         assert same(model_of(out), whole)
     finally:
