@@ -133,11 +133,10 @@ class FreshDataset(INRDataset):
         elif len(self.arrived) <= epoch:
             self.arrived += (self._count_come(pool, epoch),) * (epoch + 1 - len(self.arrived))
         schedule = self.schedule
-        shown = schedule.shown(epoch)
         if self._first:
             self._publish(pool, epoch, schedule)
-        self._wait(pool, [shard for shard in shown if shard[0] >= self.stored])
-        self._show(pool, shown)
+        self._wait(pool, [shard for shard in schedule.shown(epoch) if shard[0] >= self.stored])
+        self._show(pool, schedule, epoch)
         now = time.monotonic()
         self._epoch, self._epoch_began, self._waited = epoch, begin, now - begin
 
@@ -223,7 +222,6 @@ class FreshDataset(INRDataset):
         for path, shard in pool.fresh_shards():
             if self.settings.keep is None and shard[0] >= self.stored and schedule.is_done(shard, epoch - 1):
                 path.unlink(missing_ok=True)  # other ranks may still be in the epoch before; maps outlive it
-                self._opened.pop(shard, None)
             else:
                 lying.add(shard)
         needed = tuple(shard for shard in schedule.needed(epoch, AHEAD) if shard not in lying)
@@ -260,37 +258,34 @@ class FreshDataset(INRDataset):
         inrs, busy, idle = (sum(report[name] for report in reports) for name in ("inrs", "busy", "idle"))
         return inrs, busy, idle
 
-    def _show(self, pool: Pool, shown: Sequence[Shard]) -> None:
-        """Let the rows of this data set be those of these shards."""
-        fresh = [shard for shard in shown if shard[0] >= self.stored]
-        self._new = 0
-        for shard in fresh:
-            if shard not in self._opened:
-                reader = ShardReader.unchecked(pool.path(shard))
-                names = np.asarray(reader.column("object_id"))
-                at = np.searchsorted(self._object_ids, names.astype(self._object_ids.dtype))
-                known = (at < len(self)) & (self._object_ids[np.minimum(at, len(self) - 1)] == names)
-                rows = np.full(len(self), -1, dtype=np.int64)
-                rows[at[known]] = np.flatnonzero(known)
-                self._opened[shard] = (WeightsLocation.of(reader), rows)
-                self._new += int(known.sum())
-        view_of = np.zeros(max(self.active_blocks) + 1, dtype=np.int64)
-        for view, block in shown:
-            view_of[block] = view
-        views = view_of[self.blocks]
-        rows = self._stored_rows[views % len(self.chosen_views), np.arange(len(self))]
+    def _show(self, pool: Pool, schedule: FreshSchedule, epoch: int) -> None:
+        """Let the rows of this data set be those that an epoch shows."""
+        self._opened = {shard: rows for shard, rows in self._opened.items() if not schedule.is_done(shard, epoch)}
+        rows = self._stored_rows[0].copy()
         offset, locations = len(self._all_stored), list[WeightsLocation]()
-        first = self._stored_rows[0]
-        self._replaced = 0
-        for shard in fresh:
+        self._new = self._replaced = 0
+        for shard in schedule.shown(epoch):
+            view, block = shard
+            objects = np.flatnonzero(self.blocks == block)
+            if view < self.stored:
+                rows[objects] = self._stored_rows[view % len(self.chosen_views), objects]
+                continue
+            if shard not in self._opened:
+                self._opened[shard] = self._open_shard(pool.path(shard), objects)
+                self._new += int((self._opened[shard][1] >= 0).sum())
             location, there = self._opened[shard]
-            mine = np.flatnonzero(self.blocks == shard[1])
-            fitted = there[mine] >= 0
-            rows[mine] = np.where(fitted, offset + there[mine], first[mine])
-            self._replaced += int((~fitted).sum())
+            rows[objects] = np.where(there >= 0, offset + there, rows[objects])
+            self._replaced += int((there < 0).sum())
             locations.append(location)
             offset += location.shape[0]
         self._weights = self._all_stored.select(locations, rows)
+
+    def _open_shard(self, path: Path, objects: NDArray[np.int64]) -> tuple[WeightsLocation, NDArray[np.int64]]:
+        """Where a shard's weights are, and the row of each of these objects in it, -1 of those that failed."""
+        shard = ShardReader.unchecked(path)
+        row_of = {name: row for row, name in enumerate(shard.column("object_id").tolist())}
+        rows = [row_of.get(name, -1) for name in self._object_ids[objects].tolist()]
+        return WeightsLocation.of(shard), np.array(rows, dtype=np.int64)
 
 
 def _end(fitters: Fitters, temporary: Path | None) -> None:

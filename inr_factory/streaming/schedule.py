@@ -3,7 +3,7 @@
 A shard is one view of one block of objects. Shape letters: B blocks, V stored views of each object.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 Shard = tuple[int, int]
@@ -21,7 +21,7 @@ class FreshSchedule:
 
     Args:
         stored: V.
-        blocks: The numbers of the B blocks.
+        blocks: The rising numbers of the B blocks.
         pool: How many views of a block take turns.
         reuse: How often a fresh INR is shown; None where `arrived` says what has come.
         arrived: How many fresh shards have come in each epoch up to the present one.
@@ -65,7 +65,9 @@ class FreshSchedule:
     def is_done(self, shard: Shard, epoch: int) -> bool:
         """Whether no epoch from this one on shows a fresh shard."""
         view, block = shard
-        return block not in self.blocks or view <= self._newest(self.blocks.index(block), epoch)[0] - self.pool
+        place = bisect_left(self.blocks, block)
+        known = place < len(self.blocks) and self.blocks[place] == block
+        return not known or view <= self._newest(place, epoch)[0] - self.pool
 
     def _newest(self, place: int, epoch: int) -> tuple[int, int]:
         """The newest view of a block, and how many epochs ago it came."""

@@ -145,10 +145,10 @@ def test_failed_fits_show_a_stored_view_and_are_counted(stored, tmp_path):
         data.begin_epoch(0)
         before = weights(data)
         data.begin_epoch(1)
-        _, rows = data._opened[1, 0]
-        missing = int(np.flatnonzero(rows >= 0)[0])
-        rows[missing] = -1
-        data._show(data._pool, data.schedule.shown(1))
+        objects = np.flatnonzero(data.blocks == 0)
+        data._opened[1, 0][1][2] = -1  # as if the fit of this object had failed
+        missing = objects[2]
+        data._show(data._pool, data.schedule, 1)
         assert data.figures()["replaced"] == 1
         changed = (weights(data) != before).any(1)
         assert not changed[missing]
