@@ -266,26 +266,25 @@ def _download_errors(hub: Any, repo: str) -> Iterator[None]:
         yield
     except FactoryError:
         raise
-    except hub.errors.RevisionNotFoundError as error:
-        raise UsageError(f"{repo} has no such revision ({one_line(error)}); name a branch, a tag or a commit") from error
-    except hub.errors.RepositoryNotFoundError as error:
-        raise UsageError(
-            f"the hub has no data set {repo} that you may read; check the name, and HF_TOKEN for a private one"
-        ) from error
-    except hub.errors.LocalEntryNotFoundError as error:
-        raise _unreachable(repo, error.__cause__ or error) from error
-    except hub.errors.EntryNotFoundError as error:
-        raise FileNotFoundError(f"{repo} lacks it") from error
     except Exception as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise ResourceError("the disk is full; free some space and run again: what came stays") from error
-        if status in (401, 403) or (status is None and isinstance(error, ValueError)):
-            raise UsageError(f"the hub refuses {repo}: {one_line(error)}; check its name and HF_TOKEN") from error
-        raise _unreachable(repo, error) from error
+        cause = error.__cause__ if isinstance(error, hub.errors.LocalEntryNotFoundError) else None
+        raise _as_one_line(hub, repo, cause or error) from error
 
 
-def _unreachable(repo: str, error: BaseException) -> ResourceError:
+def _as_one_line(hub: Any, repo: str, error: BaseException) -> OSError | UsageError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, hub.errors.RevisionNotFoundError):
+        return UsageError(f"{repo} has no such revision; name a branch, a tag or a commit of it")
+    if isinstance(error, hub.errors.RepositoryNotFoundError):
+        return UsageError(
+            f"the hub has no data set {repo} that you may read; check the name, and HF_TOKEN for a private one"
+        )
+    if isinstance(error, hub.errors.EntryNotFoundError) and status == 404:
+        return FileNotFoundError(f"{repo} lacks it")
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return ResourceError("the disk is full; free some space and run again: what came stays")
+    if status in (401, 403) or (status is None and isinstance(error, ValueError)):
+        return UsageError(f"the hub refuses {repo}: {one_line(error)}; check its name and HF_TOKEN")
     return ResourceError(
         f"{repo} cannot be read from the hub ({type(error).__name__}: {one_line(error)}); check the network and "
         "HF_ENDPOINT, and run again: what came stays"

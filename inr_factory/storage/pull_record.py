@@ -27,7 +27,7 @@ class PullRecord(Record):
     repo: str
     revision: str | None = None
     commit: str = Field(pattern=r"^[0-9a-f]{40}$")
-    companions: dict[str, str] = {}
+    companions: dict[str, str] = Field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write the record of a folder."""

@@ -6,7 +6,6 @@ import sys
 import threading
 
 import pytest
-from support.file_mutations import flip_byte
 from support.small_sets import make_set
 from support.stand_in_hub import TOKEN, StandInHub
 
@@ -27,6 +26,12 @@ REPO = "someone/small"
 SHARD = "data/train-view001-00002.h5"
 
 
+def name_hub(monkeypatch, url):
+    """What HF_ENDPOINT does before the library is loaded."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The library's pauses between attempts, without waiting."""
@@ -37,7 +42,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     with StandInHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        name_hub(monkeypatch, hub.url)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
@@ -48,9 +53,9 @@ def hub(monkeypatch, tmp_path):
 def pushed(hub, tmp_path):
     """The folder of a set of 18 shards that is on the hub."""
     make_set(tmp_path / "set")
+    inr.write_card(tmp_path / "set")
     (tmp_path / "set/report.html").write_text("<p>a report</p>")
-    assert run(["push", str(tmp_path / "set"), REPO]) == 0
-    hub.served.clear()
+    hub.repos[REPO] = {"main": files(tmp_path / "set")}
     return tmp_path / "set"
 
 
@@ -92,8 +97,8 @@ def test_of_one_view_only_its_bytes_travel_and_the_folder_is_a_set_that_grows(hu
     assert hub.shard_bytes() == bytes_of(pushed, 0)
     assert "report.html" not in hub.served, "a report is of the whole set"
     assert load_manifest(out).views == 1
-    for verb in (["verify"], ["status", "--json"], ["show", "--out", str(tmp_path / "x.png"), "--count", "1"]):
-        assert run([verb[0], str(out), *verb[1:]]) == 0, verb
+    for verb in ("verify", "status"):
+        assert run([verb, str(out)]) == 0, verb
     assert inr.open(out).fingerprint == inr.open(pushed, views=1).fingerprint
 
     hub.served.clear()
@@ -105,7 +110,9 @@ def test_of_one_view_only_its_bytes_travel_and_the_folder_is_a_set_that_grows(hu
 def test_a_split_alone_and_a_list_of_views(hub, pushed, tmp_path, capsys):
     out = tmp_path / "out"
     assert pull(capsys, "--split", "val", "--views", 2, "--out", out)[0] == 0
-    assert {entry.path for entry in load_manifest(out).shards} == {f"data/val-view00{v}-0000{b}.h5" for v in (0, 1) for b in (0, 1)}
+    assert {entry.path for entry in load_manifest(out).shards} == {
+        f"data/val-view00{v}-0000{b}.h5" for v in (0, 1) for b in (0, 1)
+    }
     report = inr.pull_dataset(REPO, out=out, split="val", views=[2])
     assert (report.fetched, report.already_there) == (2, 0)
     assert run(["verify", str(out)]) == 0
@@ -115,7 +122,7 @@ def test_a_split_alone_and_a_list_of_views(hub, pushed, tmp_path, capsys):
 def test_the_cache_opens_by_the_name_of_the_repository_without_a_network(hub, pushed, capsys, monkeypatch):
     code, done, _ = pull(capsys, "--views", 2)
     assert (code, done["dataset"]) == (0, f"hf://{REPO}")
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    name_hub(monkeypatch, "http://127.0.0.1:9")
     data = inr.open(f"hf://{REPO}", views=2)
     assert data.fingerprint == inr.open(pushed, views=2).fingerprint
     assert data.manifest.views == 3, "the set on the hub has more, which this machine can fetch"
@@ -181,7 +188,8 @@ def test_bytes_that_stay_wrong_are_refused_and_get_nowhere(hub, pushed, tmp_path
 
 def test_a_shard_of_the_folder_that_was_damaged_is_fetched_again(hub, pushed, tmp_path, capsys):
     pull(capsys, "--out", tmp_path / "out")
-    flip_byte(tmp_path / "out" / SHARD)
+    content = (tmp_path / "out" / SHARD).read_bytes()
+    (tmp_path / "out" / SHARD).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert pull(capsys, "--out", tmp_path / "out")[1]["fetched_shards"] == 1
     assert files(tmp_path / "out") == files(pushed)
 
@@ -194,7 +202,8 @@ def test_a_shard_that_the_repository_lost_is_named(hub, pushed, tmp_path, capsys
     assert pull(capsys, "--views", 1, "--out", tmp_path / "one")[0] == 0, "others can be pulled"
 
 
-def test_transfers_that_break_off_are_continued_where_they_were(hub, pushed, tmp_path, capsys):
+def test_transfers_that_break_off_are_continued_where_they_were(hub, pushed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # 10 MB, more than these shards have
     hub.cut = 5
     code, done, _ = pull(capsys, "--out", tmp_path / "out")
     assert code == 0
@@ -223,7 +232,7 @@ def test_a_failing_hub_ends_in_one_line_and_what_came_stays(hub, pushed, tmp_pat
 
 
 def test_without_a_network_one_line_says_so(hub, pushed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    name_hub(monkeypatch, "http://127.0.0.1:9")
     code, _, err = pull(capsys, "--out", tmp_path / "out")
     assert code == 5
     assert err.count("\n") == 1
@@ -276,7 +285,7 @@ def test_files_of_the_other_storage_arrive_as_they_were_pushed(monkeypatch, tmp_
     pytest.importorskip("hf_xet")
     make_set(tmp_path / "set")
     with StandInHub(xet=tmp_path / "storage") as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        name_hub(monkeypatch, hub.url)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         hub.expect_xet(tmp_path / "set")
@@ -372,4 +381,6 @@ def test_wrong_arguments_are_one_line(wrong):
     with pytest.raises(inr.UsageError, match="a data set of the hub is named OWNER/NAME"):
         inr.pull_dataset(wrong)
     with pytest.raises(inr.UsageError, match="revision must be"):
-        inr.pull_dataset(REPO, revision=wrong or 1)  if not isinstance(wrong, str) else inr.pull_dataset(REPO, revision="")
+        inr.pull_dataset(REPO, revision=wrong or 1) if not isinstance(wrong, str) else inr.pull_dataset(
+            REPO, revision=""
+        )

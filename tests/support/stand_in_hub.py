@@ -124,7 +124,7 @@ class StandInHub:
 
         class OtherHost(Handler):
             def _any(self) -> None:
-                owner, name, commit, path = unquote(self.path.partition("?")[0]).lstrip("/").split("/", 3)
+                _, _, commit, path = unquote(self.path.partition("?")[0]).lstrip("/").split("/", 3)
                 if self.headers.get("Authorization"):
                     return self._answer(400, {}, b"a token of another host")
                 if hub.is_busy():
@@ -146,7 +146,7 @@ class StandInHub:
         self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), each) for each in (Handler, OtherHost)]
         self.url, self.cdn_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers)
         for server in self.servers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -90,6 +90,4 @@ def pull(
         })  # fmt: skip
         return
     fetched = f"{format_count(report.fetched, 'shard')} fetched ({format_bytes(report.bytes)})"
-    terminal.print_result(
-        f"{report.url}: {fetched}, {report.already_there:,} were there, commit {report.commit[:12]}"
-    )
+    terminal.print_result(f"{report.url}: {fetched}, {report.already_there:,} were there, commit {report.commit[:12]}")
