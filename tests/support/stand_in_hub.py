@@ -8,13 +8,14 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 TOKEN = "hf_test"
 RESOLVE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -143,7 +144,12 @@ class StandInHub:
 
             do_GET = _any
 
-        self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), each) for each in (Handler, OtherHost)]
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *where: Any) -> None:
+                if not isinstance(sys.exception(), ConnectionError):  # of a client that was killed
+                    super().handle_error(*where)
+
+        self.servers = [Server(("127.0.0.1", 0), each) for each in (Handler, OtherHost)]
         self.url, self.cdn_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers)
         for server in self.servers:
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -218,6 +224,13 @@ class StandInHub:
         found = re.fullmatch(r"/datasets/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path)
         if found:
             return 200, {"transfer": "basic", "objects": [self._batch(each) for each in json.loads(body)["objects"]]}
+        found = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|paths-info)/([^/]+))?", path)
+        if found and found[1] in self.repos:
+            commit, files = self.commit_of(found[1], found[3] or "main")
+            if files is not None and found[2] != "paths-info":
+                return 200, {"id": found[1], "sha": commit}
+            paths = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode())["paths"]
+            return 200, [_entry(name, files[name]) for name in paths if name in (files or {})]
         found = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/(preupload|commit|tree|branch)/([^/]+)(?:/(.*))?", path)
         if not found or found[1] not in self.repos:
             return 404, {"error": f"no {path}"}
@@ -226,7 +239,6 @@ class StandInHub:
             there = branch in self.repos[repo]
             self.repos[repo].setdefault(branch, dict(self.repos[repo]["main"]))
             return (409 if there else 200), {}
-        files = self.repos[repo][branch]
         if verb == "preupload":
             modes = [
                 (each["path"], "lfs" if each["path"].endswith(".h5") else "regular")
@@ -234,12 +246,10 @@ class StandInHub:
             ]
             return 200, {"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]}
         if verb == "tree":
-            inside = {name: content for name, content in files.items() if name.startswith(f"{folder}/")}
-            return (
-                (200, [_entry(name, content) for name, content in inside.items()])
-                if inside
-                else (404, {"error": "no entry"})
-            )
+            start, files = f"{folder}/" if folder else "", self.commit_of(repo, branch)[1] or {}
+            inside = [name for name in files if name.startswith(start) and "/" not in name.removeprefix(start)]
+            entries = [_entry(name, files[name]) for name in inside]
+            return (200, entries) if entries else (404, {"error": "no entry"})
         return self._commit(repo, branch, body)
 
     def _take(self, digest: str, body: bytes) -> tuple[int, Any]:
