@@ -72,10 +72,10 @@ def cache(name: str | None = None, *, older_than: float | None = None, prune: bo
     folder = cache_folder()
     entries = list(_entries(folder))
     if name is not None:
-        short = name.removeprefix("hf://").removeprefix("datasets/") if isinstance(name, str) else name
+        short = name.removeprefix("hf://").removeprefix("datasets/") if isinstance(name, str) else ""
         known = {each for entry in entries for each in ((entry.name, entry.what) if entry.commit else (entry.name,))}
         if short not in known:
-            hint = did_you_mean(str(short)[:100], known) if known else "it is empty"
+            hint = did_you_mean(short[:100], known) if known else "it is empty"
             raise UsageError(f"the cache {folder} has no {shorten(name)}; {hint}")
         entries = [entry for entry in entries if short in (entry.name, entry.what)]
     entries = [entry for entry in entries if older_than is None or entry.days > older_than]

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -13,12 +13,16 @@ GRACE_SECONDS = 2.0
 
 
 def in_threads(
-    function: Callable[[ItemT], ResultT], items: Sequence[ItemT], workers: int, stop: threading.Event
-) -> Iterator[tuple[ItemT, ResultT]]:
-    """Yield (item, result) as results come, in any order; raise the first error.
+    function: Callable[[ItemT], ResultT],
+    items: Sequence[ItemT],
+    workers: int,
+    stop: threading.Event,
+    on_result: Callable[[ItemT, ResultT], None],
+) -> None:
+    """Call on_result(item, function(item)) in this thread as results come, in any order; raise the first error.
 
-    Whatever ends the iteration sets `stop`, which the function may watch. Threads that wait for a network then have a
-    moment to end. After that the program can end without them, which those of concurrent.futures would not allow.
+    Whatever ends this sets `stop`, which the function may watch. Threads that wait for a network then have a moment to
+    end. After that the program can end without them, which those of concurrent.futures would not allow.
     """
     todo: queue.SimpleQueue[ItemT] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[ItemT, ResultT] | BaseException] = queue.SimpleQueue()
@@ -33,21 +37,25 @@ def in_threads(
                 done.put((item, function(item)))
             except BaseException as error:
                 done.put(error)
+                stop.set()
 
     for item in items:
         todo.put(item)
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(items)))]
+    for thread in threads:
+        thread.start()
     try:
-        for thread in threads:
-            thread.start()
         for _ in items:
             outcome = done.get()
             if isinstance(outcome, BaseException):
                 raise outcome
-            yield outcome
+            on_result(*outcome)
     finally:
         stop.set()
         deadline = time.monotonic() + GRACE_SECONDS
         for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - time.monotonic()))
+        while not done.empty():  # what other threads completed meanwhile counts, too
+            outcome = done.get()
+            if not isinstance(outcome, BaseException):
+                on_result(*outcome)

@@ -89,8 +89,7 @@ def collect_shards(
         return True
 
     with staging_folder(folder) as staging:
-        for entry, fetched in in_threads(collect, entries, workers, stop or threading.Event()):
-            on_shard(entry, fetched)
+        in_threads(collect, entries, workers, stop or threading.Event(), on_shard)
 
 
 def _is_right(root: Path, entry: ShardEntry) -> bool:
