@@ -52,7 +52,8 @@ def cache(
         str | None, typer.Argument(help="one entry, by its name or as OWNER/NAME; else all", show_default=False)
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(help="only what nothing used for this number of days", metavar="DAYS", show_default=False)
+        float | None,
+        typer.Option(help="only what nothing used for this number of days", metavar="DAYS", show_default=False),
     ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="remove it")] = False,
     as_json: Json = False,
