@@ -193,6 +193,18 @@ def test_wrong_bytes_are_named_and_fetched_again(hub, pushed, tmp_path, capsys):
     assert files(tmp_path / "out") == files(pushed)
 
 
+def test_one_failure_of_a_large_file_is_survived_and_two_are_not(hub, pushed, tmp_path, capsys):
+    hub.failing[SHARD] = hub.short["data/val-view000-00000.h5"] = 1
+    assert pull(capsys, "--out", tmp_path / "out")[0] == 0
+    assert files(tmp_path / "out") == files(pushed)
+    for fault in (hub.failing, hub.short):
+        fault[SHARD] = 2
+        code, _, err = pull(capsys, "--out", tmp_path / "again")
+        assert code == 5
+        assert err.splitlines()[-1].startswith(f"inr-factory: {REPO} cannot be read from the hub")
+    assert pull(capsys, "--out", tmp_path / "again")[0] == 0
+
+
 def test_bytes_that_stay_wrong_are_refused_and_get_nowhere(hub, pushed, tmp_path, capsys):
     hub.wrong[SHARD] = 2
     code, _, err = pull(capsys, "--out", tmp_path / "out")
@@ -298,6 +310,14 @@ def test_progress_ends_at_all_bytes(hub, pushed, tmp_path):
     total = bytes_of(pushed, 0, 1, 2)
     assert seen[-1] == (total, total, bytes_of(pushed, 1, 2))
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+
+
+def test_progress_does_not_count_wrong_bytes(hub, pushed, tmp_path):
+    seen, hub.wrong["data/train-view000-00000.h5"] = [], 1
+    inr.pull_dataset(REPO, out=tmp_path / "out", on_progress=lambda *state: seen.append(state))
+    total = bytes_of(pushed, 0, 1, 2)
+    assert seen[-1] == (total, total, total + load_manifest(pushed).shards[0].bytes)
+    assert all(done < total for done, _, arrived in seen if arrived < seen[-1][2])
 
 
 def test_files_of_the_other_storage_arrive_as_they_were_pushed(monkeypatch, tmp_path, capsys):

@@ -26,8 +26,9 @@ class StandInHub:
 
     `log` lists (method, path) of all requests. `fail_after` uploads of big files, all further ones are answered 500.
     `served` counts the bytes that were sent of each file. Faults of downloads: `busy` is the number of requests to
-    answer by `busy_status`, `cut` that of large files to break off in the middle, `wrong` that of wrong copies of each
-    path, `gone` has paths that are listed but lost. Each large file takes `seconds`.
+    answer by `busy_status`, `cut` that of large files to break off in the middle. Of each path `wrong` counts copies with
+    a wrong byte, `short` those with half of the bytes, and `failing` answers of 503. `gone` has paths that are listed but
+    lost. Each large file takes `seconds`.
 
     With `xet`, a folder, large files are in the hub's other storage: hf_xet reads and writes them in that folder.
     """
@@ -39,7 +40,7 @@ class StandInHub:
         self.served: Counter[str] = Counter()
         self.ranges: list[str] = []
         self.busy, self.busy_status, self.cut, self.seconds = 0, 429, 0, 0.0
-        self.wrong: Counter[str] = Counter()
+        self.wrong, self.short, self.failing = Counter[str](), Counter[str](), Counter[str]()
         self.gone: set[str] = set()
         self.lock = threading.Lock()
         self.repos: dict[str, dict[str, dict[str, bytes]]] = {}
@@ -130,8 +131,14 @@ class StandInHub:
                     return self._answer(400, {}, b"a token of another host")
                 if hub.is_busy():
                     return self._answer(hub.busy_status, {"Retry-After": "0"})
+                if hub.is_next(hub.failing, path):
+                    return self._answer(503, {})
                 time.sleep(hub.seconds)
-                content = hub.content(commit, path)
+                content = hub.snapshots[commit][path]
+                if hub.is_next(hub.wrong, path):
+                    content = content[:-1] + bytes([content[-1] ^ 1])
+                if hub.is_next(hub.short, path):
+                    content = content[: len(content) // 2]
                 first = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
                 headers = {"Accept-Ranges": "bytes", "Content-Length": str(len(content) - first)}
                 if first:
@@ -169,14 +176,10 @@ class StandInHub:
             self.snapshots.setdefault(revision, dict(files))
         return revision, self.snapshots.get(revision)
 
-    def content(self, commit: str, path: str) -> bytes:
-        """The bytes of a large file, once wrong where `wrong` says so."""
-        content = self.snapshots[commit][path]
+    def is_next(self, fault: Counter[str], path: str) -> bool:
         with self.lock:
-            if self.wrong[path]:
-                self.wrong[path] -= 1
-                return content[:-1] + bytes([content[-1] ^ 1])
-        return content
+            fault[path] -= 1
+            return fault[path] >= 0
 
     def expect_xet(self, root: Path) -> None:
         """Learn the names that shards have in the other storage, which uploads do not pass through this server."""
