@@ -92,7 +92,7 @@ def pull_dataset(
         raise UsageError(f"revision must be a branch, a tag or a commit, got {shorten(revision)}")
     cached = out is None
     folder = copy_folder(RemoteLocation(f"{HUB}datasets/{repo}")) if out is None else as_path(out, "out")
-    before = _record_of(folder, repo)
+    before = load_pull_record(folder) if cached else _record_of(folder, repo)
     with library_remarks(say):
         source = _source(repo, revision, before)
         manifest = _manifest(source)
@@ -105,7 +105,8 @@ def pull_dataset(
                 (folder / MANIFEST).unlink(missing_ok=True)  # it would stand for the new commit
         record = before or PullRecord(repo=repo, commit=source.commit)
         record = record.model_copy(update={"commit": source.commit, "revision": revision or record.revision})
-        record.save(folder)
+        if before is None:
+            record.save(folder)  # from then on the folder is known as one that can be continued
         with staging_folder(folder) as staging:
             names = [README, CROISSANT, *(RENDERED if len(entries) == len(manifest.shards) else ())]
             names += [ORIGIN] if cached else []

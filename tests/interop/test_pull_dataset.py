@@ -144,6 +144,8 @@ def test_opening_a_pulled_set_fetches_more_of_the_same_commit(hub, pushed, capsy
 def test_a_set_opens_from_the_hub_without_a_pull(hub, pushed):
     huggingface_hub.HfFileSystem.clear_instance_cache()
     assert inr.open(f"hf://{REPO}", "val").fingerprint == inr.open(pushed, "val").fingerprint
+    report = inr.pull_dataset(REPO, split="val")
+    assert (report.fetched, report.already_there) == (0, 6), "both keep shards in one place"
 
 
 def test_targets_arrive_and_damaged_ones_do_not(hub, pushed, tmp_path, capsys):
