@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from inr_factory.interop.export import export_dataset as export_dataset
     from inr_factory.interop.hugging_face_hub import push_dataset as push_dataset
     from inr_factory.interop.import_dataset import import_dataset as import_dataset
+    from inr_factory.interop.pull_dataset import pull_dataset as pull_dataset
     from inr_factory.learning.alignment.aligned_dataset import align_dataset as align_dataset
     from inr_factory.learning.alignment.mixup import MixUp as MixUp
     from inr_factory.learning.alignment.mixup import mix as mix
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from inr_factory.reporting.show_dataset import show_dataset as show_dataset
     from inr_factory.storage.add_targets import add_targets as add_targets
     from inr_factory.storage.add_targets import dataset_targets as dataset_targets
+    from inr_factory.storage.cache_contents import cache as cache
     from inr_factory.storage.dataset_card import write_card as write_card
     from inr_factory.streaming.stream import stream as stream
 
@@ -126,6 +128,7 @@ _PUBLIC = {
     "interop.export": "export_dataset",
     "interop.hugging_face_hub": "push_dataset",
     "interop.import_dataset": "import_dataset",
+    "interop.pull_dataset": "pull_dataset",
     "learning.alignment.aligned_dataset": "align_dataset",
     "learning.alignment.mixup": "mix MixUp parse_mixup",
     "learning.alignment.weight_matching": "align",
@@ -153,6 +156,7 @@ _PUBLIC = {
     "reporting.search_dataset": "search",
     "reporting.show_dataset": "show_dataset",
     "storage.add_targets": "add_targets dataset_targets",
+    "storage.cache_contents": "cache",
     "storage.dataset_card": "write_card",
     "streaming.stream": "stream",
 }

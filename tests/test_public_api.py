@@ -253,7 +253,7 @@ WRONG_VALUES = {
     "list": ["a"],
 }
 # What is no function of a user's values, asks other machines, or is checked elsewhere (recipes by pydantic).
-OTHERS = {"push_dataset", "check_environment", "benchmark", "builtin_recipes", "Recipe", "Source"}
+OTHERS = {"push_dataset", "pull_dataset", "check_environment", "benchmark", "builtin_recipes", "Recipe", "Source"}
 GOOD = {"inrs": inr.INRBatch.from_flat(inr.SirenSpec(2, 1, hidden_dim=4), torch.rand(3, 37))}
 GOOD |= dict.fromkeys(("a", "b", "moving", "fixed"), GOOD["inrs"])
 GOOD |= {"spec": GOOD["inrs"].spec, "name": "mlp", "num_classes": 3, "degrees": 30, "factor": 1.1, "offset": 0.1}

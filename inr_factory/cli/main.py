@@ -44,8 +44,11 @@ PANELS = {
     "Learn": {"train": "train", "evaluate": "evaluate", "predict": "evaluate", "pretrain": "pretrain", "embed": "embed",
         "search": "search", "edit": "edit", "sweep": "sweep",
     },
-    "Share": {"import": "import_export", "export": "import_export", "card": "publish", "push": "publish"},
-    "This program": {"recipes": "environment", "doctor": "environment", "benchmark": "benchmark", "version": "environment"},
+    "Share": {"import": "import_export", "export": "import_export", "card": "publish", "push": "publish", "pull": "publish"},
+    "This program": {
+        "recipes": "environment", "doctor": "environment", "cache": "environment", "benchmark": "benchmark",
+        "version": "environment",
+    },
 }  # fmt: skip
 VERBS = tuple(verb for verbs in PANELS.values() for verb in verbs)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from inr_factory.cli import terminal
 from inr_factory.cli.pace import Pace
 from inr_factory.errors import printable
-from inr_factory.reporting.number_format import format_duration, format_rate
+from inr_factory.reporting.number_format import format_bytes, format_duration, format_rate
 
 if TYPE_CHECKING:
     from inr_factory.generation.execution.progress_recorder import FitProgress as FitState
@@ -34,9 +34,11 @@ class _Bar:
     `columns` stand to the right of the bar; the row's `fields` are their values at first.
     """
 
+    COUNTS: type[ProgressColumn] = MofNCompleteColumn
+
     def __init__(self, title: str, *columns: ProgressColumn, total: int | None, transient: bool, **fields: Any) -> None:
         self.bar = Progress(
-            TextColumn(printable(title), markup=False), BarColumn(bar_width=None), MofNCompleteColumn(), *columns,
+            TextColumn(printable(title), markup=False), BarColumn(bar_width=None), self.COUNTS(), *columns,
             console=terminal.console, expand=True, transient=transient, disable=not terminal.can_show_bars(),
         )  # fmt: skip
         self.row = self.bar.add_task("", total=total, **fields)
@@ -126,6 +128,30 @@ class ShardProgress(_Bar):
         self.pace.add(now, self.done)
         left = _left(self.pace.seconds_left(now, self.total)) if self.total else ""
         self.bar.update(self.row, completed=self.done, left=left)
+
+
+class ByteProgress(_Bar):
+    """Bytes, rate and time left: a bar on a terminal, a line every ten seconds in a log file. A context manager."""
+
+    COUNTS = DownloadColumn
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, TextColumn("{task.fields[rate]}"), LEFT, total=None, transient=True, rate="", left="")
+        self.pace, self.next_line = Pace(), monotonic() + LINE_SECONDS
+        self.pace.add(monotonic(), 0)
+
+    def __call__(self, done: int, total: int, arrived: int) -> None:
+        """`arrived` are the bytes that came now, without those that were there."""
+        now = monotonic()
+        self.pace.add(now, arrived)
+        per_second = self.pace.rate(now)
+        rate = f"{format_bytes(per_second)}/s" if per_second else ""
+        left = _left(self.pace.seconds_left(now, arrived + total - done))
+        self.bar.update(self.row, total=total, completed=done, rate=rate, left=left)
+        if not terminal.can_show_bars() and now >= self.next_line:
+            self.next_line = now + LINE_SECONDS
+            line = f"{format_bytes(done)} of {format_bytes(total)}"
+            terminal.log_info(", ".join(filter(None, [line, rate, left])))
 
 
 class RunProgress:

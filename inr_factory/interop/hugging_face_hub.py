@@ -1,16 +1,17 @@
-"""Hugging Face Hub: uploads a complete set to a repository. The only module that imports huggingface_hub.
+"""Hugging Face Hub: uploads a complete set to a repository, and downloads files. The only module that imports huggingface_hub.
 
 $HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) identifies the user.
 """
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inr_factory.errors import FactoryError, IntegrityError, ResourceError, UsageError, needs_extra
+from inr_factory.errors import DISK_FULL, FactoryError, IntegrityError, ResourceError, UsageError, needs_extra, one_line
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
 from inr_factory.generation.maintenance.targets_check import check_targets
 from inr_factory.storage.dataset_card import CROISSANT, README, update_card
@@ -147,3 +148,144 @@ def _hub_errors(repo: str) -> Iterator[None]:
         raise ResourceError(
             f"the hub failed at {repo} ({type(error).__name__}: {reason}); what was sent stays, run again"
         ) from error
+
+
+@dataclass(frozen=True)
+class HubCommit:
+    """One commit of a repository of data sets; its files never change."""
+
+    repo: str
+    commit: str
+
+    def download(self, name: str, folder: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Download a file to folder/name, complete or not at all. A transfer that breaks off is continued.
+
+        Args:
+            name: path of the file in the repository.
+            folder: a folder for downloads; the library leaves files of its own in it.
+            on_bytes: called with the number of bytes that came; what it raises ends the download.
+
+        Raises:
+            FileNotFoundError: where the commit has no such file.
+            UsageError: where the hub refuses.
+            ResourceError: where the network, the hub or the disk fails.
+        """
+        hub = _library()
+        for last in (False, True):
+            with _download_errors(hub, self.repo):
+                try:
+                    hub.hf_hub_download(
+                        self.repo, name, repo_type="dataset", revision=self.commit, local_dir=folder,
+                        cache_dir=folder, tqdm_class=_progress_class(on_bytes), library_name="inr-factory",
+                    )  # fmt: skip
+                    return
+                except OSError as error:
+                    if last or not _is_passing(error):
+                        raise
+
+
+def resolve_commit(repo: str, revision: str | None, name: str) -> HubCommit:
+    """The commit that a branch or a tag stands for.
+
+    Args:
+        repo: OWNER/NAME.
+        revision: branch, tag or commit; None for the default of the hub.
+        name: a file that it has.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        UsageError: without huggingface_hub, or where the hub refuses.
+        ResourceError: where the network or the hub fails.
+    """
+    hub = _library()
+    with _download_errors(hub, repo):
+        url = hub.hf_hub_url(repo, name, repo_type="dataset", revision=revision)
+        try:
+            metadata = hub.get_hf_file_metadata(url, library_name="inr-factory")
+        except OSError as error:
+            if not _is_passing(error):
+                raise
+            metadata = hub.get_hf_file_metadata(url, library_name="inr-factory", retry_on_errors=True)
+    if metadata.commit_hash is None:
+        raise UsageError(f"what answers for {repo} is no hub (it names no commit); check HF_ENDPOINT")
+    return HubCommit(repo, metadata.commit_hash)
+
+
+@contextlib.contextmanager
+def library_remarks(on_step: Callable[[str], None]) -> Iterator[None]:
+    """Hand what the library logs, such as pauses that the hub asks for, to a function instead of to stderr."""
+
+    class Remarks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            on_step(" ".join(record.getMessage().split())[:300])
+
+    logger = logging.getLogger("huggingface_hub")
+    handlers, logger.handlers = logger.handlers, [Remarks()]
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+
+
+def _is_passing(error: OSError) -> bool:
+    """Whether a failure of a request may be gone at the next: a busy hub, or fewer bytes than it announced."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return type(error) is OSError and error.errno is None if status is None else status in (408, 429) or status >= 500
+
+
+def _progress_class(on_bytes: Callable[[int], None]) -> type:
+    """What the library takes for a class of tqdm: it reports bytes alone."""
+
+    class Progress:
+        total: float | None = None
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def __enter__(self) -> "Progress":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, count: float | None = 1) -> None:
+            on_bytes(int(count or 0))
+
+        def _ignore(self, *_: object, **__: object) -> None:
+            pass
+
+        close = refresh = update_transfer = set_postfix_str = set_transfer_postfix_str = set_description = _ignore
+
+    return Progress
+
+
+@contextlib.contextmanager
+def _download_errors(hub: Any, repo: str) -> Iterator[None]:
+    """Turns the exceptions of a download into one line. FileNotFoundError for a file that the commit lacks."""
+    try:
+        yield
+    except FactoryError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, hub.errors.LocalEntryNotFoundError) else None
+        raise _as_one_line(hub, repo, cause or error) from error
+
+
+def _as_one_line(hub: Any, repo: str, error: BaseException) -> OSError | UsageError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, hub.errors.RevisionNotFoundError):
+        return UsageError(f"{repo} has no such revision; name a branch, a tag or a commit of it")
+    if isinstance(error, hub.errors.RepositoryNotFoundError):
+        return UsageError(
+            f"the hub has no data set {repo} that you may read; check the name, and HF_TOKEN for a private one"
+        )
+    if isinstance(error, hub.errors.EntryNotFoundError) and status == 404:
+        return FileNotFoundError(f"{repo} lacks it")
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return ResourceError("the disk is full; free some space and run again: what came stays")
+    if status in (401, 403) or (status is None and isinstance(error, ValueError)):
+        return UsageError(f"the hub refuses {repo}: {one_line(error)}; check its name and HF_TOKEN")
+    return ResourceError(
+        f"{repo} cannot be read from the hub ({type(error).__name__}: {one_line(error)}); check the network and "
+        "HF_ENDPOINT, and run again: what came stays"
+    )

@@ -68,7 +68,8 @@ def dataset_status(dataset: str | Path | RemoteLocation) -> StatusReport:
     for index, part in enumerate(parts):
         entries = [entry for entry in present if (entry.split, entry.view) == (part.split, part.view)]
         parts[index] = SplitSummary(**{**vars(part), "quality": median_quality(location, entries)})
-    return StatusReport(manifest, tuple(parts), tuple(sorted(missing)), continue_command(location, manifest))
+    command = continue_command(location, manifest, bool(missing))
+    return StatusReport(manifest, tuple(parts), tuple(sorted(missing)), command)
 
 
 def summarize_splits(manifest: Manifest, present: Sequence[ShardEntry]) -> list[SplitSummary]:

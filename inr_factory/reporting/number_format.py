@@ -17,6 +17,12 @@ def format_rate(inrs: float, seconds: float) -> str:
     return f"{rate:,.0f} INRs/s" if rate >= 20 else f"{rate:.2g} INRs/s"
 
 
+def format_bytes(count: float) -> str:
+    """A size: 812 kB, 1.2 MB, 3,400.0 GB."""
+    unit, factor = ("GB", 1e9) if count >= 1e9 else ("MB", 1e6) if count >= 1e6 else ("kB", 1e3)
+    return f"{count / factor:,.0f} kB" if unit == "kB" else f"{count / factor:,.1f} {unit}"
+
+
 def format_duration(seconds: float) -> str:
     """A duration: 0.4 s, 40 s, 12 min, 3.5 h."""
     if seconds < 90:

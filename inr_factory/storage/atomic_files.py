@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from inr_factory.storage.manifest import SHARD_FOLDER, check_inside
 WRITE_ATTEMPTS = 3
 LOCK = ".manifest.lock"
 POLL_SECONDS = 0.01
+STAGING = ".staging-"
 
 
 @contextlib.contextmanager
@@ -130,6 +132,19 @@ def remove_stale_temporaries(root: Location, max_age: float = 3600) -> int:
             path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+@contextlib.contextmanager
+def staging_folder(root: Path) -> Iterator[Path]:
+    """A folder in root, not made yet, for files that are not complete. It is removed, as those of dead writers are."""
+    for path in root.glob(f"{STAGING}*"):
+        if writer_alive(path.name.removeprefix(STAGING).rpartition(".")[0]) is False:
+            shutil.rmtree(path, ignore_errors=True)
+    folder = root / f"{STAGING}{writer_name()}.{secrets.token_hex(4)}"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def writer_name() -> str:

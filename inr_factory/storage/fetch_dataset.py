@@ -9,6 +9,7 @@ from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, fetch_file, parse_location
 from inr_factory.storage.manifest import MANIFEST, ORIGIN
 from inr_factory.storage.manifest_file import load_manifest
+from inr_factory.storage.pull_record import pinned_location
 from inr_factory.storage.shard_files import fetch_shards
 
 HUB = "hf://"
@@ -19,7 +20,7 @@ def dataset_location(dataset: str | os.PathLike[str] | RemoteLocation) -> Locati
 
     Args:
         dataset: A path, or a URL of a store that fsspec knows. "hf://OWNER/NAME" is a data set repository of the
-            Hugging Face Hub.
+            Hugging Face Hub, at the commit that `pull` brought to the cache of this machine, if it did.
 
     Returns:
         A Path, or a RemoteLocation for a URL.
@@ -33,9 +34,12 @@ def dataset_location(dataset: str | os.PathLike[str] | RemoteLocation) -> Locati
         raise UsageError(f"a data set is named by its folder or URL, got {type(dataset).__name__}")
     as_path(dataset, "a data set")
     text = os.fspath(dataset)
-    if text.startswith(HUB) and text.removeprefix(HUB).partition("/")[0] not in ("datasets", "models", "spaces"):
-        return parse_location(f"{HUB}datasets/{text.removeprefix(HUB)}")
-    return parse_location(text)
+    if not text.startswith(HUB):
+        return parse_location(text)
+    if text.removeprefix(HUB).partition("/")[0] not in ("datasets", "models", "spaces"):
+        text = f"{HUB}datasets/{text.removeprefix(HUB)}"
+    location = parse_location(text)
+    return pinned_location(location) if isinstance(location, RemoteLocation) else location
 
 
 def fetch_dataset(dataset: str | os.PathLike[str] | RemoteLocation) -> Path:

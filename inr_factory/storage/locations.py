@@ -150,6 +150,29 @@ class RemoteLocation:
             ) from error
 
 
+@dataclass(frozen=True)
+class PinnedLocation(RemoteLocation):
+    """A file or a folder of a store at one revision, whose bytes never change, so that its copy is as good.
+
+    `copy` is the file's copy on this machine, or the folder of copies. Records are read from there where they are, also
+    without a network. Shards are not: `fetch_shards` compares their copies with the record.
+    """
+
+    copy: Path
+
+    def __truediv__(self, name: str) -> "PinnedLocation":
+        return PinnedLocation(f"{self.url}/{name}", self.copy / name)
+
+    def size(self) -> int | None:
+        return self.copy.stat().st_size if self._is_copied() else super().size()
+
+    def read_bytes(self) -> bytes:
+        return read_regular(self.copy) if self._is_copied() else super().read_bytes()
+
+    def _is_copied(self) -> bool:
+        return self.copy.suffix != ".h5" and self.copy.is_file()
+
+
 Location = Path | RemoteLocation
 
 
@@ -199,6 +222,8 @@ def cache_folder() -> Path:
 
 def copy_folder(remote: RemoteLocation) -> Path:
     """The local folder for copies of files of a remote folder."""
+    if isinstance(remote, PinnedLocation):
+        return remote.copy
     return cache_folder() / f"{remote.name or 'root'}-{fingerprint(remote.url)}"
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shlex
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from inr_factory.inr.plain_json import parse_json_object
@@ -14,6 +15,7 @@ from inr_factory.inr.regular_files import read_regular
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
 from inr_factory.storage.manifest import Manifest
+from inr_factory.storage.pull_record import load_pull_record
 
 SOURCE_PLACE = ".source.json"
 MAX_BYTES = 65_536
@@ -37,10 +39,16 @@ def remembered_source(dataset: Location) -> Location | None:
     return place if isinstance(place, RemoteLocation) or (place.is_absolute() and place.is_dir()) else None
 
 
-def continue_command(dataset: Location, manifest: Manifest) -> str:
-    """The command that makes what is missing of a set, and more of it with a larger --views or --limit."""
+def continue_command(dataset: Location, manifest: Manifest, missing: bool = False) -> str:
+    """The command that makes what is missing of a set, and more of it with a larger --views or --limit.
+
+    What is `missing` of a set that was pulled is on the hub.
+    """
     text = str(dataset)
     name = shlex.quote(text if os.sep in text else f"{os.curdir}{os.sep}{text}")  # never a built-in recipe or an option
+    pulled = load_pull_record(dataset) if missing and isinstance(dataset, Path) else None
+    if pulled is not None:
+        return f"inr-factory pull {pulled.repo} --views {manifest.views} --out {name}"
     if manifest.derived is not None:
         return f"inr-factory {manifest.derived.how.partition(':')[0]}, by which it was made"
     collection = manifest.recipe.get("source", {}).get("collection")

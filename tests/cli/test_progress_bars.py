@@ -68,6 +68,17 @@ def test_shards_tell_their_time_left_after_ten_seconds(monkeypatch):
             assert progress.bar.tasks[0].fields["left"] == left
 
 
+def test_a_download_tells_bytes_rate_and_time_left_of_what_has_to_come(hasty, monkeypatch, capfd):
+    now = 0.0
+    monkeypatch.setattr(progress_bars, "monotonic", lambda: now)
+    with progress_bars.ByteProgress("pull a/b") as progress:
+        for now, arrived in [(1.0, 0), (6.0, 10**7), (11.0, 2 * 10**7)]:  # noqa: B007
+            progress(5 * 10**8 + arrived, 10**9, arrived)  # half of it was there
+    first, *_, last = capfd.readouterr().err.splitlines()
+    assert first == "500.0 MB of 1.0 GB"
+    assert last == "520.0 MB of 1.0 GB, 1.8 MB/s, 4 min left"
+
+
 def test_a_training_run_tells_its_time_left_after_ten_seconds_counted_from_where_it_resumed(monkeypatch):
     now = 0.0
     monkeypatch.setattr(progress_bars, "monotonic", lambda: now)

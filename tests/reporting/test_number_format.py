@@ -2,7 +2,13 @@
 
 import pytest
 
-from inr_factory.reporting.number_format import format_count, format_duration, format_explained, format_rate
+from inr_factory.reporting.number_format import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_explained,
+    format_rate,
+)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.42, "0.4 s"), (61, "61 s"), (600, "10 min"), (9000, "2.5 h")])
@@ -15,6 +21,13 @@ def test_durations_are_said_in_units_that_people_use(seconds, text):
 )
 def test_slow_rates_keep_digits(inrs, seconds, text):
     assert format_rate(inrs, seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 kB"), (86_016, "86 kB"), (1_250_000, "1.2 MB"), (3.4e12, "3,400.0 GB")]
+)
+def test_sizes_are_said_in_powers_of_ten(count, text):
+    assert format_bytes(count) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 shards"), (1, "1 shard"), (1200, "1,200 shards")])

@@ -11,7 +11,13 @@ from filelock import FileLock, Timeout
 
 from inr_factory.errors import ResourceError
 from inr_factory.storage import atomic_files
-from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
+from inr_factory.storage.atomic_files import (
+    STAGING,
+    remove_stale_temporaries,
+    staging_folder,
+    write_atomically,
+    writer_name,
+)
 from inr_factory.storage.locations import parse_location
 from inr_factory.storage.manifest import MANIFEST
 
@@ -169,3 +175,18 @@ def test_where_nothing_can_be_locked_work_goes_on_without(tmp_path, monkeypatch,
         assert not exclusive
     with atomic_files.locked(parse_location("memory://locks/set")) as exclusive:
         assert not exclusive
+
+
+def test_a_staging_folder_goes_with_its_writer_and_so_do_those_of_the_dead(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = writer_name().rpartition("-")[0]
+    names = {"dead": f"{STAGING}{host}-{dead.pid}.00000000", "other": f"{STAGING}elsewhere-1.00000000"}
+    for name in (*names.values(), ".staging"):
+        (tmp_path / name / "data").mkdir(parents=True)
+    with staging_folder(tmp_path) as first, staging_folder(tmp_path) as second:
+        assert first != second
+        (first / "data").mkdir(parents=True)
+        with staging_folder(tmp_path):
+            assert first.is_dir(), "its writer lives"
+    assert {path.name for path in tmp_path.iterdir()} == {names["other"], ".staging"}

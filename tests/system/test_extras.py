@@ -76,6 +76,7 @@ NEEDED = {
     "export digits --to safetensors --out a": ("safetensors", "exchange", ""),
     "export digits --to parquet --out b": ("pyarrow", "exchange", ""),
     "push digits somebody/digits": ("huggingface_hub", "hub", ""),
+    "pull somebody/digits": ("huggingface_hub", "hub", ""),
     "train digits --track wandb": ("wandb", "tracking", ""),
     "pretrain digits --track mlflow": ("mlflow", "tracking", ""),
 }

@@ -60,6 +60,7 @@ CALLS = {
     "targets": ["digits"],
     "recipes": [],
     "doctor": [],
+    "cache": [],
     "version": [],
     "benchmark": ["mixup", "--rows", "64", "--batch-size", "16", "--seconds", "0.01"],
 }
@@ -84,7 +85,7 @@ def outcome(place, capfd, monkeypatch):
 
 
 def test_every_verb_is_called_here():
-    elsewhere = {"push"}  # it needs a hub: tests/interop/test_hugging_face_hub.py
+    elsewhere = {"push", "pull"}  # they need a hub: tests/interop/test_hugging_face_hub.py, test_pull_dataset.py
     verbs = {verb.replace("_", "-") for verb in VERBS}
     assert set(CALLS) | elsewhere == verbs, "add the arguments of the new verb to CALLS"
 

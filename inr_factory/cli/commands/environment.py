@@ -1,4 +1,4 @@
-"""`recipes`, `doctor` and `version`: the built-in recipes, and the state of this machine and this program."""
+"""`recipes`, `doctor`, `cache` and `version`: the built-in recipes, and the state of this machine and this program."""
 
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +45,40 @@ def doctor(
         terminal.print_table(["", "what", "found"], rows)
     if not report.ready:
         raise typer.Exit(5)
+
+
+def cache(
+    name: Annotated[
+        str | None, typer.Argument(help="one entry, by its name or as OWNER/NAME; else all", show_default=False)
+    ] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(help="only what nothing used for this number of days", metavar="DAYS", show_default=False),
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="remove it")] = False,
+    as_json: Json = False,
+) -> None:
+    """List copies of remote sets and sources, and samples of shapes, that this machine keeps, or remove them by --prune.
+
+    All of it can be fetched or computed again. $INR_FACTORY_CACHE names the folder.
+    """
+    from inr_factory.reporting.number_format import format_bytes
+    from inr_factory.storage.cache_contents import cache as report_cache
+
+    report = report_cache(name, older_than=older_than, prune=prune)
+    size = format_bytes(sum(entry.bytes for entry in report.entries))
+    if as_json:
+        entries = [vars(entry) | {"days": round(entry.days, 3)} for entry in report.entries]
+        terminal.print_json({"folder": str(report.folder), "removed": report.removed, "entries": entries})
+    elif report.entries and not report.removed:
+        rows = [
+            (e.name, e.what, (e.commit or "-")[:12], e.files, format_bytes(e.bytes), f"{e.days:.1f}")
+            for e in report.entries
+        ]
+        terminal.print_table(["name", "what", "commit", "files", "size", "days unused"], rows)
+        terminal.print_result(f"{size} in {report.folder}")
+    else:
+        terminal.print_result(f"{size} removed from {report.folder}" if prune else f"nothing in {report.folder}")
 
 
 def version(as_json: Json = False) -> None:

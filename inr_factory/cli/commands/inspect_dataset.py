@@ -147,7 +147,7 @@ def verify(
         )
     if missing:
         terminal.log_error(
-            f"{len(missing):,} shards are not made yet; continue: {continue_command(dataset, report.manifest)}"
+            f"{len(missing):,} shards are not made yet; continue: {continue_command(dataset, report.manifest, True)}"
         )
 
 
