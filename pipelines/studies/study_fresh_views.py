@@ -49,11 +49,12 @@ def arms(stored: Path, kept: Path, data_root: str | None) -> Mapping[str, tuple[
 
 def measure(args: argparse.Namespace) -> None:
     stored, kept = fit_first_view(args.out, args.objects, args.data_root), args.out / "kept"
+    chosen = arms(stored, kept, args.data_root)
+    chosen = {arm: chosen[arm] for arm in args.arms or chosen}
     runs: dict[tuple[str, str], list[inr.TrainedRun]] = {}
-    for (arm, (opens, more)), model, seed in product(
-        arms(stored, kept, args.data_root).items(), args.models, args.seeds
-    ):
-        folder = args.out / "runs" / f"{model}-{arm.replace(', ', '_').replace(' ', '_')}-{seed}"
+    for (arm, (opens, more)), model, seed in product(chosen.items(), args.models, args.seeds):
+        name = f"{model}-{arm.replace(', ', '_').replace(' ', '_')}-{seed}"
+        folder = args.out / f"runs{args.epochs}" / name
         run = inr.train(
             opens(), model, epochs=args.epochs, batch_size=128, schedule="cosine", seed=seed, out=folder, **more
         )  # fmt: skip
@@ -178,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--models", nargs="+", default=["probes", "parity"])
+    parser.add_argument("--arms", nargs="+", help="some of them, such as 'ten stored' 'fresh, shown 4'")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--data-root")
     parser.add_argument("--timing", action="store_true")
