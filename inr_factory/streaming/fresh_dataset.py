@@ -181,10 +181,10 @@ class FreshDataset(INRDataset):
         return {**super().describe(), "fresh": {"reuse": self.settings.reuse, "stored": self.stored}}
 
     def __repr__(self) -> str:
-        reuse = "until the next is there" if self.settings.reuse == AUTO else f"in {self.settings.reuse} epochs"
         return (
-            f"FreshDataset({self.manifest.name}, train: {len(self):,} objects, views from {self.stored} on are fresh, each shown "
-            f"{reuse}, pool {self.schedule.pool}, fitters {self.settings.fitters}; {self.spec})"
+            f"FreshDataset({self.manifest.name}, train: {len(self):,} objects, views from {self.stored} on are fresh; uses of "
+            f"each: {self.settings.reuse}, views that take turns: {self.schedule.pool}, fitters: {self.settings.fitters}; "
+            f"{self.spec})"
         )
 
     def _open_pool(self) -> Pool:
@@ -248,8 +248,9 @@ class FreshDataset(INRDataset):
         else:
             pool.raise_failure()
         if self.on_wait is not None:
-            rate = (self._done()[0] - self._done_before[0]) / max(time.monotonic() - self._since, 1e-9)
-            self.on_wait(done, needed, rate)
+            self.on_wait(
+                done, needed, sum(report["inrs"] / report["busy"] for report in pool.reports() if report["busy"])
+            )
         time.sleep(POLL_SECONDS)
 
     def _done(self) -> tuple[float, float, float]:
