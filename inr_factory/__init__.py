@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from inr_factory.learning.alignment.mixup import parse_mixup as parse_mixup
     from inr_factory.learning.alignment.weight_matching import align as align
     from inr_factory.learning.data.dataset import INRDataset as INRDataset
-    from inr_factory.learning.data.dataset import INRDataset as open  # noqa: F401
     from inr_factory.learning.data.loader import INRLoader as INRLoader
     from inr_factory.learning.models.checkpoint import load_classifier as load_classifier
     from inr_factory.learning.models.classifier import build_classifier as build_classifier
@@ -104,6 +103,7 @@ if TYPE_CHECKING:
     from inr_factory.storage.add_targets import dataset_targets as dataset_targets
     from inr_factory.storage.cache_contents import cache as cache
     from inr_factory.storage.dataset_card import write_card as write_card
+    from inr_factory.streaming.open_dataset import open_dataset as open  # noqa: F401
     from inr_factory.streaming.stream import stream as stream
 
 # The public names of each module; those in the block above are for type checkers. A test holds both to be the same.
@@ -132,7 +132,7 @@ _PUBLIC = {
     "learning.alignment.aligned_dataset": "align_dataset",
     "learning.alignment.mixup": "mix MixUp parse_mixup",
     "learning.alignment.weight_matching": "align",
-    "learning.data.dataset": "INRDataset open",
+    "learning.data.dataset": "INRDataset",
     "learning.data.loader": "INRLoader",
     "learning.models.checkpoint": "load_classifier",
     "learning.models.classifier": "build_classifier",
@@ -158,10 +158,11 @@ _PUBLIC = {
     "storage.add_targets": "add_targets dataset_targets",
     "storage.cache_contents": "cache",
     "storage.dataset_card": "write_card",
+    "streaming.open_dataset": "open",
     "streaming.stream": "stream",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
-_RENAMED = {"open": "INRDataset"}  # public name: name in its module
+_RENAMED = {"open": "open_dataset"}  # public name: name in its module
 
 
 def __getattr__(name: str) -> Any:
