@@ -14,13 +14,14 @@ from typing import Any
 from inr_factory.errors import DISK_FULL, FactoryError, IntegrityError, ResourceError, UsageError, needs_extra, one_line
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
 from inr_factory.generation.maintenance.targets_check import check_targets
+from inr_factory.storage.card_notes import COMPANIONS as OF_MAKER
 from inr_factory.storage.dataset_card import CROISSANT, README, update_card
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 
 # Sent after the shards, so that a manifest on a hub lists only shards that exist.
-COMPANIONS = (README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)
+COMPANIONS = (*OF_MAKER, README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)
 SHARDS_PER_COMMIT = 64
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from inr_factory.errors import printable
 from inr_factory.storage.card_croissant import authors, describe, filled_splits
+from inr_factory.storage.card_notes import CardNotes
 from inr_factory.storage.inr_formulas import encoding_formula, hidden_formula, numpy_code
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.remarks import summarize_remarks
@@ -48,18 +49,19 @@ def abstract(manifest: Manifest) -> str:
     )
 
 
-def readme(manifest: Manifest, columns: Mapping[str, str], marker: str) -> str:
-    """The text of README.md, with the columns of the shards, and the marker in a comment at its end."""
-    return "\n".join([*_head(manifest, columns), *_body(manifest, columns), f"<!-- {marker} -->\n"])
+def readme(manifest: Manifest, columns: Mapping[str, str], marker: str, notes: CardNotes) -> str:
+    """The text of README.md, with the columns of the shards, the notes, and the marker in a comment at its end."""
+    return "\n".join([*_head(manifest, columns, notes), *_body(manifest, columns, notes), f"<!-- {marker} -->\n"])
 
 
-def _head(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
+def _head(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> Iterator[str]:
     """The YAML that hubs read."""
-    licence = licence_name(manifest.source.licence)
+    terms = notes.licence or manifest.source.licence
+    licence = licence_name(terms)
     yield "---"
     yield f"license: {licence}"
     if licence == "other":
-        yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', manifest.source.licence.lower()).strip('-') or 'other')}"
+        yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', terms.lower()).strip('-') or 'other')}"
     yield f"pretty_name: {_yaml(f'{manifest.name}: implicit neural representations')}"
     yield f"task_categories: {json.dumps(['image-classification' if manifest.siren_spec.in_dim == 2 else 'other'])}"
     activation: str = manifest.siren_spec.activation
@@ -114,7 +116,7 @@ def _config(name: str, splits: list[str], pattern: str, default: bool) -> Iterat
         yield f"    path: data/{split}-{pattern}.h5"
 
 
-def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
+def _body(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> Iterator[str]:
     source, spec = manifest.source, manifest.siren_spec
     yield f"\n# {_line(manifest.name)}\n"
     yield (
@@ -138,6 +140,7 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
             few = ", ".join(_line(name) for name in column.names[:20]) + (", …" if len(column.names) > 20 else "")
             yield f"| {_line(column.name)} | {column.kind} | {_line(column.unit)} | {few} |"
         yield ""
+    yield from _baselines(notes)
     yield f"## How to load\n\n{_snippets(manifest)}"
     yield "## Spec\n\n| setting | value |\n|---|---|"
     yield from (f"| {name} | {value} |" for name, value in spec.to_dict().items())
@@ -155,6 +158,8 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     yield "\n## How it was made\n"
     yield "The recipe, with all its settings, stands in `manifest.json`: `recipe`, `spec`, `fingerprint`, software versions, and"
     yield "for each shard its sha256 and what is in quarantine, with the reason.\n"
+    if notes.cost:
+        yield f"{_line(notes.cost)}\n"
     if line := STARTS.get(manifest.recipe.get("fit", {}).get("starts")):
         yield f"{line}\n"
     for line in () if manifest.passed_over is None else manifest.passed_over.lines():
@@ -168,8 +173,24 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     )
     unknown = f"The licence of the source, {_line(source.name)}, is not known ({_line(source.licence) or 'nothing recorded'}): find out before you share this set."
     yield f"{known_terms if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
+    if notes.licence:
+        yield f"The INRs are published under: {_line(notes.licence)}.\n"
+    if notes.attribution:
+        yield f"Attribution: {_line(notes.attribution)}\n"
     if credited := authors(manifest):
         yield f"Authors of the source's objects ({len(credited):,}): {', '.join(map(_line, credited))}.\n"
+
+
+def _baselines(notes: CardNotes) -> Iterator[str]:
+    """Readers, their accuracies, and the commands that train them again."""
+    if not notes.baselines:
+        return
+    yield "## Baselines\n\n| reader | views | training INRs | test accuracy, % |\n|---|---|---|---|"
+    for each in notes.baselines:
+        yield f"| {_line(each.reader)} | {each.views} | {each.inrs:,} | {100 * each.accuracy:.1f} |"
+    yield "\nAccuracy on split test, view 0, of the epoch that is best on split val. DATASET is the set's folder or URL.\n"
+    commands = (printable(" ".join(each.command.split())).replace("`", "'") for each in notes.baselines)
+    yield "\n".join(["```sh", *commands, "```\n"])
 
 
 def _snippets(manifest: Manifest) -> str:
