@@ -21,6 +21,7 @@ from typing import Any
 from release_sets import ReleaseSet, citation_files, release_sets
 
 import inr_factory as inr
+from inr_factory.errors import one_line
 from inr_factory.inr.cpu import num_cores
 from inr_factory.reporting.number_format import format_bytes, format_duration
 from inr_factory.storage.atomic_files import write_atomically
@@ -120,8 +121,10 @@ def check_croissant(folder: Path) -> str:
         warnings.simplefilter("ignore", DeprecationWarning)  # the library's own
         import mlcroissant
 
-        if errors := mlcroissant.Dataset(str(folder / "croissant.json")).metadata.ctx.issues.errors:
-            raise inr.IntegrityError(f"{folder}/croissant.json is not valid: {sorted(errors)[0]}")
+        try:
+            mlcroissant.Dataset(str(folder / "croissant.json"))
+        except mlcroissant.ValidationError as error:
+            raise inr.IntegrityError(f"{folder}/croissant.json is not valid: {one_line(error)}") from None
     return "valid"
 
 

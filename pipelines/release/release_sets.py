@@ -10,7 +10,7 @@ import inr_factory as inr
 from inr_factory.storage.card_croissant import authors
 from inr_factory.storage.card_readme import abstract
 from inr_factory.storage.manifest import Manifest
-from inr_factory.storage.yaml_files import load_yaml
+from inr_factory.storage.yaml_files import dump_yaml, load_yaml
 
 LIST = Path(__file__).with_name("sets.yaml")
 MIT = """\
@@ -114,8 +114,7 @@ def _citation(entry: ReleaseSet, manifest: Manifest) -> str:
         fields["references"].append(
             {"type": "data", "title": source.title, "authors": cited, "year": source.year} | where
         )
-    # JSON values are YAML, and need no library that writes it.
-    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())
+    return dump_yaml(fields)
 
 
 def _datacite(entry: ReleaseSet, manifest: Manifest) -> dict[str, Any]:
