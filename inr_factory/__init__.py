@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from inr_factory.inr.pixel_grid import pixel_grid as pixel_grid
     from inr_factory.inr.spec import SirenSpec as SirenSpec
     from inr_factory.interop.export import export_dataset as export_dataset
+    from inr_factory.interop.hub_runs import load_model as load_model
+    from inr_factory.interop.hub_runs import pull_run as pull_run
+    from inr_factory.interop.hub_runs import push_run as push_run
     from inr_factory.interop.hugging_face_hub import push_dataset as push_dataset
     from inr_factory.interop.import_dataset import import_dataset as import_dataset
     from inr_factory.interop.pull_dataset import pull_dataset as pull_dataset
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.training.edited_run import EditRun as EditRun
     from inr_factory.learning.training.embed import embed as embed
     from inr_factory.learning.training.pretrain_encoder import pretrain as pretrain
+    from inr_factory.learning.training.run_card import write_run_card as write_run_card
     from inr_factory.learning.training.sweep import sweep as sweep
     from inr_factory.learning.training.train_classifier import train as train
     from inr_factory.learning.training.trained_run import TrainedRun as TrainedRun
@@ -126,6 +130,7 @@ _PUBLIC = {
     "inr.pixel_grid": "pixel_grid",
     "inr.spec": "SirenSpec",
     "interop.export": "export_dataset",
+    "interop.hub_runs": "load_model pull_run push_run",
     "interop.hugging_face_hub": "push_dataset",
     "interop.import_dataset": "import_dataset",
     "interop.pull_dataset": "pull_dataset",
@@ -140,6 +145,7 @@ _PUBLIC = {
     "learning.training.edited_run": "EditRun",
     "learning.training.embed": "embed",
     "learning.training.pretrain_encoder": "pretrain",
+    "learning.training.run_card": "write_run_card",
     "learning.training.sweep": "sweep",
     "learning.training.train_classifier": "train",
     "learning.training.trained_run": "certify evaluate open_run predict TrainedRun",

@@ -91,17 +91,17 @@ def update_card(root: Location, manifest: Manifest) -> CardReport:
         return NO_CARD
     columns = _columns(root, manifest)
     texts = {
-        CROISSANT: _with_checksum(
+        CROISSANT: with_checksum(
             croissant(
-                manifest, columns, abstract(manifest), f"{manifest.fingerprint}; {_marker(record)}{'0' * 16}", notes
+                manifest, columns, abstract(manifest), f"{manifest.fingerprint}; {marker(record)}{'0' * 16}", notes
             )
         ),
-        README: _with_checksum(readme(manifest, columns, f"inr-factory card: {_marker(record)}{'0' * 16}", notes)),
+        README: with_checksum(readme(manifest, columns, f"inr-factory card: {marker(record)}{'0' * 16}", notes)),
     }
     written, edited = [], []
     for name, text in texts.items():
         saved = _read(root, name)
-        if saved is not None and not _is_unedited(saved):
+        if saved is not None and not is_unedited(saved):
             edited.append(name)
             name = ALTERNATE_NAMES[name]
             saved = _read(root, name)
@@ -112,7 +112,7 @@ def update_card(root: Location, manifest: Manifest) -> CardReport:
 
 
 def _is_current(root: Location, record: str) -> bool:
-    names = [name for name in (README, ALTERNATE_NAMES[README]) if _marker(record) in (_read(root, name) or "")]
+    names = [name for name in (README, ALTERNATE_NAMES[README]) if marker(record) in (_read(root, name) or "")]
     return bool(names) and any((root / name).is_file() for name in (CROISSANT, ALTERNATE_NAMES[CROISSANT]))
 
 
@@ -126,18 +126,20 @@ def _read(root: Location, name: str) -> str | None:
         return ""  # a file of the user's
 
 
-def _marker(record: str) -> str:
+def marker(record: str) -> str:
+    """What a card of this record has before its self-checksum."""
     return f"record={record} seal="
 
 
-def _with_checksum(text: str) -> str:
+def with_checksum(text: str) -> str:
     """The text with its self-checksum in the marker: the fingerprint of the text with zeros in its place."""
-    empty = MARKER.sub(lambda match: f"{_marker(match[1])}{'0' * 16}", text)
-    return MARKER.sub(lambda match: f"{_marker(match[1])}{fingerprint(empty)}", text)
+    empty = MARKER.sub(lambda match: f"{marker(match[1])}{'0' * 16}", text)
+    return MARKER.sub(lambda match: f"{marker(match[1])}{fingerprint(empty)}", text)
 
 
-def _is_unedited(text: str) -> bool:
-    return MARKER.search(text) is not None and _with_checksum(text) == text
+def is_unedited(text: str) -> bool:
+    """Whether a card is as `with_checksum` made it."""
+    return MARKER.search(text) is not None and with_checksum(text) == text
 
 
 def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
