@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from inr_factory.inr.pixel_grid import pixel_grid as pixel_grid
     from inr_factory.inr.spec import SirenSpec as SirenSpec
     from inr_factory.interop.export import export_dataset as export_dataset
+    from inr_factory.interop.hub_runs import load_model as load_model
+    from inr_factory.interop.hub_runs import pull_run as pull_run
+    from inr_factory.interop.hub_runs import push_run as push_run
     from inr_factory.interop.hugging_face_hub import push_dataset as push_dataset
     from inr_factory.interop.import_dataset import import_dataset as import_dataset
     from inr_factory.interop.pull_dataset import pull_dataset as pull_dataset
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
     from inr_factory.learning.alignment.mixup import parse_mixup as parse_mixup
     from inr_factory.learning.alignment.weight_matching import align as align
     from inr_factory.learning.data.dataset import INRDataset as INRDataset
-    from inr_factory.learning.data.dataset import INRDataset as open  # noqa: F401
     from inr_factory.learning.data.loader import INRLoader as INRLoader
     from inr_factory.learning.models.checkpoint import load_classifier as load_classifier
     from inr_factory.learning.models.classifier import build_classifier as build_classifier
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.training.edited_run import EditRun as EditRun
     from inr_factory.learning.training.embed import embed as embed
     from inr_factory.learning.training.pretrain_encoder import pretrain as pretrain
+    from inr_factory.learning.training.run_card import write_run_card as write_run_card
     from inr_factory.learning.training.sweep import sweep as sweep
     from inr_factory.learning.training.train_classifier import train as train
     from inr_factory.learning.training.trained_run import TrainedRun as TrainedRun
@@ -104,6 +107,7 @@ if TYPE_CHECKING:
     from inr_factory.storage.add_targets import dataset_targets as dataset_targets
     from inr_factory.storage.cache_contents import cache as cache
     from inr_factory.storage.dataset_card import write_card as write_card
+    from inr_factory.streaming.open_dataset import open_dataset as open  # noqa: F401
     from inr_factory.streaming.stream import stream as stream
 
 # The public names of each module; those in the block above are for type checkers. A test holds both to be the same.
@@ -126,13 +130,14 @@ _PUBLIC = {
     "inr.pixel_grid": "pixel_grid",
     "inr.spec": "SirenSpec",
     "interop.export": "export_dataset",
+    "interop.hub_runs": "load_model pull_run push_run",
     "interop.hugging_face_hub": "push_dataset",
     "interop.import_dataset": "import_dataset",
     "interop.pull_dataset": "pull_dataset",
     "learning.alignment.aligned_dataset": "align_dataset",
     "learning.alignment.mixup": "mix MixUp parse_mixup",
     "learning.alignment.weight_matching": "align",
-    "learning.data.dataset": "INRDataset open",
+    "learning.data.dataset": "INRDataset",
     "learning.data.loader": "INRLoader",
     "learning.models.checkpoint": "load_classifier",
     "learning.models.classifier": "build_classifier",
@@ -140,6 +145,7 @@ _PUBLIC = {
     "learning.training.edited_run": "EditRun",
     "learning.training.embed": "embed",
     "learning.training.pretrain_encoder": "pretrain",
+    "learning.training.run_card": "write_run_card",
     "learning.training.sweep": "sweep",
     "learning.training.train_classifier": "train",
     "learning.training.trained_run": "certify evaluate open_run predict TrainedRun",
@@ -158,10 +164,11 @@ _PUBLIC = {
     "storage.add_targets": "add_targets dataset_targets",
     "storage.cache_contents": "cache",
     "storage.dataset_card": "write_card",
+    "streaming.open_dataset": "open",
     "streaming.stream": "stream",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
-_RENAMED = {"open": "INRDataset"}  # public name: name in its module
+_RENAMED = {"open": "open_dataset"}  # public name: name in its module
 
 
 def __getattr__(name: str) -> Any:

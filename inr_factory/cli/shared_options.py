@@ -1,5 +1,6 @@
 """Options that several verbs take."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ def locate_dataset(context: typer.Context, text: str) -> Location | None:
         return None
     from inr_factory.storage.fetch_dataset import dataset_location
 
+    _refuse_recipe(text)
     return dataset_location(text)
 
 
@@ -31,7 +33,21 @@ def fetch_dataset_option(context: typer.Context, text: str | None) -> Path | Non
         return None
     from inr_factory.storage.fetch_dataset import fetch_dataset
 
+    _refuse_recipe(text)
     return fetch_dataset(text)
+
+
+def _refuse_recipe(text: str) -> None:
+    """Raise UsageError for the name of a built-in recipe where a data set is expected, unless it is a folder's, too."""
+    if os.sep in text or os.path.lexists(text):
+        return
+    from inr_factory.generation.recipe import builtin_recipes
+
+    if text in builtin_recipes():
+        folder = f"inrs{os.sep}{text}"
+        made = os.path.isdir(folder)
+        remedy = f"its set is {folder}" if made else f"inr-factory fit {text} makes its set, {folder}"
+        raise UsageError(f"no data set in {text}, which is a recipe; {remedy}")
 
 
 DatasetFolder = Annotated[

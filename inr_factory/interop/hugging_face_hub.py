@@ -1,4 +1,4 @@
-"""Hugging Face Hub: uploads a complete set to a repository, and downloads files. The only module that imports huggingface_hub.
+"""Hugging Face Hub: uploads a complete set or other files to a repository, and downloads files. The only module that imports huggingface_hub.
 
 $HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) identifies the user.
 """
@@ -6,7 +6,7 @@ $HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) identifies the us
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from typing import Any
 from inr_factory.errors import DISK_FULL, FactoryError, IntegrityError, ResourceError, UsageError, needs_extra, one_line
 from inr_factory.generation.maintenance.integrity_check import check_manifest, check_shards
 from inr_factory.generation.maintenance.targets_check import check_targets
+from inr_factory.storage.card_notes import COMPANIONS as OF_MAKER
 from inr_factory.storage.dataset_card import CROISSANT, README, update_card
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import MANIFEST, ORIGIN, SHARD_FOLDER, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
 
 # Sent after the shards, so that a manifest on a hub lists only shards that exist.
-COMPANIONS = (README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)
+COMPANIONS = (*OF_MAKER, README, CROISSANT, ORIGIN, "report.html", "preview.png", MANIFEST)
 SHARDS_PER_COMMIT = 64
 
 
@@ -65,11 +66,7 @@ def push_dataset(
     """
     root = fetch_dataset(dataset)
     manifest = load_manifest(root)
-    hub = _library()
-    if hub.get_token() is None:
-        raise UsageError("no token for the hub; set HF_TOKEN to one that may write, or run: hf auth login")
-    if not sys.stderr.isatty():
-        hub.utils.disable_progress_bars()
+    hub = _library_with_token()
     check_complete(root, manifest, on_shard)
     update_card(root, manifest)
     api = hub.HfApi(library_name="inr-factory")
@@ -102,6 +99,40 @@ def push_dataset(
     return PushReport(str(url), len(todo), len(manifest.shards) - len(todo))
 
 
+def push_files(
+    files: Mapping[str, Path | bytes], repo: str, *, kind: str, message: str, private: bool, revision: str | None
+) -> str:
+    """Upload a few files to a repository of a kind, "model" or "dataset", by one commit.
+
+    Args:
+        files: path in the repository -> file, or its content.
+        repo: OWNER/NAME, which is created if it does not exist.
+        kind: of the repository.
+        message: of the commit.
+        private: create it as a private one.
+        revision: branch to upload to, created if it does not exist.
+
+    Returns:
+        The URL of the repository.
+
+    Raises:
+        UsageError: without huggingface_hub or a token, or where the hub refuses.
+        ResourceError: where the hub fails.
+    """
+    hub = _library_with_token()
+    api = hub.HfApi(library_name="inr-factory")
+    operations = [
+        hub.CommitOperationAdd(name, str(content) if isinstance(content, Path) else content)
+        for name, content in files.items()
+    ]
+    with _hub_errors(repo):
+        url = api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
+        if revision is not None:
+            api.create_branch(url.repo_id, branch=revision, repo_type=kind, exist_ok=True)
+        api.create_commit(url.repo_id, operations, commit_message=message, repo_type=kind, revision=revision)
+    return str(url)
+
+
 def check_complete(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntry], None] | None = None) -> None:
     """Raise IntegrityError for the first thing that `verify` would name, or for shards that are missing."""
     missing = manifest.missing(root)
@@ -121,6 +152,16 @@ def _library() -> Any:
     with needs_extra("hub"):
         import huggingface_hub
     return huggingface_hub
+
+
+def _library_with_token() -> Any:
+    """The library, without bars where nobody sees them. Raises UsageError without a token."""
+    hub = _library()
+    if hub.get_token() is None:
+        raise UsageError("no token for the hub; set HF_TOKEN to one that may write, or run: hf auth login")
+    if not sys.stderr.isatty():
+        hub.utils.disable_progress_bars()
+    return hub
 
 
 def _shards_on_hub(hub: Any, api: Any, repo: str, revision: str | None) -> dict[str, str]:
@@ -152,10 +193,11 @@ def _hub_errors(repo: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class HubCommit:
-    """One commit of a repository of data sets; its files never change."""
+    """One commit of a repository of a kind, "dataset" or "model"; its files never change."""
 
     repo: str
     commit: str
+    kind: str = "dataset"
 
     def download(self, name: str, folder: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Download a file to folder/name, complete or not at all. A transfer that breaks off is continued.
@@ -172,10 +214,10 @@ class HubCommit:
         """
         hub = _library()
         for last in (False, True):
-            with _download_errors(hub, self.repo):
+            with _download_errors(hub, self.repo, self.kind):
                 try:
                     hub.hf_hub_download(
-                        self.repo, name, repo_type="dataset", revision=self.commit, local_dir=folder,
+                        self.repo, name, repo_type=self.kind, revision=self.commit, local_dir=folder,
                         cache_dir=folder, tqdm_class=_progress_class(on_bytes), library_name="inr-factory",
                     )  # fmt: skip
                     return
@@ -184,13 +226,14 @@ class HubCommit:
                         raise
 
 
-def resolve_commit(repo: str, revision: str | None, name: str) -> HubCommit:
+def resolve_commit(repo: str, revision: str | None, name: str, kind: str = "dataset") -> HubCommit:
     """The commit that a branch or a tag stands for.
 
     Args:
         repo: OWNER/NAME.
         revision: branch, tag or commit; None for the default of the hub.
         name: a file that it has.
+        kind: of the repository, "dataset" or "model".
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -198,8 +241,8 @@ def resolve_commit(repo: str, revision: str | None, name: str) -> HubCommit:
         ResourceError: where the network or the hub fails.
     """
     hub = _library()
-    with _download_errors(hub, repo):
-        url = hub.hf_hub_url(repo, name, repo_type="dataset", revision=revision)
+    with _download_errors(hub, repo, kind):
+        url = hub.hf_hub_url(repo, name, repo_type=kind, revision=revision)
         try:
             metadata = hub.get_hf_file_metadata(url, library_name="inr-factory")
         except OSError as error:
@@ -208,7 +251,7 @@ def resolve_commit(repo: str, revision: str | None, name: str) -> HubCommit:
             metadata = hub.get_hf_file_metadata(url, library_name="inr-factory", retry_on_errors=True)
     if metadata.commit_hash is None:
         raise UsageError(f"what answers for {repo} is no hub (it names no commit); check HF_ENDPOINT")
-    return HubCommit(repo, metadata.commit_hash)
+    return HubCommit(repo, metadata.commit_hash, kind)
 
 
 @contextlib.contextmanager
@@ -260,7 +303,7 @@ def _progress_class(on_bytes: Callable[[int], None]) -> type:
 
 
 @contextlib.contextmanager
-def _download_errors(hub: Any, repo: str) -> Iterator[None]:
+def _download_errors(hub: Any, repo: str, kind: str) -> Iterator[None]:
     """Turns the exceptions of a download into one line. FileNotFoundError for a file that the commit lacks."""
     try:
         yield
@@ -268,16 +311,16 @@ def _download_errors(hub: Any, repo: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.__cause__ if isinstance(error, hub.errors.LocalEntryNotFoundError) else None
-        raise _as_one_line(hub, repo, cause or error) from error
+        raise _as_one_line(hub, repo, kind, cause or error) from error
 
 
-def _as_one_line(hub: Any, repo: str, error: BaseException) -> OSError | UsageError:
+def _as_one_line(hub: Any, repo: str, kind: str, error: BaseException) -> OSError | UsageError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, hub.errors.RevisionNotFoundError):
         return UsageError(f"{repo} has no such revision; name a branch, a tag or a commit of it")
     if isinstance(error, hub.errors.RepositoryNotFoundError):
         return UsageError(
-            f"the hub has no data set {repo} that you may read; check the name, and HF_TOKEN for a private one"
+            f"the hub has no {'data set' if kind == 'dataset' else kind} {repo} that you may read; check the name, and HF_TOKEN for a private one"
         )
     if isinstance(error, hub.errors.EntryNotFoundError) and status == 404:
         return FileNotFoundError(f"{repo} lacks it")

@@ -15,6 +15,7 @@ from inr_factory.inr.regular_files import as_path, read_regular
 from inr_factory.interop.hugging_face_hub import HubCommit, library_remarks, resolve_commit
 from inr_factory.learning.data.row_selection import choose_shards, choose_views
 from inr_factory.storage.atomic_files import locked, make_folder, staging_folder, write_atomically
+from inr_factory.storage.card_notes import COMPANIONS
 from inr_factory.storage.dataset_card import CROISSANT, README
 from inr_factory.storage.fetch_dataset import HUB
 from inr_factory.storage.locations import RemoteLocation, copy_folder
@@ -108,7 +109,7 @@ def pull_dataset(
         if before is None:
             record.save(folder)  # from then on the folder is known as one that can be continued
         with staging_folder(folder) as staging:
-            names = [README, CROISSANT, *(RENDERED if len(entries) == len(manifest.shards) else ())]
+            names = [*COMPANIONS, README, CROISSANT, *(RENDERED if len(entries) == len(manifest.shards) else ())]
             names += [ORIGIN] if cached else []
             moved = before is None or before.commit != source.commit
             _fetch_companions(source, folder, staging, record, names, moved)

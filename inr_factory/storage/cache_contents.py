@@ -51,7 +51,7 @@ class CacheReport:
 
 
 def cache(name: str | None = None, *, older_than: float | None = None, prune: bool = False) -> CacheReport:
-    """List copies of remote sets and sources, and samples of shapes, that are kept on this machine, or remove them.
+    """List copies of remote sets and sources, sets that were opened by name, and samples of shapes, or remove them.
 
     All of it can be fetched or computed again. The folder is $INR_FACTORY_CACHE, else ~/.cache/inr_factory.
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inr_factory.storage.card_notes import CardNotes
 from inr_factory.storage.manifest import SPLITS, Manifest
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -74,14 +75,18 @@ def authors(manifest: Manifest) -> tuple[str, ...]:
     return next((column.names for column in columns if (column.name, column.kind) == ("author", "class")), ())
 
 
-def _licence(manifest: Manifest) -> dict[str, Any]:
-    """The addresses of the licences that the source names, and its own words; these alone without an address."""
-    licence = manifest.source.licence or "unknown"
+def _licence(manifest: Manifest, notes: CardNotes) -> dict[str, Any]:
+    """The addresses of the licences, else their names; whom to credit, else the words of a source that has addresses."""
+    licence = notes.licence or manifest.source.licence or "unknown"
     urls = re.findall(r"https?://[^\s,;()]+", licence)
-    return {"license": urls[0] if len(urls) == 1 else urls, "creditText": licence} if urls else {"license": licence}
+    credit = notes.attribution or (licence if urls else "")
+    terms = {"license": (urls[0] if len(urls) == 1 else urls) if urls else licence}
+    return terms | ({"creditText": credit} if credit else {})
 
 
-def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, identifier: str) -> str:
+def croissant(
+    manifest: Manifest, columns: Mapping[str, str], description: str, identifier: str, notes: CardNotes
+) -> str:
     """The JSON text. `columns` gives the type of each column of the shards: string, or as numpy calls it, such as int32."""
     splits = filled_splits(manifest)
     fields: dict[str, Any] = {
@@ -92,7 +97,7 @@ def croissant(manifest: Manifest, columns: Mapping[str, str], description: str, 
         "conformsTo": CONFORMS_TO,
         "identifier": identifier,
         "version": f"{manifest.format_version}.0.0",
-        **_licence(manifest),
+        **_licence(manifest, notes),
         **(
             {"creator": [{"@type": "sc:Person", "name": name} for name in names]}
             if (names := authors(manifest))

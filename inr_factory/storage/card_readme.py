@@ -7,6 +7,7 @@ from typing import Any
 
 from inr_factory.errors import printable
 from inr_factory.storage.card_croissant import authors, describe, filled_splits
+from inr_factory.storage.card_notes import CardNotes
 from inr_factory.storage.inr_formulas import encoding_formula, hidden_formula, numpy_code
 from inr_factory.storage.manifest import Manifest
 from inr_factory.storage.remarks import summarize_remarks
@@ -48,26 +49,27 @@ def abstract(manifest: Manifest) -> str:
     )
 
 
-def readme(manifest: Manifest, columns: Mapping[str, str], marker: str) -> str:
-    """The text of README.md, with the columns of the shards, and the marker in a comment at its end."""
-    return "\n".join([*_head(manifest, columns), *_body(manifest, columns), f"<!-- {marker} -->\n"])
+def readme(manifest: Manifest, columns: Mapping[str, str], marker: str, notes: CardNotes) -> str:
+    """The text of README.md, with the columns of the shards, the notes, and the marker in a comment at its end."""
+    return "\n".join([*_head(manifest, columns, notes), *_body(manifest, columns, notes), f"<!-- {marker} -->\n"])
 
 
-def _head(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
+def _head(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> Iterator[str]:
     """The YAML that hubs read."""
-    licence = licence_name(manifest.source.licence)
+    terms = notes.licence or manifest.source.licence
+    licence = licence_name(terms)
     yield "---"
     yield f"license: {licence}"
     if licence == "other":
-        yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', manifest.source.licence.lower()).strip('-') or 'other')}"
-    yield f"pretty_name: {_yaml(f'{manifest.name}: implicit neural representations')}"
+        yield f"license_name: {json.dumps(re.sub(r'[^a-z0-9.]+', '-', terms.lower()).strip('-') or 'other')}"
+    yield f"pretty_name: {yaml_value(f'{manifest.name}: implicit neural representations')}"
     yield f"task_categories: {json.dumps(['image-classification' if manifest.siren_spec.in_dim == 2 else 'other'])}"
     activation: str = manifest.siren_spec.activation
     tags = ["siren" if activation == "sine" else activation, _object_kind(manifest)]
     yield f"tags: {json.dumps(['implicit-neural-representations', 'weight-space-learning', *tags])}"
     size = next((name for bound, name in SIZES if manifest.rows < bound), "n>10M")
     yield f"size_categories: {json.dumps([size])}"
-    yield f"siren_spec: {_yaml(manifest.siren_spec.to_dict())}"
+    yield f"siren_spec: {yaml_value(manifest.siren_spec.to_dict())}"
     splits = filled_splits(manifest)
     if splits:
         yield "configs:"
@@ -81,7 +83,7 @@ def _head(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
         yield "- config_name: default"
         yield "  features: &features"
         for name, kind in columns.items():
-            yield f"  - {_yaml(_feature(manifest, name, kind))}"
+            yield f"  - {yaml_value(_feature(manifest, name, kind))}"
         for name in names:
             yield f"- config_name: {name}"
             yield "  features: *features"
@@ -97,7 +99,7 @@ def _feature(manifest: Manifest, name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "dtype": kind}
 
 
-def _yaml(value: Any) -> str:
+def yaml_value(value: Any) -> str:
     """JSON in one line, which is YAML too; what is not printable or starts markup in Markdown is escaped."""
     text = json.dumps(value, ensure_ascii=False)
     text = "".join(char if char.isprintable() and char not in "<>" else f"\\U{ord(char):08x}" for char in text)
@@ -114,11 +116,12 @@ def _config(name: str, splits: list[str], pattern: str, default: bool) -> Iterat
         yield f"    path: data/{split}-{pattern}.h5"
 
 
-def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
+def _body(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> Iterator[str]:
     source, spec = manifest.source, manifest.siren_spec
-    yield f"\n# {_line(manifest.name)}\n"
+    yield f"\n# {markdown_line(manifest.name)}\n"
     yield (
-        f"{_line(abstract(manifest))} Made by inr-factory {manifest.software.get('inr-factory', '')}".rstrip() + ".\n"
+        f"{markdown_line(abstract(manifest))} Made by inr-factory {manifest.software.get('inr-factory', '')}".rstrip()
+        + ".\n"
     )
     missing = [path for path in manifest.shard_names() if path not in {entry.path for entry in manifest.shards}]
     if missing:
@@ -129,15 +132,18 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
         bad = sum(len(entry.quarantine) for entry in entries)
         yield f"| {split} | {counts.objects:,} | {manifest.views} | {sum(e.rows for e in entries):,} | {bad:,} |"
     remarks = summarize_remarks(manifest.remarks)
-    yield "".join(f"\n- **Note:** {_line(str(remark))}." for remark in remarks)
-    names = ", ".join(_line(name) for name in manifest.classes[:100])
+    yield "".join(f"\n- **Note:** {markdown_line(str(remark))}." for remark in remarks)
+    names = ", ".join(markdown_line(name) for name in manifest.classes[:100])
     yield f"\n{len(manifest.classes)} class{'' if len(manifest.classes) == 1 else 'es'}: {names}{', …' if len(manifest.classes) > 100 else ''}.\n"
     if manifest.targets is not None:
         yield f"## Targets\n\nOf {manifest.targets.objects:,} objects, in `{manifest.targets.path}`.\n\n| target | kind | unit | names |\n|---|---|---|---|"
         for column in manifest.targets.columns:
-            few = ", ".join(_line(name) for name in column.names[:20]) + (", …" if len(column.names) > 20 else "")
-            yield f"| {_line(column.name)} | {column.kind} | {_line(column.unit)} | {few} |"
+            few = ", ".join(markdown_line(name) for name in column.names[:20]) + (
+                ", …" if len(column.names) > 20 else ""
+            )
+            yield f"| {markdown_line(column.name)} | {column.kind} | {markdown_line(column.unit)} | {few} |"
         yield ""
+    yield from _baselines(notes)
     yield f"## How to load\n\n{_snippets(manifest)}"
     yield "## Spec\n\n| setting | value |\n|---|---|"
     yield from (f"| {name} | {value} |" for name, value in spec.to_dict().items())
@@ -155,21 +161,37 @@ def _body(manifest: Manifest, columns: Mapping[str, str]) -> Iterator[str]:
     yield "\n## How it was made\n"
     yield "The recipe, with all its settings, stands in `manifest.json`: `recipe`, `spec`, `fingerprint`, software versions, and"
     yield "for each shard its sha256 and what is in quarantine, with the reason.\n"
+    if notes.cost:
+        yield f"{markdown_line(notes.cost)}\n"
     if line := STARTS.get(manifest.recipe.get("fit", {}).get("starts")):
         yield f"{line}\n"
     for line in () if manifest.passed_over is None else manifest.passed_over.lines():
-        yield f"- {_line(line)}"
+        yield f"- {markdown_line(line)}"
     if manifest.derived is not None:
-        yield f"Derived from the set {manifest.derived.of}: {_line(manifest.derived.how)}.\n"
+        yield f"Derived from the set {manifest.derived.of}: {markdown_line(manifest.derived.how)}.\n"
     yield "## Licence and terms\n"
     known = licence_name(source.licence) != "unknown"
-    known_terms = (
-        f"The source, {_line(source.name)} ({_line(source.version)}), has the licence: {_line(source.licence)}."
-    )
-    unknown = f"The licence of the source, {_line(source.name)}, is not known ({_line(source.licence) or 'nothing recorded'}): find out before you share this set."
+    known_terms = f"The source, {markdown_line(source.name)} ({markdown_line(source.version)}), has the licence: {markdown_line(source.licence)}."
+    unknown = f"The licence of the source, {markdown_line(source.name)}, is not known ({markdown_line(source.licence) or 'nothing recorded'}): find out before you share this set."
     yield f"{known_terms if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
+    if notes.licence:
+        yield f"The INRs are published under: {markdown_line(notes.licence)}.\n"
+    if notes.attribution:
+        yield f"Attribution: {markdown_line(notes.attribution)}\n"
     if credited := authors(manifest):
-        yield f"Authors of the source's objects ({len(credited):,}): {', '.join(map(_line, credited))}.\n"
+        yield f"Authors of the source's objects ({len(credited):,}): {', '.join(map(markdown_line, credited))}.\n"
+
+
+def _baselines(notes: CardNotes) -> Iterator[str]:
+    """Readers, their accuracies, and the commands that train them again."""
+    if not notes.baselines:
+        return
+    yield "## Baselines\n\n| reader | views | training INRs | test accuracy, % |\n|---|---|---|---|"
+    for each in notes.baselines:
+        yield f"| {markdown_line(each.reader)} | {each.views} | {each.inrs:,} | {100 * each.accuracy:.1f} |"
+    yield "\nAccuracy on split test, view 0, of the epoch that is best on split val. DATASET is the set's folder or URL.\n"
+    commands = (printable(" ".join(each.command.split())).replace("`", "'") for each in notes.baselines)
+    yield "\n".join(["```sh", *commands, "```\n"])
 
 
 def _snippets(manifest: Manifest) -> str:
@@ -214,6 +236,6 @@ x = np.random.default_rng(0).uniform(-1, 1, (5, spec["in_dim"]))  # any points o
 """
 
 
-def _line(text: str) -> str:
+def markdown_line(text: str) -> str:
     """Text of a source, escaped for one line of Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", printable(" ".join(text.split())))

@@ -1,6 +1,6 @@
 """Dataset card: README.md and croissant.json of a set, for people, for hubs and for programs that read either.
 
-Both depend on the set's manifest alone. Each holds a marker: a fingerprint of the manifest that it describes, and a
+Both depend on the set's manifest and its card notes alone. Each holds a marker: a fingerprint of what it describes, and a
 self-checksum, by which a file that a user has edited is recognised and left as it is.
 """
 
@@ -14,6 +14,7 @@ from inr_factory.errors import IntegrityError
 from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.card_croissant import croissant
+from inr_factory.storage.card_notes import NO_NOTES, load_card_notes
 from inr_factory.storage.card_readme import abstract, readme
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.locations import Location, RemoteLocation, local_folder, read_file
@@ -77,26 +78,30 @@ def update_card_if_complete(root: Location, manifest: Manifest, missing: Collect
 
 
 def update_card(root: Location, manifest: Manifest) -> CardReport:
-    """Write the card of the set in folder root, unless it describes this manifest already.
+    """Write the card of the set in folder root, unless it describes this manifest and the set's notes already.
 
     croissant.json is written first and README.md last: a run that dies between leaves the old README.md, and the next
     run writes both. Of an existing card only README.md is read, which keeps runs on a complete set quick. Raises
     IntegrityError where a shard cannot be read or a file of the card is a link out of the set.
     """
-    record = fingerprint(f"{CARD_VERSION} {manifest.to_json()}")
+    notes = load_card_notes(root)
+    said = "" if notes == NO_NOTES else notes.model_dump_json()
+    record = fingerprint(f"{CARD_VERSION} {manifest.to_json()}{said}")
     if _is_current(root, record):
         return NO_CARD
     columns = _columns(root, manifest)
     texts = {
-        CROISSANT: _with_checksum(
-            croissant(manifest, columns, abstract(manifest), f"{manifest.fingerprint}; {_marker(record)}{'0' * 16}")
+        CROISSANT: with_checksum(
+            croissant(
+                manifest, columns, abstract(manifest), f"{manifest.fingerprint}; {marker(record)}{'0' * 16}", notes
+            )
         ),
-        README: _with_checksum(readme(manifest, columns, f"inr-factory card: {_marker(record)}{'0' * 16}")),
+        README: with_checksum(readme(manifest, columns, f"inr-factory card: {marker(record)}{'0' * 16}", notes)),
     }
     written, edited = [], []
     for name, text in texts.items():
         saved = _read(root, name)
-        if saved is not None and not _is_unedited(saved):
+        if saved is not None and not is_unedited(saved):
             edited.append(name)
             name = ALTERNATE_NAMES[name]
             saved = _read(root, name)
@@ -107,7 +112,7 @@ def update_card(root: Location, manifest: Manifest) -> CardReport:
 
 
 def _is_current(root: Location, record: str) -> bool:
-    names = [name for name in (README, ALTERNATE_NAMES[README]) if _marker(record) in (_read(root, name) or "")]
+    names = [name for name in (README, ALTERNATE_NAMES[README]) if marker(record) in (_read(root, name) or "")]
     return bool(names) and any((root / name).is_file() for name in (CROISSANT, ALTERNATE_NAMES[CROISSANT]))
 
 
@@ -121,18 +126,20 @@ def _read(root: Location, name: str) -> str | None:
         return ""  # a file of the user's
 
 
-def _marker(record: str) -> str:
+def marker(record: str) -> str:
+    """What a card of this record has before its self-checksum."""
     return f"record={record} seal="
 
 
-def _with_checksum(text: str) -> str:
+def with_checksum(text: str) -> str:
     """The text with its self-checksum in the marker: the fingerprint of the text with zeros in its place."""
-    empty = MARKER.sub(lambda match: f"{_marker(match[1])}{'0' * 16}", text)
-    return MARKER.sub(lambda match: f"{_marker(match[1])}{fingerprint(empty)}", text)
+    empty = MARKER.sub(lambda match: f"{marker(match[1])}{'0' * 16}", text)
+    return MARKER.sub(lambda match: f"{marker(match[1])}{fingerprint(empty)}", text)
 
 
-def _is_unedited(text: str) -> bool:
-    return MARKER.search(text) is not None and _with_checksum(text) == text
+def is_unedited(text: str) -> bool:
+    """Whether a card is as `with_checksum` made it."""
+    return MARKER.search(text) is not None and with_checksum(text) == text
 
 
 def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:

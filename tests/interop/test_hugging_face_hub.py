@@ -9,6 +9,7 @@ from support.stand_in_hub import TOKEN, StandInHub
 
 from inr_factory.cli.main import run
 from inr_factory.storage.add_targets import add_targets
+from inr_factory.storage.card_notes import CardNotes
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.shards import ShardReader
 
@@ -49,6 +50,8 @@ def sent(hub):
 
 def test_what_arrives_is_the_set_byte_for_byte_and_no_other_file(hub, root, capsys):
     (root / "report.html").write_text("<p>a report</p>")
+    (root / "CITATION.cff").write_text("title: a set")
+    CardNotes(cost="a minute").save(root)
     for name in ("logs/1.log", "set-aside/old.h5", "augment-report/x.png", ".manifest.lock", "notes.txt"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text("not the set's")
@@ -60,6 +63,7 @@ def test_what_arrives_is_the_set_byte_for_byte_and_no_other_file(hub, root, caps
     mine = contents(root, "logs", "set-aside", "augment-report", ".manifest.lock", "notes.txt")
     assert hub.files(REPO) == mine
     assert {"README.md", "croissant.json", "manifest.json", "origin.json", "report.html"} < set(mine)
+    assert {"CITATION.cff", "card_notes.json"} < set(mine)
     assert "manifest.json" in hub.commits[-1], "the record comes when its shards are there"
 
 

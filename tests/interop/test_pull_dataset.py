@@ -12,6 +12,7 @@ from support.stand_in_hub import TOKEN, StandInHub
 import inr_factory as inr
 from inr_factory.cli.main import run
 from inr_factory.storage.add_targets import add_targets
+from inr_factory.storage.card_notes import CardNotes
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.pull_record import PULLED, load_pull_record
 from inr_factory.storage.shards import ShardReader
@@ -53,7 +54,9 @@ def hub(monkeypatch, tmp_path):
 def pushed(hub, tmp_path):
     """The folder of a set of 18 shards that is on the hub."""
     make_set(tmp_path / "set")
+    CardNotes(cost="a minute").save(tmp_path / "set")
     inr.write_card(tmp_path / "set")
+    (tmp_path / "set/CITATION.cff").write_text("title: a set\n")
     (tmp_path / "set/report.html").write_text("<p>a report</p>")
     hub.repos[REPO] = {"main": files(tmp_path / "set")}
     return tmp_path / "set"

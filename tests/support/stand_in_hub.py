@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 TOKEN = "hf_test"
+MODEL = ".model"  # ends the names of models in `repos`
+LARGE = (".h5", ".pt")
 RESOLVE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -65,7 +67,7 @@ class StandInHub:
                     body = b"".join(self._chunks())
                 else:
                     body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                path = unquote(self.path.partition("?")[0])
+                path = _as_of_data_sets(unquote(self.path.partition("?")[0]))
                 hub.log.append((self.command, path))
                 if (found := RESOLVE.fullmatch(path)) is not None:
                     return self._download(*found.groups())
@@ -105,7 +107,7 @@ class StandInHub:
                     return self._answer(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
                 digest = hashlib.sha256(files[name]).hexdigest()
                 headers = {"X-Repo-Commit": commit, "ETag": f'"{digest[:40]}"'}
-                if not name.endswith(".h5"):
+                if not name.endswith(LARGE):
                     if self.command == "GET":
                         hub.served[name] += len(files[name])
                     return self._answer(200, headers, files[name])
@@ -211,14 +213,15 @@ class StandInHub:
         """Status and JSON of the answer to a request."""
         if path == "/api/repos/create":
             asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
+            name = f"{asked['organization']}/{asked['name']}" + ("" if asked.get("type") == "dataset" else MODEL)
             there = name in self.repos
             self.repos.setdefault(name, {"main": {}})
             self.private.setdefault(name, asked.get("visibility"))
-            return (409 if there else 200), {"url": f"{self.url}/datasets/{name}", "name": name}
+            start = "" if name.endswith(MODEL) else "datasets/"
+            return (409 if there else 200), {"url": f"{self.url}/{start}{name.removesuffix(MODEL)}", "name": name}
         if path == "/api/validate-yaml":
             asked = json.loads(body)
-            assert asked["repoType"] == "dataset"
+            assert asked["repoType"] in ("dataset", "model")
             return 200, {"errors": [], "warnings": []}
         if path.startswith("/big/") and method == "PUT":
             return self._take(path.removeprefix("/big/"), body)
@@ -244,7 +247,7 @@ class StandInHub:
             return (409 if there else 200), {}
         if verb == "preupload":
             modes = [
-                (each["path"], "lfs" if each["path"].endswith(".h5") else "regular")
+                (each["path"], "lfs" if each["path"].endswith(LARGE) else "regular")
                 for each in json.loads(body)["files"]
             ]
             return 200, {"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]}
@@ -281,6 +284,12 @@ class StandInHub:
             taken += [value["path"]] if "path" in value else []
         self.commits.append(taken)
         return 200, {"commitUrl": f"{self.url}/datasets/{repo}/commit/{'0' * 40}", "commitOid": "0" * 40}
+
+
+def _as_of_data_sets(path: str) -> str:
+    """The path of a request about a model OWNER/NAME as that of one about a data set OWNER/NAME.model."""
+    path = re.sub(r"^/api/models/([^/]+/[^/]+)", rf"/api/datasets/\1{MODEL}", path)
+    return re.sub(r"^/(?!datasets/|api/|big/)([^/]+/[^/]+?)(\.git|/resolve)/", rf"/datasets/\1{MODEL}\2/", path)
 
 
 def _entry(name: str, content: bytes) -> dict[str, Any]:

@@ -52,8 +52,7 @@ def blocks_of(page):
     return [block for block in blocks if block.kind in ("sh", "python", "yaml")]
 
 
-# `open` is another name of INRDataset, as the page says.
-PUBLIC = [name for name in dir(inr_factory) if not name.startswith("_") and name != "open"]
+PUBLIC = [name for name in dir(inr_factory) if not name.startswith("_")]
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 

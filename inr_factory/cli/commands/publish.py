@@ -1,4 +1,4 @@
-"""`card`, `push` and `pull`: describe a set for others, upload it, and download those of others."""
+"""`card`, `push` and `pull`: describe a set or a run for others, upload it, and download those of others."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,17 @@ from inr_factory.cli.progress_bars import ByteProgress, ShardProgress
 from inr_factory.cli.shared_messages import log_edited_files
 from inr_factory.cli.shared_options import DatasetFolder, DatasetLocation, Json
 from inr_factory.cli.training_options import FirstViews
+from inr_factory.errors import UsageError
 from inr_factory.reporting.number_format import format_bytes, format_count
 
 
 def card(dataset: DatasetLocation, as_json: Json = False) -> None:
-    """Write README.md and croissant.json of a set, as a complete `fit` does. A file that you edited stays; the new version is written next to it."""
+    """Write README.md and croissant.json of a set, as a complete `fit` does, or README.md of a run. A file that you edited stays; the new version is written next to it."""
+    if _is_run(dataset):
+        from inr_factory.learning.training.run_card import write_run_card
+
+        path = str(write_run_card(dataset))
+        return terminal.print_json({"written": [path]}) if as_json else terminal.print_result(f"written: {path}")
     from inr_factory.storage.dataset_card import ALTERNATE_NAMES, CROISSANT, README, write_card
 
     done = write_card(dataset)
@@ -41,8 +47,14 @@ def push(
 ) -> None:
     """Upload a complete set to the Hugging Face Hub: shards, record, card, and report and preview if they exist.
 
-    The set is checked first (exit code 4 if it is incomplete). Shards that the repository has are not sent again.
+    The set is checked first (exit code 4 if it is incomplete). Shards that the repository has are not sent again. The
+    folder of a run becomes a model: its best checkpoint, the record of its epochs, and a card.
     """
+    if _is_run(dataset):
+        from inr_factory.interop.hub_runs import push_run
+
+        url = push_run(dataset, repo, private=private, revision=revision)
+        return terminal.print_json({"url": url}) if as_json else terminal.print_result(f"{url}: the run was sent")
     from inr_factory.interop.hugging_face_hub import push_dataset
     from inr_factory.storage.manifest_file import load_manifest
 
@@ -69,13 +81,18 @@ def pull(
         str | None,
         typer.Option(help="branch, tag or commit; else the commit that was pulled before", show_default=False),
     ] = None,
+    run: Annotated[bool, typer.Option("--run", help="a run that was pushed, in place of a set")] = False,
     as_json: Json = False,
 ) -> None:
-    """Download a set, or a split and the first views of it, from the Hugging Face Hub.
+    """Download a set, or a split and the first views of it, from the Hugging Face Hub, or with --run a trained run.
 
     Each shard is checked before it appears, and fetched once more if its bytes are wrong (exit code 4 if they stay so). The
     same command resumes. More views extend what is there, from the same commit.
     """
+    if run:
+        if split is not None or views is not None:
+            raise UsageError("--split and --views are of sets; a run has none, so leave them out")
+        return _pull_run(repo, out, revision, as_json)
     from inr_factory.interop.pull_dataset import pull_dataset
 
     with ByteProgress(f"pull {repo}") as progress:
@@ -91,3 +108,23 @@ def pull(
         return
     fetched = f"{format_count(report.fetched, 'shard')} fetched ({format_bytes(report.bytes)})"
     terminal.print_result(f"{report.url}: {fetched}, {report.already_there:,} were there, commit {report.commit[:12]}")
+
+
+def _pull_run(repo: str, out: Path | None, revision: str | None, as_json: bool) -> None:
+    from inr_factory.interop.hub_runs import pull_run
+    from inr_factory.storage.pull_record import load_pull_record
+
+    folder = pull_run(repo, out=out, revision=revision, on_step=terminal.log_info).folder
+    record = load_pull_record(folder)
+    assert record is not None, "a pull has a record"
+    if as_json:
+        return terminal.print_json({"run": str(folder), "commit": record.commit})
+    terminal.print_result(f"{folder}: the run of {repo}, commit {record.commit[:12]}")
+
+
+def _is_run(folder: object) -> bool:
+    """Whether a folder is that of a run, and no data set."""
+    from inr_factory.learning.training.run_config import BEST
+    from inr_factory.storage.manifest import MANIFEST
+
+    return isinstance(folder, Path) and (folder / BEST).is_file() and not (folder / MANIFEST).exists()
