@@ -193,7 +193,7 @@ def train(
 
             noise = (label_noise, seed) if label_noise else None
             data = stream(
-                dataset, reuse=reuse, fitters=fitters, keep=keep, data_root=data_root, address=address,
+                dataset, reuse=reuse, fitters=fitters, keep=keep, data_root=data_root, address=address, device=device,
                 label_seed=seed, on_wait=progress.wait, **opened | {"label_noise": noise},
             )  # fmt: skip
             opened = {"target": target}
