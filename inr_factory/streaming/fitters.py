@@ -19,7 +19,7 @@ class Fitters:
 
     def __init__(self, pool: Pool, count: int, address: str | None) -> None:
         self.pool, self.count, self.address = pool, count, address
-        self.deaths, self.replaced, self._made = 0, 0, 0
+        self._deaths, self._made = 0, 0
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -34,11 +34,11 @@ class Fitters:
                 continue
             self.pool.raise_failure()  # it may have said so in between
             made = int(sum(report["inrs"] for report in self.pool.reports()))
-            self.deaths = 1 if made > self._made else self.deaths + 1
-            self._made, self.replaced = made, self.replaced + 1
-            if self.deaths > MAX_DEATHS:
+            self._deaths = 1 if made > self._made else self._deaths + 1
+            self._made = made
+            if self._deaths > MAX_DEATHS:
                 raise FactoryError(
-                    f"fitters of fresh views died {self.deaths} times in a row (exit code {process.returncode}); the last "
+                    f"fitters of fresh views died {self._deaths} times in a row (exit code {process.returncode}); the last "
                     f"one said: {self._last_words(number)}"
                 )
             self._start(number)
