@@ -1,6 +1,6 @@
 """Interop: other projects' formats, in and out, and the Hugging Face Hub.
 
-- export.py: `export_dataset`; import_dataset.py: `import_dataset`; hugging_face_hub.py: `push_dataset`
+- export.py: `export_dataset`; import_dataset.py: `import_dataset`; hugging_face_hub.py: `push_dataset`; hub_exports.py: `push_export`
 - pull_dataset.py: `pull_dataset`
 - format.py: what every format does and how it names its INRs
 - peer_layouts.py: one file an INR, as DWSNets, multi-view, NFN, Implicit-Zoo and inr2vec have it; file_per_inr.py: what
