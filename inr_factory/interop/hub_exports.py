@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from inr_factory.errors import IntegrityError, UsageError, brief
+from inr_factory.errors import UsageError, brief
 from inr_factory.inr.arguments import check_flags, check_hooks
 from inr_factory.inr.regular_files import as_path
+from inr_factory.interop.file_per_shard import MAX_FILE_BYTES
+from inr_factory.interop.foreign_files import file_inside
 from inr_factory.interop.hugging_face_hub import SHARDS_PER_COMMIT, files_on_hub, push_files
 from inr_factory.interop.sidecar import SIDECAR, load_sidecar
 from inr_factory.storage.dataset_card import README
@@ -36,7 +38,7 @@ def push_export(
     Raises:
         UsageError: There is no such export, no huggingface_hub or token, the hub refuses, or the repository has Parquet
             files of something else.
-        IntegrityError: A file of the export is missing, or its sidecar is damaged.
+        IntegrityError: A file of the export is missing or lies outside it, or its sidecar is damaged.
         ResourceError: The hub fails.
     """
     check_flags(private=private)
@@ -48,20 +50,18 @@ def push_export(
             f"{brief(str(root))} is no export to Parquet; inr-factory export DATASET --to parquet makes one"
         )
     names = sorted({name for shard in sidecar.shards for name in shard.files})
-    missing = [name for name in names if not (root / name).is_file()]
-    if missing:
-        raise IntegrityError(f"{root} lacks {len(missing):,} files ({missing[0]} first); export the set again")
+    targets = () if sidecar.manifest.targets is None else (sidecar.manifest.targets.path,)
+    rest = [*targets, *(name for name in (README, SIDECAR) if (root / name).is_file())]
+    paths = {name: file_inside(root, name, MAX_FILE_BYTES) for name in (*names, *rest)}
     on_hub = files_on_hub(repo, ".parquet", private=private, revision=revision)
     foreign = [name for name in on_hub if name not in names]
     if foreign:
         raise UsageError(
             f"{repo} has {foreign[0]}, which {root} has not; push into a repository or --revision of its own"
         )
-    targets = () if sidecar.manifest.targets is None else (sidecar.manifest.targets.path,)
-    rest = [name for name in (*targets, README, SIDECAR) if (root / name).is_file()]
     parts = [names[start : start + SHARDS_PER_COMMIT] for start in range(0, len(names), SHARDS_PER_COMMIT)]
     for number, part in enumerate([*parts, rest]):
-        files = {name: root / name for name in part}
+        files: dict[str, Path | bytes] = {name: paths[name] for name in part}
         message = f"{len(part)} files of {sidecar.manifest.name}"
         url = push_files(files, repo, kind="dataset", message=message, private=private, revision=revision)
         if on_step is not None and number < len(parts):
