@@ -19,6 +19,7 @@ from inr_factory.inr.spec import SirenSpec
 HEAD = "inr_factory"
 MAX_HEAD_BYTES = 32 * 2**20
 PREVIEW = "preview"  # a column of PNGs, which a reader leaves out: they follow from the weights
+SHOWN_FIRST = (PREVIEW, "object_id", "label", "view", "split", "psnr")
 ROW_GROUP_BYTES, ROW_GROUP_ROWS = 2**22, 1000  # viewers of hubs load a row group for each page of 100 rows
 
 
@@ -88,7 +89,7 @@ def parquet_bytes(table: Table) -> bytes:
     flat = pa.array(table.weights.reshape(-1))
     columns = {name: c for name, c in table.columns.items() if name != PREVIEW}
     arrays = {name: pa.array(list(c) if c.dtype == object else c) for name, c in columns.items()}
-    arrays["weights"] = pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])
+    arrays |= {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}  # the last column
     notes, classes = {HEAD: json.dumps(table.head)}, table.head.get("classes", [])
     features: dict[str, dict[str, Any]] = {}
     bytes_a_row = table.weights.shape[1] * table.weights.itemsize
@@ -96,7 +97,7 @@ def parquet_bytes(table: Table) -> bytes:
         pictures = list(table.columns[PREVIEW])
         pairs = [{"bytes": each, "path": None} for each in pictures]
         kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-        arrays = {PREVIEW: pa.array(pairs, kind)} | arrays
+        arrays[PREVIEW] = pa.array(pairs, kind)
         features[PREVIEW] = {"_type": "Image"}
         bytes_a_row += max(map(len, pictures), default=0)
     if "label" in arrays and len(set(classes)) == len(classes) > 0:
@@ -105,7 +106,8 @@ def parquet_bytes(table: Table) -> bytes:
     if features:
         notes["huggingface"] = json.dumps({"info": {"features": features}})
     sink = pa.BufferOutputStream()
-    table_of_rows = pa.table(arrays).replace_schema_metadata(notes)
+    order = sorted(arrays, key=lambda name: SHOWN_FIRST.index(name) if name in SHOWN_FIRST else len(SHOWN_FIRST))
+    table_of_rows = pa.table({name: arrays[name] for name in order}).replace_schema_metadata(notes)
     rows = min(ROW_GROUP_ROWS, max(1, ROW_GROUP_BYTES // bytes_a_row))
     parquet.write_table(table_of_rows, sink, compression="NONE", use_dictionary=False, row_group_size=rows)
     return bytes(sink.getvalue().to_pybytes())

@@ -20,14 +20,10 @@ from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.interop import table_files
 from inr_factory.interop.export import export_dataset
-from inr_factory.interop.hub_exports import push_export
 from inr_factory.interop.import_dataset import import_dataset
 from inr_factory.interop.previews import SIDE, render_previews
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage.manifest_file import load_manifest
-
-# How huggingface_hub itself calls its HTTP library.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 DIGITS = ["limit=16", "spec.hidden_dim=16", "fit.optimizer=sprint", "shard_objects=8"]
 
@@ -55,6 +51,7 @@ def test_load_dataset_decodes_previews_and_names_classes(digits, tmp_path, huggi
 
     assert rows.features["label"] == datasets.ClassLabel(names=list(data.classes))
     assert rows.features["preview"] == datasets.Image()
+    assert [*rows.features][:3] == ["preview", "object_id", "label"]
     assert rows.features["weights"].length == data.spec.num_parameters
     assert (len(rows), set(one_view["view"])) == (len(data), {1})
     ids = list(zip(data.object_ids.tolist(), data.views.tolist(), strict=True))
@@ -157,27 +154,3 @@ def test_previews_are_refused_in_one_line_where_nothing_holds_or_shows_them(digi
         assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="preview must be True or False"):
         export_dataset(digits / "set", "parquet", tmp_path / "out", preview="yes")
-
-
-def test_an_export_is_pushed_with_its_card_and_not_among_other_files(digits, tmp_path, monkeypatch, capsys):
-    constants = pytest.importorskip("huggingface_hub.constants")
-    from support.stand_in_hub import TOKEN, StandInHub
-
-    export = digits / "out"
-    with StandInHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        assert run(["push", str(export), "someone/rows"]) == 0
-        assert hub.files("someone/rows") == {path.name: path.read_bytes() for path in export.iterdir()}
-        assert hub.commits[-1] == ["README.md", "inr_factory.json"]
-
-        export_dataset(digits / "set", "parquet", tmp_path / "less", views=1)
-        assert run(["push", str(tmp_path / "less"), "someone/rows"]) == 2
-        assert "view001" in capsys.readouterr().err
-        min((tmp_path / "less").glob("*.parquet")).unlink()
-        assert run(["push", str(tmp_path / "less"), "someone/less"]) == 4
-    export_dataset(digits / "set", "safetensors", tmp_path / "other")
-    for folder in (tmp_path / "other", digits / "set", tmp_path / "nothing"):
-        with pytest.raises(UsageError, match="is no export to Parquet"):
-            push_export(folder, "someone/rows")
