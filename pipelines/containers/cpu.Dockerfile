@@ -1,7 +1,6 @@
 # INR Factory for CPUs, installed from a wheel. README.md has the commands.
 FROM python:3.12-slim-bookworm
 
-ARG WHEEL=dist/*.whl
 ARG EXTRAS=all
 # An index of torch builds without CUDA. If it is empty, torch comes from pip's own index, with gigabytes of CUDA libraries.
 ARG TORCH_INDEX=
@@ -19,10 +18,13 @@ ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp/matplotlib
 
-COPY constraints.txt ${WHEEL} /opt/inr-factory/
+COPY constraints.txt dist/*.whl /opt/inr-factory/
 
+# The package itself comes from the wheels alone: by its name, pip chooses the one for this processor. Its version is theirs.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir --constraint /opt/inr-factory/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch torchvision \
-    && pip install --no-cache-dir --constraint /opt/inr-factory/constraints.txt "$(echo /opt/inr-factory/*.whl)[${EXTRAS}]" \
+    && pip install --no-cache-dir --no-index --no-deps --find-links /opt/inr-factory inr-factory \
+    && pip install --no-cache-dir --constraint /opt/inr-factory/constraints.txt "inr-factory[${EXTRAS}]" \
     && pip check \
     && inr-factory version
 

@@ -2,7 +2,6 @@
 # torch brings the CUDA libraries; the host brings the driver, and NVIDIA's container toolkit connects both.
 FROM python:3.12-slim-bookworm
 
-ARG WHEEL=dist/*.whl
 ARG EXTRAS=all
 # An index of torch builds for another CUDA version. If it is empty, torch comes from pip's own index.
 ARG TORCH_INDEX=
@@ -30,10 +29,13 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 
-COPY constraints.txt ${WHEEL} /opt/inr-factory/
+COPY constraints.txt dist/*.whl /opt/inr-factory/
 
+# The package itself comes from the wheels alone: by its name, pip chooses the one for this processor. Its version is theirs.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir --constraint /opt/inr-factory/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch torchvision \
-    && pip install --no-cache-dir --constraint /opt/inr-factory/constraints.txt "$(echo /opt/inr-factory/*.whl)[${EXTRAS}]" \
+    && pip install --no-cache-dir --no-index --no-deps --find-links /opt/inr-factory inr-factory \
+    && pip install --no-cache-dir --constraint /opt/inr-factory/constraints.txt "inr-factory[${EXTRAS}]" \
     && pip check \
     && inr-factory version
 

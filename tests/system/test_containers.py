@@ -29,8 +29,16 @@ def shared_faults(text):
     if not installs:
         yield "installs nothing"
     for command in installs:
-        if "--no-cache-dir" not in command or "--constraint /opt/inr-factory/constraints.txt" not in command:
+        fixed = "--constraint /opt/inr-factory/constraints.txt" in command or "--no-index --no-deps" in command
+        if "--no-cache-dir" not in command or not fixed:
             yield f"without constraints or with a cache: {command}"
+    own = [number for number, command in enumerate(installs) if "inr-factory inr-factory" in command]
+    if (
+        not own
+        or any("inr-factory[" in command for command in installs[: own[0]])
+        or "--no-index" not in installs[own[0]]
+    ):
+        yield "takes the package from an index"
     if "apt-get install" in code and not ("--no-install-recommends" in code and "rm -rf /var/lib/apt/lists/*" in code):
         yield "leaves lists of apt"
     yield from (f"no label {name}" for name in LABELS if f"org.opencontainers.image.{name}" not in code)
@@ -90,6 +98,12 @@ def test_the_apptainer_definition_keeps_the_rules():
         ("USER 1000:1000\n", "USER inr\n", "runs as root"),
         ("--no-cache-dir", "", "with a cache"),
         ("--constraint /opt/inr-factory/constraints.txt", "", "without constraints"),
+        ("--no-index ", "", "takes the package from an index"),
+        (
+            "--find-links /opt/inr-factory inr-factory",
+            "--find-links /opt/inr-factory",
+            "takes the package from an index",
+        ),
         ('["inr-factory"]', "inr-factory", "starts another program"),
         ("image.licenses", "image.license", "no label licenses"),
         ("COPY", "ADD", "has ADD"),
@@ -125,8 +139,7 @@ def test_what_the_files_copy_is_sent_to_the_builder_and_nothing_else():
     ignore = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert ignore == ["*", "!constraints.txt", "!dist/*.whl"]
     for path in DOCKERFILES:
-        assert "COPY constraints.txt ${WHEEL} /opt/inr-factory/" in path.read_text()
-        assert "ARG WHEEL=dist/*.whl" in path.read_text()
+        assert "COPY constraints.txt dist/*.whl /opt/inr-factory/" in path.read_text()
 
 
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
