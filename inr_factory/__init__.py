@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from inr_factory.inr.pixel_grid import pixel_grid as pixel_grid
     from inr_factory.inr.spec import SirenSpec as SirenSpec
     from inr_factory.interop.export import export_dataset as export_dataset
+    from inr_factory.interop.hub_exports import push_export as push_export
     from inr_factory.interop.hub_runs import load_model as load_model
     from inr_factory.interop.hub_runs import pull_run as pull_run
     from inr_factory.interop.hub_runs import push_run as push_run
@@ -130,6 +131,7 @@ _PUBLIC = {
     "inr.pixel_grid": "pixel_grid",
     "inr.spec": "SirenSpec",
     "interop.export": "export_dataset",
+    "interop.hub_exports": "push_export",
     "interop.hub_runs": "load_model pull_run push_run",
     "interop.hugging_face_hub": "push_dataset",
     "interop.import_dataset": "import_dataset",

@@ -50,7 +50,8 @@ HOMES = {
     },
     "sklearn": {"generation.sources.image_collections", "learning.training.probes", "learning.training.value_metrics"},
     "torchvision": {"generation.sources.torchvision_images"},
-    "PIL": {f"generation.sources.image_{part}" for part in ("files", "formats", "values")} | {"reporting.html"},
+    "PIL": {f"generation.sources.image_{part}" for part in ("files", "formats", "values")}
+    | {"reporting.html", "interop.previews"},
     "trimesh": {"generation.geometry.mesh_files"},
     "igl": {"generation.geometry.distances"},
     "triton": {"generation.fitting.fused_triton"},

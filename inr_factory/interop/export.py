@@ -1,6 +1,7 @@
 """Export: a set in another project's format, with a sidecar for what the format cannot hold. Atomic."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.inr.arguments import check_flags
 from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.code_layouts import CODE_FORMATS
 from inr_factory.interop.conventions import CONVENTIONS, Convention, aspect_of, to_convention
@@ -20,9 +22,13 @@ from inr_factory.interop.file_per_shard import SELF_DESCRIBING_FORMATS
 from inr_factory.interop.fit_a_nef import FitANef
 from inr_factory.interop.format import ExportRow, Format, natural_sort_key
 from inr_factory.interop.peer_layouts import INR_FORMATS
+from inr_factory.interop.previews import check_previews, render_previews
 from inr_factory.interop.sidecar import SIDECAR, SavedConvention, Sidecar, describe_shard, export_identity, load_sidecar
 from inr_factory.interop.weight_statistics import Statistics
 from inr_factory.storage.atomic_files import writer_alive, writer_name
+from inr_factory.storage.card_notes import load_card_notes
+from inr_factory.storage.card_readme import readme
+from inr_factory.storage.dataset_card import README, shard_columns
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.manifest import SPLITS, Manifest, ShardEntry
 from inr_factory.storage.manifest_file import load_manifest
@@ -56,6 +62,7 @@ def export_dataset(
     *,
     views: int | None = None,
     convention: str | None = None,
+    preview: bool = False,
     on_shard: Callable[[ShardEntry], None] | None = None,
 ) -> ExportReport:
     """Write a data set in another project's format.
@@ -70,14 +77,15 @@ def export_dataset(
         views: export only the first views; None exports all.
         convention: of the numbers; None takes the format's own if an import gives the same bits again, otherwise
             the set's, and remarks on it.
+        preview: add a column of small pictures of the INRs, which hubs show; of parquet alone.
         on_shard: called after each shard that was read.
 
     Returns:
         Counts of INRs and files, the convention, and remarks.
 
     Raises:
-        UsageError: for a set with missing shards, several views where the format holds one, a convention that cannot
-            be reached without rounding, or an `out` that holds something else.
+        UsageError: for a set with missing shards, several views where the format holds one, previews where it holds
+            none or the INRs show nothing, a convention that cannot be reached without rounding, or an `out` that holds something else.
         IntegrityError: for a shard that is not as recorded.
     """
     root, out, format_ = fetch_dataset(dataset), Path(out), format_of(to)
@@ -93,8 +101,11 @@ def export_dataset(
         raise UsageError(f"{to} holds one view of an object, the set has {manifest.views}; give --views 1")
     if reason := format_.refusal(manifest.siren_spec):
         raise UsageError(f"{to} holds {reason}, the set has {manifest.siren_spec}; export it --to safetensors")
+    check_flags(preview=preview)
+    if preview and not format_.for_viewers:
+        raise UsageError(f"{to} holds no previews; export --to parquet, or leave --preview out")
     chosen, remarks = _choose_convention(root, manifest, entries, format_, convention)
-    identity = export_identity(to, SavedConvention.of(chosen), manifest, [entry.sha256 for entry in entries])
+    identity = export_identity(to, SavedConvention.of(chosen), manifest, [entry.sha256 for entry in entries], preview)
     if out.exists():
         _check_same(out, identity)
         return ExportReport(0, 0, str(chosen), ())
@@ -108,6 +119,9 @@ def export_dataset(
             rows = rows_of[entry.path]
             columns = {column: np.array(shard.column(column)) for column in shard.column_names}
             inrs = INRBatch.from_flat(shard.spec, torch.from_numpy(columns["weights"]))
+            if preview:
+                check_previews(shard.spec, columns)
+                columns["preview"] = render_previews(inrs, columns, head["field"])
             foreign = _convert(inrs, chosen)
             targets = format_.write(folder, rows, foreign, columns, head)
             if entry.split == "train":
@@ -123,9 +137,12 @@ def export_dataset(
             manifest=manifest.head,
             identity=identity,
             shards=tuple(shards),
+            preview=preview,
         )
         if manifest.targets is not None:
             (folder / manifest.targets.path).write_bytes(checked_image(root, manifest.targets))
+        if format_.for_viewers:
+            (folder / README).write_text(_card(root, manifest, entries, chosen, identity, preview), "utf-8")
         (folder / SIDECAR).write_bytes(sidecar.to_bytes())
         files = sum(path.is_file() for path in folder.rglob("*"))
     return ExportReport(len(written), files, str(chosen), (*remarks, f"beside {SIDECAR}, {to} lacks {format_.lacks}"))
@@ -133,13 +150,27 @@ def export_dataset(
 
 def _set_head(root: Path, manifest: Manifest, entries: list[ShardEntry], convention: Convention) -> dict[str, Any]:
     """The description of the set for formats that can hold one."""
-    field = next((ShardReader(root, entry, check=False).attributes.get("field") for entry in entries), None)
+    said = next((ShardReader(root, entry, check=False).attributes for entry in entries), {})
     source = manifest.source.model_dump(mode="json")
     written = SavedConvention.of(convention).model_dump(mode="json")
+    # What the set says in words of its coordinates and values does not hold for another convention.
+    described = ("parameters", "conventions") if convention.name == "inr-factory" else ("parameters",)
     return {
-        "name": manifest.name, "classes": list(manifest.classes), "source": source, "field": field or "values",
-        "convention": written,
+        "name": manifest.name, "classes": list(manifest.classes), "source": source, "field": said.get("field", "values"),
+        "convention": written, **{name: json.loads(str(said[name])) for name in described if name in said},
     }  # fmt: skip
+
+
+def _card(
+    root: Path, manifest: Manifest, entries: list[ShardEntry], convention: Convention, identity: str, preview: bool
+) -> str:
+    """README.md of an export: hubs take its licence and the files of each split and view from there."""
+    spec = convention.foreign_spec(manifest.siren_spec)
+    exported = manifest.model_copy(update={"shards": tuple(entries), "spec": spec.to_dict()})
+    stored = shard_columns(root, exported)
+    kinds = {"preview": "image"} if preview else {}
+    kinds |= {"split": "string"} | {name: kind for name, kind in stored.items() if name != "checksum"}
+    return readme(exported, kinds, f"inr-factory export: {identity}", load_card_notes(root), str(convention))
 
 
 def native_convention(manifest: Manifest) -> Convention:

@@ -31,6 +31,7 @@ class FilePerShard(Format):
     from_file: Callable[..., Table]
     convention: str = "inr-factory"
     lacks: str = "the recipe"
+    for_viewers: bool = False
 
     def list_files(self, root: Path, hints: Hints) -> ListedFiles:
         rows: list[ForeignRow] = []
@@ -85,7 +86,7 @@ class FilePerShard(Format):
 
 SELF_DESCRIBING_FORMATS = (
     FilePerShard("safetensors", ".safetensors", safetensors_bytes, read_safetensors),
-    FilePerShard("parquet", ".parquet", parquet_bytes, read_parquet),
+    FilePerShard("parquet", ".parquet", parquet_bytes, read_parquet, for_viewers=True),
 )
 
 

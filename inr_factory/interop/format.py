@@ -76,13 +76,15 @@ class ListedFiles(NamedTuple):
 class Format(ABC):
     """A layout on disk. Rows are written shard by shard, and listed from the names of files.
 
-    `convention` is the one its files follow by default, `lacks` says in words what they cannot hold.
+    `convention` is the one its files follow by default, `lacks` says in words what they cannot hold. Hubs show the rows of
+    a format `for_viewers`: it can hold previews, and a card goes with it.
     """
 
     name: str
     convention: str
     lacks: str
     one_view: bool = False
+    for_viewers: bool = False
 
     @abstractmethod
     def list_files(self, root: Path, hints: Hints) -> ListedFiles:

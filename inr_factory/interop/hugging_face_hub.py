@@ -69,12 +69,9 @@ def push_dataset(
     hub = _library_with_token()
     check_complete(root, manifest, on_shard)
     update_card(root, manifest)
-    api = hub.HfApi(library_name="inr-factory")
     with _hub_errors(repo):
-        url = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
-        if revision is not None:
-            api.create_branch(url.repo_id, branch=revision, repo_type="dataset", exist_ok=True)
-        uploaded = _shards_on_hub(hub, api, url.repo_id, revision)
+        api, url = _open_repository(hub, repo, "dataset", private, revision)
+        uploaded = _files_on_hub(hub, api, url.repo_id, revision, SHARD_FOLDER, ".h5")
     foreign = sorted(set(uploaded) - {entry.path for entry in manifest.shards})
     if foreign:
         raise UsageError(
@@ -99,6 +96,14 @@ def push_dataset(
     return PushReport(str(url), len(todo), len(manifest.shards) - len(todo))
 
 
+def files_on_hub(repo: str, suffix: str, *, private: bool, revision: str | None) -> list[str]:
+    """Files of the suffix in a data set's repository, which exists from now on. Raises as `push_files` does."""
+    hub = _library_with_token()
+    with _hub_errors(repo):
+        api, url = _open_repository(hub, repo, "dataset", private, revision)
+        return sorted(_files_on_hub(hub, api, url.repo_id, revision, None, suffix))
+
+
 def push_files(
     files: Mapping[str, Path | bytes], repo: str, *, kind: str, message: str, private: bool, revision: str | None
 ) -> str:
@@ -120,15 +125,12 @@ def push_files(
         ResourceError: where the hub fails.
     """
     hub = _library_with_token()
-    api = hub.HfApi(library_name="inr-factory")
     operations = [
         hub.CommitOperationAdd(name, str(content) if isinstance(content, Path) else content)
         for name, content in files.items()
     ]
     with _hub_errors(repo):
-        url = api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
-        if revision is not None:
-            api.create_branch(url.repo_id, branch=revision, repo_type=kind, exist_ok=True)
+        api, url = _open_repository(hub, repo, kind, private, revision)
         api.create_commit(url.repo_id, operations, commit_message=message, repo_type=kind, revision=revision)
     return str(url)
 
@@ -164,13 +166,24 @@ def _library_with_token() -> Any:
     return hub
 
 
-def _shards_on_hub(hub: Any, api: Any, repo: str, revision: str | None) -> dict[str, str]:
-    """The sha256 of each shard that the repository has."""
+def _open_repository(hub: Any, repo: str, kind: str, private: bool, revision: str | None) -> tuple[Any, Any]:
+    """The library's API, and the URL of the repository, which exists from now on, and so does its branch."""
+    api = hub.HfApi(library_name="inr-factory")
+    url = api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
+    if revision is not None:
+        api.create_branch(url.repo_id, branch=revision, repo_type=kind, exist_ok=True)
+    return api, url
+
+
+def _files_on_hub(
+    hub: Any, api: Any, repo: str, revision: str | None, folder: str | None, suffix: str
+) -> dict[str, str]:
+    """The sha256 of each file of the suffix that the data set's repository has in a folder; None is all of it."""
     try:
-        entries = list(api.list_repo_tree(repo, SHARD_FOLDER, recursive=True, revision=revision, repo_type="dataset"))
+        entries = list(api.list_repo_tree(repo, folder, recursive=True, revision=revision, repo_type="dataset"))
     except hub.errors.EntryNotFoundError:
         return {}
-    files = [each for each in entries if each.path.endswith(".h5")]
+    files = [each for each in entries if each.path.endswith(suffix)]
     return {each.path: each.lfs.sha256 if each.lfs is not None else "" for each in files}
 
 

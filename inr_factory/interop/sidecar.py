@@ -116,14 +116,21 @@ class Sidecar(Record):
     manifest: Manifest
     identity: str
     shards: tuple[SavedShard, ...]
+    preview: bool = False
 
     def to_bytes(self) -> bytes:
-        return (json.dumps(self.model_dump(mode="json"), separators=(",", ":"), allow_nan=False) + "\n").encode()
+        newer = None if self.preview else {"preview"}  # without what older exports do not have
+        return (
+            json.dumps(self.model_dump(mode="json", exclude=newer), separators=(",", ":"), allow_nan=False) + "\n"
+        ).encode()
 
 
-def export_identity(format_name: str, convention: SavedConvention, manifest: Manifest, sha256s: Sequence[str]) -> str:
-    """16 hex digits over format, convention, the set's head and its shards."""
+def export_identity(
+    format_name: str, convention: SavedConvention, manifest: Manifest, sha256s: Sequence[str], preview: bool = False
+) -> str:
+    """16 hex digits over format, convention, the set's head and its shards, and whether it has previews."""
     facts = [format_name, convention.model_dump(mode="json"), manifest.head.model_dump(mode="json"), list(sha256s)]
+    facts += ["preview"] if preview else []
     return fingerprint(json.dumps(facts, sort_keys=True))
 
 
@@ -167,7 +174,8 @@ def load_sidecar(root: Path) -> Sidecar | None:
                     f"the columns of {shard.split}, view {shard.view}, block {shard.block} differ in length"
                 )
         hashes = [shard.sha256 for shard in sidecar.shards]
-        if export_identity(sidecar.format, sidecar.convention, sidecar.manifest, hashes) != sidecar.identity:
+        said = (sidecar.format, sidecar.convention, sidecar.manifest, hashes, sidecar.preview)
+        if export_identity(*said) != sidecar.identity:
             raise ValueError("it says something else than what was exported")
     except ValidationError as error:
         raise IntegrityError(

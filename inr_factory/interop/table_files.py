@@ -18,6 +18,9 @@ from inr_factory.inr.spec import SirenSpec
 
 HEAD = "inr_factory"
 MAX_HEAD_BYTES = 32 * 2**20
+PREVIEW = "preview"  # a column of PNGs, which a reader leaves out: they follow from the weights
+SHOWN_FIRST = (PREVIEW, "object_id", "label", "view", "split", "psnr")
+ROW_GROUP_BYTES, ROW_GROUP_ROWS = 2**22, 1000  # viewers of hubs load a row group for each page of 100 rows
 
 
 class Table(NamedTuple):
@@ -76,21 +79,37 @@ def read_safetensors(path: Path, weights: bool = True) -> Table:
 
 
 def parquet_bytes(table: Table) -> bytes:
-    """A row an INR: the list `weights` and the columns; uncompressed, since fitted weights do not compress."""
+    """A row an INR: the list `weights` and the columns; uncompressed, since fitted weights do not compress.
+
+    Hubs and the library `datasets` learn names of classes, and that previews are images, from the key `huggingface`.
+    """
     with needs_extra("exchange"):
         import pyarrow as pa
         from pyarrow import parquet
     flat = pa.array(table.weights.reshape(-1))
-    arrays = {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}
-    arrays |= {name: pa.array(list(c) if c.dtype == object else c) for name, c in table.columns.items()}
+    columns = {name: c for name, c in table.columns.items() if name != PREVIEW}
+    arrays = {name: pa.array(list(c) if c.dtype == object else c) for name, c in columns.items()}
+    arrays |= {"weights": pa.FixedSizeListArray.from_arrays(flat, table.weights.shape[1])}  # the last column
     notes, classes = {HEAD: json.dumps(table.head)}, table.head.get("classes", [])
-    if "label" in arrays and len(set(classes)) == len(classes) > 0:  # what `load_dataset` takes names of classes from
+    features: dict[str, dict[str, Any]] = {}
+    bytes_a_row = table.weights.shape[1] * table.weights.itemsize
+    if PREVIEW in table.columns:
+        pictures = list(table.columns[PREVIEW])
+        pairs = [{"bytes": each, "path": None} for each in pictures]
+        kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        arrays[PREVIEW] = pa.array(pairs, kind)
+        features[PREVIEW] = {"_type": "Image"}
+        bytes_a_row += max(map(len, pictures), default=0)
+    if "label" in arrays and len(set(classes)) == len(classes) > 0:
         arrays["label"] = arrays["label"].cast(pa.int64())
-        features = {"label": {"names": classes, "_type": "ClassLabel"}}
+        features["label"] = {"names": classes, "_type": "ClassLabel"}
+    if features:
         notes["huggingface"] = json.dumps({"info": {"features": features}})
     sink = pa.BufferOutputStream()
-    table_of_rows = pa.table(arrays).replace_schema_metadata(notes)
-    parquet.write_table(table_of_rows, sink, compression="NONE", use_dictionary=False)
+    order = sorted(arrays, key=lambda name: SHOWN_FIRST.index(name) if name in SHOWN_FIRST else len(SHOWN_FIRST))
+    table_of_rows = pa.table({name: arrays[name] for name in order}).replace_schema_metadata(notes)
+    rows = min(ROW_GROUP_ROWS, max(1, ROW_GROUP_BYTES // bytes_a_row))
+    parquet.write_table(table_of_rows, sink, compression="NONE", use_dictionary=False, row_group_size=rows)
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -105,7 +124,9 @@ def read_parquet(path: Path, weights: bool = True) -> Table:
         spec, rows = SirenSpec.from_dict(head["spec"]), file.metadata.num_rows
         if 4 * rows * spec.num_parameters > path.stat().st_size:
             raise ValueError(f"it claims {rows:,} INRs, more than its bytes can hold")
-        chosen = [name for name in file.schema_arrow.names if weights or name != "weights"]
+        pictures = {each.name for each in file.schema_arrow if each.name == PREVIEW and each.type.num_fields}
+        left_out = pictures if weights else pictures | {"weights"}
+        chosen = [name for name in file.schema_arrow.names if name not in left_out]
         content = file.read(columns=chosen)
         columns = {name: _numpy(content.column(name)) for name in chosen if name != "weights"}
         flat = np.empty((rows, 0), dtype=np.float32)

@@ -27,6 +27,8 @@ CONTEXT: dict[str, Any] = {
 # What columns of shards hold; INRs of images have height and width, those of shapes the other facts.
 COLUMNS = {
     "weights": "all parameters of the INR, float32, in the order that the attribute `parameters` says",
+    "preview": "picture of what the INR shows, rendered from its weights",
+    "split": "train, val or test",
     "label": "number of the object's class",
     "object_id": "name of the object in its source",
     "view": "which of the independent fits of the object",

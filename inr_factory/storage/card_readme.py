@@ -49,13 +49,19 @@ def abstract(manifest: Manifest) -> str:
     )
 
 
-def readme(manifest: Manifest, columns: Mapping[str, str], marker: str, notes: CardNotes) -> str:
-    """The text of README.md, with the columns of the shards, the notes, and the marker in a comment at its end."""
-    return "\n".join([*_head(manifest, columns, notes), *_body(manifest, columns, notes), f"<!-- {marker} -->\n"])
+def readme(
+    manifest: Manifest, columns: Mapping[str, str], marker: str, notes: CardNotes, convention: str | None = None
+) -> str:
+    """The text of README.md, with the columns of the shards, the notes, and the marker in a comment at its end.
+
+    `convention` is given for an export to Parquet, and names what its numbers mean; the spec is then that of its files.
+    """
+    head, body = _head(manifest, columns, notes, convention is not None), _body(manifest, columns, notes, convention)
+    return "\n".join([*head, *body, f"<!-- {marker} -->\n"])
 
 
-def _head(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> Iterator[str]:
-    """The YAML that hubs read."""
+def _head(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes, parquet: bool) -> Iterator[str]:
+    """The YAML that hubs read. Parquet files describe their columns themselves."""
     terms = notes.licence or manifest.source.licence
     licence = licence_name(terms)
     yield "---"
@@ -75,10 +81,12 @@ def _head(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> I
         yield "configs:"
         views = sorted({entry.view for entry in manifest.shards if entry.rows})
         names = {f"view{view:03d}": view for view in views} if len(views) > 1 else {}
-        yield from _config("default", splits, "*", default=True)
+        path = "{}-{}.parquet" if parquet else "data/{}-{}.h5"
+        yield from _config("default", splits, "*", path, default=True)
         for name, view in names.items():
             filled = [s for s in splits if any(e.rows for e in manifest.shards if (e.split, e.view) == (s, view))]
-            yield from _config(name, filled, f"{name}-*", default=False)
+            yield from _config(name, filled, f"{name}-*", path, default=False)
+    if splits and not parquet:
         yield "dataset_info:"
         yield "- config_name: default"
         yield "  features: &features"
@@ -106,17 +114,17 @@ def yaml_value(value: Any) -> str:
     return text.replace("](", "\\u005d(")
 
 
-def _config(name: str, splits: list[str], pattern: str, default: bool) -> Iterator[str]:
+def _config(name: str, splits: list[str], pattern: str, path: str, default: bool) -> Iterator[str]:
     yield f"- config_name: {name}"
     if default:
         yield "  default: true"
     yield "  data_files:"
     for split in splits:
         yield f"  - split: {'validation' if split == 'val' else split}"
-        yield f"    path: data/{split}-{pattern}.h5"
+        yield f"    path: {path.format(split, pattern)}"
 
 
-def _body(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> Iterator[str]:
+def _body(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes, convention: str | None) -> Iterator[str]:
     source, spec = manifest.source, manifest.siren_spec
     yield f"\n# {markdown_line(manifest.name)}\n"
     yield (
@@ -144,22 +152,25 @@ def _body(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes) -> I
             yield f"| {markdown_line(column.name)} | {column.kind} | {markdown_line(column.unit)} | {few} |"
         yield ""
     yield from _baselines(notes)
-    yield f"## How to load\n\n{_snippets(manifest)}"
+    yield f"## How to load\n\n{_snippets(manifest, convention is not None)}"
     yield "## Spec\n\n| setting | value |\n|---|---|"
     yield from (f"| {name} | {value} |" for name, value in spec.to_dict().items())
     yield ""
     encoding = f" The first layer gets, of coordinates c, {encoding_formula(spec)}." if spec.frequencies else ""
     yield "## What a row is\n"
+    says = "Attributes of each file say the same, and how coordinates and values are meant."
+    if convention is not None:
+        says = f"The key `inr_factory` in the metadata of each file's schema says the same. Numbers follow the convention {convention}."
     yield (
         f"`weights` holds, layer by layer, W (out, in) row by row and then b (out).{encoding} A hidden layer computes "
-        f"`{hidden_formula(spec)}` of `z = W @ x + b`, the last one `W @ x + b + {spec.output_bias:g}`. Attributes of each "
-        "file say the same, and how coordinates and values are meant.\n"
+        f"`{hidden_formula(spec)}` of `z = W @ x + b`, the last one `W @ x + b + {spec.output_bias:g}`. {says}\n"
     )
     yield "| column | what it is |\n|---|---|"
     for name in columns:
         yield f"| `{name}` | {describe(name)} |"
     yield "\n## How it was made\n"
-    yield "The recipe, with all its settings, stands in `manifest.json`: `recipe`, `spec`, `fingerprint`, software versions, and"
+    record = "manifest.json" if convention is None else "inr_factory.json"
+    yield f"The recipe, with all its settings, stands in `{record}`: `recipe`, `spec`, `fingerprint`, software versions, and"
     yield "for each shard its sha256 and what is in quarantine, with the reason.\n"
     if notes.cost:
         yield f"{markdown_line(notes.cost)}\n"
@@ -194,7 +205,7 @@ def _baselines(notes: CardNotes) -> Iterator[str]:
     yield "\n".join(["```sh", *commands, "```\n"])
 
 
-def _snippets(manifest: Manifest) -> str:
+def _snippets(manifest: Manifest, parquet: bool) -> str:
     """Python code that runs in the set's folder: a table of rows, and one INR evaluated with numpy alone."""
     splits = filled_splits(manifest)
     if not splits:
@@ -203,11 +214,32 @@ def _snippets(manifest: Manifest) -> str:
     entry = next(entry for entry in manifest.shards if entry.split == split and entry.rows)
     spec = manifest.siren_spec
     name = 'rows.features["label"].int2str(rows[0]["label"])' if len(set(manifest.classes)) > 1 else 'rows[0]["label"]'
-    return f"""```python
-import inr_factory as inr
+    opened = f"""import inr_factory as inr
 
 data = inr.open(".", split="{split}")  # the set's folder; or "hf://OWNER/NAME"
-weights, target = data[0]
+weights, target = data[0]"""
+    read = f"""import h5py
+import numpy as np
+
+with h5py.File("{entry.path}") as shard:
+    spec, parameters = json.loads(shard.attrs["spec"]), json.loads(shard.attrs["parameters"])
+    flat = shard["weights"][0]"""
+    if parquet:
+        opened = """import inr_factory as inr
+
+inr.import_dataset(".", "parquet", out="set")  # this folder, downloaded
+weights, target = inr.open("set")[0]"""
+        read = f"""from pathlib import Path
+
+import numpy as np
+from pyarrow import parquet
+
+table = parquet.read_table(min(Path().glob("{split}-*.parquet")))
+head = json.loads(table.schema.metadata[b"inr_factory"])
+spec, parameters = head["spec"], head["parameters"]
+flat = np.array(table["weights"][0].as_py(), np.float32)"""
+    return f"""```python
+{opened}
 ```
 
 ```python
@@ -222,13 +254,7 @@ rows[0]["object_id"], {name}, rows[0]["psnr"]
 
 ```python
 import json
-
-import h5py
-import numpy as np
-
-with h5py.File("{entry.path}") as shard:
-    spec, parameters = json.loads(shard.attrs["spec"]), json.loads(shard.attrs["parameters"])
-    flat = shard["weights"][0]
+{"" if parquet else chr(10)}{read}
 
 tensors = [flat[p["offset"] : p["offset"] + int(np.prod(p["shape"]))].reshape(p["shape"]) for p in parameters]
 x = np.random.default_rng(0).uniform(-1, 1, (5, spec["in_dim"]))  # any points of [-1, 1]

@@ -89,7 +89,7 @@ def update_card(root: Location, manifest: Manifest) -> CardReport:
     record = fingerprint(f"{CARD_VERSION} {manifest.to_json()}{said}")
     if _is_current(root, record):
         return NO_CARD
-    columns = _columns(root, manifest)
+    columns = shard_columns(root, manifest)
     texts = {
         CROISSANT: with_checksum(
             croissant(
@@ -142,7 +142,7 @@ def is_unedited(text: str) -> bool:
     return MARKER.search(text) is not None and with_checksum(text) == text
 
 
-def _columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
+def shard_columns(root: Location, manifest: Manifest) -> Mapping[str, str]:
     """The columns of the set's shards, weights first, and their types: string, or as numpy calls them."""
     from inr_factory.storage.shards import ShardReader  # loads h5py, which a complete set does not need
 

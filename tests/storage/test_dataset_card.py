@@ -318,7 +318,7 @@ def test_a_run_that_dies_while_it_writes_the_card_is_made_good(tmp_path, monkeyp
 
 def test_a_card_that_is_there_is_seen_by_its_record_alone(root, monkeypatch):
     update_card(root, load_manifest(root))
-    monkeypatch.setattr(dataset_card, "_columns", lambda *_: pytest.fail("a shard was opened"))
+    monkeypatch.setattr(dataset_card, "shard_columns", lambda *_: pytest.fail("a shard was opened"))
     assert update_card(root, load_manifest(root)).written == ()
 
 

@@ -75,6 +75,7 @@ NEEDED = {
     "augment-report digits --count 2": ("matplotlib", "report", ""),
     "export digits --to safetensors --out a": ("safetensors", "exchange", ""),
     "export digits --to parquet --out b": ("pyarrow", "exchange", ""),
+    "export digits --to parquet --preview --out c": ("PIL", "images", ""),
     "push digits somebody/digits": ("huggingface_hub", "hub", ""),
     "pull somebody/digits": ("huggingface_hub", "hub", ""),
     "train digits --track wandb": ("wandb", "tracking", ""),

@@ -29,6 +29,9 @@ def export(
             show_default=False,
         ),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="a column of small pictures of the INRs, which hubs show (parquet)")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a set in another project's format, with a sidecar for what the format cannot hold."""
@@ -36,7 +39,9 @@ def export(
     from inr_factory.storage.manifest_file import load_manifest
 
     with ShardProgress(f"export to {to}", len(load_manifest(dataset).shards)) as progress:
-        report = export_dataset(dataset, to, out, views=views, convention=convention, on_shard=progress)
+        report = export_dataset(
+            dataset, to, out, views=views, convention=convention, preview=preview, on_shard=progress
+        )
     if as_json:
         terminal.print_json({
             "out": str(out), "format": to, "inrs": report.inrs, "files": report.files, "convention": report.convention,

@@ -49,12 +49,18 @@ def push(
 
     The set is checked first (exit code 4 if it is incomplete). Shards that the repository has are not sent again. The
     folder of a run becomes a model: its best checkpoint, the record of its epochs, and a card.
+    The folder of an export to Parquet becomes a data set whose rows the hub shows.
     """
     if _is_run(dataset):
         from inr_factory.interop.hub_runs import push_run
 
         url = push_run(dataset, repo, private=private, revision=revision)
         return terminal.print_json({"url": url}) if as_json else terminal.print_result(f"{url}: the run was sent")
+    if _is_export(dataset):
+        from inr_factory.interop.hub_exports import push_export
+
+        url = push_export(dataset, repo, private=private, revision=revision, on_step=terminal.log_info)
+        return terminal.print_json({"url": url}) if as_json else terminal.print_result(f"{url}: the export was sent")
     from inr_factory.interop.hugging_face_hub import push_dataset
     from inr_factory.storage.manifest_file import load_manifest
 
@@ -120,6 +126,13 @@ def _pull_run(repo: str, out: Path | None, revision: str | None, as_json: bool) 
     if as_json:
         return terminal.print_json({"run": str(folder), "commit": record.commit})
     terminal.print_result(f"{folder}: the run of {repo}, commit {record.commit[:12]}")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder is that of an export."""
+    from inr_factory.interop.sidecar import SIDECAR
+
+    return (folder / SIDECAR).is_file()
 
 
 def _is_run(folder: object) -> bool:
