@@ -263,6 +263,7 @@ GOOD |= {"spec": GOOD["inrs"].spec, "name": "mlp", "num_classes": 3, "degrees": 
 def test_wrong_arguments_of_every_public_name_are_refused_in_one_line(name, tmp_path, monkeypatch):
     """Faults, section 5: they ended in AttributeErrors of internals."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
     function = getattr(inr, name)
     parameters = inspect.signature(function).parameters.values()
     required = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -18,6 +18,7 @@ from inr_factory.storage.pull_record import load_pull_record
 COPY = re.compile(r".+-[0-9a-f]{16}")  # as `copy_folder` names them; nothing else is listed or removed
 SAMPLES = "shapes"
 DAY = 86_400.0
+FEW = 5  # entries that a message names
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def cache(name: str | None = None, *, older_than: float | None = None, prune: bo
         short = name.removeprefix("hf://").removeprefix("datasets/") if isinstance(name, str) else ""
         known = {each for entry in entries for each in ((entry.name, entry.what) if entry.commit else (entry.name,))}
         if short not in known:
-            hint = did_you_mean(short[:100], known) if known else "it is empty"
+            few = 0 < len(known) <= FEW
+            hint = did_you_mean(short[:100], known) if few else f"inr-factory cache lists its {len(known)} entries"
             raise UsageError(f"the cache {folder} has no {shorten(name)}; {hint}")
         entries = [entry for entry in entries if short in (entry.name, entry.what)]
     entries = [entry for entry in entries if older_than is None or entry.days > older_than]
