@@ -45,7 +45,7 @@ gpu-bundle: .venv/compiled
 
 # Dependencies come from the registry: about 5 GB for each Python and end of the ranges, one after the other.
 release: .venv/installed
-	$(BIN)/python pipelines/release/build.py
+	$(BIN)/python pipelines/release/build_release.py
 
 clean:
 	rm -rf .venv site $(DEMO) runs/demo gpu-bundle
