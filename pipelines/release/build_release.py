@@ -20,13 +20,15 @@ CONSTRAINTS = {"oldest": ROOT / "constraints-oldest.txt", "newest": ROOT / "cons
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "inr_factory/inr/version.py").read_text())[1]  # type: ignore[index]
 ARM_COMPILER = "aarch64-linux-gnu-gcc"
 
-# Run in this order in an empty folder. `inr-factory` is the one of the environment.
+IMPORTED = "import inr_factory as inr, sys; assert inr.__file__.startswith(sys.prefix) and inr.__version__ == {!r}, inr"
+EXTRAS = (
+    "import h5py, huggingface_hub, igl, jinja2, matplotlib.pyplot, pyarrow.parquet, ray, safetensors.torch, "
+    "skimage.measure, torch_geometric, torchvision, trimesh, torch.utils.tensorboard"
+)
+# Run in this order in an empty folder, by the environment's own commands.
 SMOKE = [
-    [
-        "python",
-        "-c",
-        f"import inr_factory as i, sys; assert (i.__version__, i.__file__[: len(sys.prefix)]) == ('{VERSION}', sys.prefix), i",
-    ],
+    ["python", "-c", IMPORTED.format(VERSION)],
+    ["python", "-c", EXTRAS],
     ["inr-factory", "doctor"],
     ["inr-factory", "fit", "digits", "--limit", "60", "--out", "set"],
     ["inr-factory", "verify", "set"],
