@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -117,3 +118,12 @@ def test_the_platform_is_that_of_the_compiler_and_the_newest_symbol(hook, tmp_pa
 def test_a_compiler_says_for_which_machine_it_compiles(hook):
     machines = {name for macro, name in hook.MACHINES.items() if macro in hook.macros_of(hook.find_compiler())}
     assert machines == {platform.machine()} & set(hook.MACHINES.values())
+
+
+@pytest.mark.skipif(not shutil.which("clang"), reason="no clang")
+def test_clang_compiles_the_c_code_too(hook, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "clang")
+    widths = hook.X86 if "__x86_64__" in hook.macros_of(["clang"]) else hook.OTHERS
+    for pair in hook.SOURCES:
+        variants = widths if pair in (hook.FUSED, hook.SET_ATTENTION) else hook.ONE
+        hook.compile_library(ROOT / pair[0], tmp_path / "library.so", variants)
