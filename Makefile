@@ -1,6 +1,7 @@
 # `make demo`: make a data set from real images and train on it. `make test`: the fast tests. `make test-all`: every
 # test. `make lint`: linter, formatter, type checker. `make docs`: the documentation as a site. `make notebook`: the
 # outputs of the notebook. `make gpu-bundle`: what a machine with a GPU and no network needs to measure.
+# `make release`: sdist and wheels in dist/, installed and tried in clean environments (docs/releasing.md).
 # Each sets up .venv first where it is missing or older than the files that it is made from.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 DEMO := inrs/demo
 SOURCES := inr_factory/generation/fitting/fused.c inr_factory/learning/transforms/neuron_ops.c inr_factory/learning/alignment/linear_assignment.c inr_factory/learning/models/set_attention.c inr_factory/learning/models/norm_pools.c
 
-.PHONY: demo test test-system test-all lint docs notebook gpu-bundle clean
+.PHONY: demo test test-system test-all lint docs notebook gpu-bundle release clean
 
 demo: .venv/compiled
 	$(BIN)/inr-factory fit digits --views 2 --backend ray --out $(DEMO)
@@ -41,6 +42,10 @@ notebook: .venv/compiled
 # The images of Fashion-MNIST come from $INR_FACTORY_DATA, else from data/ or ../shared/datasets.
 gpu-bundle: .venv/compiled
 	$(BIN)/python pipelines/studies/gpu_bundle.py
+
+# Dependencies come from the registry: about 5 GB for each Python and end of the ranges, one after the other.
+release: .venv/installed
+	$(BIN)/python pipelines/release/build_release.py
 
 clean:
 	rm -rf .venv site $(DEMO) runs/demo gpu-bundle

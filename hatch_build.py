@@ -1,11 +1,13 @@
 """Build hook: compiles the C code when a wheel, or an editable install, is made.
 
-Without a compiler the wheel is pure Python, and torch does the work.
+ctypes loads the libraries, so one wheel serves every Python of a platform: its tag is py3-none-PLATFORM. A cross compiler in
+CC makes the wheel of another machine. Without a compiler, or with INR_FACTORY_PURE=1, the wheel is pure Python, and torch does
+the work.
 """
 
 import hashlib
 import os
-import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import platform_tags
 
 FUSED = ("inr_factory/generation/fitting/fused.c", "inr_factory/generation/fitting/_fused.so")
 NEURON_OPS = (
@@ -45,6 +48,7 @@ X86 = {
     "baseline": "-DDISPATCH",
 }
 OTHERS = {"baseline": "-DDISPATCH"}
+MACHINES = {"__x86_64__": "x86_64", "__aarch64__": "aarch64"}  # macro of the compiler -> name in a tag
 ONE = {"all": "-ffp-contract=off"}  # as torch computes it
 
 
@@ -52,9 +56,12 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
     """Puts the library where the package looks for it, and into the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if os.environ.get("INR_FACTORY_PURE"):
+            return
         root = Path(self.root)
-        widths = X86 if platform.machine().lower() in ("x86_64", "amd64") else OTHERS
         try:
+            macros = macros_of(find_compiler())
+            widths = X86 if "__x86_64__" in macros else OTHERS
             for source, library in SOURCES:
                 variants = widths if (source, library) in (FUSED, SET_ATTENTION) else ONE
                 compile_library(root / source, root / library, variants)
@@ -67,8 +74,27 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
             )
             return
         build_data["pure_python"] = False
-        build_data["infer_tag"] = True
+        build_data["tag"] = f"py3-none-{platform_of([root / library for _, library in SOURCES], macros)}"
         build_data["artifacts"] += [library for _, library in SOURCES]
+
+
+def macros_of(compiler: list[str]) -> set[str]:
+    """The macros that a compiler defines, which name the machine that it compiles for."""
+    command = [*compiler, "-dM", "-E", "-x", "c", os.devnull]
+    defined = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return set(re.findall(r"^#define (\w+)", defined, flags=re.M))
+
+
+def platform_of(libraries: list[Path], macros: set[str]) -> str:
+    """The platform of a wheel's tag: with glibc, the oldest version that has all functions of the libraries (PEP 600).
+
+    They need nothing but libc and libm, so that there is nothing for auditwheel to copy into the wheel.
+    """
+    machine = next((name for macro, name in MACHINES.items() if macro in macros), None)
+    versions = re.findall(rb"GLIBC_2\.(\d+)", b"".join(library.read_bytes() for library in libraries))
+    if machine is None or not versions:
+        return next(platform_tags())
+    return f"manylinux_2_{max(17, *map(int, versions))}_{machine}"
 
 
 def compile_library(source: Path, library: Path, variants: dict[str, str]) -> None:
@@ -87,7 +113,7 @@ def compile_library(source: Path, library: Path, variants: dict[str, str]) -> No
             names = [f"-DVARIANT={name}", f"-DBUILT_FROM={built_from}"]
             run([*compiler, *FLAGS, *flags.split(), *names, "-c", str(source), "-o", objects[-1]])
         linked = Path(folder) / library.name
-        run([*compiler, "-shared", "-o", str(linked), *objects, "-lm"])
+        run([*compiler, "-shared", "-s", "-o", str(linked), *objects, "-lm"])
         os.replace(linked, library)
 
 

@@ -89,10 +89,9 @@ def _packages() -> Iterator[Finding]:
     count = len(builtin_recipes())
     yield Finding("recipes", count > 0, f"{count} built in", "install again: the recipes lie inside the package")
     widths = fused_cpu.variants()
-    obstacle = "" if widths else fused_cpu.obstacle(SirenSpec(2, 1))
-    engine = f"fused, compiled for {widths[0]}" if widths else f"batched, several times slower: {obstacle}"
-    again = f"install a C compiler (gcc or clang, or set CC), then {INSTALL} --force-reinstall --no-deps inr-factory"
-    yield Finding("fitting engine", True if widths else None, engine, again)
+    slower = "batched, several times slower; symmetries, alignments and dws run in torch and scipy"
+    engine = f"fused, compiled for {widths[0]}" if widths else slower
+    yield Finding("fitting engine", True if widths else None, engine, fused_cpu.obstacle(SirenSpec(2, 1)))
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), os.environ.get("CC"))
     missing = "not installed; installing needs it, running does not"
     yield Finding("C compiler", True if compiler else None, compiler or missing, "install gcc or clang, or set CC")

@@ -4,6 +4,11 @@ import ctypes
 import hashlib
 from pathlib import Path
 
+COMPILE = (
+    "install a C compiler (gcc or clang, or set CC), then "
+    "pip install --force-reinstall --no-deps --no-binary inr-factory inr-factory, or in a checkout pip install --no-deps -e ."
+)
+
 
 def load_library(source: Path, library: Path, built_from: str) -> ctypes.CDLL | str:
     """Load the library that was compiled from a C source.
@@ -17,15 +22,13 @@ def load_library(source: Path, library: Path, built_from: str) -> ctypes.CDLL | 
         The library, or in one line why it cannot be used.
     """
     if not library.exists():
-        return "its C code was not compiled when inr-factory was installed (it needs a C compiler)"
+        return f"this install has no C code (a pure wheel, or no C compiler); to have it, {COMPILE}"
     try:
         functions = ctypes.CDLL(str(library))
     except OSError as error:
-        return f"{library.name} cannot be loaded ({error})"
+        return f"{library.name} cannot be loaded ({error}); {COMPILE}"
     stamp = getattr(functions, built_from)
     stamp.restype = ctypes.c_char_p
     if stamp().decode() != hashlib.sha256(source.read_bytes()).hexdigest():
-        return (
-            f"{library.name} was compiled from another {source.name} than the installed one; install inr-factory again"
-        )
+        return f"{library.name} was compiled from another {source.name} than the installed one; {COMPILE}"
     return functions

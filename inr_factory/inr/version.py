@@ -1,3 +1,3 @@
 """Version of this package: the one place where it stands."""
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"

@@ -119,19 +119,26 @@ static void inner(int E, const float *P, const float *B, float *C, int count, si
     }
 }
 
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (const int_vec4){__VA_ARGS__})
+#endif
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+
 /* to[j][i] = from[i][j], all of width x width. */
 static void transpose(const float *from, float *to, size_t width) {
-    const int_vec4 low = {0, 4, 1, 5}, high = {2, 6, 3, 7};
     for (size_t i = 0; i < width; i += 4)
         for (size_t j = 0; j < width; j += 4) {
             vec4 row[4];
             for (int r = 0; r < 4; r++) row[r] = *(const loose_vec4 *)(from + (i + r) * width + j);
-            const vec4 a = __builtin_shuffle(row[0], row[2], low), b = __builtin_shuffle(row[0], row[2], high);
-            const vec4 c = __builtin_shuffle(row[1], row[3], low), d = __builtin_shuffle(row[1], row[3], high);
-            *(loose_vec4 *)(to + j * width + i) = __builtin_shuffle(a, c, low);
-            *(loose_vec4 *)(to + (j + 1) * width + i) = __builtin_shuffle(a, c, high);
-            *(loose_vec4 *)(to + (j + 2) * width + i) = __builtin_shuffle(b, d, low);
-            *(loose_vec4 *)(to + (j + 3) * width + i) = __builtin_shuffle(b, d, high);
+            const vec4 a = SHUFFLE(row[0], row[2], LOW), b = SHUFFLE(row[0], row[2], HIGH);
+            const vec4 c = SHUFFLE(row[1], row[3], LOW), d = SHUFFLE(row[1], row[3], HIGH);
+            *(loose_vec4 *)(to + j * width + i) = SHUFFLE(a, c, LOW);
+            *(loose_vec4 *)(to + (j + 1) * width + i) = SHUFFLE(a, c, HIGH);
+            *(loose_vec4 *)(to + (j + 2) * width + i) = SHUFFLE(b, d, LOW);
+            *(loose_vec4 *)(to + (j + 3) * width + i) = SHUFFLE(b, d, HIGH);
         }
 }
 
