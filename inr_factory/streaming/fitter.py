@@ -46,7 +46,7 @@ def serve(folder: str, shards: str, number: int = 0) -> str:
     try:
         job = _load(pool)
         worker = on_gpu(job.worker, number, 0)
-        name, figures = f"{socket.gethostname()}-{os.getpid()}", {"inrs": 0, "busy": 0.0, "idle": 0.0, "failed": 0}
+        name, figures = f"{socket.gethostname()}-{os.getpid()}", {"inrs": 0, "busy": 0.0, "idle": 0.0}
         reported = time.monotonic()
         while (demand := pool.demand()) is not None and not demand.closed:
             begin = time.monotonic()
@@ -64,7 +64,6 @@ def serve(folder: str, shards: str, number: int = 0) -> str:
                 update_manifest(pool.shards, job.kept.with_views(view + 1), [entry])
             claim.release()
             figures["inrs"] += entry.rows
-            figures["failed"] += len(entry.quarantine)
             figures["busy"] += time.monotonic() - begin
             pool.report(name, figures)
     except Exception as error:

@@ -160,5 +160,5 @@ class Claim:
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False
+            pass  # it is another user's
         return False

@@ -18,9 +18,9 @@ from inr_factory.generation.signals import Source
 from inr_factory.inr.arguments import check_whole
 from inr_factory.inr.cpu import num_cores
 from inr_factory.inr.regular_files import as_path
-from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.storage.atomic_files import remove_stale_temporaries, write_atomically
 from inr_factory.storage.locations import Location, parse_location
+from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.streaming.fitter import FitterJob
 from inr_factory.streaming.fresh_dataset import AUTO, FreshDataset, OnWait, StreamSettings
 from inr_factory.streaming.pool import JOB, Pool
@@ -48,14 +48,14 @@ def stream(
 ) -> FreshDataset:
     """Open the training split of a set for training on fresh views: fitters make new views of its objects meanwhile.
 
-    It stands in place of an open data set in `train` and INRLoader. Its first epoch shows stored views. What an epoch
-    shows depends on the set, `reuse` and the epoch alone, whatever the number of fitters, and after a resume. Close it by
-    `with` or `finish`.
+    It stands in place of an open data set in `train` and INRLoader. Its first epoch shows stored views. With a number as
+    `reuse`, what an epoch shows depends on the set, that number and the epoch alone, whatever the number of fitters, and
+    after a resume. Close it by `with` or `finish`.
 
     Args:
         dataset: Folder of a set that a recipe made, or a recipe, of which one view is fitted first.
-        reuse: How many epochs show a fresh INR: 1 never shows one twice, "auto" chooses after the first epoch, so that
-            neither training nor fits wait.
+        reuse: How many epochs show a fresh INR: 1 never shows one twice, "auto" shows each until the next is there, so that
+            training never waits; then the speed of the machine decides what an epoch shows.
         fitters: Processes that fit; by default the cores that training leaves, on a GPU two a GPU.
         keep: Folder of a set to which all that is fitted is added, after the shards of `dataset`; by default it is
             removed after use.
@@ -91,7 +91,7 @@ def stream(
         )  # fmt: skip
         located = report.out
     plan = plan_from_arguments(
-        str(located), None, INRDataset(located, "train", check=False).manifest.views + 1, None, None, (), source,
+        str(located), None, load_manifest(located).views + 1, None, None, (), source,
         workers=fitters, backend="local", address=None, device=device, shard="0/1", data_root=data_root,
     )  # fmt: skip
     kind = device_of(plan.settings)
