@@ -2,7 +2,7 @@
 
 import pytest
 from support.small_sets import make_set
-from support.stand_in_hub import TOKEN, StandInHub
+from support.stand_in_hub import used_hub
 
 import inr_factory as inr
 from inr_factory.cli.main import run
@@ -17,10 +17,7 @@ REPO = "someone/rows"
 
 @pytest.fixture
 def hub(monkeypatch):
-    with StandInHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with used_hub(monkeypatch) as hub:
         yield hub
 
 

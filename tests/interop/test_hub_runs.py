@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.small_runs import make_run
 from support.small_sets import make_set
-from support.stand_in_hub import MODEL, TOKEN, StandInHub
+from support.stand_in_hub import MODEL, used_hub
 
 import inr_factory as inr
 from inr_factory.cli.main import run
@@ -28,14 +28,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    with StandInHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with used_hub(monkeypatch) as hub:
         monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("INR_FACTORY_CACHE", str(tmp_path / "cache"))
         yield hub
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from support.small_sets import make_set
-from support.stand_in_hub import TOKEN, StandInHub
+from support.stand_in_hub import TOKEN, used_hub
 
 from inr_factory.cli.main import run
 from inr_factory.storage.add_targets import add_targets
@@ -24,10 +24,7 @@ REPO = "someone/small"
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    with StandInHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with used_hub(monkeypatch) as hub:
         yield hub
 
 

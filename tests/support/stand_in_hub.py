@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -295,3 +297,21 @@ def _as_of_data_sets(path: str) -> str:
 def _entry(name: str, content: bytes) -> dict[str, Any]:
     lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
     return {"type": "file", "path": name, "size": len(content), "oid": "0" * 40, "lfs": lfs}
+
+
+@contextmanager
+def used_hub(monkeypatch):
+    """A stand-in that huggingface_hub talks to in this process."""
+    constants = import_module("huggingface_hub.constants")
+    with StandInHub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+
+
+def hub_environment(hub, home):
+    """What lets huggingface_hub of another process talk to a stand-in."""
+    return {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}

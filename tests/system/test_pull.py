@@ -9,7 +9,7 @@ import time
 
 import pytest
 from support.small_sets import make_set
-from support.stand_in_hub import TOKEN, StandInHub
+from support.stand_in_hub import StandInHub, hub_environment
 
 from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.pull_record import PULLED
@@ -33,12 +33,7 @@ def start(root, tmp_path):
     """Starts a command in a process with a hub that has the set; `start.hub` is the hub."""
     program = [sys.executable, "-c", "from inr_factory.cli.main import main; main()"]
     with StandInHub() as hub:
-        names = {
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HOME": str(tmp_path / "home"),
-        }
+        names = hub_environment(hub, tmp_path / "home")
 
         def start(*arguments):
             return subprocess.Popen(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from support.small_sets import make_set
-from support.stand_in_hub import TOKEN, StandInHub
+from support.stand_in_hub import StandInHub, hub_environment
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub (the extra hub) is not installed")
 
@@ -16,12 +16,7 @@ def test_the_environment_names_hub_and_token(tmp_path):
     make_set(root)
     program = [sys.executable, "-c", "from inr_factory.cli.main import main; main()"]
     with StandInHub() as hub:
-        names = {
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HOME": str(tmp_path / "home"),
-        }
+        names = hub_environment(hub, tmp_path / "home")
         done = subprocess.run(
             [*program, "push", str(root), "someone/small"], env=os.environ | names, capture_output=True, text=True
         )
