@@ -7,6 +7,7 @@ from support.fitter_threads import FitterThreads
 from support.small_sets import make_set
 from support.tiny_recipes import LOCAL, tiny
 
+from inr_factory.cli.main import run as run_command
 from inr_factory.errors import FactoryError, UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.maintenance.verify import verify_dataset
@@ -208,6 +209,13 @@ def test_only_some_stored_views_can_be_used(stored, of_all):
     with stream(stored / "4", reuse=1, fitters=1, views=2) as data:
         assert views_of(data, of_all, 1) == [[1] * 16]  # view 3 of 4 is not among them
         assert data.schedule.stored == 4
+
+
+@pytest.mark.parametrize(("epochs", "line"), [(1, "the run showed no fresh INR"), (3, "fresh INRs: 32")])
+def test_the_command_line_says_how_many_fresh_inrs_a_run_showed(stored, tmp_path, capsys, epochs, line):
+    options = ["--model=parity:hidden_dim=4", "--batch-size=4", f"--epochs={epochs}", "--device=cpu", "--fitters=1"]
+    assert run_command(["train", str(stored / "1"), "--fresh=1", *options, "--out", str(tmp_path / "run")]) == 0
+    assert line in capsys.readouterr().err
 
 
 def test_wrong_settings_are_refused(stored, tmp_path):

@@ -208,6 +208,8 @@ def train(
         )  # fmt: skip
     if not is_first_rank():
         return
+    if reuse is not None:
+        _note_fresh(run)
     manifest, folder, best = load_manifest(dataset), run.folder, run.best
     test = run.evaluate(dataset, device=device) if has_split(manifest, "test") else None
     if test is not None:
@@ -234,6 +236,16 @@ def train(
     pictures = [path for path in (folder / CURVES, folder / PICTURE, folder / DRAWN) if path.is_file()]
     if pictures and not as_json:
         terminal.print_result(f"pictures: {', '.join(map(str, pictures))}")
+
+
+def _note_fresh(run: "TrainedRun") -> None:
+    """Report how many fresh INRs a run has shown: with auto, a short run may end before there is one."""
+    if shown := int(sum(record.get("fresh", 0) for record in run.history)):
+        terminal.log_info(f"fresh INRs: {shown:,}")
+    else:
+        terminal.log_info(
+            "the run showed no fresh INR: it ended before fitters had made any; --fresh 1 waits for them, or train longer"
+        )
 
 
 def _print_result(run: "TrainedRun", test: "EvaluationReport | ValueReport | None") -> None:
