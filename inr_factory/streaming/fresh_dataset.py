@@ -265,6 +265,7 @@ class FreshDataset(INRDataset):
         rows = self._stored_rows[0].copy()
         offset, locations = len(self._all_stored), list[WeightsLocation]()
         self._new = self._replaced = 0
+        came = set(map(schedule.shard, range(schedule.come(epoch - 1) if epoch else 0, schedule.come(epoch))))
         for shard in schedule.shown(epoch):
             view, block = shard
             objects = np.flatnonzero(self.blocks == block)
@@ -273,10 +274,10 @@ class FreshDataset(INRDataset):
                 continue
             if shard not in self._opened:
                 self._opened[shard] = self._open_shard(pool.path(shard), objects)
-                self._new += int((self._opened[shard][1] >= 0).sum())
             location, there = self._opened[shard]
             rows[objects] = np.where(there >= 0, offset + there, rows[objects])
             self._replaced += int((there < 0).sum())
+            self._new += int((there >= 0).sum()) if shard in came else 0
             locations.append(location)
             offset += location.shape[0]
         self._weights = self._all_stored.select(locations, rows)

@@ -130,7 +130,8 @@ def test_an_interrupted_run_ends_as_a_whole_one(stored, tmp_path):
     resumed = trained(tmp_path / "parts", 2)
     states = [run.model("cpu").state_dict() for run in (whole, resumed)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert [record["train_loss"] for record in whole.history] == [record["train_loss"] for record in resumed.history]
+    for name in ("train_loss", "fresh"):
+        assert [record[name] for record in whole.history] == [record[name] for record in resumed.history]
 
 
 def test_what_is_kept_is_a_set_that_fit_completes(stored, tmp_path):
