@@ -83,7 +83,7 @@ def stream(
     check_reuse(reuse)
     if fitters is not None:
         check_whole(1, 4096, fitters=fitters)
-    located = locate_set(dataset) if isinstance(dataset, Recipe | str | Path) else dataset  # type: ignore[redundant-expr]
+    located = locate_set(dataset) if isinstance(dataset, Recipe | str | Path) else parse_location(dataset)
     if located is None:
         report = fit_dataset(
             dataset,  # type: ignore[arg-type]
