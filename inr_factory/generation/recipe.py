@@ -30,7 +30,7 @@ from inr_factory.inr.stable_hash import fingerprint
 from inr_factory.storage.nested_mappings import flatten, merge
 from inr_factory.storage.yaml_files import load_yaml, parse_yaml
 
-RECIPE_VERSION: Final = 3
+RECIPE_VERSION: Final = 4
 UDF_TARGET = 26.0  # dB of the peak: the clamp, or its root
 CURVATURE = 0.25  # of signed distances, as measured in docs/results/shapes.md
 NUM_TRUTH = 5_000  # from version 3 on
@@ -85,7 +85,7 @@ class Recipe(Section):
     not, so that a set can get more views.
 
     Attributes:
-        version: of what recipes mean. 3 is that of new sets of shapes and 2 of others, which 3 does not change; 1 gives
+        version: of what recipes mean. 4 is that of new sets of shapes and 2 of others, which 3 and 4 do not change; 1 gives
             the defaults, columns and samples of sets made before there was a version, and continues them.
         name: letters, digits, and _.- inside.
         source: an `ImageSource`, `ShapeSource` or `OwnSource`, chosen by its `collection`.
@@ -109,7 +109,7 @@ class Recipe(Section):
     spec: SpecConfig = SpecConfig()
     fit: FitConfig = FitConfig()
     splits: SplitConfig = SplitConfig()
-    version: Literal[1, 2, 3] = RECIPE_VERSION
+    version: Literal[1, 2, 3, 4] = RECIPE_VERSION
     shard_objects: Integer = Field(default=500, ge=1, le=1_000_000)
     quarantine_threshold: Number = Field(default=0.01, ge=0, le=1)
 

@@ -3,6 +3,7 @@
 python pipelines/studies/study_shapes.py --count 7 ../shared/datasets/shrec11 ../shared/datasets/segbench
 python pipelines/studies/study_shapes.py --unsigned --count 8 ../shared/datasets/ldraw ../shared/datasets/modelnet_original_off
 python pipelines/studies/study_shapes.py --cost --count 10 ../shared/datasets/segbench ../shared/datasets/modelnet_original_off
+python pipelines/studies/study_shapes.py --view-spread inrs/ldraw40_version_3
 python pipelines/studies/study_shapes.py --curvature --hidden 32 --count 14 ../shared/datasets/segbench ../shared/datasets/ldraw
 python pipelines/studies/study_shapes.py --surfaces --count 60 ../shared/datasets/shrec11 ../shared/datasets/psb
 """
@@ -12,11 +13,13 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import thread_time
 from typing import TypeVar
 
+import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,6 +37,7 @@ from inr_factory.generation.sources.shape_collections import open_shapes
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
 from inr_factory.storage.manifest import ViewKey
+from inr_factory.storage.manifest_file import load_manifest
 
 Result = TypeVar("Result")
 
@@ -140,10 +144,10 @@ def cost(folders: list[Path], count: int, hidden: int) -> None:
     """Print the CPU time of all parts of a set, by the recipe mesh_folder, and what the fits reach."""
     print("CPU seconds of one core: `sampling` an object, once for all views, the others a view.\n")
     print(
-        "| shapes | field | hidden | sampling | fit | quality | quality / fit | one of ten views | ModelNet40 x 10, CPU hours "
-        "| dB | IoU | Chamfer | F-score | normals |"
+        "| shapes | field | hidden | sampling | fit | quality | of later views | quality / fit | with ten views "
+        "| one of ten views | ModelNet40 x 10, CPU hours | dB | IoU | Chamfer | F-score | normals |"
     )
-    print("|" + "---|" * 14)
+    print("|" + "---|" * 16)
     for folder in folders:
         for field, steps in (("sdf", ()), ("root_udf", ("fit.steps=1000",))):  # as mesh_folder and modelnet40
             recipe = load_recipe("mesh_folder", [f"source.field={field}", f"spec.hidden_dim={hidden}", *steps])
@@ -154,19 +158,37 @@ def cost(folders: list[Path], count: int, hidden: int) -> None:
             fitted, fit_seconds = timed(fit, recipe.spec.spec(3, 1), shapes, recipe.fit)
             by_number = [shapes[int(key.object_id)] for key in fitted.keys]
             quality, quality_seconds = timed(measure_quality, fitted.inrs, by_number)
-            sampling, fits, measuring = (
-                seconds / len(shapes) for seconds in (sample_seconds, fit_seconds, quality_seconds)
-            )
-            of_ten = sampling / VIEWS + fits + measuring
-            columns = " | ".join(f"{part:.3f}" for part in (sampling, fits, measuring))
+            later_seconds = timed(partial(measure_quality, view=1), fitted.inrs, by_number)[1]
+            parts = [seconds / len(shapes) for seconds in (sample_seconds, fit_seconds, quality_seconds, later_seconds)]
+            sampling, fits, measuring, later = parts
+            of_views = (measuring + (VIEWS - 1) * later) / VIEWS
+            of_ten = sampling / VIEWS + fits + of_views
+            columns = " | ".join(f"{part:.3f}" for part in parts)
             names = ("iou", "chamfer", "fscore", "normals")
             medians = [np.nanmedian(column) if np.isfinite(column := quality[name]).any() else None for name in names]
             reached = " | ".join("" if median is None else f"{median:.4f}" for median in medians)
             print(
                 f"| {len(shapes)} of {folder.name} | {field} | {hidden} | {columns} "
-                f"| {measuring / fits:.2f} | {of_ten:.2f} | {OBJECTS * VIEWS * of_ten / 3600:.0f} | {np.median(fitted.psnr):.1f} | {reached} |",
+                f"| {measuring / fits:.2f} | {of_views / fits:.2f} | {of_ten:.2f} | {OBJECTS * VIEWS * of_ten / 3600:.0f} | {np.median(fitted.psnr):.1f} | {reached} |",
                 flush=True,
             )
+
+
+def view_spread(sets: list[Path]) -> None:
+    """Print how much measures differ between views of an object, and between objects; sets of recipe version 3."""
+    print("| set | measure | median | of view 0 | deviation of objects | of views of an object |")
+    print("|" + "---|" * 6)
+    for root in sets:
+        shards = [h5py.File(root / entry.path) for entry in load_manifest(root).shards]
+        names = np.concatenate([shard["object_id"].asstr()[:] for shard in shards])
+        views = np.concatenate([shard["view"][:] for shard in shards])
+        for measure in ("chamfer", "fscore", "normals"):
+            values = np.concatenate([shard[measure][:] for shard in shards])
+            known = [values[names == name] for name in np.unique(names[np.isfinite(values)])]
+            among = np.std([each.mean() for each in known])
+            within = np.mean([each.var(ddof=1) for each in known if len(each) > 1]) ** 0.5
+            medians = f"{np.nanmedian(values):.4f} | {np.nanmedian(values[views == 0]):.4f}"
+            print(f"| {root.name} | {measure} | {medians} | {among:.4f} | {within:.4f} |")
 
 
 def curvature(folders: list[Path], count: int, hidden: int) -> None:
@@ -257,6 +279,9 @@ def main() -> None:
     parser.add_argument("--unsigned", action="store_true", help="quality of unsigned distances by field and net")
     parser.add_argument("--cost", action="store_true", help="CPU time of sampling, fit and quality by the recipe")
     parser.add_argument("--curvature", action="store_true", help="what it gains that samples follow curvature")
+    parser.add_argument(
+        "--view-spread", action="store_true", help="the folders are sets: how far views of an object differ"
+    )
     parser.add_argument("--hidden", type=int, default=64, help="neurons a layer, of --cost and --curvature")
     parser.add_argument("--surfaces", action="store_true", help="which meshes have an inside")
     options = parser.parse_args()
@@ -266,7 +291,9 @@ def main() -> None:
     os.environ["IGL_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as cache:  # an empty one, so that sampling is measured
         os.environ["INR_FACTORY_CACHE"] = cache
-        if options.cost or options.curvature:
+        if options.view_spread:
+            view_spread(options.folders)
+        elif options.cost or options.curvature:
             (cost if options.cost else curvature)(options.folders, options.count, options.hidden)
         elif options.surfaces:
             surfaces(options.folders, options.count)

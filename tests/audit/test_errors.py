@@ -45,11 +45,14 @@ def test_shapes_tell_their_sheets_and_buried_parts(tmp_path):
 
 def test_the_stored_chamfer_of_a_good_fit_lies_below_the_floor_of_sampling(tmp_path, capsys):
     """The true surface itself scored 0.0155 to 0.0203."""
-    words = ["fit", "primitives", "--limit", 1, "--views", 1, "--out", tmp_path / "set", "--backend", "local"]
+    words = ["fit", "primitives", "--limit", 1, "--views", 2, "--out", tmp_path / "set", "--backend", "local"]
     code, _, err = outcome(capsys, *words, "--workers", 1, "--set", "splits.val=0", "--set", "splits.test=0")
     assert code == 0, err
-    with h5py.File(next(tmp_path.glob("set/data/*.h5")), locking=False) as shard:
+    first, later = sorted(tmp_path.glob("set/data/*.h5"))
+    with h5py.File(first, locking=False) as shard, h5py.File(later, locking=False) as unmeasured:
         assert shard["chamfer"][:].max() < 0.01
+        assert np.isnan(unmeasured["chamfer"][:]).all()
+        assert unmeasured["iou"][:].min() > 0.5
 
 
 def test_objects_that_a_failing_disk_put_into_quarantine_are_fitted_again(tmp_path, capsys, monkeypatch):

@@ -435,9 +435,9 @@ def test_shapes_by_muon_have_a_first_layer_of_twice_the_frequency():
     assert load_recipe("digits", ["fit.optimizer=muon"]).spec.first_omega_0 is None
 
 
-def test_version_3_is_of_shapes_alone():
+def test_versions_from_3_on_are_of_shapes_alone():
     assert (load_recipe("digits").version, load_recipe("digits", ["version=3"]).version) == (2, 2)
-    assert load_recipe("primitives").version == 3
+    assert load_recipe("primitives").version == 4
 
 
 def test_former_settings_that_are_none_are_an_unknown_key(tmp_path):

@@ -146,7 +146,7 @@ class Worker:
         signals = select_signals(read.signals, as_index(np.array(rows, dtype=np.int64)))
         columns: dict[str, NDArray[Any]] = {}
         if self.quality:
-            columns |= measure_quality(fitted.inrs, signals, self.device, recipe.version)
+            columns |= measure_quality(fitted.inrs, signals, self.device, recipe.version, task.view)
         if recipe.version >= 2 and fitted.engine != "none":
             columns |= {"explained": fitted.explained, **inside_shares(signals)}
         columns |= {

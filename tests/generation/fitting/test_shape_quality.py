@@ -233,6 +233,17 @@ def test_earlier_versions_have_their_columns():
     assert list(measure_quality(octahedra([SIZE]), [exact()])) == list(shape_quality.QUALITIES)
 
 
+def test_later_views_have_no_surfaces_measured_from_version_4_on():
+    inrs, both = octahedra([SIZE]), [exact()]
+    first, later, before = (
+        measure_quality(inrs, both, view=view, version=version) for view, version in ((0, 4), (1, 4), (1, 3))
+    )
+    assert first == before
+    assert {name: column[0] for name, column in later.items() if np.isfinite(column)} == {
+        name: first[name][0] for name in ("iou", "distance_error")
+    }
+
+
 def test_clouds_have_no_normals_and_no_surface_has_an_fscore_of_0():
     cloud = measure_quality(octahedra([SIZE]), [signal("sdf")])
     assert math.isnan(cloud["normals"][0])
