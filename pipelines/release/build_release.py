@@ -128,6 +128,7 @@ def check(dist: Path, interpreters: list[str], ends: list[str]) -> bool:
                 results[python, end] = f"ok: torch {torch}, {monotonic() - started:.0f} s"
             except Failure as failure:
                 results[python, end] = f"FAILED: {failure}"
+            say(results[python, end])
     print("| Python | " + " | ".join(ends) + " |")
     print("|---" * (len(ends) + 1) + "|")
     for python in interpreters:
