@@ -21,9 +21,11 @@ if [ ! -e "$root/venv/bin/pip" ]; then
     debootstrap --arch=arm64 --variant=minbase --include=python3-venv,ca-certificates bookworm "$root"
     emulated python3 -m venv /venv
 fi
+rm -f "$root"/opt/*.whl
 cp "$dist"/inr_factory-*_aarch64.whl "$root/opt/"
 sed 's/^torch==.*/torch==2.10.0/' "$repository/constraints.txt" >"$root/opt/constraints.txt"
-emulated sh -c 'pip install --no-compile --only-binary :all: -c /opt/constraints.txt /opt/inr_factory-*.whl pytest pytest-timeout hypothesis'
+emulated sh -c 'pip install --no-compile --only-binary :all: -c /opt/constraints.txt /opt/inr_factory-*.whl pytest pytest-timeout hypothesis
+    pip install --no-compile --force-reinstall --no-deps /opt/inr_factory-*.whl' # another build of the same version
 rm -rf "$root/try" "$folder/set"
 mkdir -p "$root/try"
 emulated inr-factory doctor
