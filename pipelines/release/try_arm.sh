@@ -24,7 +24,7 @@ fi
 rm -f "$root"/opt/*.whl
 cp "$dist"/inr_factory-*_aarch64.whl "$root/opt/"
 sed 's/^torch==.*/torch==2.10.0/' "$repository/constraints.txt" >"$root/opt/constraints.txt"
-emulated sh -c 'pip install --no-compile --only-binary :all: -c /opt/constraints.txt /opt/inr_factory-*.whl pytest pytest-timeout hypothesis
+emulated sh -ec 'pip install --no-compile --only-binary :all: -c /opt/constraints.txt /opt/inr_factory-*.whl pytest pytest-timeout hypothesis
     pip install --no-compile --force-reinstall --no-deps /opt/inr_factory-*.whl' # another build of the same version
 rm -rf "$root/try" "$folder/set"
 mkdir -p "$root/try"
