@@ -31,7 +31,7 @@ from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.run_log import LOG_FOLDER, read_log
 
 FEWEST = 60  # objects of a set, whatever the share
-HEAD = """| set | objects | INRs | size | core time | median dB | in quarantine | croissant | datasets | baselines, % |
+HEAD = """| set | objects | INRs | size | core time, at most | median dB | in quarantine | croissant | datasets | baselines, % |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 
