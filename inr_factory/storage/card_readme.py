@@ -42,10 +42,12 @@ def _object_kind(manifest: Manifest) -> str:
 def abstract(manifest: Manifest) -> str:
     """Describe the set in two sentences without markup."""
     objects = sum(split.objects for split in manifest.splits.values())
+    fits = "one fit" if manifest.views == 1 else f"{manifest.views} independent fits"
+    licence = re.sub(r"^none: (.*)", r"none (\1)", manifest.source.licence or "unknown")
     return (
         f"{manifest.rows:,} implicit neural representations ({manifest.siren_spec}; {manifest.siren_spec.num_parameters:,} "
         f"parameters each) of {objects:,} {_object_kind(manifest)} of {manifest.source.name} ({manifest.source.version}), "
-        f"{manifest.views} independent fits of each. Licence of the source: {manifest.source.licence or 'unknown'}."
+        f"{fits} of each. Licence of the source: {licence}."
     )
 
 
@@ -181,10 +183,14 @@ def _body(manifest: Manifest, columns: Mapping[str, str], notes: CardNotes, conv
     if manifest.derived is not None:
         yield f"Derived from the set {manifest.derived.of}: {markdown_line(manifest.derived.how)}.\n"
     yield "## Licence and terms\n"
-    known = licence_name(source.licence) != "unknown"
-    known_terms = f"The source, {markdown_line(source.name)} ({markdown_line(source.version)}), has the licence: {markdown_line(source.licence)}."
-    unknown = f"The licence of the source, {markdown_line(source.name)}, is not known ({markdown_line(source.licence) or 'nothing recorded'}): find out before you share this set."
-    yield f"{known_terms if known else unknown} INRs show what they were fitted to: its terms hold for them, too.\n"
+    name, version, licence = (markdown_line(text) for text in (source.name, source.version, source.licence))
+    if licence.startswith("none: "):
+        yield f"The source, {name} ({version}), needs no licence: {licence.removeprefix('none: ')}.\n"
+    else:
+        known_terms = f"The source, {name} ({version}), has the licence: {licence}."
+        unknown = f"The licence of the source, {name}, is not known ({licence or 'nothing recorded'}): find out before you share this set."
+        terms = unknown if licence_name(source.licence) == "unknown" else known_terms
+        yield f"{terms} INRs show what they were fitted to: its terms hold for them, too.\n"
     if notes.licence:
         yield f"The INRs are published under: {markdown_line(notes.licence)}.\n"
     if notes.attribution:

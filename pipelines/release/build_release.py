@@ -23,7 +23,9 @@ ARM_COMPILER = "aarch64-linux-gnu-gcc"
 IMPORTED = "import inr_factory as inr, sys; assert inr.__file__.startswith(sys.prefix) and inr.__version__ == {!r}, inr"
 EXTRAS = (
     "import h5py, huggingface_hub, igl, jinja2, matplotlib.pyplot, pyarrow.parquet, ray, safetensors.torch, "
-    "skimage.measure, torch_geometric, torchvision, trimesh, torch.utils.tensorboard"
+    "skimage.measure, torch_geometric, trimesh, torch.utils.tensorboard; "
+    # Beside a CPU torch, the registry's torchvision does not import by itself.
+    "from inr_factory.generation.sources.torchvision_images import torchvision_part; torchvision_part('datasets').MNIST"
 )
 # Run in this order in an empty folder, by the environment's own commands.
 SMOKE = [
@@ -126,6 +128,7 @@ def check(dist: Path, interpreters: list[str], ends: list[str]) -> bool:
                 results[python, end] = f"ok: torch {torch}, {monotonic() - started:.0f} s"
             except Failure as failure:
                 results[python, end] = f"FAILED: {failure}"
+            say(results[python, end])
     print("| Python | " + " | ".join(ends) + " |")
     print("|---" * (len(ends) + 1) + "|")
     for python in interpreters:

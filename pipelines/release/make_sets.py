@@ -31,7 +31,7 @@ from inr_factory.storage.manifest_file import load_manifest
 from inr_factory.storage.run_log import LOG_FOLDER, read_log
 
 FEWEST = 60  # objects of a set, whatever the share
-HEAD = """| set | objects | INRs | size | core time | median dB | in quarantine | croissant | datasets | baselines, % |
+HEAD = """| set | objects | INRs | size | core time, at most | median dB | in quarantine | croissant | datasets | baselines, % |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 
@@ -78,7 +78,7 @@ def make(entry: ReleaseSet, out: Path, share: float, workers: int, data_root: st
         baselines=tuple(baseline(folder, options, out / "runs", known) for options in entry.baselines),
         licence="" if entry.source else f"{entry.licence.name} ({entry.licence.url})",
         attribution=entry.attribution,
-        cost=f"Fitting took {format_duration(seconds)} of one core. The shards have {size:,} bytes.",
+        cost=f"Fitting took at most {format_duration(seconds)} of one core. The shards have {size:,} bytes.",
     )
     notes.save(folder)
     for name, text in citation_files(entry, manifest).items():
@@ -88,7 +88,7 @@ def make(entry: ReleaseSet, out: Path, share: float, workers: int, data_root: st
 
 
 def core_seconds(folder: Path) -> float:
-    """Seconds of all runs that made shards, times their workers, by the logs of a set."""
+    """Seconds of all runs that made shards, times their workers, by the logs of a set: an upper bound where jobs share cores."""
     lines = [read_log(path) for path in sorted((folder / LOG_FOLDER).glob("*.log"))]
     return sum(log[-1].get("seconds", 0.0) * log[0]["workers"] for log in lines if log)
 

@@ -165,10 +165,33 @@ def test_the_record_sets_have_the_columns_that_the_shards_have(root):
     assert weights["arrayShape"] == str(SPEC.num_parameters)
 
 
-def test_every_column_of_images_is_described(tmp_path):
-    fit_dataset(tiny(), tmp_path / "set", **LOCAL)
+SHAPES = {"collection": "primitives", "per_class": 1, "num_points": 200, "num_truth": 100, "num_surface": 50}
+
+
+@pytest.mark.parametrize("source", [{"collection": "digits"}, SHAPES], ids=["images", "shapes"])
+def test_every_column_is_described(tmp_path, source):
+    fit_dataset(tiny(source=source, limit=3, views=1), tmp_path / "set", **LOCAL)
     with h5py.File(next((tmp_path / "set/data").glob("*.h5"))) as shard:
         assert set(shard) <= set(COLUMNS)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_one_fit_of_each_object_is_not_independent_fits(views, tmp_path):
+    make_set(tmp_path / "set", views=views)
+    update_card(tmp_path / "set", load_manifest(tmp_path / "set"))
+    text = (tmp_path / "set" / README).read_text()
+    assert (", one fit of each." in text, ", 3 independent fits of each." in text) == (views == 1, views == 3)
+
+
+@pytest.mark.parametrize(("licence", "none"), [("none: made by this program", True), ("MIT", False)])
+def test_a_source_without_need_of_a_licence_has_no_terms(licence, none, root):
+    manifest = load_manifest(root)
+    source = manifest.source.model_copy(update={"licence": licence})
+    update_card(root, manifest.model_copy(update={"source": source}))
+    about, terms = (root / README).read_text().split("## Licence and terms")
+    assert f"Licence of the source: {'none (made by this program)' if none else licence}." in about
+    assert ("needs no licence: made by this program." in terms) == none
+    assert ("its terms hold for them, too" in terms) != none
 
 
 def test_text_of_a_stranger_starts_no_markup(tmp_path):
