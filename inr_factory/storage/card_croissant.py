@@ -63,9 +63,9 @@ COLUMNS = {
     "volume": "that this mesh encloses, in the cube of that unit; NaN where it is not closed",
     "iou": "overlap of the insides of INR and shape, 1 for the same",
     "distance_error": "mean absolute error of the distance, in the INR's coordinates",
-    "chamfer": "mean distance between the surfaces of INR and shape, in the INR's coordinates",
-    "fscore": "harmonic mean of the shares of both surfaces within 0.02 of the other, in the INR's coordinates",
-    "normals": "mean absolute cosine between normals of the surfaces of INR and shape, at nearest points",
+    "chamfer": "mean distance between the surfaces of INR and shape, in the INR's coordinates; NaN where it was not measured",
+    "fscore": "harmonic mean of the shares of both surfaces within 0.02 of the other, in the INR's coordinates; NaN as chamfer",
+    "normals": "mean absolute cosine between normals of the surfaces of INR and shape, at nearest points; NaN as chamfer",
 }
 _KINDS = {"float": "sc:Float", "int": "sc:Integer", "uint": "sc:Integer", "string": "sc:Text"}
 
