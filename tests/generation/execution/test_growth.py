@@ -54,9 +54,9 @@ def test_a_larger_limit_adds_blocks_and_changes_no_shard(tmp_path, version):
     assert load_origin(out).limits == [24, 40]
 
 
-def test_a_set_of_shapes_of_version_2_gets_views_with_its_columns(tmp_path):
+def test_a_set_of_shapes_of_an_earlier_version_gets_views_with_its_columns(tmp_path):
     fields = {"source": {"collection": "primitives", "per_class": 1, "num_points": 200, "num_truth": 100}}
-    settings = {2: tiny(**fields, limit=2, version=2), 3: tiny(**fields, limit=2)}
+    settings = {version: tiny(**fields, limit=2, version=version) for version in (2, 3)}
     columns = {}
     for version, recipe in settings.items():
         out = tmp_path / str(version)
@@ -73,7 +73,7 @@ def test_a_set_of_shapes_of_version_2_gets_views_with_its_columns(tmp_path):
         version: {name for part in dataset_status(tmp_path / str(version)).parts for name in part.quality}
         for version in columns
     }
-    assert shown[3] - shown[2] == {"fscore"}, "small INRs have no surface"
+    assert shown[3] - shown[2] == {"fscore"}, "of view 1, too; small INRs have no surface"
     assert "iou" in shown[2]
     assert "curvature" not in json.loads((tmp_path / "2" / MANIFEST).read_text())["recipe"]["source"]
 
