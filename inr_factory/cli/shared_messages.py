@@ -31,11 +31,20 @@ def log_edited_files(card: "CardReport") -> None:
 
 
 def log_quarantine(rows: "Sequence[Quarantined]", most: int = 5) -> None:
-    """Name INRs in quarantine with their reasons, at most `most` of them."""
-    for row in rows[:most]:
-        terminal.log_error(f"quarantine: {row.object_id}, view {row.view}: {row.reason}")
+    """Name INRs in quarantine with their reasons, or of more than `most` INRs the commonest reasons with one INR each."""
+    from inr_factory.storage.manifest import group_by_reason
+
+    groups = [[row] for row in rows] if len(rows) <= most else group_by_reason(rows)[:most]
+    for group in groups:
+        count = f"{len(group):,} INRs, as " if len(group) > 1 else ""
+        terminal.log_error(f"quarantine: {count}{quarantined_text(group[0])}")
     if len(rows) > most:
-        terminal.log_error(f"and {len(rows) - most} more (inr-factory status DATASET --quarantine)")
+        terminal.log_error(f"all {len(rows):,} of them: inr-factory status DATASET --quarantine")
+
+
+def quarantined_text(row: "Quarantined") -> str:
+    """An INR in quarantine, and its reason."""
+    return f"{row.object_id}, view {row.view}: {row.reason}"
 
 
 def print_remarks(remarks: "Iterable[Remark]", noun: str = "INRs") -> None:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -312,13 +312,12 @@ class Manifest(Record):
         return f"{head}[\n    {shards}\n  ]\n}}\n" if lines else f"{head}[]\n}}\n"
 
 
-def commonest_reason(rows: Sequence["Quarantined"]) -> "tuple[int, Quarantined] | None":
-    """How many rows share the commonest reason, up to its numbers, and the first of them; None for no rows."""
+def group_by_reason(rows: Iterable["Quarantined"]) -> "list[list[Quarantined]]":
+    """Rows that share a reason, up to its numbers and what is in parentheses; the largest group first."""
     kinds: dict[str, list[Quarantined]] = {}
     for row in rows:
-        kinds.setdefault(re.sub(r"[0-9][0-9.,]*", "#", row.reason), []).append(row)
-    most = max(kinds.values(), key=len, default=None)
-    return None if most is None else (len(most), most[0])
+        kinds.setdefault(re.sub(r" \(.*?\)|[0-9][0-9.,]*", "#", row.reason), []).append(row)
+    return sorted(kinds.values(), key=len, reverse=True)
 
 
 def median_psnr(entries: Iterable[ShardEntry]) -> float | None:

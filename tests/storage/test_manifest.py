@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from support.manifests import entry, manifest
 
 from inr_factory.inr.spec import SirenSpec
-from inr_factory.storage.manifest import Quarantined, ViewKey, commonest_reason, shard_path
+from inr_factory.storage.manifest import Quarantined, ViewKey, group_by_reason, shard_path
 
 KNOWN_SEED = 4434530774451100429
 
@@ -98,9 +98,13 @@ def test_a_path_that_leaves_the_folder_is_no_shard(path):
         entry(path=path)
 
 
-def test_the_commonest_reason_is_counted_up_to_its_numbers():
+def test_reasons_are_grouped_up_to_their_numbers_and_details():
     """Faults, section 4: the last line of `fit` with exit 3 said nothing about why."""
-    reasons = ["cannot be decoded", "the best reached 12.5 dB", "the best reached 9 dB"]
+    reasons = [
+        "cannot be decoded",
+        "28% is open (of its edges 3% with one face)",
+        "9% is open (of its edges 1% with more)",
+    ]
     rows = [Quarantined(object_id=str(number), view=0, reason=reason) for number, reason in enumerate(reasons)]
-    assert commonest_reason(rows) == (2, rows[1])
-    assert commonest_reason([]) is None
+    assert group_by_reason(rows) == [rows[1:], rows[:1]]
+    assert group_by_reason([]) == []

@@ -9,7 +9,7 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli.commands.watch import watch_set
 from inr_factory.cli.progress_bars import ShardProgress
-from inr_factory.cli.shared_messages import log_quarantine, print_remarks, remarks_json
+from inr_factory.cli.shared_messages import log_quarantine, print_remarks, quarantined_text, remarks_json
 from inr_factory.cli.shared_options import (
     DataRoot,
     DatasetFolder,
@@ -95,7 +95,11 @@ def status(
         print_remarks(manifest.remarks)
     for line in () if manifest.passed_over is None else manifest.passed_over.lines():
         terminal.log_info(line)
-    log_quarantine(list(manifest.quarantine), most=10**9 if quarantine else 5)
+    if not quarantine:
+        log_quarantine(manifest.quarantine)
+    elif not as_json:
+        for row in manifest.quarantine:
+            terminal.print_result(f"quarantine: {quarantined_text(row)}")
     if report.missing:
         raise PartialError(f"{len(report.missing):,} shards are missing; continue: {report.command}")
     if not as_json and manifest.derived is None:

@@ -21,7 +21,7 @@ from inr_factory.generation.signal_stack import fact_columns, inside_shares, var
 from inr_factory.generation.signals import Source
 from inr_factory.inr.device import choose_device
 from inr_factory.storage.locations import Location
-from inr_factory.storage.manifest import Remark, commonest_reason
+from inr_factory.storage.manifest import Remark, group_by_reason
 from inr_factory.storage.passed_over import PassedOver
 from inr_factory.storage.remarks import remarks_of
 from inr_factory.storage.shards import STATUS
@@ -171,10 +171,10 @@ def _outcome(recipe: Recipe, fitted: FittedViews | None) -> tuple[float | None, 
     reached = float((fitted.status == STATUS["reached target_psnr"]).sum() / max(1, len(psnr)))
     has_target = recipe.fit.target_psnr is not None or recipe.fit.target_error is not None
     median = float(np.median(psnr)) if len(psnr) else np.nan
-    reason = commonest_reason(fitted.failures)
+    kinds = group_by_reason(fitted.failures)
     return (
         reached if has_target else None,
         round(median, 2) if np.isfinite(median) else None,
-        None if reason is None else reason[1].reason,
+        kinds[0][0].reason if kinds else None,
         len(psnr),
     )
