@@ -96,11 +96,7 @@ def estimate(
     """Count what `fit_dataset` would make with the same arguments, and fit a few INRs to estimate its duration.
 
     On a GPU, where reading and writing overlap with fits, the rate is that of the fits alone. Writes nothing; takes about
-    twenty seconds at most, and on a GPU the time to compile its kernel.
-
-    Args:
-        recipe, out, views, limit, seed, workers, backend, address, device, shard, data_root, settings, source: as for
-            `fit_dataset`.
+    twenty seconds at most, and on a GPU the time to compile its kernel. Arguments are those of `fit_dataset`.
 
     Returns:
         Counts, bytes and seconds.

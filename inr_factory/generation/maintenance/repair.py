@@ -86,7 +86,9 @@ def repair_dataset(
         settings: further "key=value" of that recipe.
         data_root: folder or URL of the source's files; default as for `fit_dataset`.
         fit: whether to fit what is missing, if the source is available.
-        workers, backend, device: as for `fit_dataset`.
+        workers: as for `fit_dataset`.
+        backend: as for `fit_dataset`.
+        device: as for `fit_dataset`.
         retry_quarantine: whether objects that could not be read are read again, and fitted if they now can be.
         source: the Source of a set that was made from one written in Python.
         on_progress: called with a `FitProgress` while shards are fitted.
