@@ -238,8 +238,9 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
             if isinstance(requested, Mapping) and isinstance(stored, Mapping):
                 name = next(name for name in {**stored, **requested} if requested.get(name) != stored.get(name))
                 part, requested, stored = f"{part}.{name}", requested.get(name), stored.get(name)
+            same = f"give --{'' if stored else 'no-'}canonical" if part == "canonical" else "ask for the same"
             raise UsageError(
-                f"{path} has another {part} ({brief(stored)} there, {brief(requested)} here); ask for the same, or start from another run"
+                f"{path} has another {part} ({brief(stored)} there, {brief(requested)} here); {same}, or start from another run"
             )
     parts: list[Any] = []
     try:
