@@ -52,6 +52,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, expected the file of a checkpoint; name {path / 'best.pt'}")
     try:
         saved = load_plain(path)
     except ValueError as error:

@@ -448,6 +448,10 @@ def test_files_that_are_no_whole_checkpoint_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none.pt")
+    with pytest.raises(
+        UsageError, match=rf"is a folder, expected the file of a checkpoint; name {tmp_path / 'best.pt'}"
+    ):
+        load_classifier(tmp_path)
     for broken in (content[: len(content) // 2], b"", b"not a pickle"):
         (tmp_path / "broken.pt").write_bytes(broken)
         with pytest.raises(IntegrityError, match=r"damaged or is not a checkpoint.*; remove it and train again"):
