@@ -57,7 +57,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         saved = load_plain(path)
     except ValueError as error:
-        raise IntegrityError(f"{path} is damaged or is not a checkpoint: {error}; train again into another folder") from None
+        raise IntegrityError(
+            f"{path} is damaged or is not a checkpoint: {error}; train again into another folder"
+        ) from None
     if not isinstance(saved, dict) or saved.get("kind") != CHECKPOINT_KIND:
         raise IntegrityError(f"{path} is not a checkpoint of inr-factory")
     if saved.get("version") != CHECKPOINT_VERSION:
