@@ -34,4 +34,4 @@ if __name__ == "__main__":
     fields = {"views": 2, "spec": {"hidden_dim": 16, "omega_0": 10}, "fit": {"learning_rate": 3e-3, "target_psnr": 35}}
     recipe = inr.load_recipe({"name": "textures", "source": {"collection": "own"}, **fields})
     report = inr.fit_dataset(recipe, out, backend="local", source=Textures())
-    print(f"{out}: {report.manifest.rows} INRs, {len(report.manifest.quarantine)} in quarantine")
+    print(f"{out}: {report.manifest.rows} INRs made, {len(report.manifest.quarantine)} in quarantine")
