@@ -32,6 +32,6 @@ class Textures:
 if __name__ == "__main__":
     out = sys.argv[1] if len(sys.argv) > 1 else "inrs/textures"
     fields = {"views": 2, "spec": {"hidden_dim": 16, "omega_0": 10}, "fit": {"learning_rate": 3e-3, "target_psnr": 35}}
-    recipe = inr.Recipe.model_validate({"name": "textures", "source": {"collection": "own"}, **fields})
+    recipe = inr.load_recipe({"name": "textures", "source": {"collection": "own"}, **fields})
     report = inr.fit_dataset(recipe, out, backend="local", source=Textures())
-    print(f"{out}: {report.inrs} INRs made, {len(report.manifest.quarantine)} in quarantine")
+    print(f"{out}: {report.manifest.rows} INRs made, {len(report.manifest.quarantine)} in quarantine")

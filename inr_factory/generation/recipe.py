@@ -231,7 +231,7 @@ def summarize_recipes() -> list[RecipeSummary]:
 
 
 def load_recipe(
-    recipe: "str | Path | Recipe",
+    recipe: "str | Path | Recipe | Mapping[str, Any]",
     settings: Sequence[str] = (),
     version: int | None = None,
     dims: tuple[int, int] | None = None,
@@ -240,7 +240,8 @@ def load_recipe(
     """Read a recipe and lay settings over it.
 
     Args:
-        recipe: a built-in name, a YAML file (which may inherit from another recipe: `base: NAME`), or a `Recipe`.
+        recipe: a built-in name, a YAML file (which may inherit from another recipe: `base: NAME`), a `Recipe`, or a dict
+            of its keys.
         settings: "key=value" strings with dotted keys and YAML values, for example "fit.steps=500".
         version: the version of a recipe that does not name one, and of a `Recipe`; None is the newest.
         dims: coordinates and values of a point of a Source of one's own, on which defaults of steps depend.
@@ -252,13 +253,15 @@ def load_recipe(
     Raises:
         UsageError: for an unknown name, key or value; the message suggests the nearest known one.
     """
-    if not isinstance(recipe, str | Path | Recipe):
-        raise UsageError(f"a recipe is a name, a YAML file or a Recipe, got {type(recipe).__name__}")
+    if not isinstance(recipe, str | Path | Recipe | Mapping):
+        raise UsageError(f"a recipe is a name, a YAML file, a dict or a Recipe, got {type(recipe).__name__}")
     if isinstance(settings, str):
         raise UsageError(f"settings is a list of key=value, got the string {settings!r}")
     of_set = {} if version is None else {"version": version}
     if isinstance(recipe, Recipe):
         fields = recipe.model_dump(mode="json", exclude_unset=True) | of_set
+    elif isinstance(recipe, Mapping):
+        fields = of_set | dict(recipe)
     else:
         fields = of_set | _read(str(recipe), seen=())
     changes = [_parse_setting(setting) for setting in settings]
@@ -267,7 +270,8 @@ def load_recipe(
         fields = _with_value(fields, key.split("."), value)
     fields |= {key: value for key, value in values.items() if value is not None}
     fields, starts = resolve_starts(fields)
-    return with_starts(check_recipe(fields, recipe.name if isinstance(recipe, Recipe) else str(recipe), dims), starts)
+    origin = str(recipe) if isinstance(recipe, str | Path) else str(fields.get("name", ""))
+    return with_starts(check_recipe(fields, origin, dims), starts)
 
 
 def all_settings(recipe: Recipe) -> dict[str, Any]:

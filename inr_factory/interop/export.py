@@ -25,7 +25,7 @@ from inr_factory.interop.peer_layouts import INR_FORMATS
 from inr_factory.interop.previews import check_previews, render_previews
 from inr_factory.interop.sidecar import SIDECAR, SavedConvention, Sidecar, describe_shard, export_identity, load_sidecar
 from inr_factory.interop.weight_statistics import Statistics
-from inr_factory.storage.atomic_files import writer_alive, writer_name
+from inr_factory.storage.atomic_files import make_folder, writer_alive, writer_name
 from inr_factory.storage.card_notes import load_card_notes
 from inr_factory.storage.card_readme import readme
 from inr_factory.storage.dataset_card import README, shard_columns
@@ -284,7 +284,7 @@ def _atomic_folder(out: Path, identity: str) -> Iterator[Path]:
 
     Another call may have made the same export meanwhile, which then stays. UsageError where it made something else.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     for path in out.parent.glob(f".{out.name}.*.export"):
         writer = path.name.removeprefix(f".{out.name}.").removesuffix(".export")
         if re.fullmatch(r"\w+-\d{1,9}", writer) and writer_alive(writer) is False:

@@ -143,7 +143,10 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     The encoder checks names and values. Raises UsageError for a pair without "=".
     """
     if not isinstance(text, str):
-        raise UsageError(f"a model is given as text, such as 'dws' or 'ng_t:num_layers=2', got {text!r}")
+        raise UsageError(
+            f"a model is given as text, such as 'dws' or 'ng_t:num_layers=2', got {type(text).__name__}; "
+            "a module of your own takes a loop over INRLoader"
+        )
     name, _, pairs = split_pairs(text)
     options: dict[str, Any] = {}
     for key, equals, value in pairs:

@@ -29,7 +29,7 @@ from inr_factory.learning.transforms.intensity import IntensityTransform
 from inr_factory.learning.transforms.random_transform import RandomTransform
 from inr_factory.learning.transforms.symmetries import FlipSigns, PermuteNeurons, ShiftPhases
 from inr_factory.reporting.image_grid import Column, draw_columns
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 from inr_factory.storage.fetch_dataset import fetch_dataset
 
 MATCHES = ("none", "permute", "permutation", "signed", "phase")
@@ -193,7 +193,7 @@ def augment_report(
         mixings=tuple(_mixings(data, rows, inrs, coords)),
         recoveries=tuple(measure_recovery(kind, inrs) for kind in kinds),
     )
-    report.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(report.folder)
     _draw(report, data.manifest.name, inrs(coords), size)
     write_atomically(report.folder / "report.md", report.to_markdown().encode())
     write_atomically(report.folder / "report.json", json.dumps(report.to_fields(), indent=2).encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from inr_factory.errors import needs_extra, printable
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
@@ -91,7 +91,7 @@ def drawing(
                 engine.set(rect=(0, FOOT / height, 1, 1 - FOOT / height))  # type: ignore[call-arg]
         content = BytesIO()
         page.figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, content.getvalue())
 
 

@@ -25,7 +25,7 @@ from inr_factory.generation.sources.shape_collections import PrimitiveShapes, Sh
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.stable_hash import seeded
 from inr_factory.reporting.number_format import format_explained
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 from inr_factory.storage.manifest import Manifest, ShardEntry
 from inr_factory.storage.shards import ShardReader
 
@@ -182,6 +182,6 @@ def write_surface(shown: ShapeComparison, folder: Path, suffix: str) -> Path:
     # Object ids are paths; a foreign set may have an object "../.." or "/etc".
     parts = [quote(part, safe=" +,@~") for part in shown.object_id.split("/") if part not in ("", ".", "..")]
     path = folder.joinpath(*parts[:-1], f"{parts[-1] if parts else 'object'}_view{shown.view}{suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, content)
     return path

@@ -101,7 +101,7 @@ def make_folder(path: Location) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{path} is a file, or lies in one; --out takes a folder") from None
+        raise UsageError(f"{path} is a file, or lies in one, and should be a folder; choose another --out") from None
 
 
 def temporary_name(path: Path, token: str) -> Path:

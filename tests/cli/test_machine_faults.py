@@ -85,6 +85,22 @@ def test_a_file_in_place_of_the_folder_of_results_is_a_wrong_option(whole, monke
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["embed", "weights", "set", "--out", "mine.yaml/a.csv"], ["predict", "run", "set", "--split", "val", "--out", "mine.yaml/a.csv"],
+     ["report", "set", "--out", "mine.yaml/a.html"], ["export", "set", "--to", "safetensors", "--out", "mine.yaml/new"],
+     ["compare", "set", "set", "--out", "mine.yaml/a.png"],
+     ["search", "weights", "set", "--page", "mine.yaml/a.html"], ["sweep", "grid.yaml", "--out", "mine.yaml", "--backend", "local"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_a_file_in_place_of_the_folder_of_a_table_or_picture_is_a_wrong_option(whole, monkeypatch, capsys, words):
+    monkeypatch.chdir(whole)
+    Path("grid.yaml").write_text("dataset: set\ngrid: {model: [mlp]}\n")
+    assert run([*words, "--quiet"]) == UsageError.exit_code
+    said = capsys.readouterr().err
+    assert "mine.yaml is a file, or lies in one, and should be a folder; choose another --out" in said
+
+
 def test_what_a_file_itself_says_is_not_blamed_on_the_machine():
     blame_machine(FileNotFoundError(errno.ENOENT, "No such file", "x"), "x")
     blame_machine(UsageError("out of memory"), "x")

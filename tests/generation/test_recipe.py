@@ -527,3 +527,10 @@ def test_all_settings_has_the_keys_that_manifests_leave_out():
     assert "widths" not in recipe.model_dump(mode="json")["spec"]
     assert check_recipe(fields, "again") == recipe
     assert "start_inrs" not in fields["fit"], "the content of a file, which no user writes"
+
+
+def test_a_dict_is_read_as_a_file_of_the_same_keys_is(tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MINIMAL | {"views": 3}))
+    assert load_recipe(MINIMAL | {"views": 3}) == load_recipe(tmp_path / "mine.yaml")
+    with pytest.raises(UsageError, match=r"^recipe tiny: no key 'veiws': did you mean 'views'\?$"):
+        load_recipe(MINIMAL | {"veiws": 3})

@@ -8,6 +8,7 @@ import typer
 from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import ShardProgress
 from inr_factory.cli.shared_options import DatasetFolder, Json
+from inr_factory.errors import PartialError
 
 
 def align(
@@ -37,6 +38,8 @@ def align(
     else:
         distances = f"relative distance from the template {report.before:.3f} before, {report.after:.3f} after"
         terminal.print_result(f"{out}: {report.made:,} shards aligned; {distances}")
+    if missing := len(list(report.manifest.shard_names())) - len(report.manifest.shards):
+        raise PartialError(f"{dataset} lacks {missing:,} shards; complete it, and run the same command again")
 
 
 def augment_report(

@@ -107,7 +107,10 @@ def status(
         more = "" if from_file else f" --views {manifest.views + 1}"
         if manifest.limits[-1]:
             more += " with a larger --limit" if from_file else ", or a larger --limit"
-        if more:
+        if report.command.endswith("source=...)"):  # a call in Python takes no options
+            more = f"{report.command[:-1]}, views={manifest.views + 1})"
+            terminal.log_info(f"to extend it: {more}{', or a larger limit' if manifest.limits[-1] else ''}")
+        elif more:
             terminal.log_info(f"to extend it: {report.command}{more}")
 
 

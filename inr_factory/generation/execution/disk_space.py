@@ -25,7 +25,7 @@ def check_disk(out: Location, needed: int) -> int | None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ResourceError(
-            f"the set needs about {needed / 1e9:,.2f} GB, {folder} has {free / 1e9:,.2f} GB free; free some space or "
+            f"the set needs about {needed / 1e6:,.1f} MB, {folder} has {free / 1e6:,.1f} MB free; free some space or "
             "choose another --out"
         )
     return free

@@ -96,7 +96,10 @@ def estimate(
     """Count what `fit_dataset` would make with the same arguments, and fit a few INRs to estimate its duration.
 
     On a GPU, where reading and writing overlap with fits, the rate is that of the fits alone. Writes nothing; takes about
-    twenty seconds at most, and on a GPU the time to compile its kernel. Arguments are those of `fit_dataset`.
+    twenty seconds at most, and on a GPU the time to compile its kernel.
+
+    Args:
+        recipe: As for `fit_dataset`, like all other arguments.
 
     Returns:
         Counts, bytes and seconds.

@@ -25,9 +25,14 @@ def open_recorded_source(
         check: refuse files that differ from those that the set was made of.
 
     Raises:
-        UsageError: the source is not there, or lies in a store that no data_root names.
+        UsageError: the source is not there, lies in a store that no data_root names, or the set was imported without one.
         IntegrityError: it is not the one of the set.
     """
+    if "source" not in manifest.recipe:
+        raise UsageError(
+            f"{dataset} does not say which collection its objects are from, so nothing can be compared; import it again "
+            "with --source"
+        )
     recipe = recorded_recipe(manifest.recipe, origin=f"of {dataset}")
     place = data_root or remembered_source(dataset)
     if data_root is None and isinstance(place, RemoteLocation):

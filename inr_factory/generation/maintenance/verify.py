@@ -76,11 +76,6 @@ def verify_dataset(
                 f"{root} was edited ({manifest.derived.how}), so that its INRs show something else than the source; verify "
                 "it without --render"
             )
-        if "source" not in manifest.recipe:
-            raise UsageError(
-                f"{root} does not say which collection its objects are from, so nothing can be compared; import it again "
-                "with --source"
-            )
         source = open_recorded_source(manifest, root, None if data_root is None else parse_location(data_root))
         rendered, faults = render_shards(fetch_shards(root, manifest.shards), manifest, source, on_shard)
     valid = [entry for entry in manifest.shards if entry.path not in invalid]

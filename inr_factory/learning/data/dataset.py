@@ -115,7 +115,7 @@ class INRDataset(Dataset[tuple[Tensor, Tensor]]):
         object_ids = _column(shards, "object_id")
         subset = f"{split}, views {spans(self.chosen_views)} of {self.manifest.name}"
         if not len(label):
-            reason = f"{self.incomplete} shards are missing; inr-factory fit makes them"
+            reason = f"{self.incomplete} shards are missing; inr-factory status gives the command that makes them"
             none_fitted = "all of its INRs are in quarantine; inr-factory status gives the reasons"
             raise UsageError(f"{subset} has no rows: {reason if self.incomplete else none_fitted}")
         if target is not None:

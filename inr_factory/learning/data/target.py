@@ -61,8 +61,11 @@ def read_target(
         raise UsageError(f"a target is given by its name, got {shorten(name)}")
     if name == PSNR or name.startswith(FACTS):
         values = _fact(name.removeprefix(FACTS), manifest, shards)
-        if wrong := int((~np.isfinite(values)).sum()):
-            raise UsageError(f"{name} of {manifest.name} is NaN or infinite in {wrong} rows; it cannot be a target")
+        if wrong := int((~(finite := np.isfinite(values))).sum()):
+            raise UsageError(
+                f"{name} of {manifest.name} is NaN or infinite in {wrong} rows, first {object_ids[finite.argmin()]}; "
+                "it cannot be a target: fit a set without these objects, or take another target"
+            )
         return Target(name, "number", unit="dB" if name == PSNR else ""), values[:, None]
     table = read_targets(root, manifest)
     known = [] if table is None else [column.name for column in table.columns]

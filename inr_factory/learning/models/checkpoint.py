@@ -52,10 +52,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise UsageError(f"there is no checkpoint {path}; training writes best.pt and last.pt into its folder")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, expected the file of a checkpoint; name {path / 'best.pt'}")
     try:
         saved = load_plain(path)
     except ValueError as error:
-        raise IntegrityError(f"{path} is damaged or is not a checkpoint: {error}; train again") from None
+        raise IntegrityError(
+            f"{path} is damaged or is not a checkpoint: {error}; train again into another folder"
+        ) from None
     if not isinstance(saved, dict) or saved.get("kind") != CHECKPOINT_KIND:
         raise IntegrityError(f"{path} is not a checkpoint of inr-factory")
     if saved.get("version") != CHECKPOINT_VERSION:
@@ -66,7 +70,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         _check_sections(saved)
     except ValueError as error:
-        raise IntegrityError(f"{path} is damaged: {error}; train again") from None
+        raise IntegrityError(f"{path} is damaged: {error}; train again into another folder") from None
     return saved
 
 
@@ -238,8 +242,9 @@ def initialize_from(model: NormalizedEncoder, path: Path) -> str:
             if isinstance(requested, Mapping) and isinstance(stored, Mapping):
                 name = next(name for name in {**stored, **requested} if requested.get(name) != stored.get(name))
                 part, requested, stored = f"{part}.{name}", requested.get(name), stored.get(name)
+            same = f"give --{'' if stored else 'no-'}canonical" if part == "canonical" else "ask for the same"
             raise UsageError(
-                f"{path} has another {part} ({brief(stored)} there, {brief(requested)} here); ask for the same, or start from another run"
+                f"{path} has another {part} ({brief(stored)} there, {brief(requested)} here); {same}, or start from another run"
             )
     parts: list[Any] = []
     try:

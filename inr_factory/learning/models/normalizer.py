@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from inr_factory.errors import UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.learning.transforms.call_arguments import require_batch
 
 
 class Normalizer(nn.Module):
@@ -96,6 +97,7 @@ class Normalizer(nn.Module):
 
 def check_spec(spec: SirenSpec, inrs: INRBatch, subject: str) -> None:
     """Raise UsageError unless the INRs are of this spec; `subject` begins the sentence."""
+    require_batch(inrs, "a model")
     if inrs.spec == spec:
         return
     made_for, got = asdict(spec), asdict(inrs.spec)

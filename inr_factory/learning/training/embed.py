@@ -18,7 +18,7 @@ from inr_factory.inr.regular_files import as_path
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.training.feature_kinds import OnBatch, Run, feature_kind
 from inr_factory.learning.training.run_data import class_names, open_split
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 from inr_factory.storage.locations import Location
 
 SUFFIXES = (".csv", ".npz")
@@ -78,7 +78,7 @@ class EmbeddingReport:
             columns |= {"class": np.array(self.true_classes), "features": self.features}
             np.savez(buffer, **columns)
             content = buffer.getvalue()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomically(path, content)
 
 

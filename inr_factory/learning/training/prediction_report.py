@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from inr_factory.errors import csv_cell
 from inr_factory.learning.training.metrics import mean_per_object
 from inr_factory.learning.training.value_metrics import label_figures, number_figures
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 
 AVERAGED = -1  # instead of the number of a view
 
@@ -177,6 +177,6 @@ def rows_to_csv(columns: Sequence[str], rows: Iterator[Mapping[str, str]], path:
     for row in rows:
         writer.writerow({csv_cell(name): csv_cell(text) if name in names else text for name, text in row.items()})
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(path).parent)
         write_atomically(Path(path), table.getvalue().encode())
     return table.getvalue()

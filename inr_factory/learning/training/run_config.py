@@ -247,8 +247,10 @@ class TrainProgress(BaseModel):
 def checkpoint_of(run: Path) -> Path:
     """The best checkpoint of a run's folder, or the file itself. Raises UsageError where there is none."""
     checkpoint = run / BEST if run.is_dir() else run
-    if (run / MANIFEST).exists():
-        raise UsageError(f"{run} is a data set, expected the folder of a run; evaluate takes a set by --dataset {run}")
+    if (run / MANIFEST).exists() and not checkpoint.exists():
+        raise UsageError(
+            f"{run} is a data set, expected the folder of a run; a set comes after the run, or by --dataset {run}"
+        )
     if not checkpoint.exists():
         raise UsageError(
             f"no checkpoint {checkpoint}; name the folder of a run that inr-factory train or pretrain made"

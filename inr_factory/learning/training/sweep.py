@@ -29,7 +29,7 @@ from inr_factory.learning.training.sweep_config import (
     runs_of,
 )
 from inr_factory.learning.training.tracking import require_trackers
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 from inr_factory.storage.fetch_dataset import dataset_location
 from inr_factory.storage.manifest_file import load_manifest
 
@@ -133,7 +133,7 @@ def sweep(
     if executor is None:
         require_trackers(track)
     config, folder = load_sweep(as_path(file, "a sweep")), Path(out) if out else Path("runs") / Path(file).stem
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     runs = runs_of(config, folder, _rules_of(folder))
     missing = [run for run in runs if read_result(config, run) is None]
     log(f"{len(runs)} runs, {len(missing)} to do; tables in {folder}")

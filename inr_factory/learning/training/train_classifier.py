@@ -97,7 +97,7 @@ def train(
     Args:
         dataset: Path or URL of a data set with the splits train and val, or its open training split.
         model: "parity", "dws", "mlp", "ng_gnn", "ng_t" or "scalegmn", which read weights, "probes", which reads the
-            function at learned points, or "render", which reads pixels; with options as "ng_t:num_layers=2"; see above.
+            function at learned points, or "render", which reads pixels; with options as "ng_t:num_layers=2".
         augment: Transforms of the weights, as "flip" or "noise:scale=0.3".
         mixup: Mixing of INRs and their targets, as "mixup" or "mixup:alpha=0.5,match=signed".
         views: Train on the first views of each object; by default on all.
@@ -112,7 +112,8 @@ def train(
             mixup three times as many.
         batch_size: At least 2; for these three by default 64, for others 128.
         learning_rate: Above 0; by default 5e-3 for "parity", 2e-3 for "probes" and "render", 1e-3 for others.
-        optimizer: "adamw", with amsgrad, or "adam", whose weight decay is a part of the gradient (L2).
+        optimizer: "adamw", with amsgrad, "adam", whose weight decay is a part of the gradient (L2), or "muon", which updates
+            hidden linear layers by Muon and all else by AdamW.
         weight_decay: Of the optimizer.
         schedule: "constant" or "cosine", both after the warm-up; by default "cosine" for these three,
             else "constant".

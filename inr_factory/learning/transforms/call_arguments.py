@@ -17,7 +17,12 @@ def require_batch(inrs: object, name: str) -> None:
     """Raise UsageError unless inrs is an INRBatch."""
     if not isinstance(inrs, INRBatch):
         kind = f"{type(inrs).__module__}.{type(inrs).__name__}".removeprefix("builtins.")
-        raise UsageError(f"{name} needs an INRBatch, got {kind}; INRBatch.from_flat(spec, weights) makes one")
+        remedy = (
+            "its .inrs is one"
+            if isinstance(getattr(inrs, "inrs", None), INRBatch)
+            else "INRBatch.from_flat(spec, weights) makes one"
+        )
+        raise UsageError(f"{name} needs an INRBatch, got {kind}; {remedy}")
 
 
 def require_pairs(name: str, first: object, second: object) -> None:

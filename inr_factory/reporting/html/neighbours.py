@@ -22,7 +22,7 @@ from inr_factory.reporting.html.template import open_template
 from inr_factory.reporting.palette import COLORS
 from inr_factory.reporting.shape_gallery import COLORS as SOLIDS
 from inr_factory.reporting.shape_gallery import field_of
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 from inr_factory.storage.shards import ShardReader
 
 RESOLUTION, SIDE = 40, 128  # points along each side of the cube of a surface, and pixels of its picture
@@ -43,7 +43,7 @@ def write_neighbours(path: Path, data: INRDataset, report: SearchReport | Retrie
         features=searches[0].features,
         rows=[_row(data, search) for search in searches], measured=measured, palette=COLORS,
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, page.encode())
 
 

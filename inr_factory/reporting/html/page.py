@@ -31,7 +31,7 @@ from inr_factory.reporting.html.weight_analysis import (
 )
 from inr_factory.reporting.number_format import format_duration, format_rate
 from inr_factory.reporting.palette import COLORS
-from inr_factory.storage.atomic_files import write_atomically
+from inr_factory.storage.atomic_files import make_folder, write_atomically
 from inr_factory.storage.fetch_dataset import fetch_dataset
 from inr_factory.storage.inr_formulas import encoding_formula, hidden_formula
 from inr_factory.storage.locations import Location, RemoteLocation, parse_location
@@ -120,7 +120,7 @@ def write_report(
     with torch.no_grad():
         content |= _weights(manifest, sample)
     page = open_template("report.html.jinja").render(**content, seed=seed, palette=COLORS).encode()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomically(out, page)
     middle = round(float(np.median(rows.psnr)), 2) if len(rows) else None
     sampled = 0 if sample is None else len(sample.inrs) + len(sample.other or ())

@@ -113,7 +113,7 @@ def test_a_rate_that_was_chosen_for_adam_is_named_under_sprint(tmp_path):
         ({"seed": "x"}, "seed: input should be a valid integer"),
         ({"settings": ["fit.stpes=1"]}, "did you mean 'fit.steps'"),
         ({"recipe": "digts"}, "did you mean 'digits'"),
-        ({"recipe": 7}, "a recipe is a name, a YAML file or a Recipe, got int"),
+        ({"recipe": 7}, "a recipe is a name, a YAML file, a dict or a Recipe, got int"),
         ({"settings": "fit.steps=1"}, "settings is a list of key=value, got the string 'fit.steps=1'"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.tiny_recipes import LOCAL, tiny
 
+from inr_factory.cli.main import run
 from inr_factory.errors import UsageError
 from inr_factory.generation.execution.estimate import estimate
 from inr_factory.generation.execution.fit_dataset import fit_dataset
@@ -39,6 +40,13 @@ def fit(source, out):
 
 def test_a_source_written_in_python_is_fitted(tmp_path):
     assert fit(Ramps(), tmp_path / "set").manifest.rows == 6
+
+
+def test_status_extends_such_a_set_by_a_call_in_python(tmp_path, capsys):
+    fit(Ramps(), tmp_path / "set")
+    assert run(["status", str(tmp_path / "set")]) == 0
+    expected = f"to extend it: in Python: inr_factory.fit_dataset({str(tmp_path / 'set')!r}, source=..., views=2)"
+    assert expected in capsys.readouterr().err.splitlines()
 
 
 def items(*more, **first):

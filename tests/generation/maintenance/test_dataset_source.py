@@ -74,3 +74,11 @@ def test_looking_downloads_no_official_set_and_says_how_to_get_it(tmp_path, monk
         open_source(ImageSource(collection="fashion_mnist"), tmp_path, download=False)
     assert "\n" not in str(error.value)
     assert capsys.readouterr().err == ""
+
+
+def test_an_imported_set_without_a_source_says_so_and_no_key_of_a_recipe(made):
+    imported = load_manifest(made).model_copy(update={"recipe": {}})
+    source, obstacle = open_dataset_source(imported, made, None)
+    assert source is None
+    assert obstacle is not None
+    assert obstacle.startswith(f"{made} does not say which collection its objects are from")

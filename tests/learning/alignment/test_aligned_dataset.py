@@ -5,12 +5,14 @@ import pytest
 import torch
 from support.small_sets import make_set
 
-from inr_factory.errors import UsageError
+from inr_factory.cli.main import run
+from inr_factory.errors import PartialError, UsageError
 from inr_factory.inr.batch import INRBatch
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.learning.alignment.aligned_dataset import align_dataset, find_template
 from inr_factory.learning.alignment.weight_matching import relative_distance
 from inr_factory.learning.data.dataset import INRDataset
+from inr_factory.storage.manifest import MANIFEST
 from inr_factory.storage.manifest_file import load_manifest
 
 
@@ -64,6 +66,19 @@ def test_a_copy_is_completed_and_what_it_has_is_left_alone(root, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert {path.name: path.read_bytes() for path in (out / "data").iterdir()} == whole
     assert align_dataset(root, out).made == 0
+
+
+def test_a_copy_of_a_set_that_is_not_complete_is_partial_until_the_set_is_complete(root, tmp_path, capsys):
+    command = ["align", str(root), "--out", str(tmp_path / "copy"), "--quiet"]
+    whole = (root / MANIFEST).read_bytes()
+    manifest = load_manifest(root)
+    (root / MANIFEST).write_text(manifest.model_copy(update={"shards": manifest.shards[:-1]}).to_json())
+    assert run(command) == PartialError.exit_code
+    assert f"{root} lacks 1 shards; complete it, and run the same command again" in capsys.readouterr().err
+
+    (root / MANIFEST).write_bytes(whole)
+    assert run(command) == 0
+    assert "1 shards aligned" in capsys.readouterr().out
 
 
 def test_a_copy_in_another_way_is_refused(root, tmp_path):

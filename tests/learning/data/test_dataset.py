@@ -203,7 +203,10 @@ def test_an_incomplete_set_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert ("train-4", 0) not in keys(dataset)
     assert "2 shards missing" in repr(dataset)
     assert INRDataset(tmp_path, views=[2]).incomplete == 0
-    with pytest.raises(UsageError, match=r"val, views 0 of small has no rows: 2 shards are missing"):
+    with pytest.raises(
+        UsageError,
+        match=r"val, views 0 of small has no rows: 2 shards are missing; inr-factory status gives the command",
+    ):
         INRDataset(tmp_path, "val", views=1)
 
 

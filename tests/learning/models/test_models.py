@@ -364,6 +364,8 @@ def test_a_classifier_refuses_one_class_and_parts_of_another_spec() -> None:
         Classifier(SPECS[2], 1, encoder)
     with pytest.raises(UsageError, match="cannot use a MLPEncoder made for 2-6-6-1"):
         Classifier(SPECS[3], 4, encoder)
+    with pytest.raises(UsageError, match=r"a model needs an INRBatch, got torch\.Tensor; INRBatch\.from_flat"):
+        Classifier(SPECS[2], 4, encoder)(torch.zeros(2, SPECS[2].num_parameters))
     with pytest.raises(UsageError, match="cannot use a Normalizer made for 3-6-6-1"):
         Classifier(SPECS[2], 4, encoder, Normalizer(SPECS[3]))
 

@@ -448,9 +448,13 @@ def test_files_that_are_no_whole_checkpoint_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none.pt")
+    with pytest.raises(
+        UsageError, match=rf"is a folder, expected the file of a checkpoint; name {tmp_path / 'best.pt'}"
+    ):
+        load_classifier(tmp_path)
     for broken in (content[: len(content) // 2], b"", b"not a pickle"):
         (tmp_path / "broken.pt").write_bytes(broken)
-        with pytest.raises(IntegrityError, match="damaged or is not a checkpoint"):
+        with pytest.raises(IntegrityError, match=r"damaged or is not a checkpoint.*; train again into another folder"):
             load_checkpoint(tmp_path / "broken.pt")
     torch.save({"state": 1}, tmp_path / "foreign.pt")
     with pytest.raises(IntegrityError, match="not a checkpoint of inr-factory"):

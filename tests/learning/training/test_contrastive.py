@@ -310,7 +310,10 @@ def test_another_encoder_is_refused_in_one_line(small: Path, tmp_path: Path) -> 
     others = [
         (classifier("mlp"), r"another encoder \(dws there, mlp here\)"),
         (classifier(hidden_dim=8), r"another options.hidden_dim \(4 there, 8 here\)"),
-        (classifier(canonical=True), r"another canonical \(False there, True here\)"),
+        (
+            classifier(canonical=True),
+            r"another canonical \(False there, True here\); give --no-canonical, or start from another run",
+        ),
         (wide, r"another spec.hidden_dim \(4 there, 5 here\)"),
     ]
     for model, message in others:

@@ -236,6 +236,7 @@ def test_an_open_data_set_is_trained_on_as_it_is(dataset: Path, tmp_path: Path) 
         ({"augment": 5}, "augment takes transforms or their texts"),
         ({"mixup": 5}, "mixup must be text or an object that can be called"),
         ({"model": 5}, "a model is given as text"),
+        ({"model": torch.nn.Linear(2, 2)}, "got Linear; a module of your own takes a loop over INRLoader"),
         ({"views": 9}, "views"),
         ({"canonical": np.zeros(2)}, "canonical must be True or False"),
         ({"normalize": "no"}, "normalize must be True or False, got 'no'"),
@@ -266,7 +267,8 @@ def test_a_folder_without_a_run_is_refused(dataset: Path, tmp_path: Path) -> Non
         open_run(tmp_path).evaluate()
     with pytest.raises(UsageError, match=r"has no metrics\.jsonl"):
         _ = open_run(tmp_path).best
-    assert len(open_run(tmp_path).predict(dataset)) == 18
+    (tmp_path / "manifest.json").touch()
+    assert len(open_run(tmp_path).predict(dataset)) == 18, "a set in the folder of a run hides no run"
 
 
 def test_the_published_dws_can_be_trained_and_resumes(dataset: Path, tmp_path: Path) -> None:

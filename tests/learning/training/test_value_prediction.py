@@ -83,6 +83,14 @@ def test_psnr_and_facts_of_rows_are_targets(dataset: Path) -> None:
         INRDataset(dataset, "train", target="facts.heigt")
 
 
+def test_a_fact_without_a_value_names_an_object(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = INRDataset(dataset, "train").object_ids
+    values = np.where(np.arange(len(names)) == 5, np.nan, 1.0)
+    monkeypatch.setattr("inr_factory.learning.data.target._fact", lambda *_: values)
+    with pytest.raises(UsageError, match=f"infinite in 1 rows, first {names[5]}; .* fit a set without these objects"):
+        INRDataset(dataset, "train", target="facts.volume")
+
+
 def test_classes_of_a_target_stand_in_for_those_of_the_set(dataset: Path, tmp_path: Path) -> None:
     data = INRDataset(dataset, "train", views=1, target="kind")
     assert (data.classes, data.values) == (("a", "b", "c", "d"), None)

@@ -1,5 +1,7 @@
 """Coordinate and intensity transforms: the new INR is the old one at known other coordinates, or its values known other values."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -270,6 +272,7 @@ def test_random_transforms_are_the_chosen_ones_with_drawn_numbers(generator):
         (lambda: brightness(PICTURES, [1, 2]), "offset must have the shape"),
         (lambda: contrast(None, 2), "contrast needs an INRBatch, got NoneType"),
         (lambda: invert("a"), "invert needs an INRBatch, got str"),
+        (lambda: invert(SimpleNamespace(inrs=PICTURES)), "got types.SimpleNamespace; its .inrs is one"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(wrong, words):
