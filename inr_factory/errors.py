@@ -60,6 +60,10 @@ class MissingExtraWarning(UserWarning):
     """Something optional was left out, since its dependency is not installed."""
 
 
+class QuarantineWarning(UserWarning):
+    """More INRs of a set are in quarantine than its recipe's quarantine_threshold allows."""
+
+
 class IntegrityError(FactoryError, ValueError):
     """A file differs from its record: it is truncated, edited, foreign or of another format."""
 

@@ -20,7 +20,14 @@ from inr_factory.cli import terminal
 from inr_factory.cli.completion import offer_words
 from inr_factory.cli.help_layout import HELP, Program, Verb, add_options, shorten_types
 from inr_factory.cli.training_options import CHOICES
-from inr_factory.errors import FactoryError, MissingExtraWarning, ResourceError, UsageError, machine_fault
+from inr_factory.errors import (
+    FactoryError,
+    MissingExtraWarning,
+    QuarantineWarning,
+    ResourceError,
+    UsageError,
+    machine_fault,
+)
 from inr_factory.inr.version import __version__
 
 EXAMPLES = """Make data sets of implicit neural representations (INRs), train on their weights.
@@ -174,8 +181,9 @@ def run(arguments: list[str]) -> int:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Show each MissingExtraWarning once, as a line without file and line number."""
+    """Show each MissingExtraWarning once, as a line without file and line number; `fit` itself says what is in quarantine."""
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuarantineWarning)
         show, shown = warnings.showwarning, set[str]()
 
         def show_line(message: Warning | str, category: type[Warning], *rest: Any) -> None:

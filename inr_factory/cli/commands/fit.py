@@ -71,7 +71,7 @@ def fit(
         _print_estimate(recipe, out, arguments, as_json)
         return
     from inr_factory.generation.execution.fit_dataset import fit_dataset
-    from inr_factory.storage.manifest import group_by_reason, median_psnr
+    from inr_factory.storage.manifest import median_psnr
 
     with FitProgress(Path(recipe).stem) as progress:
         report = fit_dataset(recipe, out, **arguments, on_progress=progress)
@@ -111,16 +111,8 @@ def fit(
         terminal.log_info(f"{report.missing} shards belong to other parts")
     elif report.missing:
         raise PartialError(f"{report.missing} shards are still missing; run the same command again")
-    reason = ""
-    share, threshold = report.quarantine_share, report.recipe.quarantine_threshold
-    if share > threshold:
-        for kind in group_by_reason(quarantined)[:1]:
-            reason = (
-                f"; the reason of {len(kind):,} of {len(quarantined):,}, as of {kind[0].object_id}: {kind[0].reason}"
-            )
-        terminal.log_error(
-            f"{share:.1%} of the INRs are in quarantine, above quarantine_threshold {threshold:.1%}{reason}"
-        )
+    if report.quarantine_excess:
+        terminal.log_error(report.quarantine_excess)
         raise typer.Exit(QUARANTINED)
 
 

@@ -1,10 +1,12 @@
 """Fit: makes a data set, or what is missing of one. Without torch, so that a finished set is recognised at once."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from inr_factory.errors import QuarantineWarning
 from inr_factory.generation.execution.content_check import save_source_files
 from inr_factory.generation.execution.fit_plan import plan_from_arguments
 from inr_factory.generation.execution.main_guard import exit_if_importing_main
@@ -65,7 +67,8 @@ def fit_dataset(
         on_progress: called with a `FitProgress` whenever INRs are done.
 
     Returns:
-        What the run made, and the set's manifest.
+        What the run made, and the set's manifest. A `QuarantineWarning` says that more INRs are in quarantine than the recipe's
+        `quarantine_threshold` allows, and why.
 
     Raises:
         UsageError: for a wrong argument, if `out` holds another recipe's set, or if an object has another content than when
@@ -83,9 +86,13 @@ def fit_dataset(
         remove_stale_temporaries(plan.out)
         save_source_files(plan.out, plan.files)
         card = update_card_if_complete(plan.out, plan.manifest, plan.missing)
-        return FitReport(
+        report = FitReport(
             plan.recipe, plan.out, plan.manifest, 0, 0, 0, 0, monotonic() - started, card, notes=plan.notes
         )
-    from inr_factory.generation.execution.run_fit import run_fit
+    else:
+        from inr_factory.generation.execution.run_fit import run_fit
 
-    return run_fit(plan, on_progress, started)
+        report = run_fit(plan, on_progress, started)
+    if report.quarantine_excess:
+        warnings.warn(report.quarantine_excess, QuarantineWarning, stacklevel=2)
+    return report

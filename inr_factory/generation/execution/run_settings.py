@@ -10,7 +10,7 @@ from inr_factory.errors import UsageError
 from inr_factory.generation.recipe import Recipe
 from inr_factory.storage.dataset_card import NO_CARD, CardReport
 from inr_factory.storage.locations import Location, parse_location
-from inr_factory.storage.manifest import Manifest, Quarantined, Remark, ShardEntry
+from inr_factory.storage.manifest import Manifest, Quarantined, Remark, ShardEntry, group_by_reason
 
 Backend = Literal["auto", "ray", "local"]
 DEVICES = r"auto|cpu|cuda(:[0-9]{1,3})?"
@@ -124,3 +124,15 @@ class FitReport:
         """Share of the requested INRs that are quarantined, in [0, 1]."""
         quarantined = len(self.quarantined)
         return quarantined / max(1, quarantined + sum(entry.rows for entry in self.entries))
+
+    @property
+    def quarantine_excess(self) -> str | None:
+        """The sentence that more is in quarantine than `quarantine_threshold` allows, with the commonest reason; or None."""
+        threshold = self.recipe.quarantine_threshold
+        if self.quarantine_share <= threshold:
+            return None
+        kind = group_by_reason(self.quarantined)[0]
+        return (
+            f"{self.quarantine_share:.1%} of the INRs are in quarantine, above quarantine_threshold {threshold:.1%}; the "
+            f"reason of {len(kind):,} of {len(self.quarantined):,}, as of {kind[0].object_id}: {kind[0].reason}"
+        )

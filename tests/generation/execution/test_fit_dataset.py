@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from support.stand_in_gpu import see_gpus
 from support.tiny_recipes import LOCAL, files, shards, tiny
 
 from inr_factory.cli.main import run
-from inr_factory.errors import IntegrityError, ResourceError, UsageError
+from inr_factory.errors import IntegrityError, QuarantineWarning, ResourceError, UsageError
 from inr_factory.generation.execution import estimate as module
 from inr_factory.generation.execution import probe, run_fit
 from inr_factory.generation.execution.estimate import estimate
@@ -174,7 +175,11 @@ def test_a_broken_image_is_in_quarantine_by_name_and_the_others_are_fitted(tmp_p
     (tmp_path / "images/a/0.png").write_bytes(b"not an image")
     recipe = tiny(source={"collection": "image_folder", "mode": "grey"}, limit=None)
 
-    report = fit_dataset(recipe, tmp_path / "set", backend="local", workers=1, data_root=tmp_path / "images")
+    where = {"backend": "local", "workers": 1, "data_root": tmp_path / "images"}
+    with pytest.warns(QuarantineWarning, match=r"^10.0% of .*_threshold 1.0%; the reason of 2 of 2, as of a/0.png: "):
+        report = fit_dataset(recipe, tmp_path / "set", **where)
+    with warnings.catch_warnings(action="error", category=QuarantineWarning):
+        fit_dataset(recipe, tmp_path / "other", settings=["quarantine_threshold=0.2"], **where)
 
     assert report.manifest.rows == 18
     assert [(row.object_id, row.view) for row in report.manifest.quarantine] == [("a/0.png", 0), ("a/0.png", 1)]
