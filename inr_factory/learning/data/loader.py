@@ -21,7 +21,8 @@ from inr_factory.learning.alignment.mixup import parse_mixup
 from inr_factory.learning.data.batch_sampler import BatchSampler
 from inr_factory.learning.data.dataset import INRDataset
 from inr_factory.learning.targets import as_targets, smooth_labels
-from inr_factory.learning.transforms.compose import WeightTransform, parse_transform
+from inr_factory.learning.transforms.compose import WeightTransform, check_transform, parse_transform
+from inr_factory.learning.transforms.random_transform import RandomTransform
 
 GatheredRows = tuple[Tensor, Tensor]
 """Weights (n, D) and labels (n,), or values (n, K), of one batch, on the CPU."""
@@ -61,7 +62,8 @@ class INRLoader:
         num_workers: Processes that read; they help where the disk is slow; otherwise 0 is fastest.
 
     Raises:
-        UsageError: For settings outside their ranges, text that cannot be parsed, or a device that torch does not see.
+        UsageError: For settings outside their ranges, text that cannot be parsed, a transform that is not made for the set's
+            INRs, or a device that torch does not see.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class INRLoader:
         for name, step in (("transform", self.transform), ("mixup", self.mixup)):
             if step is not None and not callable(step):
                 raise UsageError(f"{name} must be text or an object that can be called, got {step!r}")
+        if isinstance(self.transform, RandomTransform):
+            check_transform(self.transform, dataset.spec)
         target, same_class = getattr(dataset, "target", None), getattr(self.mixup, "same_class", False)
         if (label_smoothing or same_class) and target is not None and target.kind != "class":
             what = "label_smoothing" if label_smoothing else "same_class of mixup"

@@ -51,7 +51,7 @@ from inr_factory.learning.training.run_data import evaluation_loader, has_split,
 from inr_factory.learning.training.tracking import Tracking, require_trackers
 from inr_factory.learning.training.train_classifier import parse_augmentation
 from inr_factory.learning.transforms.canonical import Canonicalize, is_default
-from inr_factory.learning.transforms.compose import Compose, WeightTransform
+from inr_factory.learning.transforms.compose import Compose, WeightTransform, check_transform
 from inr_factory.storage.locations import Location
 
 DEFAULTS = PretrainConfig(positives="views")
@@ -198,6 +198,7 @@ def pretrain(
     config, options = as_begun(config, name, options, folder)
     canonical = canonical and is_default(training.spec) and not encoder_class(name).function_only
     transform = Compose(((Canonicalize(),) if canonical else ()) + augmentation)
+    check_transform(transform, training.spec)
     loader = INRLoader(
         training, batch_size * per_object, seed=seed, views_per_object=per_object, grouped=per_object > 1,
         device=choose_device(device),

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from inr_factory.errors import UsageError, shorten
 from inr_factory.inr.batch import INRBatch
+from inr_factory.inr.spec import SirenSpec
 from inr_factory.learning.option_strings import check_number, parse_option, read_joined
 from inr_factory.learning.transforms.canonical import Canonicalize
 from inr_factory.learning.transforms.coordinate import Reflect, Rotate2D, Rotate3D, Scale, Translate
@@ -133,6 +134,12 @@ def applicable_transforms(inrs: INRBatch) -> Iterator[RandomTransform]:
         except UsageError:
             continue
         yield transform
+
+
+def check_transform(transform: WeightTransform, spec: SirenSpec) -> None:
+    """Try a transform on a few INRs of random weights, so that what it refuses of a spec is known before any work."""
+    weights = torch.randn(8, spec.num_parameters, generator=Generator().manual_seed(0))
+    transform(INRBatch.from_flat(spec, weights), Generator().manual_seed(0))
 
 
 def parse_transforms(texts: Iterable[str]) -> Compose:

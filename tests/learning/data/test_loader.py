@@ -222,6 +222,7 @@ def test_objects_without_enough_views_are_counted(tmp_path: Path) -> None:
         ({"num_workers": -1}, "num_workers must be a whole number from 0 to 1,024"),
         ({"label_smoothing": 1.5}, "label_smoothing must be"),
         ({"transform": "rotat2d"}, "unknown transform 'rotat2d'; did you mean 'rotate2d'"),
+        ({"transform": "flip|rotate3d@0.5"}, "rotate3d turns INRs of 3 coordinates, got 2-4-4-1"),
         ({"transform": 3}, "transform must be text or an object that can be called, got 3"),
         ({"mixup": "mixup:match=sign"}, "match must be one of"),
         ({"mixup": 0.5}, "mixup must be text or an object that can be called"),

@@ -47,6 +47,14 @@ def test_an_encoder_of_another_spec_to_go_on_from(trained, tmp_path, capfd):
     assert "hidden_dim" in line
 
 
+@pytest.mark.parametrize("verb", ["train", "pretrain"])
+def test_a_transform_for_other_inrs_leaves_no_run(verb, tmp_path, capfd):
+    make_set(tmp_path / "set", objects=SIZES, views=2)
+    code, line = line_of(capfd, verb, tmp_path / "set", "--augment", "rotate3d", "--out", tmp_path / "run", *QUICK)
+    assert (code, "for 2 use rotate2d" in line) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_set_of_one_class(tmp_path, capfd):
     make_set(tmp_path / "set", classes=["only"], objects=SIZES, views=1)
     code, line = line_of(capfd, "train", tmp_path / "set", "--out", tmp_path / "run", *QUICK)
