@@ -120,4 +120,6 @@ def check_shard_file(root: Path, entry: ShardEntry, content: bool) -> None:
         with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != entry.sha256:
-            raise IntegrityError(f"{path} is not what was recorded (sha256 differs); inr-factory repair {root} fits it again")
+            raise IntegrityError(
+                f"{path} is not what was recorded (sha256 differs); inr-factory repair {root} fits it again"
+            )
