@@ -240,8 +240,8 @@ def load_recipe(
     """Read a recipe and lay settings over it.
 
     Args:
-        recipe: a built-in name, a YAML file (which may inherit from another recipe: `base: NAME`), a `Recipe`, or a dict
-            of its keys.
+        recipe: a built-in name, a YAML file, a dict of the keys of one, or a `Recipe`. A file or dict may inherit from another
+            recipe: `base: NAME`.
         settings: "key=value" strings with dotted keys and YAML values, for example "fit.steps=500".
         version: the version of a recipe that does not name one, and of a `Recipe`; None is the newest.
         dims: coordinates and values of a point of a Source of one's own, on which defaults of steps depend.
@@ -261,7 +261,7 @@ def load_recipe(
     if isinstance(recipe, Recipe):
         fields = recipe.model_dump(mode="json", exclude_unset=True) | of_set
     elif isinstance(recipe, Mapping):
-        fields = of_set | dict(recipe)
+        fields = of_set | _with_base(dict(recipe))
     else:
         fields = of_set | _read(str(recipe), seen=())
     changes = [_parse_setting(setting) for setting in settings]
@@ -270,7 +270,7 @@ def load_recipe(
         fields = _with_value(fields, key.split("."), value)
     fields |= {key: value for key, value in values.items() if value is not None}
     fields, starts = resolve_starts(fields)
-    origin = str(recipe) if isinstance(recipe, str | Path) else str(fields.get("name", ""))
+    origin = str(recipe) if isinstance(recipe, str | Path) else str(fields.get("name", "of a dict"))
     return with_starts(check_recipe(fields, origin, dims), starts)
 
 
@@ -352,8 +352,13 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise UsageError(f"recipe {name} must be a mapping of keys to values, got {type(fields).__name__}")
     fields = {"name": path.stem, **fields}
+    return _with_base(fields, (*seen, name))
+
+
+def _with_base(fields: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields over those of the recipe that their key `base` names."""
     base = fields.pop("base", None)
-    return fields if base is None else merge(_read(str(base), (*seen, name)), fields)
+    return fields if base is None else merge(_read(str(base), seen), fields)
 
 
 def _of_version(fields: dict[str, Any], version: Any) -> dict[str, Any]:

@@ -534,3 +534,12 @@ def test_a_dict_is_read_as_a_file_of_the_same_keys_is(tmp_path):
     assert load_recipe(MINIMAL | {"views": 3}) == load_recipe(tmp_path / "mine.yaml")
     with pytest.raises(UsageError, match=r"^recipe tiny: no key 'veiws': did you mean 'views'\?$"):
         load_recipe(MINIMAL | {"veiws": 3})
+    with pytest.raises(UsageError, match=r"^recipe of a dict: the key 'name' is missing$"):
+        load_recipe({"views": 3})
+
+
+def test_a_dict_may_inherit(tmp_path):
+    (tmp_path / "digits.yaml").write_text("base: digits\nviews: 3\n")
+    inherited = {"base": "digits", "views": 3}
+    assert load_recipe(inherited) == load_recipe(tmp_path / "digits.yaml")
+    assert inherited == {"base": "digits", "views": 3}

@@ -1,8 +1,9 @@
 """Estimate: what a fit would make, how large and how long, without making it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class EstimateReport:
 
 
 def estimate(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | Mapping[str, Any] | str | Path,
     out: str | Path | Location | None = None,
     *,
     views: int | None = None,

@@ -1,10 +1,10 @@
 """Fit: makes a data set, or what is missing of one. Without torch, so that a finished set is recognised at once."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inr_factory.errors import QuarantineWarning
 from inr_factory.generation.execution.content_check import save_source_files
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def fit_dataset(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | Mapping[str, Any] | str | Path,
     out: str | Path | Location | None = None,
     *,
     views: int | None = None,
@@ -47,8 +47,8 @@ def fit_dataset(
     at the end, and in between at most every second.
 
     Args:
-        recipe: a built-in recipe (`inr-factory recipes`), a YAML file, a `Recipe`, or the folder or URL of a set, which is
-            continued by the recipe that it holds.
+        recipe: a built-in recipe (`inr-factory recipes`), a YAML file, a dict of its keys, a `Recipe`, or the folder or URL
+            of a set, which is continued by the recipe that it holds.
         out: folder or URL of the set; default `inrs/NAME`.
         views: independent fits of each object, at least 1; default the recipe's.
         limit: at most this number of objects in all, shared among the splits; default the recipe's. A set grows to a

@@ -1,6 +1,6 @@
 """Fit plan: what a fit has to make, found without writing anything. Imports torch only if something is missing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import islice
@@ -81,7 +81,7 @@ class FitPlan:
 
 
 def plan_from_arguments(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | Mapping[str, Any] | str | Path,
     out: str | Path | Location | None,
     views: int | None,
     limit: int | None,
@@ -112,7 +112,7 @@ def plan_from_arguments(
     return plan_fit(resolved, location, checked, source, resolve, dry and out is None)
 
 
-def locate_set(recipe: Recipe | str | Path) -> Location | None:
+def locate_set(recipe: Recipe | Mapping[str, Any] | str | Path) -> Location | None:
     """The folder or URL of a set that is given in place of a recipe; None for a recipe."""
     if isinstance(recipe, Recipe) or not isinstance(recipe, str | Path) or str(recipe) in builtin_recipes():
         return None
