@@ -39,8 +39,8 @@ def remembered_source(dataset: Location) -> Location | None:
     return place if isinstance(place, RemoteLocation) or (place.is_absolute() and place.is_dir()) else None
 
 
-def continue_command(dataset: Location, manifest: Manifest, missing: bool = False) -> str:
-    """The command that makes what is missing of a set, and more of it with a larger --views or --limit.
+def continue_command(dataset: Location, manifest: Manifest, missing: bool = False, views: int | None = None) -> str:
+    """The command that makes what is missing of a set, or adds to it: `views` in all, or with a larger limit.
 
     What is `missing` of a set that was pulled is on the hub.
     """
@@ -53,9 +53,9 @@ def continue_command(dataset: Location, manifest: Manifest, missing: bool = Fals
         return f"inr-factory {manifest.derived.how.partition(':')[0]}, by which it was made"
     collection = manifest.recipe.get("source", {}).get("collection")
     if collection == "own":
-        return f"in Python: inr_factory.fit_dataset({str(dataset)!r}, source=...)"
+        return f"in Python: inr_factory.fit_dataset({str(dataset)!r}, source=...{f', views={views}' if views else ''})"
     known = collection in WITHOUT_FILES or remembered_source(dataset) is not None
-    return f"inr-factory fit {name}{'' if known else ' --data-root FOLDER'}"
+    return f"inr-factory fit {name}{'' if known else ' --data-root FOLDER'}{f' --views {views}' if views else ''}"
 
 
 def remember_source(dataset: Location, data_root: Location) -> None:

@@ -52,6 +52,7 @@ def status(
 ) -> None:
     """Show what a set holds and what is missing. Exit code 75 while something is missing."""
     from inr_factory.reporting.dataset_status import dataset_status
+    from inr_factory.storage.source_place import continue_command
 
     if watch:
         watch_set(dataset, every, as_json)
@@ -104,14 +105,10 @@ def status(
         raise PartialError(f"{len(report.missing):,} shards are missing; continue: {report.command}")
     if not as_json and manifest.derived is None:
         from_file = manifest.recipe.get("fit", {}).get("starts") == "file"  # which may have no INR for another view
-        more = "" if from_file else f" --views {manifest.views + 1}"
-        if manifest.limits[-1]:
-            more += " with a larger --limit" if from_file else ", or a larger --limit"
-        if report.command.endswith("source=...)"):  # a call in Python takes no options
-            more = f"{report.command[:-1]}, views={manifest.views + 1})"
-            terminal.log_info(f"to extend it: {more}{', or a larger limit' if manifest.limits[-1] else ''}")
-        elif more:
-            terminal.log_info(f"to extend it: {report.command}{more}")
+        more = continue_command(dataset, manifest, views=None if from_file else manifest.views + 1)
+        larger = f"{' with' if from_file else ', or'} a larger --limit" if manifest.limits[-1] else ""
+        if larger or not from_file:
+            terminal.log_info(f"to extend it: {more}{larger}")
 
 
 def verify(
