@@ -37,7 +37,7 @@ LIMITS = (
     ("sheet", 0.25, "has no inside on either side: sheets, or faces turned against each other"),
     ("buried", 0.5, "lies within its solid: parts overlap or enclose each other"),
 )
-UNSIGNED = "source.field=udf needs no inside"
+UNSIGNED = "source.field=root_udf needs no inside"
 ON_A_LINE = 1e-6  # mean distance of a cloud's points from a line, in normalised coordinates, below which it is one
 
 

@@ -309,7 +309,10 @@ def test_a_sheet_and_parts_within_a_solid_are_refused_with_the_reason(tmp_path):
         np.concatenate([shell.vertices for shell in shells]), np.concatenate([shell.faces for shell in shells])
     )
 
-    with pytest.raises(SignalError, match=r"7.% of its surface has no inside on either side.*with one face"):
+    with pytest.raises(
+        SignalError,
+        match=r"7.% of its surface has no inside on either side.*with one face.*source.field=root_udf needs no inside",
+    ):
         source_of(tmp_path, sheet, "a/sheet.off", max_ambiguous=1).signal(0)
     with pytest.raises(SignalError, match=r"5.% of its surface lies within its solid"):
         source_of(tmp_path, onion, "b/onion.off").signal(1)
