@@ -88,7 +88,7 @@ def test_status_of_a_set_with_a_missing_shard_is_partial(capsys, copy):
     next((copy / "data").glob("train*")).unlink()
     code, line = failure(capsys, "status", copy)
     assert code == 75
-    assert "1 shards are missing" in line
+    assert "missing: 1 shard" in line
 
 
 def test_verify_accepts_a_complete_set_and_renders_what_the_shards_record(capsys, digits):

@@ -9,6 +9,7 @@ from inr_factory.cli import terminal
 from inr_factory.cli.progress_bars import ShardProgress
 from inr_factory.cli.shared_options import DatasetFolder, Json
 from inr_factory.errors import PartialError
+from inr_factory.reporting.number_format import format_count
 
 
 def align(
@@ -34,12 +35,14 @@ def align(
             {"out": str(out), "made_shards": report.made, "before": report.before, "after": report.after}
         )
     elif not report.made:
-        terminal.print_result(f"nothing to do: {out} has all {len(report.manifest.shards):,} shards")
+        terminal.print_result(f"nothing to do: {out} has all {format_count(len(report.manifest.shards), 'shard')}")
     else:
         distances = f"relative distance from the template {report.before:.3f} before, {report.after:.3f} after"
-        terminal.print_result(f"{out}: {report.made:,} shards aligned; {distances}")
+        terminal.print_result(f"{out}: {format_count(report.made, 'shard')} aligned; {distances}")
     if missing := len(list(report.manifest.shard_names())) - len(report.manifest.shards):
-        raise PartialError(f"{dataset} lacks {missing:,} shards; complete it, and run the same command again")
+        raise PartialError(
+            f"{dataset} lacks {format_count(missing, 'shard')}; complete it, and run the same command again"
+        )
 
 
 def augment_report(

@@ -9,6 +9,7 @@ from inr_factory.cli import terminal
 from inr_factory.cli import training_options as options
 from inr_factory.cli.progress_bars import RowProgress
 from inr_factory.cli.shared_options import DatasetFolder, Json
+from inr_factory.reporting.number_format import format_count
 
 
 def embed(
@@ -34,7 +35,9 @@ def embed(
     with RowProgress(f"embed {split}") as progress:
         report = embed_inrs(run, dataset, split, views, device, progress)
     if report.incomplete:
-        terminal.log_info(f"{report.incomplete} shards of these INRs are missing; the table is of the others")
+        terminal.log_info(
+            f"missing: {format_count(report.incomplete, 'shard')} of these INRs; the table is of the others"
+        )
     if out is not None:
         report.save(out)
     count, width = report.features.shape

@@ -10,6 +10,7 @@ from inr_factory.cli import training_options as options
 from inr_factory.cli.certificate_table import print_certificate
 from inr_factory.cli.shared_messages import optional_pictures
 from inr_factory.cli.shared_options import DatasetFolder, Json, fetch_dataset_option
+from inr_factory.reporting.number_format import format_count
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.metrics import EvaluationReport
@@ -72,7 +73,9 @@ def evaluate(
 
 def note_missing(report: "EvaluationReport | ValueReport | PredictionReport | ValuePredictionReport") -> None:
     if report.incomplete:
-        terminal.log_info(f"{report.incomplete} shards of these INRs are missing; the result is of the others")
+        terminal.log_info(
+            f"missing: {format_count(report.incomplete, 'shard')} of these INRs; the result is of the others"
+        )
 
 
 def _print_evaluation(report: "EvaluationReport") -> None:

@@ -90,7 +90,7 @@ def fit(
         })  # fmt: skip
     elif not report.made and not report.recovered and not report.missing:
         terminal.print_result(
-            f"nothing to do: {report.out} has all {len(entries):,} shards of {format_count(views, 'view')}"
+            f"nothing to do: {report.out} has all {format_count(len(entries), 'shard')} of {format_count(views, 'view')}"
         )
     else:
         recovered = f", recorded {report.recovered} unrecorded ones" if report.recovered else ""
@@ -108,9 +108,9 @@ def fit(
         print_remarks(report.remarks)
     log_quarantine(quarantined)
     if report.missing and not shard.endswith("/1"):
-        terminal.log_info(f"{report.missing} shards belong to other parts")
+        terminal.log_info(f"of other parts: {format_count(report.missing, 'shard')}")
     elif report.missing:
-        raise PartialError(f"{report.missing} shards are still missing; run the same command again")
+        raise PartialError(f"still missing: {format_count(report.missing, 'shard')}; run the same command again")
     if report.quarantine_excess:
         terminal.log_error(report.quarantine_excess)
         raise typer.Exit(QUARANTINED)

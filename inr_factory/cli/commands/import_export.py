@@ -141,7 +141,7 @@ def import_(
             "checked_db": best_db, "remarks": list(report.remarks),
         })  # fmt: skip
     elif not report.made:
-        terminal.print_result(f"nothing to do: {out} has all {len(manifest.shards):,} shards")
+        terminal.print_result(f"nothing to do: {out} has all {format_count(len(manifest.shards), 'shard')}")
     else:
         checked = ""
         if check is not None:

@@ -102,7 +102,7 @@ def status(
         for row in manifest.quarantine:
             terminal.print_result(f"quarantine: {quarantined_text(row)}")
     if report.missing:
-        raise PartialError(f"{len(report.missing):,} shards are missing; continue: {report.command}")
+        raise PartialError(f"missing: {format_count(len(report.missing), 'shard')}; continue: {report.command}")
     if not as_json and manifest.derived is None:
         from_file = manifest.recipe.get("fit", {}).get("starts") == "file"  # which may have no INR for another view
         more = continue_command(dataset, manifest, views=None if from_file else manifest.views + 1)
@@ -151,7 +151,7 @@ def verify(
         )
     if missing:
         terminal.log_error(
-            f"{len(missing):,} shards are not made yet; continue: {continue_command(dataset, report.manifest, True)}"
+            f"not made yet: {format_count(len(missing), 'shard')}; continue: {continue_command(dataset, report.manifest, True)}"
         )
 
 

@@ -48,7 +48,9 @@ def repair(
             "recovered_inrs": report.recovered,
         })  # fmt: skip
     elif not (report.faults or report.recorded or report.made or report.missing or report.recovered):
-        terminal.print_result(f"nothing to repair: all {len(report.manifest.shards):,} shards of {dataset} are valid")
+        terminal.print_result(
+            f"nothing to repair: all {format_count(len(report.manifest.shards), 'shard')} of {dataset} are valid"
+        )
     else:
         terminal.print_result(
             f"{dataset}: {format_count(len(report.aside), 'file')} set aside in {Path(dataset) / SET_ASIDE}, "
@@ -83,13 +85,13 @@ def merge(
             "differing": list(report.differing), "faults": [vars(fault) for fault in report.faults],
         })  # fmt: skip
     elif not report.taken and not report.missing and not report.faults:
-        terminal.print_result(f"nothing to do: {out} has all {len(report.manifest.shards):,} shards")
+        terminal.print_result(f"nothing to do: {out} has all {format_count(len(report.manifest.shards), 'shard')}")
     else:
         terminal.print_result(f"{out}: {format_count(report.taken, 'shard')} merged, {report.present:,} were present")
     if report.differing:
         first = ", ".join(report.differing[:3])
         terminal.log_error(
-            f"parts differ in {len(report.differing)} shards ({first}); those of the first part named were taken"
+            f"parts differ in {format_count(len(report.differing), 'shard')} ({first}); those of the first part named were taken"
         )
     for fault in report.faults:
         terminal.log_error(f"fault: {fault.reason}")
@@ -97,5 +99,5 @@ def merge(
         raise IntegrityError(f"{format_count(len(report.faults), 'fault')}; the valid shards have been merged")
     if report.missing:
         raise PartialError(
-            f"{report.missing} shards are in none of the parts; fit them, or name the part that has them"
+            f"in none of the parts: {format_count(report.missing, 'shard')}; fit them, or name the part that has them"
         )

@@ -7,6 +7,7 @@ import typer
 
 from inr_factory.cli import terminal
 from inr_factory.cli.shared_options import DataRoot, DatasetFolder, Json
+from inr_factory.reporting.number_format import format_count
 
 
 def report(
@@ -25,7 +26,7 @@ def report(
         dataset, out, data_root=data_root, seed=seed, on_step=lambda step: terminal.log_info(f"report: {step}")
     )
     if done.missing_shards:
-        terminal.log_info(f"{done.missing_shards:,} shards are missing; the report shows the others")
+        terminal.log_info(f"missing: {format_count(done.missing_shards, 'shard')}; the report shows the others")
     if as_json:
         terminal.print_json({**vars(done), "path": str(done.path)})
     else:

@@ -9,6 +9,7 @@ from inr_factory.cli import terminal
 from inr_factory.cli import training_options as options
 from inr_factory.cli.progress_bars import RowProgress
 from inr_factory.cli.shared_options import DatasetFolder, Json
+from inr_factory.reporting.number_format import format_count
 
 if TYPE_CHECKING:
     from inr_factory.learning.training.retrieval import Scores
@@ -51,7 +52,9 @@ def search(
             device=device, on_batch=progress,
         )  # fmt: skip
     if report.incomplete:
-        terminal.log_info(f"{report.incomplete} shards of these INRs are missing; the result is of the others")
+        terminal.log_info(
+            f"missing: {format_count(report.incomplete, 'shard')} of these INRs; the result is of the others"
+        )
     if as_json:
         terminal.print_json({"run": run, "page": page and str(page), **report.to_fields()})
         return

@@ -164,7 +164,7 @@ def test_the_folder_of_a_set_takes_the_place_of_its_recipe(tmp_path, capsys):
 
     next(out.glob("data/train-*.h5")).unlink()
     code, line = failure(capsys, "status", out)
-    assert (code, line) == (75, f"inr-factory: 1 shards are missing; continue: inr-factory fit '{out}'")
+    assert (code, line) == (75, f"inr-factory: missing: 1 shard; continue: inr-factory fit '{out}'")
     assert json.loads(outcome(capsys, "status", out, "--json")[1])["command"] == f"inr-factory fit '{out}'"
     assert outcome(capsys, "fit", out, *options)[0] == 0
     assert verify_dataset(out).faults == ()

@@ -74,11 +74,11 @@ def test_a_copy_of_a_set_that_is_not_complete_is_partial_until_the_set_is_comple
     manifest = load_manifest(root)
     (root / MANIFEST).write_text(manifest.model_copy(update={"shards": manifest.shards[:-1]}).to_json())
     assert run(command) == PartialError.exit_code
-    assert f"{root} lacks 1 shards; complete it, and run the same command again" in capsys.readouterr().err
+    assert f"{root} lacks 1 shard; complete it, and run the same command again" in capsys.readouterr().err
 
     (root / MANIFEST).write_bytes(whole)
     assert run(command) == 0
-    assert "1 shards aligned" in capsys.readouterr().out
+    assert "1 shard aligned" in capsys.readouterr().out
 
 
 def test_a_copy_in_another_way_is_refused(root, tmp_path):
