@@ -13,6 +13,7 @@ from inr_factory.benchmarks.load import benchmark_load
 from inr_factory.benchmarks.mixup import benchmark_mixup
 from inr_factory.benchmarks.pipeline import benchmark_pipeline
 from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.reporting.figures import check_png
 
 BENCHMARKS: Mapping[str, Callable[[BenchmarkSettings], Sequence[BenchmarkTable]]] = {
     "fit": benchmark_fit,
@@ -62,11 +63,12 @@ def benchmark(
         Rates by candidate, relative to a baseline, and the machine.
 
     Raises:
-        UsageError: for an unknown benchmark, or numbers that make no batch.
+        UsageError: for an unknown benchmark, or numbers that make no batch, or a picture that is no PNG.
         ResourceError: where the disk is too small.
     """
     if what not in BENCHMARKS:
         raise UsageError(f"unknown benchmark {what!r}; {did_you_mean(what, BENCHMARKS)}")
+    check_png(picture)
     machine = describe_machine()
     root = None if data_root is None else Path(data_root)
     tables = tuple(BENCHMARKS[what](BenchmarkSettings(rows, batch_size, seconds, on_step, root, tuple(models))))

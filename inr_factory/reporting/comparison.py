@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.reporting.figures import check_png
 from inr_factory.reporting.plots import draw_spreads
 from inr_factory.reporting.weight_statistics import (
     PUBLISHED,
@@ -54,9 +55,10 @@ def compare_datasets(
         Statistics, differences, and the picture that was written.
 
     Raises:
-        UsageError: for a split with fewer than two INRs.
+        UsageError: for a split with fewer than two INRs, or a picture that is no PNG.
         IntegrityError: for a shard that is not as recorded.
     """
+    check_png(out)
     folders = {str(each): fetch_dataset(each) for each in (a, b) if str(each) not in PUBLISHED}
     sets = {"A": str(a), "B": str(b)}
     statistics = {

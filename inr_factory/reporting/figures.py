@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from inr_factory.errors import needs_extra, printable
+from inr_factory.errors import UsageError, needs_extra, printable
 from inr_factory.storage.atomic_files import make_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -59,6 +59,12 @@ class Page:
             if number is not None:
                 text = f"class {number}"
         return "\n".join(wrap(text, 72 * inches, size, lines))
+
+
+def check_png(path: Path | str | None) -> None:
+    """Raise UsageError for a name of another kind of file than a PNG; called before what it shows is worked out."""
+    if path is not None and Path(path).suffix.lower() != ".png":
+        raise UsageError(f"pictures are PNG files, got {printable(str(path))}; give a name that ends with .png")
 
 
 @contextmanager

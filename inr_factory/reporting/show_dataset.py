@@ -9,6 +9,7 @@ from typing import Literal
 from inr_factory.errors import UsageError
 from inr_factory.generation.maintenance.dataset_source import open_dataset_source
 from inr_factory.generation.signals import Source
+from inr_factory.reporting.figures import check_png
 from inr_factory.reporting.image_gallery import Reconstruction, choose_views, reconstruct
 from inr_factory.reporting.image_grid import Column, Image, draw_columns, reconstruction
 from inr_factory.reporting.number_format import format_count
@@ -87,9 +88,11 @@ def show_dataset(
         The picture, and the measures of each shape.
 
     Raises:
-        UsageError: for an unknown split or object, an empty set, or INRs that are neither images nor shapes.
+        UsageError: for an unknown split or object, an empty set, or INRs that are neither images nor shapes, or a picture
+            that is no PNG.
         IntegrityError: for a shard that is not as recorded.
     """
+    check_png(out)
     root = fetch_dataset(dataset)
     manifest = load_manifest(root)
     picture = root / "preview.png" if out is None else Path(out)

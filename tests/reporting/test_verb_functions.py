@@ -51,6 +51,9 @@ def test_nothing_is_printed(root, tmp_path, capsys):
         (lambda root: import_dataset(root, "nfn", "out", spec=(2, 1)), "one or more hidden layers"),
         (lambda root: benchmark("lode"), "did you mean 'load'"),
         (lambda root: benchmark("load", rows=3, batch_size=4), "--rows must be at least the 4"),
+        (lambda root: show_dataset(root, "out.txt"), "pictures are PNG files, got out.txt"),
+        (lambda root: compare_datasets(root, root, out="out.pdf"), "pictures are PNG files, got out.pdf"),
+        (lambda root: benchmark("load", picture="out"), "pictures are PNG files, got out; give a name"),
         (lambda root: dataset_status(3), "named by its folder or URL, got int"),
     ],
 )

@@ -54,7 +54,9 @@ def evaluate(
     from inr_factory.learning.training.metrics import EvaluationReport
     from inr_factory.learning.training.trained_run import evaluate as evaluate_runs
     from inr_factory.learning.training.trained_run import open_run
+    from inr_factory.reporting.figures import check_png
 
+    check_png(picture)
     report = evaluate_runs(run, dataset, split, views, device)
     note_missing(report)
     if as_json:

@@ -92,9 +92,9 @@ class FitReport:
         notes: what a user should know about the set, a line each.
     """
 
-    recipe: Recipe
+    recipe: Recipe = field(repr=False)
     out: Location
-    manifest: Manifest
+    manifest: Manifest = field(repr=False)
     made: int
     recovered: int
     missing: int

@@ -55,6 +55,7 @@ def test_a_finished_set_is_not_touched_and_its_source_not_read(whole, monkeypatc
     monkeypatch.setattr(registry, "open_source", lambda *_: pytest.fail("the source was opened"))
 
     report = fit_dataset(tiny(), whole, **LOCAL)
+    assert len(repr(report)) < 1000  # a line, without the recipe and all shards
 
     assert (report.made, report.recovered, report.missing) == (0, 0, 0)
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in whole.rglob("*")} == before
