@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from inr_factory.learning.data.loader import INRLoader as INRLoader
     from inr_factory.learning.models.checkpoint import load_classifier as load_classifier
     from inr_factory.learning.models.classifier import build_classifier as build_classifier
+    from inr_factory.learning.models.encoder import Encoder as Encoder
     from inr_factory.learning.training.edit import edit as edit
     from inr_factory.learning.training.edited_run import EditRun as EditRun
     from inr_factory.learning.training.embed import embed as embed
@@ -143,6 +144,7 @@ _PUBLIC = {
     "learning.data.loader": "INRLoader",
     "learning.models.checkpoint": "load_classifier",
     "learning.models.classifier": "build_classifier",
+    "learning.models.encoder": "Encoder",
     "learning.training.edit": "edit",
     "learning.training.edited_run": "EditRun",
     "learning.training.embed": "embed",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inr_factory.cli import known_names
-from inr_factory.learning.option_strings import parse_model, read_joined, read_settings, split_pairs
+from inr_factory.learning.option_strings import own_encoders, parse_model, read_joined, read_settings, split_pairs
 
 
 def check_training(
@@ -62,6 +62,8 @@ def _check_model(text: str) -> None:
         f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options.items()
     )
     name = known_names.FORMER_MODELS.get(name, name)
+    if name not in {split_pairs(choice)[0] for choice in known_names.MODELS} and name in own_encoders().names:
+        return
     _check(f"{name}:{pairs}" if pairs else name, known_names.MODELS, "model")
 
 

@@ -18,9 +18,10 @@ from inr_factory.learning.models.classifier import Classifier
 from inr_factory.learning.models.contrastive import Contrastive
 from inr_factory.learning.models.decoder import Decoding
 from inr_factory.learning.models.editor import Editor
+from inr_factory.learning.models.encoder import FORMER_NAMES, NAMED
 from inr_factory.learning.models.normalized_encoder import NormalizedEncoder
 from inr_factory.learning.models.predictor import Predictor
-from inr_factory.learning.models.registry import ENCODERS, FORMER_NAMES, build_encoder, encoder_class
+from inr_factory.learning.models.registry import build_encoder, encoder_class
 from inr_factory.storage.atomic_files import write_atomically
 from inr_factory.storage.torch_files import DAMAGE, load_plain
 
@@ -71,6 +72,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         _check_sections(saved)
     except ValueError as error:
         raise IntegrityError(f"{path} is damaged: {error}; train again into another folder") from None
+    try:
+        encoder_class(_description(saved)["encoder"])
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     return saved
 
 
@@ -84,7 +89,7 @@ def _check_sections(saved: dict[str, Any]) -> None:
     if not isinstance(description, dict) or not isinstance(name := description.get("encoder"), str):
         raise ValueError("the description of its model is none")
     name = FORMER_NAMES.get(name, name)
-    options, former = description.get("options"), ENCODERS[name].former_options if name in ENCODERS else {}
+    options, former = description.get("options"), NAMED[name].former_options if name in NAMED else {}
     description = {**description, "options": {**former, **options}} if isinstance(options, dict) else description
     saved[kinds[0]] = {**description, "encoder": name}
     if not isinstance(description.get("canonical"), bool):

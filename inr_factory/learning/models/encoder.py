@@ -3,6 +3,7 @@
 Shape letters: N INRs, F features.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -18,17 +19,30 @@ LEAST = {"hidden_dim": 1, "edge_dim": 1, "num_hidden": 1, "num_layers": 1, "num_
 MOST = 65_536
 Reads = Literal["weights", "weights and probes", "function", "pixels"]
 """What an encoder takes its result from: see Encoder.reads."""
+FORMER_NAMES = {"forward": "parity"}
+"""Names that commands, sweep files and checkpoints of earlier versions use."""
+NAMED: dict[str, type["Encoder"]] = {}
+"""All encoders that have been imported, those of users too, by their names."""
 
 
 class Encoder(nn.Module):
     """Maps INRs to features: forward(normalized INRs, the same INRs as fitted) -> (N, features).
 
-    `features` is the width of the result, `options` all that besides the spec is needed to build it again: an
-    encoder's constructor takes `(spec, **options)`. The normalized INRs are centred and scaled, or where `centred` is
-    False only scaled, which keeps the signs of neurons exact. With `function_only` the result depends on what the INRs
-    compute alone: they come as fitted, neither normalized nor in canonical form. `former_options` are options that checkpoints of earlier
-    versions lack, with the values that those encoders had. Encoders that run the INRs use those as fitted. Raises
-    UsageError unless widths and numbers of layers, heads and probes are whole numbers and `dropout` is in [0, 1).
+    A subclass with a `name` of its own is known by it wherever encoders are named, once its module is imported; its
+    constructor takes `(spec, *, ...)` with a default for each option, gives the options to this one, and sets `features`,
+    the width of the result. The entry points `inr_factory.encoders` of installed packages are imported when asked for.
+
+    The normalized INRs are centred and scaled, or where `centred` is False only scaled, which keeps the signs of neurons
+    exact. With `function_only` the result depends on what the INRs compute alone: they come as fitted, neither normalized
+    nor in canonical form. `former_options` are options that checkpoints of earlier versions lack, with the values that
+    those encoders had. Encoders that run the INRs use those as fitted.
+
+    Args:
+        spec: The INRs that it is made for.
+        options: All that besides the spec is needed to build it again, as plain values: checkpoints keep them.
+
+    Raises:
+        UsageError: A width or a number of layers, heads or probes is not a whole number, or `dropout` not in [0, 1).
     """
 
     name: ClassVar[str]
@@ -43,8 +57,27 @@ class Encoder(nn.Module):
     """What the result depends on: the weights alone; weights and values at learned points, or what can become such
     values; values at learned points alone (function); a rendering on a grid (pixels)."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            return
+        if not isinstance(cls.name, str) or not re.fullmatch(r"[a-z]\w*", cls.name):
+            raise UsageError(
+                f"the name of an encoder starts with a small letter, then letters, digits and _, got {cls.name!r}"
+            )
+        if cls.name in FORMER_NAMES:
+            raise UsageError(f"{cls.name!r} is an earlier name of {FORMER_NAMES[cls.name]}; take another name")
+        there = NAMED.setdefault(cls.name, cls)
+        if (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise UsageError(
+                f"{there.__module__}.{there.__qualname__} is called {cls.name!r} already; take another name"
+            )
+        NAMED[cls.name] = cls  # a cell of a notebook that was run again
+
     def __init__(self, spec: SirenSpec, **options: Any) -> None:
         super().__init__()
+        if not hasattr(type(self), "name"):
+            raise UsageError(f"{type(self).__name__} has no name; an encoder is a subclass of inr.Encoder with a name")
         _check_options(self.name, options)
         self.spec = spec
         self.options = options

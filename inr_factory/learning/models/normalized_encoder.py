@@ -58,6 +58,11 @@ class NormalizedEncoder(nn.Module):
         else:
             inrs = canonicalize(inrs) if self.canonical else inrs
             features = self.encoder(self.normalizer(inrs, self.encoder.centred), inrs)
+        if features.shape != (len(inrs), self.encoder.features):
+            raise UsageError(
+                f"{self.encoder.name} must return {(len(inrs), self.encoder.features)} features, as its `features` says; got "
+                f"{tuple(features.shape)}"
+            )
         return features
 
     @property

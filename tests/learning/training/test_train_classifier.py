@@ -236,7 +236,7 @@ def test_an_open_data_set_is_trained_on_as_it_is(dataset: Path, tmp_path: Path) 
         ({"augment": 5}, "augment takes transforms or their texts"),
         ({"mixup": 5}, "mixup must be text or an object that can be called"),
         ({"model": 5}, "a model is given as text"),
-        ({"model": torch.nn.Linear(2, 2)}, "got Linear; a module of your own takes a loop over INRLoader"),
+        ({"model": torch.nn.Linear(2, 2)}, "got Linear; a network of your own is a class of inr.Encoder"),
         ({"views": 9}, "views"),
         ({"canonical": np.zeros(2)}, "canonical must be True or False"),
         ({"normalize": "no"}, "normalize must be True or False, got 'no'"),
