@@ -44,10 +44,12 @@ def encoder_class(name: str) -> type[Encoder]:
         for entry in found.select(name=name):
             try:
                 entry.load()
-            except (ImportError, AttributeError) as error:
+            except Exception as error:  # another package's code
                 raise UsageError(
                     f"the entry point {name} = {entry.value} cannot be imported: {one_line(error)}"
                 ) from None
+            if name not in NAMED:
+                raise UsageError(f"the entry point {name} = {entry.value} is no inr.Encoder with the name {name!r}")
         if name not in NAMED:
             hint = did_you_mean(name, {*NAMED, *found.names})
             raise UsageError(
@@ -60,7 +62,7 @@ def build_encoder(name: str, spec: SirenSpec, **options: Any) -> Encoder:
     """Build an encoder by name, with parameters drawn from torch's global generator.
 
     Args:
-        name: One of ENCODERS, or a former name.
+        name: One of ENCODERS, a former name, or that of an encoder of your own.
         spec: The INRs that it is made for.
         options: Options of its constructor.
 

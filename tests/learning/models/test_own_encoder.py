@@ -76,7 +76,12 @@ def test_an_installed_package_names_one_by_an_entry_point(monkeypatch, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     points = EntryPoints(
         EntryPoint(name, value, "inr_factory.encoders")
-        for name, value in [("mine", "readers_of_mine:Mine"), ("lost", "readers_of_mine:Lost"), ("json", "json:dumps")]
+        for name, value in [
+            ("mine", "readers_of_mine:Mine"),
+            ("lost", "readers_of_mine:Lost"),
+            ("bad", "bad_readers:Bad"),
+            ("json", "json:dumps"),
+        ]
     )
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points.select(group=group))
 
@@ -90,7 +95,10 @@ def test_an_installed_package_names_one_by_an_entry_point(monkeypatch, tmp_path)
         inr.UsageError, match=r"entry point lost = readers_of_mine:Lost cannot be imported: module .* has no"
     ):
         build_encoder("lost", SPEC)
-    with pytest.raises(inr.UsageError, match="no encoder is called 'json'; did you mean 'json'"):
+    (tmp_path / "bad_readers.py").write_text("1 / 0\n")
+    with pytest.raises(inr.UsageError, match="entry point bad = bad_readers:Bad cannot be imported: division by zero"):
+        build_encoder("bad", SPEC)
+    with pytest.raises(inr.UsageError, match=r"entry point json = json:dumps is no inr.Encoder with the name 'json'"):
         build_encoder("json", SPEC)
 
 
