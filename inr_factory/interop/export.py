@@ -95,7 +95,7 @@ def export_dataset(
     missing = manifest.missing(root)
     if missing:
         raise UsageError(
-            f"{root} lacks {len(missing):,} shards ({missing[0]}); fit them first, or export fewer --views"
+            f"{root} lacks shards ({len(missing):,}, first {missing[0]}); fit them first, or export fewer --views"
         )
     if format_.one_view and manifest.views > 1:
         raise UsageError(f"{to} holds one view of an object, the set has {manifest.views}; give --views 1")

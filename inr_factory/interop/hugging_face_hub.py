@@ -140,7 +140,7 @@ def check_complete(root: Path, manifest: Manifest, on_shard: Callable[[ShardEntr
     missing = manifest.missing(root)
     if missing:
         raise IntegrityError(
-            f"{root} lacks {len(missing):,} shards ({missing[0]} first); only a complete set is pushed: fit them first"
+            f"{root} lacks shards ({len(missing):,}, first {missing[0]}); only a complete set is pushed: fit them first"
         )
     faults = check_manifest(root, manifest) + check_shards(root, manifest, on_shard)
     faults += check_targets(root, manifest, bool(faults))

@@ -413,7 +413,7 @@ def test_sets_that_a_format_cannot_hold_are_refused(tmp_path):
     make_set(tmp_path / "parts", SPEC_30, views=1, unfitted=[("train", 0, 1)])
     with pytest.raises(UsageError, match=r"holds one view"):
         export_dataset(tmp_path / "views", "dwsnets-mnist", tmp_path / "out")
-    with pytest.raises(UsageError, match=r"lacks 1 shards"):
+    with pytest.raises(UsageError, match=r"lacks shards \(1, first "):
         export_dataset(tmp_path / "parts", "nfn", tmp_path / "out")
     with pytest.raises(UsageError, match=r"has 2 views"):
         export_dataset(tmp_path / "views", "nfn", tmp_path / "out", views=3)
