@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inr_factory.errors import UsageError, did_you_mean
+from inr_factory.errors import DISK_FULL, ResourceError, UsageError, did_you_mean
 from inr_factory.inr.arguments import check_flags
 from inr_factory.inr.batch import INRBatch
 from inr_factory.interop.code_layouts import CODE_FORMATS
@@ -305,8 +305,10 @@ def _atomic_folder(out: Path, identity: str) -> Iterator[Path]:
                 raise
             _check_same(out, identity)
             shutil.rmtree(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise ResourceError(f"the disk is full: no space for {out}; free some space and run again") from None
         raise
 
 

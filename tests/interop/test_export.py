@@ -1,5 +1,6 @@
 """Interop: our sets in other projects' formats and back, the same bits each way, and what peers' own code finds there."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from support.paths import DATASETS
 from support.small_sets import CLASSES, SPEC, make_set
 
 from inr_factory.cli.main import run
-from inr_factory.errors import IntegrityError, UsageError
+from inr_factory.errors import IntegrityError, ResourceError, UsageError
 from inr_factory.generation.execution.fit_dataset import fit_dataset
 from inr_factory.generation.recipe import load_recipe
 from inr_factory.inr.batch import INRBatch
@@ -20,6 +21,7 @@ from inr_factory.inr.initialization import initialize
 from inr_factory.inr.mlp_layers import check_layers, layers_of
 from inr_factory.inr.pixel_grid import pixel_grid
 from inr_factory.inr.spec import SirenSpec
+from inr_factory.interop import export
 from inr_factory.interop.conventions import CONVENTIONS, TARGETS, complete_convention, from_convention, to_convention
 from inr_factory.interop.export import FORMATS, export_dataset
 from inr_factory.interop.import_dataset import import_dataset
@@ -491,6 +493,16 @@ def test_an_export_says_all_that_is_needed_in_its_sidecar(root, tmp_path):
     assert said["convention"]["order"] == "rowcol"
     assert said["manifest"]["spec"]["omega_0"] == 30.0
     assert sum(len(shard["columns"]["psnr"]["values"]) for shard in said["shards"]) == 23
+
+
+def test_a_full_disk_names_the_export_and_leaves_nothing(root, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "_sync", full)
+    with pytest.raises(ResourceError, match=r"the disk is full: no space for .*out"):
+        export_dataset(root, "safetensors", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_card_of_a_foreign_set_does_not_make_up_a_licence(tmp_path):

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.optim import Optimizer
 
-from inr_factory.errors import UsageError, shorten
-from inr_factory.learning.training.run_config import RunConfig, TrainProgress
+from inr_factory.errors import FactoryError, UsageError, shorten
+from inr_factory.learning.models.checkpoint import load_checkpoint
+from inr_factory.learning.training.run_config import BEST, LAST, RUN, RunConfig, TrainProgress
 
 FREE_GROUP_SETTINGS = {"lr", "fused"}  # the rate is set again in each step; `fused` is how, not what
 
@@ -23,6 +25,21 @@ def check_same_data(saved: Mapping[str, Any], requested: Mapping[str, Any], out:
     there, here = saved.get("train"), requested.get("train")
     if isinstance(there, Mapping) and isinstance(here, Mapping) and there.get("fingerprint") != here.get("fingerprint"):
         raise UsageError(f"{out} holds a run on another data set; give this one another folder by --out")
+
+
+def check_nothing_to_lose(out: Path) -> None:
+    """Raise UsageError where a folder without last.pt has a best.pt, but one that a run left that was killed in saving its
+    first epoch."""
+    if not (best := out / BEST).exists():
+        return
+    try:
+        epochs = TrainProgress.model_validate(load_checkpoint(best).get("progress")).epoch
+    except (FactoryError, ValidationError):
+        epochs = None  # another program's file
+    if epochs != 1 or (out / RUN).exists():
+        raise UsageError(
+            f"{out} has a {BEST}, which would be overwritten, and no {LAST} to resume from; train into another folder, or move it"
+        )
 
 
 def checked_progress(fields: Any, config: RunConfig, num_batches: int) -> TrainProgress:

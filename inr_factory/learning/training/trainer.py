@@ -47,6 +47,7 @@ from inr_factory.learning.training.run_config import (
 )
 from inr_factory.learning.training.saved_state import (
     check_all_like,
+    check_nothing_to_lose,
     check_same_data,
     checked_generators,
     checked_loader_state,
@@ -325,10 +326,10 @@ class Trainer(Generic[ModelT, ConfigT]):
             write_atomically(self.out / METRICS_TABLE, metrics_csv(self.progress.history).encode())
 
     def resume(self) -> None:
-        """Restore the state of last.pt where it exists. Raises UsageError where it is of another run."""
+        """Restore the state of last.pt where it exists. Raises UsageError where it, or best.pt alone, is of another run."""
         path = self.out / LAST
         if not path.exists():
-            return
+            return check_nothing_to_lose(self.out)
         saved = load_checkpoint(path)
         self._check_same_run(saved)
         try:

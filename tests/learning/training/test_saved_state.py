@@ -209,6 +209,19 @@ def test_another_file_is_refused_in_one_line(name: str, whole: Path, tmp_path: P
     assert read_last(folder) is not None
 
 
+def test_a_best_checkpoint_without_the_last_is_not_overwritten(whole: Path, tmp_path: Path) -> None:
+    folder = copy_run(whole, tmp_path / "all")
+    (folder / "run/last.pt").unlink()
+    kept = (folder / "run/best.pt").read_bytes()
+    assert "which would be overwritten" in (read_last(folder) or "")
+    (folder / "run" / RUN).unlink()
+    (folder / "run/best.pt").write_bytes(b"another program's")
+    assert "which would be overwritten" in (read_last(folder) or "")
+    (folder / "run/best.pt").write_bytes(kept)
+    rewrite(folder / "run/best.pt", put("progress", "epoch", value=1))
+    assert read_last(folder) is None, "a run that was killed in saving its first epoch begins again"
+
+
 def test_an_archive_with_two_parts_of_one_name_is_refused(whole: Path, tmp_path: Path) -> None:
     folder = copy_run(whole, tmp_path / "all")
     path = folder / "run/best.pt"
